@@ -1,0 +1,104 @@
+"""The clip: frames that are read when asked for, with all that is needed to write them back."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Frames = NDArray[np.uint8]
+"""Frames of shape (count, height, width, 3): RGB, 0 to 255, upright, square pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """When the frames of a clip are shown.
+
+    frame_rate: frames a second, exact (30000/1001, not 29.97); the average where it varies.
+    times: seconds at which each frame appears, counted from the first, for a variable frame rate
+        only; None means that frame i appears at i / frame_rate.
+    """
+
+    frame_rate: Fraction
+    times: tuple[Fraction, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sound:
+    """The part of a file's sound that belongs to a clip.
+
+    start, duration: seconds within the file.
+    """
+
+    path: Path
+    start: Fraction
+    duration: Fraction
+
+
+class FrameReader(ABC):
+    """Reads frames from one source. Frame numbers count the chosen frames: 0 to len(self) - 1."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def read(self, start: int, stop: int) -> Frames:
+        """Frames start to stop - 1. Reading in order is fast; going back works and may be slow."""
+
+    def close(self) -> None:
+        """Release the file, if one is held."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """A source of frames. A single image is a clip of one frame.
+
+    width, height: of the frames that `read` gives, in pixels, upright and with square pixels.
+    timing: None where the source has none (a single image, a folder of frames).
+    sound: None where the source has none.
+    name: what to call the clip in messages and file names.
+    """
+
+    reader: FrameReader
+    width: int
+    height: int
+    timing: Timing | None = None
+    sound: Sound | None = None
+    name: str = "clip"
+
+    def __len__(self) -> int:
+        return len(self.reader)
+
+    def read(self, start: int, stop: int) -> Frames:
+        """Frames start to stop - 1 as uint8 of shape (stop - start, height, width, 3)."""
+        return self.reader.read(start, stop)
+
+    def batches(self, size: int) -> Iterator[Frames]:
+        """All frames in order, `size` at a time, the last batch possibly shorter."""
+        for start in range(0, len(self), size):
+            yield self.read(start, min(start + size, len(self)))
+
+    def close(self) -> None:
+        self.reader.close()
+
+
+class _FramesInMemory(FrameReader):
+    def __init__(self, frames: Frames) -> None:
+        self.frames = frames
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def read(self, start: int, stop: int) -> Frames:
+        return self.frames[start:stop]
+
+
+def clip_of_frames(frames: Frames, *, timing: Timing | None = None, name: str = "clip") -> Clip:
+    """A clip of frames that are in memory, uint8 of shape (count, height, width, 3)."""
+    _, height, width, _ = frames.shape
+    return Clip(
+        reader=_FramesInMemory(frames), width=width, height=height, timing=timing, name=name
+    )

@@ -1,0 +1,21 @@
+"""Latents back to frames, in batches of the autoencoder."""
+
+import torch
+from torch import Tensor
+
+from pnpvideo.clip import Frames
+from pnpvideo.encode_frames import latent_scaling
+
+
+@torch.no_grad()
+def decode_latents(vae: torch.nn.Module, latents: Tensor) -> Tensor:
+    """Scaled latents (n, c, h, w) to images (n, 3, h * factor, w * factor), -1 to 1, float32."""
+    shift, scale = latent_scaling(vae)
+    images = vae.decode((latents / scale + shift).to(vae.device, vae.dtype)).sample
+    return images.float().clamp(-1, 1)
+
+
+def tensor_to_frames(images: Tensor) -> Frames:
+    """float (n, 3, h, w), -1 to 1, to uint8 (n, h, w, 3), 0 to 255."""
+    scaled = ((images + 1) * 127.5).round().to(torch.uint8)
+    return scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()

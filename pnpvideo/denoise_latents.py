@@ -1,0 +1,138 @@
+"""The sampling loop: timestep by timestep, over all frames in chunks."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pnpvideo.encode_prompt import PromptEmbeddings, concatenate
+from pnpvideo.inject_features import FeatureInjector
+from pnpvideo.invert_latents import Progress
+from pnpvideo.noise_schedule import NoiseSchedule, ddim_step
+from pnpvideo.options import NegativeSchedule, PnPOptions
+from pnpvideo.predict_noise import Network
+from pnpvideo.share_noise import gaussian_noise, share_noise
+from pnpvideo.trajectory import Trajectory
+
+AfterStep = Callable[[int, int, Tensor], Tensor]
+"""Called with step, timestep and latents (prompts, frames, c, h, w); returns the latents."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Texts:
+    """The embeddings of one run.
+
+    source: one, of the inversion prompt; targets, negatives: one for each prompt;
+    unconditional: one, of the empty text, for a negative-prompt schedule.
+    """
+
+    source: PromptEmbeddings
+    targets: PromptEmbeddings
+    negatives: PromptEmbeddings
+    unconditional: PromptEmbeddings
+
+    def branches(self, *, guided: bool, scheduled: bool) -> PromptEmbeddings:
+        """Texts of the branches of a pass, source first, then those of each prompt."""
+        parts = [self.source]
+        for i in range(len(self.targets)):
+            one = slice(i, i + 1)
+            if guided and scheduled:
+                parts.append(self.unconditional)
+            if guided:
+                parts.append(self.negatives[one])
+            parts.append(self.targets[one])
+        return concatenate(parts)
+
+
+def injected_steps(tau: float, steps: int) -> int:
+    """How many steps the first tau * T are, rounded down but for the rounding of floats."""
+    return math.floor(round(tau * steps, 9))
+
+
+def negative_weight(step: int, steps: int, alpha: float, schedule: NegativeSchedule) -> float:
+    """a_i, the share of the empty prompt (Tumanyan et al. 2022, section 4.3 and its code)."""
+    progress = step / (steps - 1) if steps > 1 else 0.0
+    factors = {"constant": 1.0, "linear": 1 - progress, "exp": math.exp(-6 * progress)}
+    return alpha * factors[schedule]
+
+
+@torch.no_grad()
+def denoise_latents(
+    network: Network,
+    schedule: NoiseSchedule,
+    trajectory: Trajectory,
+    start: Tensor,
+    texts: Texts,
+    options: PnPOptions,
+    injector: FeatureInjector,
+    generator: torch.Generator,
+    *,
+    batch_size: int,
+    after_step: AfterStep | None = None,
+    progress: Progress = lambda count: None,
+) -> Tensor:
+    """Sample the target with injection from the source (Tumanyan et al. 2022, algorithm 1).
+
+    start: x_T, (prompts, frames, c, h, w). The source branch reads the stored z_t, so its features
+    do not drift (Ju et al. 2024), and serves all prompts. batch_size: frames in one pass of the
+    network; the result does not depend on it. Returns the clean latents in the shape of `start`.
+    """
+    steps, device = len(schedule.timesteps), network.unet.device
+    feature_steps = injected_steps(options.tau_f, steps)
+    attention_steps = injected_steps(options.tau_a, steps)
+    guided = options.guidance_scale != 1
+    scheduled = options.negative_schedule is not None
+    text = texts.branches(guided=guided, scheduled=scheduled)
+    prompts, count = start.shape[:2]
+    per_prompt = (len(text) - 1) // prompts
+    x = start.clone()
+
+    for i, timestep in enumerate(schedule.timesteps):
+        features, attention = i < feature_steps, i < attention_steps
+        # Without injection nothing reads the source: its branch would change no result.
+        with_source = features or attention
+        noise = _step_noise(start[0], options, generator) if options.eta > 0 else None
+        for first in range(0, count, batch_size):
+            part = slice(first, min(first + batch_size, count))
+            frames = part.stop - part.start
+            target = x[:, part].to(device)
+            latents = target.repeat_interleave(per_prompt, dim=0).flatten(0, 1)
+            if with_source:
+                source = trajectory.latents[i, part].to(latents)
+                with injector.injecting(frames, features=features, attention=attention):
+                    batch = torch.cat([source, latents])
+                    output = network.predict(batch, timestep, text, frames)[frames:]
+            else:
+                output = network.predict(latents, timestep, text[1:], frames)
+            output = output.unflatten(0, (prompts, per_prompt, frames))
+            prediction = output[:, -1]
+            if guided:
+                base = output[:, -2]
+                if options.negative_schedule is not None:
+                    weight = negative_weight(
+                        i, steps, options.negative_alpha, options.negative_schedule
+                    )
+                    base = weight * output[:, 0] + (1 - weight) * base
+                prediction = base + options.guidance_scale * (prediction - base)
+            x[:, part] = ddim_step(
+                target,
+                prediction,
+                schedule.alphas[i],
+                schedule.alphas[i + 1],
+                schedule.prediction_type,
+                eta=options.eta,
+                noise=None if noise is None else noise[part].to(device),
+            ).to(x.device)
+            progress(frames)
+        if after_step is not None:
+            x = after_step(i, timestep, x)
+    return x
+
+
+def _step_noise(like: Tensor, options: PnPOptions, generator: torch.Generator) -> Tensor:
+    """The noise of one step for all frames and prompts: (frames, c, h, w)."""
+    own = gaussian_noise(tuple(like.shape), generator, like)
+    shared = gaussian_noise(tuple(like.shape[1:]), generator, like)
+    return share_noise(own, shared, options.noise_share)

@@ -1,0 +1,80 @@
+"""Texts to the embeddings that the UNet is conditioned on, for one or two CLIP text encoders."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptEmbeddings:
+    """Embeddings of n texts.
+
+    hidden: (n, tokens, channels).
+    pooled: (n, channels), where the UNet wants it (SDXL).
+    """
+
+    hidden: Tensor
+    pooled: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.hidden)
+
+    def __getitem__(self, index: slice) -> "PromptEmbeddings":
+        pooled = None if self.pooled is None else self.pooled[index]
+        return PromptEmbeddings(hidden=self.hidden[index], pooled=pooled)
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> "PromptEmbeddings":
+        pooled = None if self.pooled is None else self.pooled.to(device, dtype)
+        return PromptEmbeddings(hidden=self.hidden.to(device, dtype), pooled=pooled)
+
+
+def concatenate(parts: Sequence[PromptEmbeddings]) -> PromptEmbeddings:
+    """The texts of all parts, in order."""
+    pooled = [part.pooled for part in parts if part.pooled is not None]
+    return PromptEmbeddings(
+        hidden=torch.cat([part.hidden for part in parts]),
+        pooled=torch.cat(pooled) if pooled else None,
+    )
+
+
+@torch.no_grad()
+def encode_prompt(
+    texts: Sequence[str], encoders: Sequence[tuple[Any, Any]], device: torch.device
+) -> PromptEmbeddings:
+    """Embed texts with (tokenizer, text encoder) pairs.
+
+    One pair: its last hidden state (SD 1.x, 2.x). Two pairs: the last but one hidden state of
+    each, side by side, and the second's projected embedding (SDXL, Podell et al. 2023, section 2).
+    """
+    hidden, pooled = [], None
+    for tokenizer, encoder in encoders:
+        longest = tokenizer(list(texts), padding="longest", return_tensors="pt").input_ids.shape[-1]
+        if longest > tokenizer.model_max_length:
+            warnings.warn(
+                f"a prompt is longer than the model's {tokenizer.model_max_length} tokens; "
+                "its end is ignored",
+                stacklevel=2,
+            )
+        tokens = tokenizer(
+            list(texts),
+            padding="max_length",
+            max_length=tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        )
+        mask = None
+        if getattr(encoder.config, "use_attention_mask", False):
+            mask = tokens.attention_mask.to(device)
+        output = encoder(
+            tokens.input_ids.to(device),
+            attention_mask=mask,
+            output_hidden_states=len(encoders) > 1,
+        )
+        hidden.append(output.hidden_states[-2] if len(encoders) > 1 else output.last_hidden_state)
+        if len(encoders) > 1:
+            pooled = output[0]
+    return PromptEmbeddings(hidden=torch.cat(hidden, dim=-1), pooled=pooled)

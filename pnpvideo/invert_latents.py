@@ -1,0 +1,82 @@
+"""Latents to their trajectory: DDIM inversion, or sampling where the model makes the source."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from pnpvideo.encode_prompt import PromptEmbeddings
+from pnpvideo.noise_schedule import NoiseSchedule, ddim_step
+from pnpvideo.predict_noise import Network
+from pnpvideo.trajectory import empty_latents
+
+Progress = Callable[[int], None]
+"""Told how many network passes of one frame are done since the last call."""
+
+
+@torch.no_grad()
+def invert_latents(
+    network: Network,
+    schedule: NoiseSchedule,
+    latents: Tensor,
+    text: PromptEmbeddings,
+    *,
+    batch_size: int,
+    progress: Progress = lambda count: None,
+) -> Tensor:
+    """DDIM inversion (Song et al. 2021, section 4.3; Tumanyan et al. 2022, section 3).
+
+    latents: (frames, c, h, w), clean; text: one embedding. No guidance.
+    Going from the level of z_{t-1} to t the network is evaluated at (z_{t-1}, t). Frames are
+    independent, so each batch runs through all timesteps before the next begins.
+    Returns (T + 1, frames, c, h, w) in the computer's memory, noisiest first.
+    """
+    steps, ratio = len(schedule.timesteps), schedule.inversion_ratio
+    alphas, timesteps = schedule.inversion_alphas, schedule.inversion_timesteps
+    trajectory = empty_latents(steps, latents)
+    device = network.unet.device
+    for start in range(0, len(latents), batch_size):
+        z = latents[start : start + batch_size].to(device)
+        for i in reversed(range(len(timesteps))):
+            output = network.predict(z, timesteps[i], text, len(z))
+            z = ddim_step(z, output, alphas[i + 1], alphas[i], schedule.prediction_type)
+            if i % ratio == 0:
+                trajectory[i // ratio, start : start + len(z)] = z.cpu()
+            progress(len(z))
+    return trajectory
+
+
+@torch.no_grad()
+def reconstruct_latents(
+    network: Network,
+    schedule: NoiseSchedule,
+    noise: Tensor,
+    texts: PromptEmbeddings,
+    *,
+    guidance_scale: float = 1.0,
+    batch_size: int,
+    progress: Progress = lambda count: None,
+) -> Tensor:
+    """DDIM sampling from z_T without injection: the way back of `invert_latents`.
+
+    noise: (frames, c, h, w); texts: the prompt, or (negative prompt, prompt) with guidance. Also
+    makes the source of generated guidance (Tumanyan et al. 2022, section 4).
+    Returns (T + 1, frames, c, h, w) in the computer's memory, noisiest first.
+    """
+    steps = len(schedule.timesteps)
+    trajectory = empty_latents(steps, noise)
+    trajectory[0] = noise.cpu()
+    device = network.unet.device
+    for start in range(0, len(noise), batch_size):
+        x = noise[start : start + batch_size].to(device)
+        for i, timestep in enumerate(schedule.timesteps):
+            batch = x.repeat(len(texts), 1, 1, 1)
+            output = network.predict(batch, timestep, texts, len(x))
+            if len(texts) == 2:
+                negative, positive = output.chunk(2)
+                output = negative + guidance_scale * (positive - negative)
+            alpha_from, alpha_to = schedule.alphas[i : i + 2]
+            x = ddim_step(x, output, alpha_from, alpha_to, schedule.prediction_type)
+            trajectory[i + 1, start : start + len(x)] = x.cpu()
+            progress(len(x))
+    return trajectory

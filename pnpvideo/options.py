@@ -1,0 +1,71 @@
+"""Every option of the method with its default, written once. The defaults are the paper's.
+
+A model's folder may hold a `pnp.json` with other values for that model (see `load_model`).
+"""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, get_args
+
+from pnpvideo.errors import InputError
+
+NegativeSchedule = Literal["constant", "linear", "exp"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PnPOptions:
+    """How a source is inverted and how its translation is sampled.
+
+    steps: sampling steps T, 1 to 1000.
+    inversion_steps: a multiple of steps; None means the same number.
+    guidance_scale: s of classifier-free guidance, eps = e + s (eps_cond - e); 1 switches it off.
+    tau_f: features are injected in the first tau_f * T steps, 0 to 1 (paper, section 4.1).
+    tau_a: queries and keys are injected in the first tau_a * T steps, 0 to 1 (section 4.2).
+    negative_alpha, negative_schedule: the negative-prompt schedule (section 4.3): at step i of T
+        e = a_i eps_uncond + (1 - a_i) eps_negative with a_i = negative_alpha * c_i, where c_i is 1
+        (constant), 1 - i / (T - 1) (linear) or exp(-6 i / (T - 1)) (exp). The negative prompt grows
+        stronger as sampling goes on. None means no schedule: e is the prediction under the
+        negative prompt, as everywhere in diffusers.
+    noise_share: s in x_T = sqrt(1 - s) z_T + sqrt(s) n with one noise n for all frames, 0 to 1.
+        0 is the paper; fresh noise frees the result from the source's brightness and colours.
+    eta: of DDIM, 0 (deterministic) to 1 (as noisy as DDPM).
+    """
+
+    steps: int = 50
+    inversion_steps: int | None = None
+    guidance_scale: float = 7.5
+    tau_f: float = 0.8
+    tau_a: float = 0.5
+    negative_alpha: float = 1.0
+    negative_schedule: NegativeSchedule | None = None
+    noise_share: float = 0.0
+    eta: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.steps <= 1000:
+            raise InputError(f"steps is {self.steps}; give a whole number from 1 to 1000")
+        inversion = self.steps if self.inversion_steps is None else self.inversion_steps
+        if inversion < self.steps or inversion % self.steps or inversion > 1000:
+            raise InputError(
+                f"inversion steps is {inversion}; give a multiple of the steps, {self.steps}"
+            )
+        if not self.guidance_scale >= 0:
+            raise InputError(
+                f"guidance scale is {self.guidance_scale}; give a number of at least 0"
+            )
+        for name in ("tau_f", "tau_a", "negative_alpha", "noise_share", "eta"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise InputError(f"{name} is {value}; give a number from 0 to 1")
+        if self.negative_schedule is not None and self.negative_schedule not in get_args(
+            NegativeSchedule
+        ):
+            raise InputError(
+                f"negative schedule is {self.negative_schedule!r}; give constant, linear or exp"
+            )
+
+    def override(self, values: dict[str, Any]) -> "PnPOptions":
+        """These options with the named ones replaced; None means: keep."""
+        return replace(self, **{k: v for k, v in values.items() if v is not None})
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)

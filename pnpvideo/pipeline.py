@@ -1,0 +1,446 @@
+"""The pipeline: frames in, translated frames out, in numbered stages."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.utils import BaseOutput
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from pnpvideo.clip import Clip, Frames, clip_of_frames
+from pnpvideo.decode_latents import decode_latents, tensor_to_frames
+from pnpvideo.denoise_latents import Texts, denoise_latents
+from pnpvideo.encode_frames import (
+    encode_frames,
+    frames_to_tensor,
+    resize_frames,
+    vae_factor,
+    working_size,
+)
+from pnpvideo.encode_prompt import PromptEmbeddings, concatenate, encode_prompt
+from pnpvideo.errors import InputError
+from pnpvideo.inject_features import FeatureInjector, InjectionLayers, default_layers
+from pnpvideo.invert_latents import invert_latents, reconstruct_latents
+from pnpvideo.load_model import default_device, default_dtype, load_model
+from pnpvideo.noise_schedule import NoiseSchedule, make_schedule
+from pnpvideo.options import NegativeSchedule, PnPOptions
+from pnpvideo.predict_noise import Network
+from pnpvideo.share_noise import gaussian_noise, share_noise
+from pnpvideo.trajectory import Trajectory
+
+DEFAULT_BATCH_SIZE = 4
+
+Video = Clip | Image.Image | Sequence[Image.Image] | np.ndarray[Any, Any] | Tensor
+"""What a video may be: a Clip; one PIL image or a list; an array (frames, height, width, 3), uint8
+or float 0 to 1; a tensor (frames, 3, height, width), 0 to 1."""
+
+
+@dataclass
+class PnPVideoPipelineOutput(BaseOutput):  # type: ignore[misc]
+    """frames: for each prompt its frames, in the form that output_type names.
+
+    "pil": list of lists of images; "np": float (prompts, frames, height, width, 3), 0 to 1; "pt":
+    (prompts, frames, 3, height, width), 0 to 1; "latent": (prompts, frames, c, h, w).
+    trajectory: the source's, to be given again for other prompts.
+    """
+
+    frames: Any
+    trajectory: Trajectory
+
+
+class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
+    """Plug-and-Play Diffusion Features (Tumanyan et al. 2022, arXiv 2211.12572) for video.
+
+    Its components are those of Stable Diffusion 1.x, 2.x or XL. `model_options` and `layers` hold
+    what the model's `pnp.json` says; they are the paper's without one.
+    """
+
+    _optional_components = ("text_encoder_2", "tokenizer_2")
+    _callback_tensor_inputs = ("latents",)
+    model_cpu_offload_seq = "text_encoder->text_encoder_2->unet->vae"
+
+    def __init__(
+        self,
+        vae: Any,
+        text_encoder: Any,
+        tokenizer: Any,
+        unet: Any,
+        scheduler: Any,
+        text_encoder_2: Any = None,
+        tokenizer_2: Any = None,
+        force_zeros_for_empty_prompt: bool = False,
+    ) -> None:
+        super().__init__()
+        self.register_modules(
+            vae=vae,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+            unet=unet,
+            scheduler=scheduler,
+            text_encoder_2=text_encoder_2,
+            tokenizer_2=tokenizer_2,
+        )
+        self.register_to_config(force_zeros_for_empty_prompt=force_zeros_for_empty_prompt)
+        channels = (unet.config.in_channels, unet.config.out_channels)
+        if channels != (vae.config.latent_channels,) * 2:
+            raise InputError(
+                f"the UNet has {channels[0]} input and {channels[1]} output channels for "
+                f"{vae.config.latent_channels} latent ones; give a text-to-image model "
+                "(no inpainting, depth or pix2pix model)"
+            )
+        self.model_options = PnPOptions()
+        self.layers = default_layers(unet)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str = "embedded",
+        *,
+        torch_dtype: torch.dtype | None = None,
+        loras: Sequence[str] = (),
+        **options: Any,
+    ) -> "PnPVideoPipeline":
+        """Load "embedded", a diffusers folder, a hub id or a `.safetensors` checkpoint.
+
+        torch_dtype: by default what suits the best device of this machine. loras: files to merge.
+        options go to diffusers. Raises InputError or RunError (see `load_model`).
+        """
+        dtype = torch_dtype or default_dtype(default_device())
+        loaded = load_model(model, dtype=dtype, loras=loras, **options)
+        pipeline = cls(**loaded.components)
+        pipeline.model_options = PnPOptions(**loaded.options)
+        if loaded.layers:
+            pipeline.layers = InjectionLayers(**loaded.layers)
+        return pipeline
+
+    # Stages of the main path, in order; `__call__` runs them all.
+
+    def working_size(self, clip: Clip, wanted: tuple[int, int] | None = None) -> tuple[int, int]:
+        """The (width, height) at which a clip goes through the model."""
+        factor = vae_factor(self.vae)
+        side = self.unet.config.sample_size * factor
+        return working_size(clip.width, clip.height, side, factor, wanted)
+
+    def encode_clip(self, clip: Clip, size: tuple[int, int], batch_size: int) -> Tensor:
+        """Clean latents of all frames, (frames, c, h, w), in the computer's memory."""
+        return torch.cat(
+            [
+                encode_frames(self.vae, frames_to_tensor(resize_frames(frames, *size)))
+                .to("cpu", self._latent_dtype)
+                for frames in clip.batches(batch_size)
+            ]
+        )  # fmt: skip
+
+    def encode_texts(self, texts: Sequence[str]) -> PromptEmbeddings:
+        """Embeddings of texts, with this pipeline's one or two text encoders."""
+        encoders = [(self.tokenizer, self.text_encoder)]
+        if self.text_encoder_2 is not None:
+            encoders.append((self.tokenizer_2, self.text_encoder_2))
+        result = encode_prompt(texts, encoders, self._execution_device)
+        if self.config.force_zeros_for_empty_prompt:
+            empty = torch.tensor([text == "" for text in texts], device=result.hidden.device)
+            result.hidden[empty] = 0
+            if result.pooled is not None:
+                result.pooled[empty] = 0
+        return result
+
+    def invert(
+        self,
+        latents: Tensor,
+        size: tuple[int, int],
+        options: PnPOptions,
+        *,
+        prompt: str = "",
+        batch_size: int = DEFAULT_BATCH_SIZE,
+    ) -> Trajectory:
+        """The trajectory of clean latents (frames, c, h, w) under an inversion prompt."""
+        schedule = self._schedule(options)
+        total = len(latents) * len(schedule.inversion_timesteps)
+        with self._bar("inverting", total) as bar:
+            inverted = invert_latents(
+                self._network(size),
+                schedule,
+                latents,
+                self.encode_texts([prompt]),
+                batch_size=batch_size,
+                progress=bar.update,
+            )
+        return Trajectory(latents=inverted, timesteps=schedule.timesteps, prompt=prompt)
+
+    def generate_source(
+        self,
+        prompt: str,
+        size: tuple[int, int],
+        options: PnPOptions,
+        generator: torch.Generator,
+    ) -> Trajectory:
+        """A source of one frame made by the model, its sampling trajectory kept (section 4)."""
+        schedule, factor = self._schedule(options), vae_factor(self.vae)
+        shape = (1, self.unet.config.in_channels, size[1] // factor, size[0] // factor)
+        noise = gaussian_noise(shape, generator, torch.empty((), dtype=self._latent_dtype))
+        with self._bar("generating the source", len(schedule.timesteps)) as bar:
+            latents = reconstruct_latents(
+                self._network(size),
+                schedule,
+                noise,
+                self.encode_texts(["", prompt]),
+                guidance_scale=options.guidance_scale,
+                batch_size=1,
+                progress=bar.update,
+            )
+        return Trajectory(latents=latents, timesteps=schedule.timesteps, prompt=prompt)
+
+    def reconstruct(
+        self,
+        trajectory: Trajectory,
+        size: tuple[int, int],
+        options: PnPOptions,
+        *,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+    ) -> Tensor:
+        """Clean latents (frames, c, h, w) sampled back from z_T: what the inversion kept."""
+        schedule = self._schedule(options)
+        total = trajectory.noise.shape[0] * len(schedule.timesteps)
+        with self._bar("reconstructing", total) as bar:
+            return reconstruct_latents(
+                self._network(size),
+                schedule,
+                trajectory.noise,
+                self.encode_texts([trajectory.prompt]),
+                batch_size=batch_size,
+                progress=bar.update,
+            )[-1]
+
+    def decode(self, latents: Tensor, batch_size: int = DEFAULT_BATCH_SIZE) -> Iterator[Frames]:
+        """Latents (frames, c, h, w) to uint8 frames (n, height, width, 3), a batch at a time."""
+        for batch in latents.split(batch_size):
+            yield tensor_to_frames(decode_latents(self.vae, batch))
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | Sequence[str] | None = None,
+        video: Video | None = None,
+        *,
+        guidance_prompt: str | None = None,
+        negative_prompt: str | Sequence[str] | None = None,
+        inversion_prompt: str = "",
+        num_inference_steps: int | None = None,
+        num_inversion_steps: int | None = None,
+        guidance_scale: float | None = None,
+        tau_f: float | None = None,
+        tau_a: float | None = None,
+        negative_alpha: float | None = None,
+        negative_schedule: NegativeSchedule | None = None,
+        noise_share: float | None = None,
+        eta: float | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        generator: torch.Generator | None = None,
+        prompt_embeds: Tensor | None = None,
+        pooled_prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        negative_pooled_prompt_embeds: Tensor | None = None,
+        trajectory: Trajectory | None = None,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        output_type: Literal["pil", "np", "pt", "latent"] = "pil",
+        return_dict: bool = True,
+        callback_on_step_end: Callable[..., dict[str, Any] | None] | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+    ) -> PnPVideoPipelineOutput | tuple[Any, Trajectory]:
+        """Translate a video to what a prompt says, keeping its layout and motion.
+
+        prompt: one or several texts; all share one inversion and one source pass. Or prompt_embeds
+            (prompts, tokens, channels), for SDXL with pooled_prompt_embeds (prompts, channels).
+        video: the source (see `Video`). Or guidance_prompt: the model makes the source itself.
+            Or trajectory, from an earlier output.
+        negative_prompt: one for all or one for each prompt; or negative_prompt_embeds.
+        inversion_prompt: describes the source; '' as in the paper.
+        num_inference_steps ... eta: see `PnPOptions`; None means the model's own default.
+        height, width: the working size in pixels; by default the model's own area in the video's
+            aspect ratio.
+        generator: draws all noise, so a seed repeats a result.
+        batch_size: frames in one pass; changes memory and time, not the result.
+        output_type: "pil", "np", "pt" or "latent" (see `PnPVideoPipelineOutput`).
+        callback_on_step_end: called as (pipeline, step, timestep, {"latents": ...}) with latents
+            (prompts, frames, c, h, w); what it returns under "latents" replaces them.
+        Raises InputError (a ValueError) for what cannot be used, before any work is done.
+        """
+        # 1. Check what was given
+        if (video is not None) + (guidance_prompt is not None) + (trajectory is not None) != 1:
+            raise InputError("give exactly one of video, guidance_prompt and trajectory")
+        if (prompt is None) == (prompt_embeds is None):
+            raise InputError("give either a prompt or prompt_embeds")
+        if output_type not in ("pil", "np", "pt", "latent"):
+            raise InputError(f"output_type is {output_type!r}; give pil, np, pt or latent")
+        if batch_size < 1:
+            raise InputError(f"batch_size is {batch_size}; give a whole number of at least 1")
+        if not set(callback_on_step_end_tensor_inputs) <= set(self._callback_tensor_inputs):
+            raise InputError("callback_on_step_end_tensor_inputs may only hold 'latents'")
+        if (height is None) != (width is None):
+            raise InputError("give both height and width, or neither")
+        options = self.model_options.override(
+            {
+                "steps": num_inference_steps,
+                "inversion_steps": num_inversion_steps,
+                "guidance_scale": guidance_scale,
+                "tau_f": tau_f,
+                "tau_a": tau_a,
+                "negative_alpha": negative_alpha,
+                "negative_schedule": negative_schedule,
+                "noise_share": noise_share,
+                "eta": eta,
+            }
+        )
+        wanted = None if width is None or height is None else (width, height)
+        if generator is None:
+            generator = torch.Generator()
+            generator.seed()
+
+        # 2. Embed the texts
+        targets = self._embeddings(prompt, prompt_embeds, pooled_prompt_embeds)
+        negatives = self._embeddings(
+            negative_prompt if negative_prompt is not None or negative_prompt_embeds is not None
+            else "",
+            negative_prompt_embeds,
+            negative_pooled_prompt_embeds,
+        )  # fmt: skip
+        if len(negatives) == 1:
+            negatives = concatenate([negatives] * len(targets))
+        if len(negatives) != len(targets):
+            raise InputError(
+                f"there are {len(negatives)} negative prompts for {len(targets)} prompts; "
+                "give one, or one for each"
+            )
+
+        # 3. The source's trajectory: inverted, generated, or given
+        if video is not None:
+            clip = as_clip(video)
+            size = self.working_size(clip, wanted)
+            latents = self.encode_clip(clip, size, batch_size)
+            trajectory = self.invert(
+                latents, size, options, prompt=inversion_prompt, batch_size=batch_size
+            )
+        elif guidance_prompt is not None:
+            side = self.unet.config.sample_size * vae_factor(self.vae)
+            factor = vae_factor(self.vae)
+            size = working_size(side, side, side, factor, wanted)
+            trajectory = self.generate_source(guidance_prompt, size, options, generator)
+        assert trajectory is not None
+        size = self._size_of(trajectory)
+        schedule = self._schedule(options)
+        if trajectory.timesteps != schedule.timesteps:
+            raise InputError(
+                f"the trajectory has {len(trajectory.timesteps)} timesteps that are not the "
+                f"{options.steps} of this run; use the steps and the model it was made with"
+            )
+
+        # 4. The target's starting noise
+        shared = gaussian_noise(tuple(trajectory.noise.shape[1:]), generator, trajectory.noise)
+        noise = share_noise(trajectory.noise, shared, options.noise_share)
+        start = noise.expand(len(targets), *noise.shape)
+
+        # 5. Denoise, with the source's features injected
+        texts = Texts(
+            source=self.encode_texts([trajectory.prompt]),
+            targets=targets,
+            negatives=negatives,
+            unconditional=self.encode_texts([""]),
+        )
+
+        def after_step(step: int, timestep: int, latents: Tensor) -> Tensor:
+            assert callback_on_step_end is not None
+            given = {"latents": latents} if callback_on_step_end_tensor_inputs else {}
+            changed = callback_on_step_end(self, step, timestep, given) or {}
+            return changed.get("latents", latents)
+
+        with (
+            FeatureInjector(self.unet, self.layers).installed() as injector,
+            self._bar("translating", start.shape[1] * options.steps) as bar,
+        ):
+            latents = denoise_latents(
+                self._network(size),
+                schedule,
+                trajectory,
+                start,
+                texts,
+                options,
+                injector,
+                generator,
+                batch_size=batch_size,
+                after_step=after_step if callback_on_step_end is not None else None,
+                progress=bar.update,
+            )
+
+        # 6. Decode
+        frames = self._output(latents, output_type, batch_size)
+        self.maybe_free_model_hooks()
+        if not return_dict:
+            return frames, trajectory
+        return PnPVideoPipelineOutput(frames=frames, trajectory=trajectory)
+
+    @property
+    def _latent_dtype(self) -> torch.dtype:
+        return torch.float64 if self.unet.dtype == torch.float64 else torch.float32
+
+    def _schedule(self, options: PnPOptions) -> NoiseSchedule:
+        return make_schedule(
+            self.scheduler.config, options.steps, options.inversion_steps or options.steps
+        )
+
+    def _network(self, size: tuple[int, int]) -> Network:
+        return Network(unet=self.unet, image_size=size)
+
+    def _size_of(self, trajectory: Trajectory) -> tuple[int, int]:
+        factor = vae_factor(self.vae)
+        return trajectory.latents.shape[-1] * factor, trajectory.latents.shape[-2] * factor
+
+    def _bar(self, what: str, total: int) -> Any:
+        return tqdm(
+            total=total, desc=what, unit="frame", **getattr(self, "_progress_bar_config", {})
+        )
+
+    def _embeddings(
+        self, texts: str | Sequence[str] | None, hidden: Tensor | None, pooled: Tensor | None
+    ) -> PromptEmbeddings:
+        if texts is not None:
+            return self.encode_texts([texts] if isinstance(texts, str) else list(texts))
+        assert hidden is not None
+        if (pooled is None) != (self.text_encoder_2 is None):
+            raise InputError("SDXL models, and only they, want pooled embeddings beside the others")
+        given = PromptEmbeddings(hidden=hidden, pooled=pooled)
+        return given.to(self._execution_device, self.unet.dtype)
+
+    def _output(self, latents: Tensor, output_type: str, batch_size: int) -> Any:
+        if output_type == "latent":
+            return latents
+        arrays = [np.concatenate(list(self.decode(one, batch_size))) for one in latents]
+        if output_type == "pil":
+            return [[Image.fromarray(frame) for frame in frames] for frames in arrays]
+        stacked = np.stack(arrays).astype(np.float32) / 255
+        return stacked if output_type == "np" else torch.from_numpy(stacked).movedim(-1, -3)
+
+
+def as_clip(video: Video) -> Clip:
+    """A clip of whatever form a video has (see `Video`)."""
+    if isinstance(video, Clip):
+        return video
+    if isinstance(video, Image.Image):
+        video = [video]
+    if isinstance(video, Tensor):
+        video = video.detach().float().movedim(-3, -1).cpu().numpy()
+    if not isinstance(video, np.ndarray):
+        sizes = {image.size for image in video}
+        if len(sizes) != 1:
+            raise InputError(f"the frames have {len(sizes)} sizes; all need the same")
+        video = np.stack([np.asarray(image.convert("RGB")) for image in video])
+    if video.ndim != 4 or video.shape[-1] != 3 or 0 in video.shape:
+        raise InputError(f"frames have shape {video.shape}, not (frames, height, width, 3)")
+    if video.dtype != np.uint8:
+        video = (np.clip(video, 0, 1) * 255).round().astype(np.uint8)
+    return clip_of_frames(video)
