@@ -43,4 +43,6 @@ def readable(count: int) -> str:
     if count == 0:
         return "no frame can be read"
     frames = "frame" if count == 1 else f"{count} frames"
-    return f"its first {frames} can be read; --allow-truncated uses {'it' if count == 1 else 'them'}"
+    return (
+        f"its first {frames} can be read; --allow-truncated uses {'it' if count == 1 else 'them'}"
+    )

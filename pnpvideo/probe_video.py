@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 from pnpvideo.errors import InputError
@@ -67,7 +68,7 @@ def probe_video(path: Path) -> VideoFacts:
     container = re.search(r"^Input #0, (\S+), from ", text, re.MULTILINE)
     if container is None:
         with path.open("rb") as file:
-            is_mp4 = file.read(12)[4:] in (b"ftypisom", b"ftypmp42") or b"ftyp" in file.read(0)
+            is_mp4 = file.read(8)[4:] == b"ftyp"
         if "moov atom not found" in text and is_mp4:
             raise InputError(
                 f"{path} is cut off: the table of its frames is missing, so none can be read"
@@ -153,31 +154,34 @@ def list_frames(path: Path, facts: VideoFacts, stop: int | None = None) -> Shown
     if duration <= 0 and len(times) > 1:
         duration = times[-1] - times[-2]
     end = times[-1] + max(duration, 1) if times else 0
-    damage = _damage(code, list(ffmpeg.messages), facts, end * time_base, duration * time_base)
-    if damage is not None and code == 0:
-        del times[_intact(times) :]
-    elif stop is not None and len(times) >= stop:
-        damage = None  # It lies behind what is wanted.
+    messages = list(ffmpeg.messages)
+    # Matroska's reader goes on behind a damaged part, and only says so.
+    skipped = [m for m in messages if "/matroska" in m or "[matroska" in m]
+    skipped = [m for m in skipped if "ended prematurely" not in m]
+    if skipped and (intact := _intact(times)) < len(times):
+        end = times[intact]
+        del times[intact:]
+    damage = None
+    if stop is None or len(times) < stop:
+        if code != 0 or skipped:
+            damage = _why(skipped or messages)
+            if not times and damage.startswith("Cannot determine format"):
+                damage = None  # So it says where there is nothing to decode.
+        elif _is_short(facts, messages, end * time_base, duration * time_base):
+            damage = "it ends before the end its header tells"
     return ShownFrames(times=times, end=end, time_base=time_base, damage=damage)
 
 
-def _damage(
-    code: int, messages: list[str], facts: VideoFacts, end: Fraction, duration: Fraction
-) -> str | None:
-    """What is wrong with a file whose frames were listed up to `end`, all in seconds."""
-    if code != 0:
-        return _why(messages)
-    # Matroska's reader goes on behind a damaged part, and only says so.
-    skipped = [line for line in messages if "/matroska" in line]
-    if any("ended prematurely" not in line for line in skipped):
-        return _why(skipped)
-    if facts.until is not None:
-        # A file cut between two frames decodes without complaint, but is short of what it says.
-        # Half a second is more than healthy files lie.
-        short = facts.until - end
-        if short > Fraction(1, 2) or (messages and short > 2 * duration):
-            return "it ends before the end its header tells"
-    return "it is cut off" if skipped else None
+def _is_short(facts: VideoFacts, messages: list[str], end: Fraction, duration: Fraction) -> bool:
+    """Whether the file was cut: between two frames, it then decodes without complaint.
+
+    end, duration: of the last frame, in seconds.
+    """
+    if facts.until is None:
+        return any("ended prematurely" in message for message in messages)
+    # Healthy files lie by less than half a second.
+    short = facts.until - end
+    return short > Fraction(1, 2) or (bool(messages) and short > 2 * duration)
 
 
 def _intact(times: list[int]) -> int:
@@ -185,7 +189,7 @@ def _intact(times: list[int]) -> int:
 
     The last one before a hole may be damaged itself without the codec noticing, and is left out.
     """
-    steps = [b - a for a, b in zip(times, times[1:], strict=False)]
+    steps = [b - a for a, b in pairwise(times)]
     usual = sorted(steps)[len(steps) // 2] if steps else 0
     holes = (i for i, step in enumerate(steps) if step > 2 * usual or step <= 0)
     return next(holes, len(times))

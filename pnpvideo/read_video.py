@@ -40,9 +40,9 @@ def read_video(path: Path, options: ReadOptions) -> Clip:
     # A few frames more tell how long the last one is shown.
     shown = list_frames(path, facts, None if stop is None else stop + options.stride)
     count = len(shown.times)
-    if shown.damage is not None and (stop is None or count < stop):
-        if count == 0 or not options.allow_truncated:
-            raise InputError(f"{path} is cut off or damaged ({shown.damage}): {readable(count)}")
+    short = shown.damage is not None and (stop is None or count < stop)
+    if short and (count == 0 or not options.allow_truncated):
+        raise InputError(f"{path} is cut off or damaged ({shown.damage}): {readable(count)}")
     if count == 0:
         raise InputError(f"{path} holds no frames")
     chosen = options.choose(count if stop is None else min(stop, count), path)

@@ -64,9 +64,7 @@ def write_clip(
         elif suffix == ".webp":
             write_animation(batches, part, timing=shown, quality=quality)
         else:
-            write_video(
-                batches, part, output=path, timing=shown, sound=sound, quality=quality
-            )
+            write_video(batches, part, output=path, timing=shown, sound=sound, quality=quality)
     return path
 
 

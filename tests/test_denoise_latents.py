@@ -135,6 +135,8 @@ class Run:
         )
         for i, timestep in enumerate(self.schedule.timesteps):
             assert_close(stored[i], naive[timestep])
+            # From here on both read the same bits: the random network amplifies rounding.
+            naive[timestep] = stored[i]
         return reference.pnp_sample(
             self.unet,
             naive,

@@ -84,19 +84,20 @@ def test_masks_share_each_pixel_among_the_objects() -> None:
 
 
 def test_flow_leads_to_the_same_surface() -> None:
-    for scene in draw_scenes(4, moving=True):
-        flow, visible = optical_flow(scene, 0.1, 0.5, SIZE)
-        first = render([scene], "cartoon", SIZE, time=0.1)[0]
-        second = render([scene], "cartoon", SIZE, time=0.5)
-        line = (torch.arange(SIZE) + 0.5) * (2 / SIZE) - 1
+    size = 128
+    for scene in draw_scenes(3, moving=True):
+        flow, visible = optical_flow(scene, 0.1, 0.5, size)
+        first = render([scene], "photo", size, time=0.1)[0]
+        second = render([scene], "photo", size, time=0.5)
+        line = (torch.arange(size) + 0.5) * (2 / size) - 1
         grid = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1)
-        places = (grid + flow.movedim(0, -1) * (2 / SIZE))[None]
+        places = (grid + flow.movedim(0, -1) * (2 / size))[None]
         warped = functional.grid_sample(second, places, align_corners=False)[0]
-        error = (warped - first).abs().mean(0)
-        assert visible.float().mean() > 0.4
-        assert error[visible].mean() < 0.02
-        still = (second[0] - first).abs().mean(0)
-        assert error[visible].mean() < 0.5 * still[visible].mean()
+        error = (warped - first).abs().mean(0)[visible].mean()
+        still = (second[0] - first).abs().mean(0)[visible].mean()
+        assert visible.float().mean() > 0.6
+        # What is left: shadows, and light on turned bodies.
+        assert error < 0.25 * still
 
 
 def test_no_motion_means_no_flow() -> None:
@@ -114,11 +115,10 @@ def test_captions_name_only_what_is_true(style: str) -> None:
     generator = Generator().manual_seed(5)
     colours = {colour: COLOUR_NAMES.get(colour, (colour,)) for colour in COLOURS}
     for scene in draw_scenes(60):
-        # The one word with two meanings: "teardrop", "drop" and their like hold no other name.
-        text = caption(scene, style, generator).replace("ink drawing", "").replace("ink", "")
+        text = caption(scene, style, generator)
         shapes = {thing.shape for thing in scene.objects}
         words = {shape: tuple(f" {name}" for name in names) for shape, names in SHAPE_NAMES.items()}
-        assert names_in(f" {text}", words) == shapes
+        assert names_in(f" {text}".replace("moonlight", ""), words) == shapes
         assert names_in(text, GROUND_NAMES) <= {scene.ground}
         assert names_in(text, LIGHT_NAMES) <= {scene.light}
         seen = {word for word, names in colours.items() if set(names) & set(text.split())}

@@ -1,0 +1,7 @@
+"""`python -m pnpvideo`: the command line."""
+
+import sys
+
+from pnpvideo.cli import main
+
+sys.exit(main())

@@ -1,0 +1,245 @@
+"""The command line: options to settings, errors to one line and an exit code."""
+
+import argparse
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import diffusers
+import transformers
+
+from pnpvideo.errors import InputError, RunError
+from pnpvideo.settings import make_settings, read_settings
+from pnpvideo.translate import DTYPES, run
+
+_INTRO = """\
+Translate a video, a frame sequence or an image to what a text prompt says, keeping its layout and
+motion. No training, no upload: the source is inverted and its features guide the new picture."""
+
+_EXAMPLES = """\
+examples:
+  pnpvideo translate drawing.mp4 --prompt "a photo of a red ball on grass" -o real.mp4
+  pnpvideo translate frames/ --prompt "a photo of a moon" -o result/ --model ./stable-diffusion
+  pnpvideo translate cat.jpg --prompt "an oil painting of a cat" --prompt "a stone cat" -o cat.png
+  pnpvideo translate --guidance-prompt "a photo of a horse" --prompt "a bronze horse" -o horse.png
+  pnpvideo translate --config real.mp4.yaml --seed 2 --overwrite
+
+Exit codes: 0 done, 1 the work failed, 2 what was given cannot be used, 130 stopped by Ctrl-C."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message} (see {self.prog} --help)")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser. Options that are not given are absent, so that a config file can give them."""
+    parser = _Parser(
+        prog="pnpvideo",
+        description=_INTRO,
+        epilog="'pnpvideo translate --help' describes its options.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    translate = commands.add_parser(
+        "translate",
+        help="translate a video, a frame sequence or an image",
+        description=_INTRO,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    _add_source(translate.add_argument_group("source"))
+    _add_text(translate.add_argument_group("text"))
+    _add_result(translate.add_argument_group("result"))
+    _add_method(translate.add_argument_group("method (defaults: the model's own, or the paper's)"))
+    _add_model(translate.add_argument_group("model and machine"))
+    return parser
+
+
+def _add_source(group: Any) -> None:
+    group.add_argument(
+        "source",
+        metavar="SOURCE",
+        nargs="?",
+        help="video, image, animated image, folder of images, or pattern such as frames/%%04d.png",
+    )
+    group.add_argument(
+        "--guidance-prompt",
+        metavar="TEXT",
+        help="instead of SOURCE: let the model make the source from this text",
+    )
+    group.add_argument("--start", type=int, metavar="N", help="number of the first frame (0)")
+    group.add_argument("--frames", type=int, metavar="N", help="how many frames at most (all)")
+    group.add_argument("--stride", type=int, metavar="N", help="take every N-th frame (1)")
+    group.add_argument(
+        "--allow-truncated",
+        action="store_true",
+        help="use what can be read of a cut or damaged file",
+    )
+
+
+def _add_text(group: Any) -> None:
+    group.add_argument(
+        "--prompt",
+        action="append",
+        metavar="TEXT",
+        help="what the result shows; repeat it for several results from one inversion",
+    )
+    group.add_argument(
+        "--negative-prompt",
+        action="append",
+        metavar="TEXT",
+        help="what the result must not show; once, or once for each prompt",
+    )
+    group.add_argument(
+        "--inversion-prompt", metavar="TEXT", help="what the source shows (empty, as in the paper)"
+    )
+
+
+def _add_result(group: Any) -> None:
+    group.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT",
+        help="video, image or animation by suffix, or a folder for frames (SOURCE-translated)",
+    )
+    group.add_argument("--overwrite", action="store_true", help="replace a result that exists")
+    group.add_argument(
+        "--compare", action="store_true", help="also write OUT-compare: source and result"
+    )
+    group.add_argument(
+        "--original-size",
+        action="store_true",
+        help="bring the result to the source's size (otherwise it has the working size)",
+    )
+    group.add_argument("--quality", type=int, metavar="N", help="1 to 100, of lossy formats (80)")
+    group.add_argument(
+        "--config",
+        metavar="FILE",
+        help="read settings from a YAML file; the command line wins. "
+        "Every run writes such a file, OUT.yaml, that repeats it",
+    )
+    group.add_argument(
+        "--check-inversion",
+        action="store_true",
+        help="report how near the source comes when it is sampled back (PSNR)",
+    )
+    group.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def _add_method(group: Any) -> None:
+    group.add_argument("--steps", type=int, metavar="N", help="sampling steps (50)")
+    group.add_argument(
+        "--inversion-steps", type=int, metavar="N", help="a multiple of --steps (the same)"
+    )
+    group.add_argument(
+        "--guidance-scale",
+        type=float,
+        metavar="S",
+        help="how strongly the prompt is followed (7.5)",
+    )
+    group.add_argument(
+        "--tau-f", type=float, metavar="T", help="part of the steps that inject features (0.8)"
+    )
+    group.add_argument(
+        "--tau-a",
+        type=float,
+        metavar="T",
+        help="part of the steps that inject self-attention queries and keys (0.5)",
+    )
+    group.add_argument(
+        "--negative-schedule",
+        choices=("constant", "linear", "exp"),
+        help="let the negative prompt grow stronger over the steps, as in the paper (off)",
+    )
+    group.add_argument(
+        "--negative-alpha",
+        type=float,
+        metavar="A",
+        help="of the schedule: 1 starts with no negative prompt, 0 has it fully always (1)",
+    )
+    group.add_argument(
+        "--noise-share",
+        type=float,
+        metavar="S",
+        help="share of fresh noise, the same for all frames, in the inverted noise (0); "
+        "more frees the result from the source's brightness and colours",
+    )
+    group.add_argument(
+        "--eta", type=float, metavar="E", help="randomness of DDIM sampling, 0 to 1 (0)"
+    )
+    group.add_argument("--seed", type=int, metavar="N", help="of all noise (0)")
+
+
+def _add_model(group: Any) -> None:
+    group.add_argument(
+        "--model",
+        metavar="MODEL",
+        help="embedded (the default: small, offline, simple shapes), a diffusers folder, a hub id "
+        "such as owner/name, or a .safetensors checkpoint; Stable Diffusion 1.x, 2.x or XL",
+    )
+    group.add_argument(
+        "--lora", action="append", metavar="FILE", help="LoRA .safetensors file; repeatable"
+    )
+    group.add_argument(
+        "--size", metavar="WxH", help="working size in pixels (the model's own area)"
+    )
+    group.add_argument("--device", metavar="NAME", help="cuda, cuda:1, mps or cpu (the best one)")
+    group.add_argument(
+        "--dtype", choices=tuple(DTYPES), help="of the model (what suits the device)"
+    )
+    group.add_argument(
+        "--batch-size", type=int, metavar="N", help="frames in one pass; less takes less memory (4)"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    _silence_libraries()
+    try:
+        given = vars(make_parser().parse_args(arguments))
+        given.pop("command")
+        overwrite, quiet = given.pop("overwrite", False), given.pop("quiet", False)
+        config = given.pop("config", None)
+        values = (read_settings(Path(config)) if config else {}) | given
+        # A source on the command line replaces whichever kind of source the file has.
+        for name, other in (("source", "guidance_prompt"), ("guidance_prompt", "source")):
+            if name in given and other not in given:
+                values.pop(other, None)
+        result = run(make_settings(values), overwrite=overwrite, quiet=quiet)
+    except InputError as error:
+        return _fail(error, 2)
+    except (RunError, OSError) as error:
+        return _fail(error, 1)
+    except KeyboardInterrupt:
+        print("pnpvideo: stopped", file=sys.stderr)
+        return 130
+    if result.inversion is not None:
+        print(
+            f"inversion: the source comes back at {result.inversion.reconstruction:.1f} dB "
+            f"(the autoencoder alone reaches {result.inversion.autoencoder:.1f} dB)"
+        )
+    for path in (*result.outputs, *result.compares):
+        print(path)
+    return 0
+
+
+def _fail(error: BaseException, code: int) -> int:
+    print(f"pnpvideo: {' '.join(str(error).split())}", file=sys.stderr)
+    return code
+
+
+def _silence_libraries() -> None:
+    """Errors reach the user as one line of ours; the libraries' notices are for developers."""
+    diffusers.utils.logging.set_verbosity_error()
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.showwarning = lambda message, *_, **__: print(f"pnpvideo: {message}", file=sys.stderr)

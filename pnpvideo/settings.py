@@ -1,0 +1,158 @@
+"""The settings of one run of `translate`, to and from a YAML file."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from types import NoneType
+from typing import Any, get_args, get_origin, get_type_hints
+
+import yaml
+
+from pnpvideo.errors import InputError
+from pnpvideo.options import NegativeSchedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What `translate` does. None leaves a choice to the model or to the machine.
+
+    source: a video, an animated or single image, a folder or numbered pattern of images; or
+        guidance_prompt: a text from which the model makes the source.
+    prompt: one text, or several for several results from one inversion.
+    negative_prompt: none, one for all, or one for each prompt. inversion_prompt: what the
+        source shows.
+    output: file or folder; with several prompts -1, -2, ... is added to its name.
+    model, lora, device, dtype: see `load_model`; dtype is float32, bfloat16 or float16.
+    steps, inversion_steps, guidance_scale, tau_f, tau_a, negative_alpha, negative_schedule,
+        noise_share, eta: see `PnPOptions`.
+    seed: of all noise. batch_size: frames in one pass.
+    size: working (width, height) in pixels. original_size: bring the result to the source's size.
+    start, frames, stride: number of the first frame, how many at most, every n-th.
+    allow_truncated: use what can be read of a damaged file.
+    quality: of lossy formats, 1 to 100. compare: also write source and result side by side.
+    check_inversion: also sample the source back and report how near it came (PSNR).
+    """
+
+    source: str | None = None
+    guidance_prompt: str | None = None
+    prompt: tuple[str, ...] = ()
+    negative_prompt: tuple[str, ...] = ()
+    inversion_prompt: str = ""
+    output: str | None = None
+    model: str = "embedded"
+    lora: tuple[str, ...] = ()
+    device: str | None = None
+    dtype: str | None = None
+    steps: int | None = None
+    inversion_steps: int | None = None
+    guidance_scale: float | None = None
+    tau_f: float | None = None
+    tau_a: float | None = None
+    negative_alpha: float | None = None
+    negative_schedule: NegativeSchedule | None = None
+    noise_share: float | None = None
+    eta: float | None = None
+    seed: int = 0
+    batch_size: int = 4
+    size: tuple[int, int] | None = None
+    original_size: bool = False
+    start: int = 0
+    frames: int | None = None
+    stride: int = 1
+    allow_truncated: bool = False
+    quality: int = 80
+    compare: bool = False
+    check_inversion: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.source is None) == (self.guidance_prompt is None):
+            raise InputError("give either a source or a guidance prompt")
+        if not self.prompt:
+            raise InputError("give a prompt that says what the result is to show")
+        if len(self.negative_prompt) not in (0, 1, len(self.prompt)):
+            raise InputError(
+                f"there are {len(self.negative_prompt)} negative prompts for {len(self.prompt)} "
+                "prompts; give one, or one for each"
+            )
+        if self.batch_size < 1:
+            raise InputError(f"batch size is {self.batch_size}; give a whole number of at least 1")
+
+
+_TYPES = get_type_hints(Settings)
+_PATHS = ("source", "output")
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """ "640x384" to (640, 384)."""
+    width, _, height = text.lower().partition("x")
+    try:
+        return int(width), int(height)
+    except ValueError:
+        raise InputError(f"size is {text!r}; give WIDTHxHEIGHT, such as 640x384") from None
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The settings in a YAML file. Relative paths in it start from its folder."""
+    try:
+        given = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the settings {path} cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise InputError(
+            f"the settings {path} are no YAML: {' '.join(str(error).split())}"
+        ) from None
+    if not isinstance(given, dict):
+        raise InputError(f"the settings {path} hold no 'name: value' lines")
+    unknown = sorted(set(map(str, given)) - set(_TYPES))
+    if unknown:
+        raise InputError(f"the settings {path} have an unknown name {unknown[0]!r}")
+    return {
+        name: str(path.parent / value) if name in _PATHS and value is not None else value
+        for name, value in given.items()
+    }
+
+
+def make_settings(values: Mapping[str, Any]) -> Settings:
+    """Settings from plain values, each checked for its type. InputError names the wrong one."""
+    return Settings(**{name: _checked(name, value) for name, value in values.items()})
+
+
+def write_settings(settings: Settings, path: Path, resolved: Mapping[str, Any]) -> None:
+    """Write all settings, those left open as they were resolved; the file reruns the same."""
+    values = asdict(settings) | dict(resolved)
+    for name in _PATHS:
+        if values[name] is not None:
+            values[name] = str(Path(values[name]).resolve())
+    if settings.size is not None:
+        values["size"] = f"{settings.size[0]}x{settings.size[1]}"
+    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if v is not None}
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+    part.replace(path)
+
+
+def _checked(name: str, value: Any) -> Any:
+    if name not in _TYPES:
+        raise InputError(f"there is no setting {name!r}")
+    allowed = get_args(_TYPES[name]) or (_TYPES[name],)
+    if value is None and NoneType in allowed:
+        return None
+    if name == "size":
+        return parse_size(value) if isinstance(value, str) else tuple(value)
+    if get_origin(_TYPES[name]) is tuple:
+        texts = (value,) if isinstance(value, str) else value
+        if isinstance(texts, list | tuple) and all(isinstance(text, str) for text in texts):
+            return tuple(texts)
+        raise InputError(f"{name} is {value!r}; give a text or a list of texts")
+    # isinstance would take true for a number.
+    if bool in allowed:
+        fits, wanted = isinstance(value, bool), "true or false"
+    elif int in allowed:
+        fits, wanted = type(value) is int, "a whole number"
+    elif float in allowed:
+        fits, wanted = type(value) in (int, float), "a number"
+    else:
+        fits, wanted, value = isinstance(value, str | Path), "a text", str(value)
+    if not fits:
+        raise InputError(f"{name} is {value!r}; give {wanted}")
+    return value

@@ -1,0 +1,183 @@
+"""The parts of the embedded model: their configurations, tokenizer, and the folder they form."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from torch import nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+TEXT_LENGTH = 40  # tokens of a prompt
+TEXT_WIDTH = 128
+
+
+def new_vae() -> AutoencoderTiny:
+    """Factor 4, 4 latent channels: 128 px to 4 x 32 x 32."""
+    return AutoencoderTiny(
+        encoder_block_out_channels=(48, 48, 48),
+        decoder_block_out_channels=(48, 48, 48),
+        num_encoder_blocks=(0, 2, 3),
+        num_decoder_blocks=(3, 2, 1),
+    )
+
+
+def new_unet() -> UNet2DConditionModel:
+    """Four levels as Stable Diffusion 1.5; at full latent size only the decoder attends."""
+    return UNet2DConditionModel(
+        sample_size=32,
+        layers_per_block=1,
+        block_out_channels=(48, 96, 128, 160),
+        down_block_types=(
+            "DownBlock2D",
+            "CrossAttnDownBlock2D",
+            "CrossAttnDownBlock2D",
+            "DownBlock2D",
+        ),
+        up_block_types=(
+            "UpBlock2D",
+            "CrossAttnUpBlock2D",
+            "CrossAttnUpBlock2D",
+            "CrossAttnUpBlock2D",
+        ),
+        norm_num_groups=16,
+        cross_attention_dim=TEXT_WIDTH,
+        # Despite the name, diffusers takes this as the number of heads.
+        attention_head_dim=(2, 3, 4, 5),
+    )
+
+
+def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=TEXT_WIDTH,
+            intermediate_size=4 * TEXT_WIDTH,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            max_position_embeddings=TEXT_LENGTH,
+            projection_dim=TEXT_WIDTH,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def new_scheduler() -> DDIMScheduler:
+    """Stable Diffusion's schedule; v prediction, as it gets brightness and colours right sooner."""
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        prediction_type="v_prediction",
+        timestep_spacing="leading",
+    )
+
+
+def make_tokenizer(folder: Path, texts: Iterable[str]) -> None:
+    """Write a byte-level BPE tokenizer in CLIP's file format: every word of `texts` becomes one
+    token, and the bytes cover all other text.
+    """
+    end = "</w>"
+    bpe = Tokenizer(models.BPE(end_of_word_suffix=end))
+    bpe.normalizer = normalizers.Lowercase()
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    bpe.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=4096, initial_alphabet=alphabet, end_of_word_suffix=end, show_progress=False
+    )
+    bpe.train_from_iterator(texts, trainer)
+    merges = [
+        pair if isinstance(pair, str) else " ".join(pair)
+        for pair in json.loads(bpe.to_str())["model"]["merges"]
+    ]
+    tokens = alphabet + [letter + end for letter in alphabet]
+    tokens += [merge.replace(" ", "") for merge in merges]
+    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    folder.mkdir(parents=True, exist_ok=True)
+    vocabulary = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), "utf-8")
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), "utf-8")
+    special = {
+        "bos_token": "<|startoftext|>",
+        "eos_token": "<|endoftext|>",
+        "unk_token": "<|endoftext|>",
+        "pad_token": "<|endoftext|>",
+    }
+    (folder / "special_tokens_map.json").write_text(json.dumps(special, indent=2))
+    settings = {
+        **special,
+        "tokenizer_class": "CLIPTokenizer",
+        "model_max_length": TEXT_LENGTH,
+        "do_lower_case": True,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2))
+
+
+class Denoiser(nn.Module):
+    """The UNet and its text encoder, trained together."""
+
+    def __init__(self, tokenizer: CLIPTokenizer):
+        super().__init__()
+        self.unet = new_unet()
+        self.text_encoder = new_text_encoder(tokenizer)
+
+    def forward(
+        self, noisy: torch.Tensor, timesteps: torch.Tensor, tokens: torch.Tensor
+    ) -> torch.Tensor:
+        """Predict v (B, 4, h, w) from noisy latents, timesteps (B,) and token ids (B, L)."""
+        words = self.text_encoder(tokens).last_hidden_state
+        predicted: torch.Tensor = self.unet(noisy, timesteps, words).sample
+        return predicted
+
+
+def assemble(
+    vae: AutoencoderTiny, denoiser: Denoiser, tokenizer: CLIPTokenizer
+) -> StableDiffusionPipeline:
+    pipeline = StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=denoiser.text_encoder,
+        tokenizer=tokenizer,
+        unet=denoiser.unet,
+        scheduler=new_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def export(pipeline: StableDiffusionPipeline, tokenizer_files: Path, folder: Path) -> None:
+    """Write the pipeline in half precision, then swap it into `folder` part by part.
+
+    `pipeline` is left in half precision. Other files of the folder (the model card) stay.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    # Beside the folder, so that renaming never copies.
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as name:
+        fresh, old = Path(name, "new"), Path(name, "old")
+        pipeline.to(torch.float16).save_pretrained(fresh, safe_serialization=True)
+        for path in tokenizer_files.iterdir():
+            shutil.copy(path, fresh / "tokenizer")
+        # safetensors keeps its files to the owner; others install and read the package.
+        for path in fresh.rglob("*.safetensors"):
+            path.chmod(0o644)
+        old.mkdir()
+        for part in fresh.iterdir():
+            if (folder / part.name).exists():
+                (folder / part.name).rename(old / part.name)
+            part.rename(folder / part.name)

@@ -1,0 +1,407 @@
+"""Train the embedded model from nothing and export it in the diffusers folder format.
+
+    python -m tools.train_embedded --work-dir WORK --export pnpvideo/embedded
+
+Stages, each resumed from what lies in the work folder: `images` (render the world), `vae`,
+`latents` (encode images, tokenize captions), `unet` (with the text encoder) and `export`.
+Batches, noise and crops are drawn from the step's number, so a resumed run goes on as if it had
+never stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderTiny, UNet2DConditionModel
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Generator, Tensor
+from torch.nn import functional
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from tools.captions import caption
+from tools.embedded_model import (
+    TEXT_LENGTH,
+    Denoiser,
+    assemble,
+    export,
+    make_tokenizer,
+    new_scheduler,
+    new_vae,
+)
+from tools.scenes import STYLES, Scene, object_masks, random_scene, render
+from tools.training_state import TrainingState, checkpoints
+
+SIZE = 128
+SHARD = 2048  # images in one file
+STYLE_WEIGHTS = {"sketch": 0.20, "rough drawing": 0.15, "cartoon": 0.20, "photo": 0.45}
+HELD_OUT = 10_000_000  # examples from this index on are never trained on
+WORDINGS = 4  # captions of one image
+BATCH = 16
+LEARNING_RATE = 6e-4
+AVERAGE_DECAY = 0.999
+UNCAPTIONED = 0.12  # share of captions left out, for classifier-free guidance
+PROMPTS = (
+    "a photo of a red star on sand",
+    "a photo of a blue metal heart on grass at sunset",
+    "a photo of a yellow plastic ring on a wooden floor",
+    "a photo of a green stone moon on snow",
+    "a photo of a pink flower in water at night",
+    "a photo of a wooden cross on bricks",
+    "a photo of a purple leaf and a white ball on gravel",
+    "a photo of an orange drop on sand at sunset",
+    "a cartoon of a red star on grass",
+    "a cartoon of a blue ball on sand at night",
+    "a cartoon of a green hexagon and a pink heart",
+    "a photo of a turquoise square in the snow",
+    "a sketch of a star",
+    "a sketch of a heart and a moon",
+    "a rough drawing of a triangle",
+    "a pencil sketch of a flower",
+    "a photo",
+    "a black triangle on a lawn",
+)
+
+
+def example(index: int) -> tuple[Scene, str]:
+    """The scene and style of training example `index`."""
+    generator = Generator().manual_seed(index)
+    scene = random_scene(generator)
+    weights = torch.tensor([STYLE_WEIGHTS[style] for style in STYLES])
+    return scene, STYLES[int(torch.multinomial(weights, 1, generator=generator))]
+
+
+def render_examples(first: int, count: int) -> Tensor:
+    """Images of `count` examples from `first` on: (count, 3, SIZE, SIZE) uint8."""
+    images = torch.empty(count, 3, SIZE, SIZE, dtype=torch.uint8)
+    examples = [example(first + row) for row in range(count)]
+    for style in STYLES:
+        rows = [row for row, (_, other) in enumerate(examples) if other == style]
+        for chunk in (rows[start : start + 16] for start in range(0, len(rows), 16)):
+            drawn = render([examples[row][0] for row in chunk], style, SIZE)
+            images[chunk] = (drawn * 255).round().byte()
+    return images
+
+
+def make_images(folder: Path, count: int) -> None:
+    """Render `count` examples into shards of `SHARD`; shards that exist stay."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for first in range(0, count, SHARD):
+        path = folder / f"images-{first // SHARD:05d}.safetensors"
+        if not path.exists():
+            partial = path.with_suffix(".partial")
+            save_file({"images": render_examples(first, SHARD)}, partial)
+            partial.rename(path)
+            print(f"images: {first + SHARD} of {count}", flush=True)
+
+
+def load_images(folder: Path, shards: int) -> Tensor:
+    """The first shards' images, (N, 3, SIZE, SIZE) uint8."""
+    paths = sorted(folder.glob("images-*.safetensors"))[:shards]
+    return torch.cat([load_file(path)["images"] for path in paths])
+
+
+def vae_loss(vae: AutoencoderTiny, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Loss and mean squared error on `images` (B, 3, H, W) in [-1, 1].
+
+    The error of 8 x 8 block means keeps colours true. Latents are pulled to mean 0 and deviation 1
+    a channel, and decoded with a little noise, as the UNet will leave some.
+    """
+    latents = vae.encode(images).latents.float()
+    output = vae.decode(latents + 0.04 * noise).sample.float()
+    error = output - images
+    blocks = functional.avg_pool2d(error, 8)
+    mean, deviation = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
+    spread = mean.square().mean() + (deviation - 1).square().mean()
+    far = (latents.abs() - 2.5).clamp(min=0).square().mean()
+    squared = error.square().mean()
+    loss = error.abs().mean() + 2 * squared + 2 * blocks.abs().mean() + 0.02 * spread + 0.1 * far
+    return loss, squared
+
+
+def train_vae(work: Path, seconds: float, *, batch: int = 16, crop: int = 64) -> Path:
+    """Train the VAE on crops for `seconds` in all, the last third of it with a falling rate."""
+    final = work / "vae.safetensors"
+    if final.exists():
+        return final
+    images = load_images(work / "images", 16)
+    torch.manual_seed(0)
+    vae = new_vae().to(memory_format=torch.channels_last)
+    state = TrainingState(vae, learning_rate=1e-3, warmup=60, decay=0.99)
+    for path in checkpoints(work, "vae")[-1:]:
+        state.load(path)
+    squares: list[float] = []
+    while state.seconds < seconds:
+        start = time.perf_counter()
+        generator = Generator().manual_seed(state.step)
+        rows = torch.randint(len(images), (batch,), generator=generator)
+        top, left = torch.randint(0, SIZE - crop + 1, (2,), generator=generator).tolist()
+        cut = images[rows, :, top : top + crop, left : left + crop].float() / 127.5 - 1
+        cut = cut.contiguous(memory_format=torch.channels_last)
+        noise = torch.randn(batch, 4, crop // 4, crop // 4, generator=generator)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss, squared = vae_loss(vae, cut, noise)
+        left_over = 1 - state.seconds / seconds
+        state.update(loss, factor=min(1.0, 3 * left_over) + 0.005)
+        state.images += batch
+        state.seconds += time.perf_counter() - start
+        squares.append(float(squared.detach()))
+        if state.step % 50 == 0:
+            recent = torch.tensor(squares[-50:]).mean()
+            print(
+                f"vae: step {state.step}, {state.seconds:.0f} s, loss {float(loss.detach()):.4f}, "
+                f"PSNR {10 * torch.log10(4 / recent):.2f} dB",
+                flush=True,
+            )
+        if state.step % 500 == 0:
+            state.save(work, "vae")
+    state.save(work, "vae")
+    state.load_average(vae)
+    with torch.inference_mode():
+        spread = vae.encode(images[:256].float() / 127.5 - 1).latents.std()
+    vae.register_to_config(scaling_factor=round(1 / float(spread), 4))
+    save_vae(vae, final)
+    print("vae: PSNR {:.2f} dB, colour error {:.4f}".format(*measure_vae(vae.eval())), flush=True)
+    return final
+
+
+@torch.inference_mode()
+def measure_vae(vae: AutoencoderTiny, count: int = 64) -> tuple[float, float]:
+    """PSNR (dB) over held-out examples of all styles, and the mean colour error of the objects in
+    held-out photos (share of full scale).
+    """
+    images = render_examples(HELD_OUT, count).float() / 255
+
+    def rebuild(pictures: Tensor) -> Tensor:
+        latents = vae.encode(pictures * 2 - 1).latents
+        decoded: Tensor = vae.decode(latents).sample
+        return (decoded / 2 + 0.5).clamp(0, 1)
+
+    squared = (rebuild(images) - images).square().mean((1, 2, 3))
+    scenes = [example(HELD_OUT + row)[0] for row in range(count)]
+    photos = render(scenes, "photo", SIZE)
+    difference = rebuild(photos) - photos
+    errors = [
+        ((difference[row] * mask).sum((1, 2)) / mask.sum().clamp(min=1)).abs().mean()
+        for row, scene in enumerate(scenes)
+        for mask in object_masks(scene, SIZE)
+    ]
+    return float((-10 * squared.log10()).mean()), float(torch.stack(errors).mean())
+
+
+def load_vae(path: Path) -> AutoencoderTiny:
+    """The trained VAE, with its scaling factor."""
+    vae = new_vae()
+    vae.load_state_dict(load_file(path))
+    with safe_open(path, framework="pt") as file:
+        vae.register_to_config(scaling_factor=float(file.metadata()["scaling_factor"]))
+    return vae.eval()
+
+
+def save_vae(vae: AutoencoderTiny, path: Path) -> None:
+    factor = {"scaling_factor": str(vae.config["scaling_factor"])}
+    save_file({name: value.contiguous() for name, value in vae.state_dict().items()}, path, factor)
+
+
+def captions(index: int) -> list[str]:
+    """`WORDINGS` captions of training example `index`."""
+    scene, style = example(index)
+    generator = Generator().manual_seed(index + HELD_OUT)
+    return [caption(scene, style, generator) for _ in range(WORDINGS)]
+
+
+def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
+    """Token ids (N, TEXT_LENGTH)."""
+    ids: Tensor = tokenizer(
+        texts,
+        padding="max_length",
+        truncation=True,
+        max_length=TEXT_LENGTH,
+        return_tensors="pt",
+    ).input_ids
+    return ids
+
+
+@torch.inference_mode()
+def make_latents(work: Path, vae: AutoencoderTiny, tokenizer: CLIPTokenizer, count: int) -> None:
+    """Encode the images and tokenize their captions, shard by shard; shards that exist stay."""
+    vae.to(memory_format=torch.channels_last)
+    for path in sorted((work / "images").glob("images-*.safetensors"))[: -(-count // SHARD)]:
+        target = work / path.name.replace("images", "latents")
+        if target.exists():
+            continue
+        first = int(path.stem.split("-")[1]) * SHARD
+        parts = []
+        for images in load_file(path)["images"].split(32):
+            with torch.autocast("cpu", torch.bfloat16):
+                latents = vae.encode(
+                    (images.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+                ).latents
+            parts.append((latents.float() * vae.config["scaling_factor"]).half().contiguous())
+        texts = [text for row in range(SHARD) for text in captions(first + row)]
+        tokens = tokenize(tokenizer, texts).view(SHARD, WORDINGS, TEXT_LENGTH).short()
+        partial = target.with_suffix(".partial")
+        save_file({"latents": torch.cat(parts), "tokens": tokens}, partial)
+        partial.rename(target)
+        print(f"latents: {first + SHARD}", flush=True)
+
+
+class DenoiserTraining:
+    """The `unet` stage: train, show samples, keep checkpoints, export, until the time is over."""
+
+    def __init__(
+        self, work: Path, vae: AutoencoderTiny, tokenizer: CLIPTokenizer, init_from: Path | None
+    ):
+        self.work, self.vae, self.tokenizer = work, vae, tokenizer
+        shards = [load_file(path) for path in sorted(work.glob("latents-*.safetensors"))]
+        self.latents = torch.cat([shard["latents"] for shard in shards])
+        self.tokens = torch.cat([shard["tokens"] for shard in shards])
+        self.nothing = tokenize(tokenizer, [""])[0]
+        self.alphas = new_scheduler().alphas_cumprod
+        torch.manual_seed(0)
+        denoiser = Denoiser(tokenizer)
+        if init_from is not None:
+            denoiser.unet.load_state_dict(
+                UNet2DConditionModel.from_pretrained(init_from, subfolder="unet").state_dict()
+            )
+            denoiser.text_encoder.load_state_dict(
+                CLIPTextModel.from_pretrained(init_from, subfolder="text_encoder").state_dict()
+            )
+        self.state = TrainingState(
+            denoiser, learning_rate=LEARNING_RATE, warmup=200, decay=AVERAGE_DECAY
+        )
+        for path in checkpoints(work, "unet")[-1:]:
+            self.state.load(path)
+            print(f"unet: resumed from {path.name}", flush=True)
+
+    def loss(self) -> Tensor:
+        """v-prediction loss (Salimans and Ho 2022) on the batch of the current step."""
+        draw = Generator().manual_seed(self.state.step)
+        rows = torch.randint(len(self.latents), (BATCH,), generator=draw)
+        wording = torch.randint(WORDINGS, (BATCH,), generator=draw)
+        clean = self.latents[rows].float()
+        tokens = self.tokens[rows, wording].long()
+        tokens[torch.rand(BATCH, generator=draw) < UNCAPTIONED] = self.nothing
+        noise = torch.randn(clean.shape, generator=draw)
+        timesteps = torch.randint(1000, (BATCH,), generator=draw)
+        alpha = self.alphas[timesteps].view(-1, 1, 1, 1)
+        noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
+        target = alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
+        with torch.autocast("cpu", torch.bfloat16):
+            predicted = self.state.model(noisy, timesteps, tokens)
+        return functional.mse_loss(predicted.float(), target)
+
+    def run(self, seconds: float, factor: Callable[[float], float]) -> None:
+        """Train for `seconds`; `factor` of the elapsed share scales the learning rate."""
+        start = last = time.perf_counter()
+        self.state.model.train()
+        losses: list[Tensor] = []
+        while (elapsed := time.perf_counter() - start) < seconds:
+            loss = self.loss()
+            self.state.update(loss, factor=factor(elapsed / seconds))
+            self.state.images += BATCH
+            losses.append(loss.detach())
+            if len(losses) == 100:
+                now = time.perf_counter()
+                self.state.seconds += now - last
+                print(
+                    f"unet: step {self.state.step}, images {self.state.images}, "
+                    f"loss {float(torch.stack(losses).mean()):.4f}, "
+                    f"{100 * BATCH / (now - last):.1f} images/s",
+                    flush=True,
+                )
+                losses, last = [], now
+
+    def publish(self, folder: Path | None) -> None:
+        """Draw the sample grid from the averaged weights, and export them."""
+        averaged = Denoiser(self.tokenizer)
+        self.state.load_average(averaged)
+        pipeline = assemble(copy.deepcopy(self.vae), averaged.eval(), self.tokenizer)
+        with torch.autocast("cpu", torch.bfloat16):
+            images = pipeline(
+                list(PROMPTS),
+                num_inference_steps=25,
+                guidance_scale=4.0,
+                generator=Generator().manual_seed(0),
+                output_type="pt",
+            ).images
+        columns = [torch.cat(list(row), 2) for row in images.float().cpu().split(len(PROMPTS) // 3)]
+        grid = (torch.cat(columns, 1) * 255).byte().permute(1, 2, 0).numpy()
+        Image.fromarray(grid).save(self.work / f"samples-{self.state.step:08d}.png")
+        if folder is not None:
+            export(pipeline, self.work / "tokenizer", folder)
+
+
+def train_denoiser(
+    training: DenoiserTraining,
+    folder: Path | None,
+    *,
+    seconds: float,
+    interval: float,
+    cooldown: float,
+) -> None:
+    """Train at a constant rate with a checkpoint and an export every `interval` seconds, then cool
+    down to rate 0 for the last `cooldown` seconds; only the export has the cooled weights, so
+    that a later sitting goes on from the warm ones.
+    """
+    end = time.perf_counter() + seconds - cooldown
+    while (left := end - time.perf_counter()) > 0:
+        training.run(min(left, interval), lambda _: 1.0)
+        training.state.save(training.work, "unet")
+        training.publish(folder)
+    # The falling rate does the averaging; a long memory would only lag.
+    training.state.restart_average()
+    training.state.decay = 0.98
+    training.run(cooldown, lambda share: 1 - share)
+    training.publish(folder)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--work-dir", type=Path, required=True, help="checkpoints and data")
+    parser.add_argument("--export", type=Path, help="folder of the exported model")
+    parser.add_argument("--init-from", type=Path, help="exported model to start from")
+    parser.add_argument("--images", type=int, default=61_440, help="size of the data set")
+    parser.add_argument("--vae-minutes", type=float, default=15.0)
+    parser.add_argument("--hours", type=float, default=8.0, help="time for the unet stage")
+    parser.add_argument("--interval-minutes", type=float, default=15.0, help="between exports")
+    parser.add_argument("--cooldown-minutes", type=float, default=15.0, help="part of --hours")
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    work: Path = arguments.work_dir
+    init_from: Path | None = arguments.init_from
+    work.mkdir(parents=True, exist_ok=True)
+    if init_from is not None and not (work / "vae.safetensors").exists():
+        save_vae(
+            AutoencoderTiny.from_pretrained(init_from, subfolder="vae"), work / "vae.safetensors"
+        )
+        shutil.copytree(init_from / "tokenizer", work / "tokenizer")
+    with torch.inference_mode():
+        make_images(work / "images", arguments.images)
+    vae = load_vae(train_vae(work, 60 * arguments.vae_minutes))
+    if not (work / "tokenizer").exists():
+        make_tokenizer(work / "tokenizer", (text for row in range(5000) for text in captions(row)))
+    tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
+    make_latents(work, vae, tokenizer, arguments.images)
+    training = DenoiserTraining(work, vae, tokenizer, init_from)
+    train_denoiser(
+        training,
+        arguments.export,
+        seconds=3600 * arguments.hours,
+        interval=60 * arguments.interval_minutes,
+        cooldown=60 * arguments.cooldown_minutes,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""What a training run keeps: weights, optimiser, moving average, and their safetensors files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+
+class TrainingState:
+    """A model in training with AdamW and an exponential moving average (EMA) of its weights.
+
+    `step` counts updates; the average's decay grows with it up to `decay`, so that a young average
+    forgets the random start.
+    """
+
+    def __init__(self, model: nn.Module, *, learning_rate: float, warmup: int, decay: float):
+        self.model = model
+        self.learning_rate = learning_rate
+        self.warmup = warmup
+        self.decay = decay
+        self.step = 0
+        self.images = 0
+        self.seconds = 0.0
+        self.average = {name: value.detach().clone() for name, value in model.named_parameters()}
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(), lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
+        )
+
+    def update(self, loss: Tensor, *, factor: float = 1.0) -> None:
+        """One step down `loss`, the learning rate times `factor`."""
+        rate = self.learning_rate * factor * min(1.0, (self.step + 1) / self.warmup)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        keep = min(self.decay, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            weights = [value.detach() for value in self.model.parameters()]
+            torch._foreach_lerp_(list(self.average.values()), weights, 1 - keep)
+
+    def load_average(self, model: nn.Module) -> None:
+        """Copy the averaged weights into another model of the same kind."""
+        model.load_state_dict(self.average, strict=False)
+
+    def restart_average(self) -> None:
+        """Let the average start from the weights as they are."""
+        for name, value in self.model.named_parameters():
+            self.average[name].copy_(value.detach())
+
+    def save(self, folder: Path, stage: str, *, keep: int = 2) -> Path:
+        """Write a checkpoint named for stage and step; all but the newest `keep` are removed."""
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"average.{name}": value for name, value in self.average.items()}
+        for index, slots in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{slot}": value for slot, value in slots.items()}
+        counters = {
+            "step": str(self.step),
+            "images": str(self.images),
+            "seconds": str(self.seconds),
+        }
+        path = folder / f"{stage}-{self.step:08d}.safetensors"
+        partial = path.with_suffix(".partial")
+        save_file({name: value.contiguous() for name, value in tensors.items()}, partial, counters)
+        partial.rename(path)
+        for old in checkpoints(folder, stage)[:-keep]:
+            old.unlink()
+        return path
+
+    def load(self, path: Path) -> None:
+        """Continue from a checkpoint of `save`."""
+        model: dict[str, Tensor] = {}
+        slots: dict[int, dict[str, Tensor]] = {}
+        with safe_open(path, framework="pt") as file:
+            for key in file.keys():  # noqa: SIM118 - the file is no mapping
+                kind, name = key.split(".", 1)
+                value = file.get_tensor(key)
+                if kind == "model":
+                    model[name] = value
+                elif kind == "average":
+                    self.average[name].copy_(value)
+                else:
+                    index, slot = name.split(".")
+                    slots.setdefault(int(index), {})[slot] = value
+            counters = file.metadata()
+        self.model.load_state_dict(model)
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
+        self.step = int(counters["step"])
+        self.images = int(counters["images"])
+        self.seconds = float(counters["seconds"])
+
+
+def checkpoints(folder: Path, stage: str) -> list[Path]:
+    """Checkpoints of a stage, oldest first."""
+    return sorted(folder.glob(f"{stage}-????????.safetensors"))
