@@ -9,7 +9,7 @@ from torch.nn import functional
 
 def split_heads(tokens: Tensor, heads: int) -> Tensor:
     """(batch, tokens, channels) to (batch, heads, tokens, channels / heads)."""
-    return tokens.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return tokens.view(*tokens.shape[:2], heads, -1).transpose(1, 2)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

@@ -17,7 +17,8 @@ Frames = NDArray[np.uint8]
 class Timing:
     """When the frames of a clip are shown.
 
-    frame_rate: frames a second, exact (30000/1001, not 29.97); the average where it varies.
+    frame_rate: frames a second, exact (30000/1001, not 29.97); where it varies, the number of
+        frames over the whole duration, so that the last frame ends at count / frame_rate.
     times: seconds at which each frame appears, counted from the first, for a variable frame rate
         only; None means that frame i appears at i / frame_rate.
     """
@@ -48,7 +49,7 @@ class FrameReader(ABC):
     def read(self, start: int, stop: int) -> Frames:
         """Frames start to stop - 1. Reading in order is fast; going back works and may be slow."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 -- most readers hold nothing
         """Release the file, if one is held."""
 
 

@@ -1,5 +1,7 @@
 """Latents back to frames, in batches of the autoencoder."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -8,11 +10,12 @@ from pnpvideo.encode_frames import latent_scaling
 
 
 @torch.no_grad()
-def decode_latents(vae: torch.nn.Module, latents: Tensor) -> Tensor:
+def decode_latents(vae: Any, latents: Tensor) -> Tensor:
     """Scaled latents (n, c, h, w) to images (n, 3, h * factor, w * factor), -1 to 1, float32."""
     shift, scale = latent_scaling(vae)
     images = vae.decode((latents / scale + shift).to(vae.device, vae.dtype)).sample
-    return images.float().clamp(-1, 1)
+    result: Tensor = images.float().clamp(-1, 1)
+    return result
 
 
 def tensor_to_frames(images: Tensor) -> Frames:

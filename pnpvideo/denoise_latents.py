@@ -106,7 +106,7 @@ def denoise_latents(
                     output = network.predict(batch, timestep, text, frames)[frames:]
             else:
                 output = network.predict(latents, timestep, text[1:], frames)
-            output = output.unflatten(0, (prompts, per_prompt, frames))
+            output = output.view(prompts, per_prompt, frames, *output.shape[1:])
             prediction = output[:, -1]
             if guided:
                 base = output[:, -2]

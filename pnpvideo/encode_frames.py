@@ -1,5 +1,7 @@
 """Frames to latents, in batches of the autoencoder."""
 
+from typing import Any
+
 import cv2
 import numpy as np
 import torch
@@ -11,7 +13,7 @@ from pnpvideo.errors import InputError
 MAX_SIDE = 8192
 
 
-def vae_factor(vae: torch.nn.Module) -> int:
+def vae_factor(vae: Any) -> int:
     """How many pixels of a side make one latent: 8 for Stable Diffusion."""
     return int(2 ** (len(vae.config.block_out_channels) - 1))
 
@@ -55,7 +57,7 @@ def frames_to_tensor(frames: Frames) -> Tensor:
 
 
 @torch.no_grad()
-def encode_frames(vae: torch.nn.Module, images: Tensor) -> Tensor:
+def encode_frames(vae: Any, images: Tensor) -> Tensor:
     """Images (n, 3, h, w), -1 to 1, to scaled latents (n, c, h / factor, w / factor).
 
     The mean of the autoencoder's distribution, not a sample: inversion wants no noise of ours.
@@ -63,9 +65,10 @@ def encode_frames(vae: torch.nn.Module, images: Tensor) -> Tensor:
     encoded = vae.encode(images.to(vae.device, vae.dtype))
     latents = encoded.latent_dist.mean if hasattr(encoded, "latent_dist") else encoded.latents
     shift, scale = latent_scaling(vae)
-    return (latents - shift) * scale
+    result: Tensor = (latents - shift) * scale
+    return result
 
 
-def latent_scaling(vae: torch.nn.Module) -> tuple[float, float]:
+def latent_scaling(vae: Any) -> tuple[float, float]:
     """The shift and the scale between the autoencoder's latents and the UNet's."""
     return getattr(vae.config, "shift_factor", None) or 0.0, vae.config.scaling_factor

@@ -2,7 +2,7 @@
 
 
 class InputError(ValueError):
-    """What the user gave cannot be used: a file, an option, a model name. Command line: exit code 2.
+    """What the user gave cannot be used: a file, an option, a model name. Exit code 2.
 
     The message is one line: what was wrong, then what to do.
     """

@@ -218,7 +218,7 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
 
     def decode(self, latents: Tensor, batch_size: int = DEFAULT_BATCH_SIZE) -> Iterator[Frames]:
         """Latents (frames, c, h, w) to uint8 frames (n, height, width, 3), a batch at a time."""
-        for batch in latents.split(batch_size):
+        for batch in torch.split(latents, batch_size):
             yield tensor_to_frames(decode_latents(self.vae, batch))
 
     @torch.no_grad()
@@ -357,7 +357,8 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
             assert callback_on_step_end is not None
             given = {"latents": latents} if callback_on_step_end_tensor_inputs else {}
             changed = callback_on_step_end(self, step, timestep, given) or {}
-            return changed.get("latents", latents)
+            result: Tensor = changed.get("latents", latents)
+            return result
 
         with (
             FeatureInjector(self.unet, self.layers).installed() as injector,

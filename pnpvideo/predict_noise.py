@@ -16,7 +16,7 @@ class Network:
     image_size: (width, height) in pixels, told to an SDXL UNet (Podell et al. 2023, section 2.2).
     """
 
-    unet: torch.nn.Module
+    unet: Any
     image_size: tuple[int, int]
 
     def predict(

@@ -44,7 +44,7 @@ def read_video(path: Path, options: ReadOptions) -> Clip:
     if short and (count == 0 or not options.allow_truncated):
         raise InputError(f"{path} is cut off or damaged ({shown.damage}): {readable(count)}")
     if count == 0:
-        raise InputError(f"{path} holds no frames")
+        raise InputError(f"{path} holds no frames, or is cut off before the first")
     chosen = options.choose(count if stop is None else min(stop, count), path)
     # The span shown while the chosen frames are, in the file's own time.
     until = min(chosen[-1] + options.stride, count)

@@ -21,4 +21,5 @@ def share_noise(own: Tensor, shared: Tensor, share: float) -> Tensor:
     """
     if share == 0:
         return own
-    return (1 - share) ** 0.5 * own + share**0.5 * shared
+    mixed: Tensor = (1 - share) ** 0.5 * own + share**0.5 * shared
+    return mixed

@@ -100,7 +100,7 @@ def run(settings: Settings, *, overwrite: bool = False, quiet: bool = False) -> 
         try:
             # 3. Read, invert, denoise
             pipeline.to(device)
-            result = pipeline(
+            latents, trajectory = pipeline(
                 settings.prompt,
                 clip,
                 guidance_prompt=settings.guidance_prompt,
@@ -111,16 +111,17 @@ def run(settings: Settings, *, overwrite: bool = False, quiet: bool = False) -> 
                 generator=torch.Generator().manual_seed(settings.seed),
                 batch_size=settings.batch_size,
                 output_type="latent",
+                return_dict=False,
                 **_pipeline_options(options),
             )
             # 4. Decode and write
-            for latents, path in zip(result.frames, outputs, strict=True):
-                _write(pipeline, latents, path, clip, settings, overwrite)
+            for one, path in zip(latents, outputs, strict=True):
+                _write(pipeline, one, path, clip, settings, overwrite)
             for path, compare in zip(outputs, compares, strict=False):
                 _write_compare(path, compare, clip, settings, overwrite)
             inversion = None
             if settings.check_inversion and clip is not None:
-                inversion = _check_inversion(pipeline, clip, result.trajectory, settings, options)
+                inversion = _check_inversion(pipeline, clip, trajectory, settings, options)
         except torch.OutOfMemoryError:
             raise RunError(
                 f"the memory of {device} is not enough; give a smaller --batch-size "

@@ -11,7 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clips import all_frames, decode, describe, frame_times, make_video, samples, smooth_frames
+from clips import (
+    LIGHT_IMPORT,
+    all_frames,
+    decode,
+    describe,
+    frame_times,
+    make_video,
+    samples,
+    smooth_frames,
+)
 from PIL import Image
 
 from pnpvideo.clip import Frames, Sound, Timing
@@ -312,7 +321,7 @@ def test_folder_without_permission(tmp_path: Path) -> None:
         check_output(tmp_path / "closed" / "a.mp4")
 
 
-WRITE_NOISE = """
+WRITE_NOISE = f"""{LIGHT_IMPORT}
 import resource, signal, sys, time
 import numpy as np
 from pnpvideo.write_clip import write_clip

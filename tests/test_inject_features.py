@@ -1,0 +1,92 @@
+"""Injection leaves no trace, takes place by rule, and refuses what it cannot do."""
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+
+import reference_pnp as reference
+from pnpvideo.errors import InputError
+from pnpvideo.inject_features import FeatureInjector, InjectionLayers, default_layers
+from pnpvideo.load_model import EMBEDDED
+
+
+def output(unet: UNet2DConditionModel) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    z = torch.randn(2, 4, 8, 8, generator=generator, dtype=torch.float64)
+    text = torch.randn(2, 5, 12, generator=generator, dtype=torch.float64)
+    return unet(z, 401, text).sample
+
+
+def test_after_removal_the_output_is_bit_identical() -> None:
+    unet = reference.tiny_unet()
+    before, processors = output(unet), dict(unet.attn_processors)
+    injector = FeatureInjector(unet)
+    with injector.installed(), injector.injecting(1, features=True, attention=True):
+        assert not torch.equal(output(unet), before)
+    assert torch.equal(output(unet), before)
+    assert unet.attn_processors == processors
+    assert not any(module._forward_hooks for module in unet.modules())
+
+
+def test_an_error_inside_also_removes_everything() -> None:
+    unet = reference.tiny_unet()
+    before = output(unet)
+    with pytest.raises(KeyError), FeatureInjector(unet).installed():
+        raise KeyError
+    assert torch.equal(output(unet), before)
+
+
+def test_installed_but_idle_it_changes_nothing() -> None:
+    unet = reference.tiny_unet()
+    before = output(unet)
+    with FeatureInjector(unet).installed():
+        torch.testing.assert_close(output(unet), before, rtol=1e-12, atol=1e-12)
+
+
+def test_a_second_installation_raises() -> None:
+    injector = FeatureInjector(reference.tiny_unet())
+    with injector.installed(), pytest.raises(RuntimeError, match="already"):
+        injector.installed().__enter__()
+    with injector.installed():
+        pass
+
+
+def test_the_source_itself_is_not_changed_by_its_own_features() -> None:
+    unet = reference.tiny_unet()
+    before, injector = output(unet), FeatureInjector(unet)
+    with injector.installed(), injector.injecting(1, features=True, attention=True):
+        torch.testing.assert_close(output(unet)[:1], before[:1], rtol=1e-10, atol=1e-10)
+
+
+def test_the_rule_finds_the_papers_layers() -> None:
+    layers = default_layers(reference.tiny_unet())
+    assert layers.features == ("up_blocks.1.resnets.1",)
+    expected = [(1, 1), (1, 2), *((b, i) for b in (2, 3) for i in range(3))]
+    assert layers.attentions == tuple(f"up_blocks.{b}.attentions.{i}" for b, i in expected)
+    assert len(FeatureInjector(reference.tiny_unet()).attentions) == 8
+
+
+def test_the_rule_suits_sdxl_with_its_many_transformer_blocks() -> None:
+    unet = reference.tiny_sdxl_unet()
+    assert default_layers(unet).features == ("up_blocks.0.resnets.1",)
+    assert len(FeatureInjector(unet).attentions) == 2 * 3 + 3 * 2
+
+
+def test_the_rule_suits_the_embedded_model() -> None:
+    unet = UNet2DConditionModel.from_pretrained(EMBEDDED, subfolder="unet")
+    assert default_layers(unet).features == ("up_blocks.1.resnets.1",)
+    assert FeatureInjector(unet).attentions
+
+
+@pytest.mark.parametrize(
+    ("features", "attentions", "message"),
+    [
+        ("up_blocks.9.resnets.0", "up_blocks.2", "no module 'up_blocks.9"),
+        ("up_blocks.1.attentions.0", "up_blocks.2", "no residual block"),
+        ("up_blocks.1.resnets.1", "up_blocks.0", "no self-attention"),
+    ],
+)
+def test_wrong_layers_are_named(features: str, attentions: str, message: str) -> None:
+    layers = InjectionLayers(features=(features,), attentions=(attentions,))
+    with pytest.raises(InputError, match=message):
+        FeatureInjector(reference.tiny_unet(), layers)
