@@ -1,7 +1,9 @@
 """The pipeline: frames in, translated frames out, in numbered stages."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -12,7 +14,8 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from pnpvideo.clip import Clip, Frames, clip_of_frames
+from pnpvideo.as_clip import Video, as_clip
+from pnpvideo.clip import Clip, Frames
 from pnpvideo.decode_latents import decode_latents, tensor_to_frames
 from pnpvideo.denoise_latents import Texts, denoise_latents
 from pnpvideo.encode_frames import (
@@ -34,10 +37,6 @@ from pnpvideo.share_noise import gaussian_noise, share_noise
 from pnpvideo.trajectory import Trajectory
 
 DEFAULT_BATCH_SIZE = 4
-
-Video = Clip | Image.Image | Sequence[Image.Image] | np.ndarray[Any, Any] | Tensor
-"""What a video may be: a Clip; one PIL image or a list; an array (frames, height, width, 3), uint8
-or float 0 to 1; a tensor (frames, 3, height, width), 0 to 1."""
 
 
 @dataclass
@@ -115,8 +114,15 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         pipeline = cls(**loaded.components)
         pipeline.model_options = PnPOptions(**loaded.options)
         if loaded.layers:
-            pipeline.layers = InjectionLayers(**loaded.layers)
+            places = {name: tuple(modules) for name, modules in loaded.layers.items()}
+            pipeline.layers = InjectionLayers(**places)
         return pipeline
+
+    def save_pretrained(self, save_directory: str, **options: Any) -> None:
+        """Write a diffusers folder, with the model's own options and layers beside the weights."""
+        super().save_pretrained(save_directory, **options)
+        own = {"options": self.model_options.as_dict(), "layers": asdict(self.layers)}
+        Path(save_directory, "pnp.json").write_text(json.dumps(own, indent=2))
 
     # Stages of the main path, in order; `__call__` runs them all.
 
@@ -425,23 +431,3 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
             return [[Image.fromarray(frame) for frame in frames] for frames in arrays]
         stacked = np.stack(arrays).astype(np.float32) / 255
         return stacked if output_type == "np" else torch.from_numpy(stacked).movedim(-1, -3)
-
-
-def as_clip(video: Video) -> Clip:
-    """A clip of whatever form a video has (see `Video`)."""
-    if isinstance(video, Clip):
-        return video
-    if isinstance(video, Image.Image):
-        video = [video]
-    if isinstance(video, Tensor):
-        video = video.detach().float().movedim(-3, -1).cpu().numpy()
-    if not isinstance(video, np.ndarray):
-        sizes = {image.size for image in video}
-        if len(sizes) != 1:
-            raise InputError(f"the frames have {len(sizes)} sizes; all need the same")
-        video = np.stack([np.asarray(image.convert("RGB")) for image in video])
-    if video.ndim != 4 or video.shape[-1] != 3 or 0 in video.shape:
-        raise InputError(f"frames have shape {video.shape}, not (frames, height, width, 3)")
-    if video.dtype != np.uint8:
-        video = (np.clip(video, 0, 1) * 255).round().astype(np.uint8)
-    return clip_of_frames(video)

@@ -4,15 +4,43 @@ import ast
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "pnpvideo"
-ORDER = """
-errors options clip
-choose_frames run_ffmpeg probe_video frame_timing decode_image read_images read_video read_clip
-atomic_output mux_frames write_images write_video write_clip
-load_model encode_prompt encode_frames decode_latents
-trajectory noise_schedule predict_noise invert_latents share_noise
-attend_frames inject_features denoise_latents
-pipeline settings translate cli __init__ __main__
-""".split()
+ORDER = [
+    "errors",
+    "options",
+    "clip",
+    "as_clip",
+    "choose_frames",
+    "run_ffmpeg",
+    "probe_video",
+    "frame_timing",
+    "decode_image",
+    "read_images",
+    "read_video",
+    "read_clip",
+    "atomic_output",
+    "mux_frames",
+    "write_images",
+    "write_video",
+    "write_clip",
+    "load_model",
+    "encode_prompt",
+    "encode_frames",
+    "decode_latents",
+    "trajectory",
+    "noise_schedule",
+    "predict_noise",
+    "invert_latents",
+    "share_noise",
+    "attend_frames",
+    "inject_features",
+    "denoise_latents",
+    "pipeline",
+    "settings",
+    "translate",
+    "cli",
+    "__init__",
+    "__main__",
+]
 
 
 def imported(path: Path) -> set[str]:

@@ -1,10 +1,10 @@
 """Injection leaves no trace, takes place by rule, and refuses what it cannot do."""
 
 import pytest
+import reference_pnp as reference
 import torch
 from diffusers import UNet2DConditionModel
 
-import reference_pnp as reference
 from pnpvideo.errors import InputError
 from pnpvideo.inject_features import FeatureInjector, InjectionLayers, default_layers
 from pnpvideo.load_model import EMBEDDED

@@ -1,0 +1,194 @@
+"""The pipeline as diffusers' users call it, with the embedded model."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pnpvideo.as_clip import as_clip
+from pnpvideo.clip import clip_of_frames
+from pnpvideo.errors import InputError
+from pnpvideo.options import PnPOptions
+from pnpvideo.pipeline import PnPVideoPipeline
+from pnpvideo.trajectory import Trajectory
+
+STEPS = 3
+PROMPT = "a photo of a red star on sand"
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> PnPVideoPipeline:
+    pipeline = PnPVideoPipeline.from_pretrained("embedded", torch_dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def frames(count: int, width: int = 64, height: int = 48) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+
+
+def seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(4)
+
+
+def run(pipeline: PnPVideoPipeline, video: object, **options: object) -> np.ndarray:
+    settings = {"num_inference_steps": STEPS, "generator": seeded(), "output_type": "np"} | options
+    settings.setdefault("prompt", PROMPT)
+    return pipeline(video=video, width=64, height=48, **settings).frames
+
+
+def test_the_forms_of_a_video_and_of_a_result_agree(pipeline: PnPVideoPipeline) -> None:
+    video = frames(2)
+    result = run(pipeline, video)
+    assert result.shape == (1, 2, 48, 64, 3)
+    assert result.min() >= 0
+    assert result.max() <= 1
+    images = [Image.fromarray(frame) for frame in video]
+    tensor = torch.from_numpy(video).movedim(-1, 1).float() / 255
+    for form in (images, tensor, video.astype(np.float32) / 255, clip_of_frames(video)):
+        np.testing.assert_array_equal(run(pipeline, form), result)
+    pil = run(pipeline, video, output_type="pil")
+    np.testing.assert_allclose(np.asarray(pil[0][1]) / 255, result[0, 1], atol=1e-6)
+    tensors = run(pipeline, video, output_type="pt")
+    np.testing.assert_array_equal(tensors[0].movedim(1, -1).numpy(), result[0])
+
+
+def test_one_image_is_a_clip_of_one_frame(pipeline: PnPVideoPipeline) -> None:
+    video = frames(1)
+    np.testing.assert_array_equal(
+        run(pipeline, Image.fromarray(video[0])), run(pipeline, video)
+    )  # fmt: skip
+
+
+def test_frames_do_not_depend_on_their_clip(pipeline: PnPVideoPipeline) -> None:
+    video = frames(3)
+    whole = run(pipeline, video, batch_size=3)
+    np.testing.assert_allclose(run(pipeline, video[1:2])[0, 0], whole[0, 1], atol=1 / 255)
+    np.testing.assert_allclose(run(pipeline, video, batch_size=2), whole, atol=1 / 255)
+
+
+def test_several_prompts_give_what_each_gives_alone(pipeline: PnPVideoPipeline) -> None:
+    other = "a cartoon of a blue moon"
+    both = run(pipeline, frames(2), prompt=[PROMPT, other])
+    for i, prompt in enumerate((PROMPT, other)):
+        np.testing.assert_allclose(
+            run(pipeline, frames(2), prompt=prompt)[0], both[i], atol=2 / 255
+        )
+
+
+def test_embeddings_stand_for_texts(pipeline: PnPVideoPipeline) -> None:
+    expected = run(pipeline, frames(1), negative_prompt="a sketch")
+    embeds = pipeline.encode_texts([PROMPT, "a sketch"]).hidden
+    result = run(
+        pipeline,
+        frames(1),
+        prompt=None,
+        prompt_embeds=embeds[:1],
+        negative_prompt_embeds=embeds[1:],
+    )
+    np.testing.assert_array_equal(result, expected)
+
+
+def test_a_saved_trajectory_serves_another_run(pipeline: PnPVideoPipeline, tmp_path: Path) -> None:
+    first = pipeline(
+        PROMPT, frames(2), width=64, height=48, num_inference_steps=STEPS, generator=seeded()
+    )
+    first.trajectory.save(tmp_path / "source.safetensors")
+    again = pipeline(
+        PROMPT,
+        trajectory=Trajectory.load(tmp_path / "source.safetensors"),
+        num_inference_steps=STEPS,
+        generator=seeded(),
+    )
+    for one, other in zip(first.frames[0], again.frames[0], strict=True):
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+    with pytest.raises(InputError, match="timesteps"):
+        pipeline(PROMPT, trajectory=first.trajectory, num_inference_steps=STEPS + 1)
+
+
+def test_generated_guidance_with_its_own_prompt_repeats_the_source(
+    pipeline: PnPVideoPipeline,
+) -> None:
+    """With everything injected, the same prompt and guidance, target and source are one."""
+    result = pipeline(
+        PROMPT,
+        guidance_prompt=PROMPT,
+        width=64,
+        height=64,
+        num_inference_steps=STEPS,
+        guidance_scale=1,
+        tau_f=1,
+        tau_a=1,
+        noise_share=0,
+        generator=seeded(),
+        output_type="latent",
+    )
+    source = pipeline.generate_source(
+        PROMPT, (64, 64), PnPOptions(steps=STEPS, guidance_scale=1), seeded()
+    )
+    assert torch.equal(result.trajectory.latents, source.latents)
+    torch.testing.assert_close(result.frames[0], source.clean, rtol=1e-4, atol=1e-4)
+
+
+def test_shared_noise_is_one_noise_for_all_frames(pipeline: PnPVideoPipeline) -> None:
+    starts = []
+
+    def look(
+        pipe: PnPVideoPipeline, step: int, timestep: int, given: dict[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        starts.append(given["latents"])
+        return {}
+
+    video = np.repeat(frames(1), 3, axis=0)
+    run(pipeline, video, noise_share=1.0, callback_on_step_end=look)
+    assert len(starts) == STEPS
+    for latents in starts:
+        torch.testing.assert_close(latents[:, 0], latents[:, 2], rtol=1e-4, atol=1e-4)
+
+
+def test_the_callback_may_replace_latents(pipeline: PnPVideoPipeline) -> None:
+    def blank(
+        pipe: PnPVideoPipeline, step: int, timestep: int, given: dict[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        return {"latents": torch.zeros_like(given["latents"])}
+
+    result = run(pipeline, frames(1), callback_on_step_end=blank, output_type="latent")
+    assert not result.any()
+
+
+def test_a_saved_pipeline_loads_again(pipeline: PnPVideoPipeline, tmp_path: Path) -> None:
+    pipeline.save_pretrained(tmp_path)
+    again = PnPVideoPipeline.from_pretrained(str(tmp_path), torch_dtype=torch.float32)
+    again.set_progress_bar_config(disable=True)
+    assert again.model_options == pipeline.model_options
+    assert again.layers == pipeline.layers
+    np.testing.assert_allclose(run(again, frames(1)), run(pipeline, frames(1)), atol=1 / 255)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"prompt": None}, "either a prompt"),
+        ({"trajectory": Trajectory(latents=torch.zeros(2, 1, 4, 8, 8), timesteps=(1,))}, "one of"),
+        ({"output_type": "gif"}, "output_type"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"negative_prompt": ["a", "b", "c"]}, "3 negative prompts for 1"),
+        ({"tau_f": 1.5}, "tau_f is 1.5"),
+        ({"num_inference_steps": 0}, "steps is 0"),
+        ({"num_inversion_steps": 4}, "multiple"),
+        ({"callback_on_step_end_tensor_inputs": ["noise"]}, "latents"),
+    ],
+)
+def test_what_cannot_be_used_is_named(
+    pipeline: PnPVideoPipeline, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        run(pipeline, frames(1), **options)
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 8), (2, 8, 8, 4), (0, 8, 8, 3)])
+def test_wrong_shapes_are_named(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match="shape"):
+        as_clip(np.zeros(shape, dtype=np.uint8))
