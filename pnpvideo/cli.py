@@ -76,11 +76,7 @@ def _add_source(group: Any) -> None:
     group.add_argument("--start", type=int, metavar="N", help="number of the first frame (0)")
     group.add_argument("--frames", type=int, metavar="N", help="how many frames at most (all)")
     group.add_argument("--stride", type=int, metavar="N", help="take every N-th frame (1)")
-    group.add_argument(
-        "--allow-truncated",
-        action="store_true",
-        help="use what can be read of a cut or damaged file",
-    )
+    _add_switch(group, "--allow-truncated", "use what can be read of a cut or damaged file")
 
 
 def _add_text(group: Any) -> None:
@@ -109,27 +105,34 @@ def _add_result(group: Any) -> None:
         help="video, image or animation by suffix, or a folder for frames (SOURCE-translated)",
     )
     group.add_argument("--overwrite", action="store_true", help="replace a result that exists")
-    group.add_argument(
-        "--compare", action="store_true", help="also write OUT-compare: source and result"
-    )
-    group.add_argument(
+    _add_switch(group, "--compare", "also write OUT-compare: source and result side by side")
+    _add_switch(
+        group,
         "--original-size",
-        action="store_true",
-        help="bring the result to the source's size (otherwise it has the working size)",
+        "bring the result to the source's size (otherwise it has the working size)",
     )
     group.add_argument("--quality", type=int, metavar="N", help="1 to 100, of lossy formats (80)")
     group.add_argument(
         "--config",
         metavar="FILE",
-        help="read settings from a YAML file; the command line wins. "
-        "Every run writes such a file, OUT.yaml, that repeats it",
+        help="read settings from a YAML file; the command line wins (--no-compare and the like "
+        "switch off). Every run writes such a file, OUT.yaml, that repeats it",
     )
-    group.add_argument(
+    _add_switch(
+        group,
         "--check-inversion",
-        action="store_true",
-        help="report how near the source comes when it is sampled back (PSNR)",
+        "report how near the source comes when it is sampled back (PSNR)",
     )
     group.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def _add_switch(group: Any, option: str, text: str) -> None:
+    """A switch of the settings, with its opposite for what a config file has switched on."""
+    name = option.removeprefix("--").replace("-", "_")
+    group.add_argument(option, action="store_true", help=text)
+    group.add_argument(
+        option.replace("--", "--no-", 1), dest=name, action="store_false", help=argparse.SUPPRESS
+    )
 
 
 def _add_method(group: Any) -> None:
@@ -184,6 +187,12 @@ def _add_model(group: Any) -> None:
         "such as owner/name, or a .safetensors checkpoint; Stable Diffusion 1.x, 2.x or XL",
     )
     group.add_argument(
+        "--model-config",
+        metavar="FOLDER",
+        help="for a checkpoint, where there is no network: a diffusers folder of the same kind of "
+        "model, for its configuration and tokenizer",
+    )
+    group.add_argument(
         "--lora", action="append", metavar="FILE", help="LoRA .safetensors file; repeatable"
     )
     group.add_argument(
@@ -214,8 +223,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = run(make_settings(values), overwrite=overwrite, quiet=quiet)
     except InputError as error:
         return _fail(error, 2)
-    except (RunError, OSError) as error:
+    except RunError as error:
         return _fail(error, 1)
+    except OSError as error:
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename else error, 1)
     except KeyboardInterrupt:
         print("pnpvideo: stopped", file=sys.stderr)
         return 130
@@ -229,7 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _fail(error: BaseException, code: int) -> int:
+def _fail(error: object, code: int) -> int:
     print(f"pnpvideo: {' '.join(str(error).split())}", file=sys.stderr)
     return code
 
@@ -241,5 +252,6 @@ def _silence_libraries() -> None:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore")
+    warnings.filterwarnings("default", module=r"pnpvideo\.")
     warnings.showwarning = lambda message, *_, **__: print(f"pnpvideo: {message}", file=sys.stderr)

@@ -14,7 +14,6 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from safetensors import SafetensorError, safe_open
 
 from pnpvideo.errors import InputError, RunError
-from pnpvideo.inject_features import InjectionLayers
 from pnpvideo.options import PnPOptions
 
 EMBEDDED = Path(__file__).parent / "embedded"
@@ -208,9 +207,9 @@ def _read_own(path: Path) -> dict[str, dict[str, Any]]:
         own = json.loads(path.read_text(encoding="utf-8"))
         options, layers = dict(own.get("options", {})), dict(own.get("layers", {}))
         PnPOptions(**options)
-        if layers:
-            layers = {name: tuple(modules) for name, modules in layers.items()}
-            InjectionLayers(**layers)
+        if layers and set(layers) != {"features", "attentions"}:
+            raise ValueError(f"layers names {', '.join(layers)}, not features and attentions")
+        layers = {name: tuple(modules) for name, modules in layers.items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path} cannot be used: {_one_line(error)}") from None
     return {"options": options, "layers": layers}

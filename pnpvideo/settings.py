@@ -8,6 +8,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
 
+from pnpvideo.atomic_output import atomic_output
 from pnpvideo.errors import InputError
 from pnpvideo.options import NegativeSchedule
 
@@ -22,7 +23,8 @@ class Settings:
     negative_prompt: none, one for all, or one for each prompt. inversion_prompt: what the
         source shows.
     output: file or folder; with several prompts -1, -2, ... is added to its name.
-    model, lora, device, dtype: see `load_model`; dtype is float32, bfloat16 or float16.
+    model, model_config, lora, device, dtype: see `load_model` (model_config is its config); dtype is
+        float32, bfloat16 or float16.
     steps, inversion_steps, guidance_scale, tau_f, tau_a, negative_alpha, negative_schedule,
         noise_share, eta: see `PnPOptions`.
     seed: of all noise. batch_size: frames in one pass.
@@ -40,6 +42,7 @@ class Settings:
     inversion_prompt: str = ""
     output: str | None = None
     model: str = "embedded"
+    model_config: str | None = None
     lora: tuple[str, ...] = ()
     device: str | None = None
     dtype: str | None = None
@@ -74,12 +77,15 @@ class Settings:
                 f"there are {len(self.negative_prompt)} negative prompts for {len(self.prompt)} "
                 "prompts; give one, or one for each"
             )
-        if self.batch_size < 1:
-            raise InputError(f"batch size is {self.batch_size}; give a whole number of at least 1")
+        for name, least, most in (("batch_size", 1, 2**31), ("seed", 0, 2**63), ("quality", 1, 101)):
+            value = getattr(self, name)
+            if not least <= value < most:
+                accepted = f"1 to {most - 1}" if name == "quality" else f"at least {least}"
+                raise InputError(f"{name} is {value}; give a whole number, {accepted}")
 
 
 _TYPES = get_type_hints(Settings)
-_PATHS = ("source", "output")
+_PATHS = ("source", "output", "model", "model_config", "lora")
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -94,22 +100,24 @@ def parse_size(text: str) -> tuple[int, int]:
 def read_settings(path: Path) -> dict[str, Any]:
     """The settings in a YAML file. Relative paths in it start from its folder."""
     try:
-        given = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the settings {path} cannot be read: {error}") from None
+        given = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"the settings {path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"the settings {path} are no text") from None
     except yaml.YAMLError as error:
-        raise InputError(
-            f"the settings {path} are no YAML: {' '.join(str(error).split())}"
-        ) from None
+        raise InputError(f"the settings {path} are no YAML: {error}") from None
     if not isinstance(given, dict):
         raise InputError(f"the settings {path} hold no 'name: value' lines")
     unknown = sorted(set(map(str, given)) - set(_TYPES))
     if unknown:
         raise InputError(f"the settings {path} have an unknown name {unknown[0]!r}")
-    return {
-        name: str(path.parent / value) if name in _PATHS and value is not None else value
-        for name, value in given.items()
-    }
+
+    for name in _PATHS:
+        # A model that is not there by this path may be a hub id.
+        if name in given and (name != "model" or _is_path(given[name], path.parent)):
+            given[name] = _from_folder(path.parent, given[name])
+    return given
 
 
 def make_settings(values: Mapping[str, Any]) -> Settings:
@@ -117,18 +125,34 @@ def make_settings(values: Mapping[str, Any]) -> Settings:
     return Settings(**{name: _checked(name, value) for name, value in values.items()})
 
 
-def write_settings(settings: Settings, path: Path, resolved: Mapping[str, Any]) -> None:
+def write_settings(
+    settings: Settings, path: Path, resolved: Mapping[str, Any], *, overwrite: bool = False
+) -> None:
     """Write all settings, those left open as they were resolved; the file reruns the same."""
     values = asdict(settings) | dict(resolved)
     for name in _PATHS:
-        if values[name] is not None:
-            values[name] = str(Path(values[name]).resolve())
+        if name != "model" or _is_path(values[name], Path()):
+            values[name] = _from_folder(Path.cwd(), values[name])
     if settings.size is not None:
         values["size"] = f"{settings.size[0]}x{settings.size[1]}"
     plain = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if v is not None}
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
-    part.replace(path)
+    text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+    with atomic_output(path, folder=False, overwrite=overwrite) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def _is_path(model: Any, folder: Path) -> bool:
+    return isinstance(model, str) and model != "embedded" and (folder / model).exists()
+
+
+def _from_folder(folder: Path, value: Any) -> Any:
+    """A path, or each of several, joined to a folder; other values as they are."""
+    if isinstance(value, list | tuple):
+        return [_from_folder(folder, item) for item in value]
+    if not isinstance(value, str):
+        return value
+    # Path would drop a slash at the end, which names a folder.
+    return str(folder / Path(value).expanduser()) + "/" * value.endswith("/")
 
 
 def _checked(name: str, value: Any) -> Any:
@@ -138,7 +162,11 @@ def _checked(name: str, value: Any) -> Any:
     if value is None and NoneType in allowed:
         return None
     if name == "size":
-        return parse_size(value) if isinstance(value, str) else tuple(value)
+        if isinstance(value, str):
+            return parse_size(value)
+        if isinstance(value, list | tuple) and [type(side) for side in value] == [int, int]:
+            return tuple(value)
+        raise InputError(f"size is {value!r}; give WIDTHxHEIGHT, such as 640x384")
     if get_origin(_TYPES[name]) is tuple:
         texts = (value,) if isinstance(value, str) else value
         if isinstance(texts, list | tuple) and all(isinstance(text, str) for text in texts):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pnpvideo.atomic_output import check_free
 from pnpvideo.clip import Clip, Frames
 from pnpvideo.encode_frames import resize_frames
 from pnpvideo.errors import InputError, RunError
@@ -66,7 +67,10 @@ def translate(
 def run(settings: Settings, *, overwrite: bool = False, quiet: bool = False) -> Translation:
     """`translate` for settings that are made already."""
     # 1. Check everything that costs nothing before anything that costs time
-    PnPOptions().override(_options(settings))
+    given = _options(settings)
+    if settings.steps is None:
+        given.pop("inversion_steps")  # It depends on the model's own number of steps.
+    PnPOptions().override(given)
     device, dtype = _device(settings), _dtype(settings)
     clip = None
     if settings.source is not None:
@@ -88,12 +92,17 @@ def run(settings: Settings, *, overwrite: bool = False, quiet: bool = False) -> 
                     f"{path} is one image, and the source has {len(clip)} frames; "
                     "name a video or a folder, or give --frames 1"
                 )
+        record = Path(f"{output.rstrip('/')}.yaml")
+        check_free(record, folder=False, overwrite=overwrite)
         if settings.compare and clip is None:
             raise InputError("a generated source has no file to compare with; leave out compare")
 
         # 2. Load the model
         pipeline = PnPVideoPipeline.from_pretrained(
-            settings.model, torch_dtype=dtype or default_dtype(device), loras=settings.lora
+            settings.model,
+            torch_dtype=dtype or default_dtype(device),
+            loras=settings.lora,
+            config=settings.model_config,
         )
         options = pipeline.model_options.override(_options(settings))
         pipeline.set_progress_bar_config(disable=quiet)
@@ -122,7 +131,9 @@ def run(settings: Settings, *, overwrite: bool = False, quiet: bool = False) -> 
             inversion = None
             if settings.check_inversion and clip is not None:
                 inversion = _check_inversion(pipeline, clip, trajectory, settings, options)
-        except torch.OutOfMemoryError:
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
             raise RunError(
                 f"the memory of {device} is not enough; give a smaller --batch-size "
                 f"(now {settings.batch_size}) or --size"
@@ -130,9 +141,8 @@ def run(settings: Settings, *, overwrite: bool = False, quiet: bool = False) -> 
     finally:
         if clip is not None:
             clip.close()
-    record = Path(f"{str(output).rstrip('/')}.yaml")
-    resolved = options.as_dict() | {"output": str(output)}
-    write_settings(settings, record, resolved)
+    resolved = options.as_dict() | {"output": output}
+    write_settings(settings, record, resolved, overwrite=overwrite)
     return Translation(
         outputs=tuple(map(Path, outputs)),
         compares=tuple(map(Path, compares)),
@@ -237,6 +247,12 @@ def _dtype(settings: Settings) -> torch.dtype | None:
     return DTYPES.get(settings.dtype or "")
 
 
+def _is_out_of_memory(error: BaseException) -> bool:
+    # PyTorch has a class of its own for the memory of accelerators only.
+    kinds = (torch.OutOfMemoryError, MemoryError)
+    return isinstance(error, kinds) or "can't allocate memory" in str(error)
+
+
 def _default_output(settings: Settings, clip: Clip | None) -> str:
     """In the current folder, named for the source, in its format where that can be written."""
     if clip is None or settings.source is None:
@@ -261,4 +277,6 @@ def _numbered(output: str, count: int) -> tuple[str, ...]:
 def _beside(output: str, ending: str) -> str:
     """The same name with an ending before its suffix."""
     path = Path(output)
+    if output.endswith("/"):
+        return f"{path}{ending}/"
     return str(path.with_name(f"{path.stem}{ending}{path.suffix}"))

@@ -1,0 +1,90 @@
+"""Sizes, resizing and both kinds of autoencoder, there and back."""
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL, AutoencoderTiny
+
+from pnpvideo.decode_latents import decode_latents, tensor_to_frames
+from pnpvideo.encode_frames import (
+    encode_frames,
+    frames_to_tensor,
+    resize_frames,
+    vae_factor,
+    working_size,
+)
+from pnpvideo.errors import InputError
+from pnpvideo.load_model import EMBEDDED
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "side", "expected"),
+    [
+        (512, 512, 512, (512, 512)),
+        (1920, 1080, 512, (680, 384)),
+        (1080, 1920, 512, (384, 680)),
+        (64, 64, 512, (512, 512)),
+        (4000, 10, 512, (10240, 24)),
+    ],
+)
+def test_the_default_size_keeps_area_and_aspect(
+    width: int, height: int, side: int, expected: tuple[int, int]
+) -> None:
+    if max(expected) > 8192:
+        with pytest.raises(InputError, match="10240x24"):
+            working_size(width, height, side, 8)
+    else:
+        assert working_size(width, height, side, 8) == expected
+
+
+@pytest.mark.parametrize("wanted", [(0, 64), (-8, 64), (60, 64), (64, 63), (9000, 64)])
+def test_impossible_sizes_are_named(wanted: tuple[int, int]) -> None:
+    with pytest.raises(InputError, match=f"size {wanted[0]}x{wanted[1]} does not fit"):
+        working_size(64, 64, 512, 8, wanted)
+
+
+def test_shrinking_averages_and_nothing_happens_at_the_same_size() -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (2, 8, 12, 3), dtype=np.uint8)
+    assert resize_frames(frames, 12, 8) is frames
+    small = resize_frames(frames, 6, 4)
+    means = frames.reshape(2, 4, 2, 6, 2, 3).mean(axis=(2, 4))
+    np.testing.assert_allclose(small, means, atol=1)
+    assert resize_frames(frames, 24, 16).shape == (2, 16, 24, 3)
+
+
+def test_frames_and_tensors_convert_without_loss() -> None:
+    frames = np.arange(2 * 8 * 16 * 3, dtype=np.uint32).astype(np.uint8).reshape(2, 8, 16, 3)
+    tensor = frames_to_tensor(frames)
+    assert tensor.shape == (2, 3, 8, 16)
+    assert tensor.min() >= -1
+    assert tensor.max() <= 1
+    np.testing.assert_array_equal(tensor_to_frames(tensor), frames)
+
+
+def test_latents_are_the_scaled_and_shifted_mean() -> None:
+    vae = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8, 8),
+        norm_num_groups=2,
+        scaling_factor=0.3,
+        shift_factor=0.1,
+    ).eval()
+    images = torch.rand(2, 3, 16, 16) * 2 - 1
+    assert vae_factor(vae) == 2
+    latents = encode_frames(vae, images)
+    with torch.no_grad():
+        mean = vae.encode(images).latent_dist.mean
+        back = vae.decode(mean).sample.clamp(-1, 1)
+    torch.testing.assert_close(latents, (mean - 0.1) * 0.3)
+    torch.testing.assert_close(decode_latents(vae, latents), back, rtol=1e-4, atol=1e-4)
+
+
+def test_the_tiny_autoencoder_works_the_same_way() -> None:
+    vae = AutoencoderTiny.from_pretrained(EMBEDDED, subfolder="vae").eval()
+    images = torch.rand(1, 3, 32, 32) * 2 - 1
+    latents = encode_frames(vae, images)
+    assert latents.shape == (1, 4, 32 // vae_factor(vae), 32 // vae_factor(vae))
+    with torch.no_grad():
+        back = vae.decode(vae.encode(images).latents).sample.clamp(-1, 1)
+    torch.testing.assert_close(decode_latents(vae, latents), back, rtol=1e-3, atol=1e-3)
