@@ -247,11 +247,11 @@ def _fail(error: object, code: int) -> int:
 
 def _silence_libraries() -> None:
     """Errors reach the user as one line of ours; the libraries' notices are for developers."""
-    diffusers.utils.logging.set_verbosity_error()
+    diffusers.utils.logging.set_verbosity(logging.CRITICAL)
     diffusers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.set_verbosity(logging.CRITICAL)
     transformers.utils.logging.disable_progress_bar()
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore")
     warnings.filterwarnings("default", module=r"pnpvideo\.")
     warnings.showwarning = lambda message, *_, **__: print(f"pnpvideo: {message}", file=sys.stderr)

@@ -27,7 +27,7 @@ COMPONENTS = (
     "tokenizer_2",
 )
 _SDXL_KEY = "conditioner.embedders.1.model.ln_final.weight"
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _CHECKPOINTS = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")
 # What diffusers, transformers and safetensors raise for files that are not what they should be.
 _UNUSABLE = (
@@ -101,9 +101,14 @@ def load_model(
             f"there is no model {str(model)!r}; give 'embedded', a diffusers folder, "
             "a hub id such as owner/name, or a .safetensors file"
         )
+    for name in ("tokenizer", "tokenizer_2"):
+        # transformers makes an empty one where its files are missing.
+        tokenizer = getattr(stock, name, None)
+        if tokenizer is not None and len(tokenizer) < 256:
+            raise InputError(f"the model {model} cannot be loaded: its {name} has no vocabulary")
     for lora in loras:
         _merge_lora(stock, Path(lora).expanduser())
-    components = {name: getattr(stock, name, None) for name in COMPONENTS}
+    components: dict[str, Any] = {name: getattr(stock, name, None) for name in COMPONENTS}
     zeros = stock.config.get("force_zeros_for_empty_prompt", False)
     components["force_zeros_for_empty_prompt"] = zeros
     vae = components["vae"]
@@ -127,16 +132,16 @@ def _load_diffusers(name: str, dtype: torch.dtype, options: dict[str, Any]) -> A
         )
     except InputError:
         raise
-    except GatedRepoError:
-        raise InputError(
-            f"the hub wants you to accept the terms of {name!r}; do so there and log in"
-        ) from None
-    except RepositoryNotFoundError:
-        raise InputError(f"the hub has no public model {name!r}; check its name") from None
     except _UNUSABLE as error:
         if options.get("local_files_only"):
             raise _unreachable(f"the model {name}", "name a folder") from None
-        raise InputError(f"the model {name} cannot be loaded: {_one_line(error)}") from None
+        why = _one_line(error)
+        # diffusers puts its own errors in front of the hub's.
+        if isinstance(error.__context__, GatedRepoError):
+            why = "the hub wants you to accept its terms; do so there and log in"
+        elif isinstance(error.__context__, RepositoryNotFoundError):
+            why = "the hub has no public model of this name; check it"
+        raise InputError(f"the model {name} cannot be loaded: {why}") from None
 
 
 def _load_checkpoint(
@@ -224,7 +229,7 @@ def _reach_hub(options: dict[str, Any]) -> dict[str, Any]:
         return options
     try:
         url = huggingface_hub.constants.ENDPOINT
-        huggingface_hub.utils.get_session().head(url, timeout=10)
+        huggingface_hub.get_session().head(url, timeout=10)
     except Exception:  # Of one HTTP library or another, as its version has it.
         return {**options, "local_files_only": True}
     return options

@@ -3,6 +3,7 @@
 A model's folder may hold a `pnp.json` with other values for that model (see `load_model`).
 """
 
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -15,7 +16,7 @@ NegativeSchedule = Literal["constant", "linear", "exp"]
 class PnPOptions:
     """How a source is inverted and how its translation is sampled.
 
-    steps: sampling steps T, 1 to 1000.
+    steps: sampling steps T, 1 to 999.
     inversion_steps: a multiple of steps; None means the same number.
     guidance_scale: s of classifier-free guidance, eps = e + s (eps_cond - e); 1 switches it off.
     tau_f: features are injected in the first tau_f * T steps, 0 to 1 (paper, section 4.1).
@@ -41,14 +42,14 @@ class PnPOptions:
     eta: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 1 <= self.steps <= 1000:
-            raise InputError(f"steps is {self.steps}; give a whole number from 1 to 1000")
+        if not 1 <= self.steps < 1000:
+            raise InputError(f"steps is {self.steps}; give a whole number from 1 to 999")
         inversion = self.steps if self.inversion_steps is None else self.inversion_steps
         if inversion < self.steps or inversion % self.steps or inversion > 1000:
             raise InputError(
                 f"inversion steps is {inversion}; give a multiple of the steps, {self.steps}"
             )
-        if not self.guidance_scale >= 0:
+        if not 0 <= self.guidance_scale < math.inf:
             raise InputError(
                 f"guidance scale is {self.guidance_scale}; give a number of at least 0"
             )

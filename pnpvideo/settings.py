@@ -23,8 +23,8 @@ class Settings:
     negative_prompt: none, one for all, or one for each prompt. inversion_prompt: what the
         source shows.
     output: file or folder; with several prompts -1, -2, ... is added to its name.
-    model, model_config, lora, device, dtype: see `load_model` (model_config is its config); dtype is
-        float32, bfloat16 or float16.
+    model, model_config, lora, device, dtype: see `load_model`, where model_config is config; dtype
+        is float32, bfloat16 or float16.
     steps, inversion_steps, guidance_scale, tau_f, tau_a, negative_alpha, negative_schedule,
         noise_share, eta: see `PnPOptions`.
     seed: of all noise. batch_size: frames in one pass.
@@ -77,7 +77,11 @@ class Settings:
                 f"there are {len(self.negative_prompt)} negative prompts for {len(self.prompt)} "
                 "prompts; give one, or one for each"
             )
-        for name, least, most in (("batch_size", 1, 2**31), ("seed", 0, 2**63), ("quality", 1, 101)):
+        for name, least, most in (
+            ("batch_size", 1, 2**31),
+            ("seed", 0, 2**63),
+            ("quality", 1, 101),
+        ):
             value = getattr(self, name)
             if not least <= value < most:
                 accepted = f"1 to {most - 1}" if name == "quality" else f"at least {least}"

@@ -1,9 +1,14 @@
 """What several tests share: small real models and the reading of command-line runs."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
+from command import Cli, save_frames
+from models import save_tiny_model
+
+from pnpvideo.cli import main
 
 # Each worker of pytest-xdist has a core; more threads than cores would only wait for each other.
 torch.set_num_threads(1)
@@ -14,3 +19,34 @@ def _repeatable() -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a random model of SD 1.5's topology: working side 32, factor 4."""
+    return save_tiny_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def cli(
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Cli:
+    """Runs `pnpvideo translate` in this process, in tmp_path: exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str, model: str | None = str(tiny_model)) -> tuple[int, str, str]:
+        given = ["translate", *arguments, "--quiet"]
+        if model is not None:
+            given += ["--model", model]
+        code = main(given)
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    return save_frames(tmp_path, 1)[0]

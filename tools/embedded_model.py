@@ -171,6 +171,11 @@ def export(pipeline: StableDiffusionPipeline, tokenizer_files: Path, folder: Pat
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as name:
         fresh, old = Path(name, "new"), Path(name, "old")
         pipeline.to(torch.float16).save_pretrained(fresh, safe_serialization=True)
+        # transformers loads in the type the configuration names, diffusers in single precision:
+        # they must agree, or the pipeline mixes types.
+        config = fresh / "text_encoder" / "config.json"
+        settings = {**json.loads(config.read_text()), "dtype": "float32"}
+        config.write_text(json.dumps(settings, indent=2))
         for path in tokenizer_files.iterdir():
             shutil.copy(path, fresh / "tokenizer")
         # safetensors keeps its files to the owner; others install and read the package.

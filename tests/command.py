@@ -1,0 +1,50 @@
+"""Runs of the command line in a process of their own, and what is said of them."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from clips import smooth_frames
+from PIL import Image
+
+Cli = Callable[..., tuple[int, str, str]]
+SHORT = ("--prompt", "a stone", "--steps", "2")
+
+
+def save_frames(folder: Path, count: int, width: int = 48, height: int = 32) -> list[Path]:
+    folder.mkdir(exist_ok=True)
+    paths = [folder / f"source{i}.png" for i in range(count)]
+    for path, frame in zip(paths, smooth_frames(count, width, height), strict=True):
+        Image.fromarray(frame).save(path)
+    return paths
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def names(folder: Path) -> set[str]:
+    """All that a folder holds at any depth, hidden files too."""
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def subprocess_run(
+    *arguments: str, cwd: Path, **more: object
+) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "pnpvideo", *arguments]
+    return subprocess.run(  # type: ignore[call-overload, no-any-return]
+        command, cwd=cwd, capture_output=True, text=True, timeout=120, **more
+    )
+
+
+def assert_refused(result: tuple[int, str, str], code: int, message: str) -> None:
+    assert result[0] == code, result
+    assert result[1] == ""
+    assert result[2].startswith("pnpvideo: ")
+    assert result[2].endswith("\n")
+    assert result[2].count("\n") == 1
+    assert message in result[2]
+    assert len(result[2]) < 400

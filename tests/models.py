@@ -1,0 +1,202 @@
+"""Makes tiny random models of Stable Diffusion's kinds, and the forms that they are kept in."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+)
+
+import pnpvideo
+
+TOKENIZER = Path(pnpvideo.__file__).parent / "embedded" / "tokenizer"
+WIDTH = 16
+
+
+def save_tiny_model(folder: Path) -> Path:
+    """A model of SD 1.5's topology with 32 pixels a side, four to a latent."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        tokenizer = CLIPTokenizer.from_pretrained(TOKENIZER)
+        pipeline = diffusers.StableDiffusionPipeline(
+            vae=_vae(),
+            text_encoder=CLIPTextModel(_text_config(tokenizer)),
+            tokenizer=tokenizer,
+            unet=_unet(),
+            scheduler=_scheduler(),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+    _save(pipeline, folder)
+    return folder
+
+
+def save_tiny_sdxl(folder: Path) -> Path:
+    """A model of SDXL's kind: two text encoders, sizes among the conditions."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        tokenizer = CLIPTokenizer.from_pretrained(TOKENIZER)
+        pipeline = diffusers.StableDiffusionXLPipeline(
+            vae=_vae(force_upcast=True),
+            text_encoder=CLIPTextModel(_text_config(tokenizer)),
+            text_encoder_2=CLIPTextModelWithProjection(_text_config(tokenizer)),
+            tokenizer=tokenizer,
+            tokenizer_2=tokenizer,
+            unet=_unet(
+                cross_attention_dim=2 * WIDTH,
+                addition_embed_type="text_time",
+                addition_time_embed_dim=4,
+                projection_class_embeddings_input_dim=WIDTH + 6 * 4,
+            ),
+            scheduler=_scheduler(),
+        )
+    _save(pipeline, folder)
+    return folder
+
+
+def save_checkpoint(model: Any, path: Path) -> Path:
+    """Loaded components in one file, with the names of the original Stable Diffusion code."""
+    weights = {
+        f"model.diffusion_model.{_unet_name(name)}": value
+        for name, value in model["unet"].state_dict().items()
+    }
+    for name, value in model["vae"].state_dict().items():
+        ours = re.search(r"mid_block\.attentions\.0\.to_\w+(\.0)?\.weight", name)
+        weights[f"first_stage_model.{_vae_name(name, len(model['vae'].encoder.down_blocks))}"] = (
+            value[:, :, None, None] if ours else value
+        )
+    for name, value in model["text_encoder"].state_dict().items():
+        inner = name.removeprefix("text_model.")
+        weights[f"cond_stage_model.transformer.text_model.{inner}"] = value
+    save_file({name: value.contiguous() for name, value in weights.items()}, path)
+    return path
+
+
+def save_lora(weights: dict[str, Tensor], path: Path) -> Path:
+    save_file({name: value.contiguous() for name, value in weights.items()}, path)
+    return path
+
+
+def _vae(**options: Any) -> diffusers.AutoencoderKL:
+    return diffusers.AutoencoderKL(
+        block_out_channels=(8, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=32,
+        **options,
+    )
+
+
+def _unet(**options: Any) -> diffusers.UNet2DConditionModel:
+    return diffusers.UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(8, 16, 16, 16),
+        layers_per_block=2,
+        attention_head_dim=2,
+        norm_num_groups=4,
+        **{"cross_attention_dim": WIDTH, **options},
+    )
+
+
+def _text_config(tokenizer: CLIPTokenizer) -> CLIPTextConfig:
+    return CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=WIDTH,
+        intermediate_size=2 * WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=tokenizer.model_max_length,
+        projection_dim=WIDTH,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def _scheduler() -> diffusers.DDIMScheduler:
+    return diffusers.DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
+
+
+def _save(pipeline: Any, folder: Path) -> None:
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.save_pretrained(folder, safe_serialization=True)
+
+
+def _unet_name(name: str, layers: int = 2) -> str:
+    """The original code counts blocks through all levels; a level has `layers` and one to scale."""
+    whole = {
+        "time_embedding.linear_1": "time_embed.0",
+        "time_embedding.linear_2": "time_embed.2",
+        "conv_in": "input_blocks.0.0",
+        "conv_norm_out": "out.0",
+        "conv_out": "out.2",
+    }
+    for theirs, original in whole.items():
+        if name.startswith(theirs + "."):
+            return original + name.removeprefix(theirs)
+    parts = name.split(".")
+    if parts[0] == "mid_block":
+        place = {"resnets": 2 * int(parts[2]), "attentions": 1}[parts[1]]
+        start, rest = f"middle_block.{place}", parts[3:]
+    else:
+        level, kind, number, rest = int(parts[1]), parts[2], int(parts[3]), parts[4:]
+        inside = {"resnets": 0, "attentions": 1}
+        if kind == "downsamplers":
+            start, rest = f"input_blocks.{(layers + 1) * (level + 1)}.0.op", rest[1:]
+        elif kind == "upsamplers":
+            # Behind the attention, where the level has one.
+            start = f"output_blocks.{(layers + 1) * level + layers}.{2 if level else 1}"
+        elif parts[0] == "down_blocks":
+            start = f"input_blocks.{(layers + 1) * level + number + 1}.{inside[kind]}"
+        else:
+            start = f"output_blocks.{(layers + 1) * level + number}.{inside[kind]}"
+    inner = ".".join(rest)
+    for theirs, original in {
+        "norm1": "in_layers.0",
+        "conv1": "in_layers.2",
+        "time_emb_proj": "emb_layers.1",
+        "norm2": "out_layers.0",
+        "conv2": "out_layers.3",
+        "conv_shortcut": "skip_connection",
+    }.items():
+        if "resnets" in parts and inner.startswith(theirs + "."):
+            inner = original + inner.removeprefix(theirs)
+    return f"{start}.{inner}"
+
+
+def _vae_name(name: str, levels: int) -> str:
+    name = re.sub(r"down_blocks\.(\d)\.resnets", r"down.\1.block", name)
+    name = re.sub(r"down_blocks\.(\d)\.downsamplers\.0", r"down.\1.downsample", name)
+    name = re.sub(r"up_blocks\.(\d)\.resnets", lambda m: f"up.{levels - 1 - int(m[1])}.block", name)
+    name = re.sub(
+        r"up_blocks\.(\d)\.upsamplers\.0", lambda m: f"up.{levels - 1 - int(m[1])}.upsample", name
+    )
+    name = re.sub(r"mid_block\.resnets\.(\d)", lambda m: f"mid.block_{int(m[1]) + 1}", name)
+    for theirs, original in {
+        "mid_block.attentions.0.group_norm": "mid.attn_1.norm",
+        "mid_block.attentions.0.to_out.0": "mid.attn_1.proj_out",
+        "mid_block.attentions.0.to_": "mid.attn_1.",
+        "conv_shortcut": "nin_shortcut",
+        "conv_norm_out": "norm_out",
+    }.items():
+        name = name.replace(theirs, original)
+    return name

@@ -1,0 +1,304 @@
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import huggingface_hub
+import pytest
+import torch
+from models import save_checkpoint, save_lora, save_tiny_sdxl
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from pnpvideo.errors import InputError, RunError
+from pnpvideo.load_model import LoadedModel, load_model
+from pnpvideo.pipeline import PnPVideoPipeline
+
+pytestmark = pytest.mark.filterwarnings("ignore:`torch_dtype` is deprecated:FutureWarning")
+
+QUERY = "up_blocks.2.attentions.1.transformer_blocks.0.attn1.to_q"
+
+
+def weights(model: LoadedModel) -> dict[str, Tensor]:
+    return {
+        f"{part}.{name}": value
+        for part in ("unet", "vae", "text_encoder")
+        for name, value in model.components[part].state_dict().items()
+    }
+
+
+def assert_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+
+
+def copy_of(model: Path, target: Path) -> Path:
+    shutil.copytree(model, target)
+    return target
+
+
+def test_a_folder_has_the_weights_in_its_files(tiny_model: Path) -> None:
+    loaded = load_model(tiny_model)
+    unet = load_file(tiny_model / "unet" / "diffusion_pytorch_model.safetensors")
+    assert_same(loaded.components["unet"].state_dict(), unet)
+    assert loaded.components["text_encoder_2"] is None
+    assert loaded.options == {}
+    assert loaded.layers == {}
+
+
+def test_the_embedded_model_is_the_default() -> None:
+    loaded = load_model()
+    assert isinstance(loaded.components["unet"], diffusers.UNet2DConditionModel)
+    assert loaded.components["unet"].dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_dtype(tiny_model: Path, dtype: torch.dtype) -> None:
+    loaded = load_model(tiny_model, dtype=dtype)
+    full = weights(load_model(tiny_model))
+    for name, value in weights(loaded).items():
+        assert value.dtype == dtype
+        assert torch.equal(value, full[name].to(dtype))
+
+
+def test_sdxl_keeps_its_autoencoder_exact_in_float16(tmp_path: Path) -> None:
+    folder = save_tiny_sdxl(tmp_path)
+    loaded = load_model(folder, dtype=torch.float16).components
+    assert loaded["unet"].dtype == loaded["text_encoder_2"].dtype == torch.float16
+    assert loaded["vae"].dtype == torch.float32
+    assert loaded["force_zeros_for_empty_prompt"] is True
+    assert load_model(folder, dtype=torch.bfloat16).components["vae"].dtype == torch.bfloat16
+
+
+def test_the_models_own_options_and_layers(tiny_model: Path, tmp_path: Path) -> None:
+    folder = copy_of(tiny_model, tmp_path / "model")
+    own = {
+        "options": {"steps": 12, "noise_share": 0.25},
+        "layers": {"features": ["up_blocks.1.resnets.0"], "attentions": ["up_blocks.3"]},
+    }
+    (folder / "pnp.json").write_text(json.dumps(own))
+    pipeline = PnPVideoPipeline.from_pretrained(str(folder))
+    assert (pipeline.model_options.steps, pipeline.model_options.noise_share) == (12, 0.25)
+    assert pipeline.model_options.tau_f == 0.8
+    assert pipeline.layers.features == ("up_blocks.1.resnets.0",)
+    assert pipeline.layers.attentions == ("up_blocks.3",)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        "no json",
+        "[1]",
+        '{"options": {"stesp": 3}}',
+        '{"options": {"steps": 0}}',
+        '{"options": {"tau_f": "much"}}',
+        '{"layers": {"features": ["up_blocks.1.resnets.0"]}}',
+    ],
+)
+def test_wrong_pnp_json(tiny_model: Path, tmp_path: Path, own: str) -> None:
+    folder = copy_of(tiny_model, tmp_path / "model")
+    (folder / "pnp.json").write_text(own)
+    with pytest.raises(InputError, match=r"pnp\.json cannot be used"):
+        load_model(folder)
+
+
+# One checkpoint file
+
+
+def test_a_checkpoint_with_a_local_config(tiny_model: Path, tmp_path: Path) -> None:
+    folder = load_model(tiny_model)
+    path = save_checkpoint(folder.components, tmp_path / "model.safetensors")
+    config = copy_of(tiny_model, tmp_path / "config")
+    for file in config.rglob("*.safetensors"):
+        file.unlink()
+    loaded = load_model(path, config=config)
+    assert_same(weights(loaded), weights(folder))
+    assert loaded.components["scheduler"].config.steps_offset == 1
+    assert load_model(path, config=config, dtype=torch.float16).components["vae"].dtype == (
+        torch.float16
+    )
+
+
+def test_a_checkpoint_with_the_config_of_another_model(tiny_model: Path, tmp_path: Path) -> None:
+    path = save_checkpoint(load_model(tiny_model).components, tmp_path / "model.safetensors")
+    with pytest.raises(InputError, match="cannot be loaded"):
+        load_model(path, config="pnpvideo/embedded")
+    with pytest.raises(InputError, match="no diffusers model"):
+        load_model(path, config=tmp_path)
+
+
+def test_a_checkpoint_without_network(tiny_model: Path, tmp_path: Path) -> None:
+    path = save_checkpoint(load_model(tiny_model).components, tmp_path / "model.safetensors")
+    with pytest.raises(RunError, match="--model-config FOLDER"):
+        load_model(path, local_files_only=True, cache_dir=tmp_path / "cache")
+
+
+def test_wrong_checkpoints(tmp_path: Path) -> None:
+    for name in ("model.ckpt", "model.pt", "model.bin"):
+        (tmp_path / name).write_bytes(b"\x80\x04.")
+        with pytest.raises(InputError, match="other checkpoints can hold code"):
+            load_model(tmp_path / name)
+    broken = tmp_path / "broken.safetensors"
+    for content in (b"", b"\xff" * 64, b"\x10\0\0\0\0\0\0\0{}"):
+        broken.write_bytes(content)
+        with pytest.raises(InputError, match="is not a safetensors file"):
+            load_model(broken)
+    other = tmp_path / "other.safetensors"
+    save_file({"some.weight": torch.zeros(2)}, other)
+    with pytest.raises(InputError, match="holds no whole Stable Diffusion model"):
+        load_model(other)
+
+
+# Folders and names that are none
+
+
+def test_wrong_folders(tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no model_index\.json"):
+        load_model(tmp_path)
+    with pytest.raises(InputError, match="a model config is for a"):
+        load_model(tiny_model, config=tiny_model)
+
+    def broken(name: str, change: Any) -> Path:
+        folder = copy_of(tiny_model, tmp_path / name)
+        change(folder)
+        return folder
+
+    unet = Path("unet", "diffusion_pytorch_model.safetensors")
+    cases = [
+        broken("damaged", lambda f: (f / unet).write_bytes(b"\xff" * 100)),
+        broken("cut", lambda f: (f / unet).write_bytes((tiny_model / unet).read_bytes()[:-100])),
+        broken("no_weights", lambda f: (f / unet).unlink()),
+        broken("no_tokenizer", lambda f: shutil.rmtree(f / "tokenizer")),
+        broken("no_config", lambda f: (f / "unet" / "config.json").write_text("{")),
+        broken("no_index", lambda f: (f / "model_index.json").write_text("{")),
+        broken("other", lambda f: (f / "model_index.json").write_text('{"unet": ["a", "b"]}')),
+    ]
+    for folder in cases:
+        with pytest.raises(InputError, match=folder.name) as raised:
+            load_model(folder)
+        assert "\n" not in str(raised.value)
+
+
+def test_pickled_weights_are_not_read(tiny_model: Path, tmp_path: Path) -> None:
+    folder = copy_of(tiny_model, tmp_path / "model")
+    safe = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    torch.save(load_file(safe), safe.with_suffix(".bin"))
+    safe.unlink()
+    with pytest.raises(InputError, match=r"safetensors"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("name", ["nothing", "a/b/c", "./nothing", "nothing/x.safetensors", ""])
+def test_there_is_no_such_model(name: str) -> None:
+    with pytest.raises(InputError, match=r"there is no model|no model_index"):
+        load_model(name)
+
+
+def test_a_hub_id_without_network(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nothing listens there.
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    began = time.monotonic()
+    with pytest.raises(RunError, match="the hub cannot be reached for the model owner/name"):
+        load_model("owner/name", cache_dir=tmp_path)
+    assert time.monotonic() - began < 5
+    # What was downloaded before is used.
+    kept = tmp_path / "models--owner--name"
+    copy_of(tiny_model, kept / "snapshots" / ("0" * 40))
+    (kept / "refs").mkdir()
+    (kept / "refs" / "main").write_text("0" * 40)
+    assert_same(
+        weights(load_model("owner/name", cache_dir=tmp_path)), weights(load_model(tiny_model))
+    )
+
+
+# LoRA files
+
+
+def lora_of_peft(model: Path, path: Path) -> dict[str, Tensor]:
+    """Writes a LoRA as diffusers' training scripts do; returns what it adds to the weights."""
+    unet = load_model(model).components["unet"]
+    unet.add_adapter(LoraConfig(r=2, lora_alpha=2, target_modules=["to_q", "to_out.0"]))
+    state = {name: torch.randn_like(v) for name, v in get_peft_model_state_dict(unet).items()}
+    lora = {name.replace("lora_A", "lora.down").replace("lora_B", "lora.up"): v
+            for name, v in state.items()}  # fmt: skip
+    diffusers.StableDiffusionPipeline.save_lora_weights(
+        path.parent, unet_lora_layers=lora, weight_name=path.name
+    )
+    return {
+        f"unet.{name.replace('.lora_A.weight', '.weight')}": (
+            state[name.replace("lora_A", "lora_B")] @ down
+        )
+        for name, down in state.items()
+        if "lora_A" in name
+    }
+
+
+def lora_of_kohya(path: Path, rank: int = 2, alpha: float = 1.0) -> dict[str, Tensor]:
+    """A LoRA in the form that most of those on the web have."""
+    stems = {QUERY: "lora_unet_" + QUERY.replace(".", "_")}
+    for part in ("q_proj", "k_proj", "v_proj", "out_proj"):
+        name = f"encoder.layers.1.self_attn.{part}"
+        stems[name] = "lora_te_text_model_" + name.replace(".", "_")
+    file, added = {}, {}
+    for name, stem in stems.items():
+        down, up = torch.randn(rank, 16), torch.randn(16, rank)
+        file |= {f"{stem}.lora_down.weight": down, f"{stem}.lora_up.weight": up}
+        file[f"{stem}.alpha"] = torch.tensor(alpha)
+        place = "unet" if name == QUERY else "text_encoder"
+        added[f"{place}.{name}.weight"] = alpha / rank * up @ down
+    save_lora(file, path)
+    return added
+
+
+@pytest.mark.parametrize("form", ["peft", "kohya"])
+def test_a_lora_is_merged(tiny_model: Path, tmp_path: Path, form: str) -> None:
+    path = tmp_path / "style.safetensors"
+    added = lora_of_peft(tiny_model, path) if form == "peft" else lora_of_kohya(path)
+    assert added
+    plain = weights(load_model(tiny_model))
+    merged = weights(load_model(tiny_model, loras=[path]))
+    assert plain.keys() == merged.keys()
+    for name, value in plain.items():
+        wanted = value + added[name] if name in added else value
+        torch.testing.assert_close(merged[name], wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_two_loras(tiny_model: Path, tmp_path: Path) -> None:
+    paths = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    added = [lora_of_kohya(path) for path in paths]
+    name = f"unet.{QUERY}.weight"
+    plain, merged = weights(load_model(tiny_model)), weights(load_model(tiny_model, loras=paths))
+    torch.testing.assert_close(
+        merged[name], plain[name] + added[0][name] + added[1][name], rtol=1e-5, atol=1e-5
+    )
+
+
+def test_wrong_loras(tiny_model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "lora.safetensors"
+    with pytest.raises(InputError, match="there is no LoRA file"):
+        load_model(tiny_model, loras=[path])
+    stem = "unet." + QUERY
+    for content in (
+        {"some.weight": torch.zeros(2)},
+        {f"{stem}.lora_A.weight": torch.zeros(2, 99), f"{stem}.lora_B.weight": torch.zeros(99, 2)},
+        {
+            "unet.down_blocks.7.to_q.lora_A.weight": torch.zeros(2, 16),
+            "unet.down_blocks.7.to_q.lora_B.weight": torch.zeros(16, 2),
+        },
+    ):
+        save_lora(content, path)
+        with pytest.raises(InputError, match="is no LoRA for this model"):
+            load_model(tiny_model, loras=[path])
+    path.write_bytes(b"\xff" * 64)
+    with pytest.raises(InputError, match="is no LoRA for this model"):
+        load_model(tiny_model, loras=[path])
+    (tmp_path / "lora.pt").write_bytes(b"\x80\x04.")
+    with pytest.raises(InputError, match=r"give a \.safetensors file"):
+        load_model(tiny_model, loras=[tmp_path / "lora.pt"])

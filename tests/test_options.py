@@ -1,0 +1,71 @@
+import math
+from dataclasses import FrozenInstanceError
+from typing import Any
+
+import pytest
+
+from pnpvideo.errors import InputError
+from pnpvideo.options import PnPOptions
+
+
+def test_the_defaults_are_the_papers() -> None:
+    options = PnPOptions()
+    assert (options.steps, options.tau_f, options.tau_a) == (50, 0.8, 0.5)
+    assert (options.guidance_scale, options.noise_share, options.eta) == (7.5, 0, 0)
+    assert options.negative_schedule is None
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"steps": 1},
+        {"steps": 999},
+        {"steps": 10, "inversion_steps": 10},
+        {"steps": 10, "inversion_steps": 1000},
+        {"guidance_scale": 0},
+        {"tau_f": 0, "tau_a": 1},
+        {"negative_alpha": 0, "negative_schedule": "exp"},
+        {"noise_share": 1, "eta": 1.0},
+    ],
+)
+def test_the_limits_themselves_are_allowed(values: dict[str, Any]) -> None:
+    options = PnPOptions(**values)
+    assert {name: options.as_dict()[name] for name in values} == values
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"steps": 0}, "steps is 0"),
+        ({"steps": 1001}, "steps is 1001"),
+        ({"inversion_steps": 49}, "inversion steps is 49"),
+        ({"inversion_steps": 75}, "inversion steps is 75"),
+        ({"inversion_steps": 1050}, "inversion steps is 1050"),
+        ({"inversion_steps": 0}, "inversion steps is 0"),
+        ({"guidance_scale": -0.1}, "guidance scale is -0.1"),
+        ({"guidance_scale": math.nan}, "guidance scale is nan"),
+        ({"guidance_scale": math.inf}, "guidance scale is inf"),
+        ({"steps": 1000}, "steps is 1000"),
+        ({"negative_schedule": "cubic"}, "negative schedule is 'cubic'"),
+        *(
+            ({name: value}, f"{name} is {value}")
+            for name in ("tau_f", "tau_a", "negative_alpha", "noise_share", "eta")
+            for value in (-0.01, 1.01, math.nan, math.inf)
+        ),
+    ],
+)
+def test_out_of_range(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        PnPOptions(**values)
+
+
+def test_override_keeps_what_is_none_and_checks_the_rest() -> None:
+    options = PnPOptions(steps=10).override({"steps": None, "tau_f": 0.0, "eta": 0.5})
+    assert options == PnPOptions(steps=10, tau_f=0.0, eta=0.5)
+    with pytest.raises(InputError, match="eta is 2"):
+        options.override({"eta": 2})
+
+
+def test_options_do_not_change() -> None:
+    with pytest.raises(FrozenInstanceError):
+        PnPOptions().steps = 3  # type: ignore[misc]

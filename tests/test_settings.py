@@ -1,0 +1,173 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pnpvideo.errors import InputError
+from pnpvideo.settings import Settings, make_settings, parse_size, read_settings, write_settings
+
+LEAST: dict[str, Any] = {"source": "a.mp4", "prompt": "a stone"}
+
+
+def test_texts_may_be_one_or_several() -> None:
+    assert make_settings(LEAST).prompt == ("a stone",)
+    several = make_settings(LEAST | {"prompt": ["a stone", "a tree"], "negative_prompt": "grey"})
+    assert several.prompt == ("a stone", "a tree")
+    assert several.negative_prompt == ("grey",)
+    assert make_settings({"source": Path("a.mp4"), "prompt": "x"}).source == "a.mp4"
+
+
+def test_numbers_keep_their_value() -> None:
+    settings = make_settings(LEAST | {"tau_f": 1, "steps": 4, "size": "64x48", "compare": True})
+    assert (settings.tau_f, settings.steps, settings.size) == (1, 4, (64, 48))
+    assert settings.compare is True
+    assert make_settings(LEAST | {"size": [64, 48], "steps": None}).size == (64, 48)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("steps", "four"),
+        ("steps", 4.0),
+        ("steps", True),
+        ("seed", None),
+        ("seed", -1),
+        ("seed", 10**30),
+        ("batch_size", 0),
+        ("quality", 0),
+        ("quality", 101),
+        ("tau_f", "0.5"),
+        ("tau_f", True),
+        ("tau_f", [0.5]),
+        ("compare", 1),
+        ("compare", "yes"),
+        ("prompt", 5),
+        ("prompt", [5]),
+        ("prompt", None),
+        ("lora", {"a": 1}),
+        ("model", None),
+        ("model", 5),
+        ("output", ["a.mp4"]),
+        ("size", 64),
+        ("size", [64]),
+        ("size", [64, 48, 3]),
+        ("size", ["64", "48"]),
+        ("size", [64.0, 48.0]),
+        ("size", "64"),
+        ("size", "64x"),
+        ("size", "64x48x3"),
+    ],
+)
+def test_wrong_values_are_named(name: str, value: Any) -> None:
+    with pytest.raises(InputError, match=f"{name} is "):
+        make_settings(LEAST | {name: value})
+
+
+def test_what_does_not_go_together() -> None:
+    with pytest.raises(InputError, match="there is no setting 'stesp'"):
+        make_settings(LEAST | {"stesp": 3})
+    with pytest.raises(InputError, match="either a source or a guidance prompt"):
+        make_settings({"prompt": "x"})
+    with pytest.raises(InputError, match="either a source or a guidance prompt"):
+        make_settings(LEAST | {"guidance_prompt": "x"})
+    with pytest.raises(InputError, match="give a prompt"):
+        make_settings(LEAST | {"prompt": []})
+    with pytest.raises(InputError, match="2 negative prompts for 3 prompts"):
+        make_settings(LEAST | {"prompt": ["a", "b", "c"], "negative_prompt": ["d", "e"]})
+
+
+def test_size() -> None:
+    assert parse_size("640x384") == parse_size("640X384") == (640, 384)
+
+
+def test_paths_start_from_the_files_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "there"
+    (folder / "models" / "own").mkdir(parents=True)
+    file = folder / "run.yaml"
+    file.write_text(
+        "source: clips/a.mp4\noutput: out.v1/\nmodel: models/own\nlora: [x.safetensors, /y]\n"
+        "model_config: config\nprompt: x\n"
+    )
+    values = read_settings(file)
+    assert values == {
+        "source": f"{folder}/clips/a.mp4",
+        "output": f"{folder}/out.v1/",
+        "model": f"{folder}/models/own",
+        "lora": [f"{folder}/x.safetensors", "/y"],
+        "model_config": f"{folder}/config",
+        "prompt": "x",
+    }
+    for name in ("embedded", "owner/name"):
+        file.write_text(f"model: {name}\nsource: null\n")
+        assert read_settings(file) == {"model": name, "source": None}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"", "hold no 'name: value' lines"),
+        (b"- a\n- b\n", "hold no 'name: value' lines"),
+        (b"a: [1, 2\nb: 3\n", "are no YAML"),
+        (b"a: !!python/object/apply:os.getcwd []\n", "are no YAML"),
+        (b"\xff\xfe\x00", "are no text|are no YAML"),
+        (b"promt: x\n", "unknown name 'promt'"),
+        (b"5: x\n", "unknown name '5'"),
+    ],
+)
+def test_wrong_files(tmp_path: Path, text: bytes, message: str) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_bytes(text)
+    with pytest.raises(InputError, match=message):
+        read_settings(file)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read: No such file"):
+        read_settings(tmp_path / "none.yaml")
+    with pytest.raises(InputError, match="cannot be read: Is a directory"):
+        read_settings(tmp_path)
+
+
+def test_written_settings_read_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").mkdir()
+    settings = Settings(
+        source="frames/%04d.png",
+        prompt=("a stone: grey", "drei Bäume\n# two lines", "no"),
+        negative_prompt=("", "b", "null"),
+        inversion_prompt="'quoted'",
+        output="out.v2/",
+        model="model",
+        lora=("a.safetensors",),
+        size=(64, 48),
+        tau_f=0.1 + 0.2,
+        compare=True,
+        frames=3,
+    )
+    file = tmp_path / "elsewhere.yaml"
+    write_settings(settings, file, {"steps": 12, "tau_a": 0.5})
+    monkeypatch.chdir("/")
+    again = make_settings(read_settings(file))
+    for name, value in {
+        "source": f"{tmp_path}/frames/%04d.png",
+        "output": f"{tmp_path}/out.v2/",
+        "model": f"{tmp_path}/model",
+        "lora": (f"{tmp_path}/a.safetensors",),
+        "steps": 12,
+        "tau_a": 0.5,
+    }.items():
+        assert getattr(again, name) == value
+        object.__setattr__(again, name, getattr(settings, name))
+    assert again == settings
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["elsewhere.yaml"]
+
+
+def test_written_settings_replace_nothing_unasked(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("mine")
+    with pytest.raises(InputError, match="exists already"):
+        write_settings(make_settings(LEAST), file, {})
+    assert file.read_text() == "mine"
+    write_settings(make_settings(LEAST), file, {}, overwrite=True)
+    assert yaml.safe_load(file.read_text())["prompt"] == ["a stone"]
