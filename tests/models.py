@@ -31,7 +31,7 @@ def save_tiny_model(folder: Path) -> Path:
             text_encoder=CLIPTextModel(_text_config(tokenizer)),
             tokenizer=tokenizer,
             unet=_unet(),
-            scheduler=_scheduler(),
+            scheduler=sd_scheduler(),
             safety_checker=None,
             feature_extractor=None,
             requires_safety_checker=False,
@@ -57,7 +57,7 @@ def save_tiny_sdxl(folder: Path) -> Path:
                 addition_time_embed_dim=4,
                 projection_class_embeddings_input_dim=WIDTH + 6 * 4,
             ),
-            scheduler=_scheduler(),
+            scheduler=sd_scheduler(),
         )
     _save(pipeline, folder)
     return folder
@@ -125,7 +125,8 @@ def _text_config(tokenizer: CLIPTokenizer) -> CLIPTextConfig:
     )
 
 
-def _scheduler() -> diffusers.DDIMScheduler:
+def sd_scheduler(prediction: str = "epsilon") -> diffusers.DDIMScheduler:
+    """Stable Diffusion's noise schedule."""
     return diffusers.DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -133,6 +134,7 @@ def _scheduler() -> diffusers.DDIMScheduler:
         clip_sample=False,
         set_alpha_to_one=False,
         steps_offset=1,
+        prediction_type=prediction,
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import reference_pnp as reference
 import torch
-from diffusers import DDIMScheduler
+from models import sd_scheduler
 from torch import Tensor
 
 from pnpvideo.denoise_latents import Texts, denoise_latents
@@ -22,20 +22,8 @@ STEPS = 5
 SIZE = (128, 96)
 
 
-def scheduler(prediction: str) -> DDIMScheduler:
-    return DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
-        prediction_type=prediction,
-    )
-
-
 def schedule_of(prediction: str, inversion_steps: int = STEPS) -> NoiseSchedule:
-    return make_schedule(scheduler(prediction).config, STEPS, inversion_steps)
+    return make_schedule(sd_scheduler(prediction).config, STEPS, inversion_steps)
 
 
 def random_text(seed: int, pooled: bool = False) -> PromptEmbeddings:
@@ -71,7 +59,7 @@ class Run:
         self.unet = reference.tiny_sdxl_unet() if sdxl else reference.tiny_unet(prediction)
         self.network = Network(unet=self.unet, image_size=SIZE)
         self.schedule = schedule_of(prediction)
-        self.alphas = scheduler(prediction).alphas_cumprod.double()
+        self.alphas = sd_scheduler(prediction).alphas_cumprod.double()
         self.source, self.empty, self.negative, *self.targets = (
             random_text(seed, pooled=sdxl) for seed in range(5)
         )
