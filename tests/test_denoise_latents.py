@@ -233,7 +233,8 @@ def test_the_result_does_not_depend_on_the_batch_size(batch_size: int) -> None:
 def test_finer_inversion_passes_through_every_sampling_timestep() -> None:
     fine = schedule_of("epsilon", 4 * STEPS)
     assert fine.inversion_timesteps[::4] == fine.timesteps
-    assert fine.inversion_alphas[::4] == fine.alphas
+    assert fine.inversion_alphas[::4] == fine.alphas[:-1]
+    assert fine.inversion_alphas[-1] == fine.alphas[-1]
     assert list(fine.inversion_timesteps) == reference.timesteps(4 * STEPS)[3:]
     run = Run()
     latents = invert_latents(run.network, fine, run.latents, run.source, batch_size=1)
