@@ -409,7 +409,7 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
 
     def _bar(self, what: str, total: int) -> Any:
         return tqdm(
-            total=total, desc=what, unit="frame", **getattr(self, "_progress_bar_config", {})
+            total=total, desc=what, unit=" frame-steps", **getattr(self, "_progress_bar_config", {})
         )
 
     def _embeddings(
