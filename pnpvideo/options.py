@@ -11,6 +11,9 @@ from pnpvideo.errors import InputError
 
 NegativeSchedule = Literal["constant", "linear", "exp"]
 
+DEFAULT_BATCH_SIZE = 4
+"""Frames in one pass of the network."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PnPOptions:

@@ -31,12 +31,10 @@ from pnpvideo.inject_features import FeatureInjector, InjectionLayers, default_l
 from pnpvideo.invert_latents import invert_latents, reconstruct_latents
 from pnpvideo.load_model import default_device, default_dtype, load_model
 from pnpvideo.noise_schedule import NoiseSchedule, make_schedule
-from pnpvideo.options import NegativeSchedule, PnPOptions
+from pnpvideo.options import DEFAULT_BATCH_SIZE, NegativeSchedule, PnPOptions
 from pnpvideo.predict_noise import Network
 from pnpvideo.share_noise import gaussian_noise, share_noise
 from pnpvideo.trajectory import Trajectory
-
-DEFAULT_BATCH_SIZE = 4
 
 
 @dataclass
@@ -310,12 +308,11 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
 
         # 2. Embed the texts
         targets = self._embeddings(prompt, prompt_embeds, pooled_prompt_embeds)
+        if negative_prompt is None and negative_prompt_embeds is None:
+            negative_prompt = ""
         negatives = self._embeddings(
-            negative_prompt if negative_prompt is not None or negative_prompt_embeds is not None
-            else "",
-            negative_prompt_embeds,
-            negative_pooled_prompt_embeds,
-        )  # fmt: skip
+            negative_prompt, negative_prompt_embeds, negative_pooled_prompt_embeds
+        )
         if len(negatives) == 1:
             negatives = concatenate([negatives] * len(targets))
         if len(negatives) != len(targets):

@@ -10,7 +10,7 @@ import yaml
 
 from pnpvideo.atomic_output import atomic_output
 from pnpvideo.errors import InputError
-from pnpvideo.options import NegativeSchedule
+from pnpvideo.options import DEFAULT_BATCH_SIZE, NegativeSchedule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class Settings:
     noise_share: float | None = None
     eta: float | None = None
     seed: int = 0
-    batch_size: int = 4
+    batch_size: int = DEFAULT_BATCH_SIZE
     size: tuple[int, int] | None = None
     original_size: bool = False
     start: int = 0
