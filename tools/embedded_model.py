@@ -29,7 +29,10 @@ def new_vae() -> AutoencoderTiny:
 
 
 def new_unet() -> UNet2DConditionModel:
-    """Four levels as Stable Diffusion 1.5; at full latent size only the decoder attends."""
+    """Four levels as Stable Diffusion 1.5; at full latent size only the decoder attends.
+
+    The pooled text joins the time embedding, as in SDXL: named colours are learnt sooner.
+    """
     return UNet2DConditionModel(
         sample_size=32,
         layers_per_block=1,
@@ -48,8 +51,10 @@ def new_unet() -> UNet2DConditionModel:
         ),
         norm_num_groups=16,
         cross_attention_dim=TEXT_WIDTH,
+        addition_embed_type="text",
+        addition_embed_type_num_heads=4,
         # Despite the name, diffusers takes this as the number of heads.
-        attention_head_dim=(2, 3, 4, 5),
+        attention_head_dim=(1, 3, 4, 5),
     )
 
 

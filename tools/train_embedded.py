@@ -5,14 +5,17 @@
 Stages, each resumed from what lies in the work folder: `images` (render the world), `vae`,
 `latents` (encode images, tokenize captions), `unet` (with the text encoder) and `export`.
 Batches, noise and crops are drawn from the step's number, so a resumed run goes on as if it had
-never stopped.
+never stopped. The `unet` stage splits each batch over `--processes` processes of one thread each,
+which use a CPU better than the threads of one.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,8 +25,9 @@ from diffusers import AutoencoderTiny, UNet2DConditionModel
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from torch import Generator, Tensor
+from torch import Generator, Tensor, distributed, multiprocessing
 from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from tools.captions import caption
@@ -47,6 +51,7 @@ WORDINGS = 4  # captions of one image
 BATCH = 16
 LEARNING_RATE = 6e-4
 AVERAGE_DECAY = 0.999
+NOISY = 600  # half of a batch has timesteps from here on
 UNCAPTIONED = 0.12  # share of captions left out, for classifier-free guidance
 PROMPTS = (
     "a photo of a red star on sand",
@@ -254,12 +259,18 @@ def make_latents(work: Path, vae: AutoencoderTiny, tokenizer: CLIPTokenizer, cou
 
 
 class DenoiserTraining:
-    """The `unet` stage: train, show samples, keep checkpoints, export, until the time is over."""
+    """The `unet` stage in one of the processes of the group: train, show samples, export.
 
-    def __init__(
-        self, work: Path, vae: AutoencoderTiny, tokenizer: CLIPTokenizer, init_from: Path | None
-    ):
-        self.work, self.vae, self.tokenizer = work, vae, tokenizer
+    Every process draws the whole batch and takes its share of the rows, so the number of processes
+    changes nothing but rounding.
+    """
+
+    def __init__(self, work: Path, init_from: Path | None):
+        self.work = work
+        self.vae = load_vae(work / "vae.safetensors")
+        self.tokenizer = tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
+        self.first = distributed.get_rank() == 0
+        self.share = slice(distributed.get_rank(), None, distributed.get_world_size())
         shards = [load_file(path) for path in sorted(work.glob("latents-*.safetensors"))]
         self.latents = torch.cat([shard["latents"] for shard in shards])
         self.tokens = torch.cat([shard["tokens"] for shard in shards])
@@ -280,9 +291,18 @@ class DenoiserTraining:
         for path in checkpoints(work, "unet")[-1:]:
             self.state.load(path)
             print(f"unet: resumed from {path.name}", flush=True)
+        self.network = DistributedDataParallel(denoiser)
+
+    def clock(self) -> float:
+        """The first process's time in seconds, so that all do the same number of steps."""
+        now = torch.tensor(time.perf_counter(), dtype=torch.float64)
+        distributed.broadcast(now, 0)
+        return float(now)
 
     def loss(self) -> Tensor:
-        """v-prediction loss (Salimans and Ho 2022) on the batch of the current step."""
+        """v-prediction loss (Salimans and Ho 2022) on this process's share of the current step's
+        batch.
+        """
         draw = Generator().manual_seed(self.state.step)
         rows = torch.randint(len(self.latents), (BATCH,), generator=draw)
         wording = torch.randint(WORDINGS, (BATCH,), generator=draw)
@@ -291,36 +311,47 @@ class DenoiserTraining:
         tokens[torch.rand(BATCH, generator=draw) < UNCAPTIONED] = self.nothing
         noise = torch.randn(clean.shape, generator=draw)
         timesteps = torch.randint(1000, (BATCH,), generator=draw)
+        # Under Stable Diffusion's schedule an object's colour shows through all but the strongest
+        # noise: only there does the text have to tell it.
+        timesteps[::2] = torch.randint(NOISY, 1000, timesteps[::2].shape, generator=draw)
         alpha = self.alphas[timesteps].view(-1, 1, 1, 1)
         noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
         target = alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
+        mine = self.share
         with torch.autocast("cpu", torch.bfloat16):
-            predicted = self.state.model(noisy, timesteps, tokens)
-        return functional.mse_loss(predicted.float(), target)
+            predicted = self.network(noisy[mine], timesteps[mine], tokens[mine])
+        return functional.mse_loss(predicted.float(), target[mine])
 
     def run(self, seconds: float, factor: Callable[[float], float]) -> None:
         """Train for `seconds`; `factor` of the elapsed share scales the learning rate."""
-        start = last = time.perf_counter()
+        start = last = self.clock()
         self.state.model.train()
         losses: list[Tensor] = []
-        while (elapsed := time.perf_counter() - start) < seconds:
+        while (elapsed := self.clock() - start) < seconds:
             loss = self.loss()
             self.state.update(loss, factor=factor(elapsed / seconds))
             self.state.images += BATCH
             losses.append(loss.detach())
             if len(losses) == 100:
-                now = time.perf_counter()
+                now = self.clock()
                 self.state.seconds += now - last
-                print(
-                    f"unet: step {self.state.step}, images {self.state.images}, "
-                    f"loss {float(torch.stack(losses).mean()):.4f}, "
-                    f"{100 * BATCH / (now - last):.1f} images/s",
-                    flush=True,
-                )
+                if self.first:
+                    print(
+                        f"unet: step {self.state.step}, images {self.state.images}, "
+                        f"loss {float(torch.stack(losses).mean()):.4f}, "
+                        f"{100 * BATCH / (now - last):.1f} images/s",
+                        flush=True,
+                    )
                 losses, last = [], now
+
+    def save(self) -> None:
+        if self.first:
+            self.state.save(self.work, "unet")
 
     def publish(self, folder: Path | None) -> None:
         """Draw the sample grid from the averaged weights, and export them."""
+        if not self.first:
+            return
         averaged = Denoiser(self.tokenizer)
         self.state.load_average(averaged)
         pipeline = assemble(copy.deepcopy(self.vae), averaged.eval(), self.tokenizer)
@@ -339,28 +370,30 @@ class DenoiserTraining:
             export(pipeline, self.work / "tokenizer", folder)
 
 
-def train_denoiser(
-    training: DenoiserTraining,
-    folder: Path | None,
-    *,
-    seconds: float,
-    interval: float,
-    cooldown: float,
-) -> None:
-    """Train at a constant rate with a checkpoint and an export every `interval` seconds, then cool
-    down to rate 0 for the last `cooldown` seconds; only the export has the cooled weights, so
-    that a later sitting goes on from the warm ones.
+def train_denoiser(rank: int, rendezvous: Path, arguments: argparse.Namespace) -> None:
+    """Train at a constant rate with a checkpoint and an export at every interval, then cool down to
+    rate 0; only the last export has the cooled weights, so that a later sitting goes on from the
+    warm ones.
+
+    One of `arguments.processes` processes, which find each other by the file `rendezvous`.
     """
-    end = time.perf_counter() + seconds - cooldown
-    while (left := end - time.perf_counter()) > 0:
-        training.run(min(left, interval), lambda _: 1.0)
-        training.state.save(training.work, "unet")
-        training.publish(folder)
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=arguments.processes
+    )
+    training = DenoiserTraining(arguments.work_dir, arguments.init_from)
+    cooldown = 60 * arguments.cooldown_minutes
+    end = training.clock() + 3600 * arguments.hours - cooldown
+    while (left := end - training.clock()) > 0:
+        training.run(min(left, 60 * arguments.interval_minutes), lambda _: 1.0)
+        training.save()
+        training.publish(arguments.export)
     # The falling rate does the averaging; a long memory would only lag.
     training.state.restart_average()
     training.state.decay = 0.98
     training.run(cooldown, lambda share: 1 - share)
-    training.publish(folder)
+    training.publish(arguments.export)
+    distributed.destroy_process_group()
 
 
 def main() -> None:
@@ -375,9 +408,9 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=8.0, help="time for the unet stage")
     parser.add_argument("--interval-minutes", type=float, default=15.0, help="between exports")
     parser.add_argument("--cooldown-minutes", type=float, default=15.0, help="part of --hours")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="CPU cores to use")
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    torch.set_num_threads(arguments.processes)
     work: Path = arguments.work_dir
     init_from: Path | None = arguments.init_from
     work.mkdir(parents=True, exist_ok=True)
@@ -393,14 +426,10 @@ def main() -> None:
         make_tokenizer(work / "tokenizer", (text for row in range(5000) for text in captions(row)))
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
     make_latents(work, vae, tokenizer, arguments.images)
-    training = DenoiserTraining(work, vae, tokenizer, init_from)
-    train_denoiser(
-        training,
-        arguments.export,
-        seconds=3600 * arguments.hours,
-        interval=60 * arguments.interval_minutes,
-        cooldown=60 * arguments.cooldown_minutes,
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        multiprocessing.spawn(
+            train_denoiser, (Path(folder, "rendezvous"), arguments), arguments.processes
+        )
 
 
 if __name__ == "__main__":
