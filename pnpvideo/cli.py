@@ -6,12 +6,13 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 import diffusers
 import transformers
 
 from pnpvideo.errors import InputError, RunError
+from pnpvideo.options import AttentionSharing, KeyframeStrategy, NoiseSource
 from pnpvideo.settings import make_settings, read_settings
 from pnpvideo.translate import DTYPES, run
 
@@ -57,6 +58,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_text(translate.add_argument_group("text"))
     _add_result(translate.add_argument_group("result"))
     _add_method(translate.add_argument_group("method (defaults: the model's own, or the paper's)"))
+    _add_frames(translate.add_argument_group("what frames share"))
     _add_model(translate.add_argument_group("model and machine"))
     return parser
 
@@ -176,7 +178,37 @@ def _add_method(group: Any) -> None:
     group.add_argument(
         "--eta", type=float, metavar="E", help="randomness of DDIM sampling, 0 to 1 (0)"
     )
-    group.add_argument("--seed", type=int, metavar="N", help="of all noise (0)")
+    group.add_argument("--seed", type=int, metavar="N", help="of all that is drawn (0)")
+
+
+def _add_frames(group: Any) -> None:
+    group.add_argument(
+        "--attention-sharing",
+        choices=get_args(AttentionSharing),
+        help="extended: frames also attend to the keyframes around them; propagate: they take the "
+        "keyframes' attention where the source shows the same (none: frame by frame)",
+    )
+    group.add_argument(
+        "--keyframes",
+        choices=get_args(KeyframeStrategy),
+        help="every n-th; one drawn of each n, or every n-th moving on, anew at each step; or by "
+        "change of the source (random)",
+    )
+    group.add_argument(
+        "--keyframe-every", type=int, metavar="N", help="frames from keyframe to keyframe (8)"
+    )
+    group.add_argument(
+        "--keyframe-window",
+        type=int,
+        metavar="N",
+        help="keyframes that attend to one another; more takes more memory (4)",
+    )
+    group.add_argument(
+        "--noise-source",
+        choices=get_args(NoiseSource),
+        help="of --noise-share: fresh noise, or that of the first keyframe (gaussian)",
+    )
+    _add_switch(group, "--noise-motion", "carry shared noise along the source's motion")
 
 
 def _add_model(group: Any) -> None:

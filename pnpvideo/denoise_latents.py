@@ -1,7 +1,7 @@
 """The sampling loop: timestep by timestep, over all frames in chunks."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,8 +12,10 @@ from pnpvideo.inject_features import FeatureInjector
 from pnpvideo.invert_latents import Progress
 from pnpvideo.noise_schedule import NoiseSchedule, ddim_step
 from pnpvideo.options import NegativeSchedule, PnPOptions
+from pnpvideo.plan_passes import Pass, plan_alone
 from pnpvideo.predict_noise import Network
-from pnpvideo.share_noise import gaussian_noise, share_noise
+from pnpvideo.share_keyframes import KeyframeSharing
+from pnpvideo.share_noise import common_noise, gaussian_noise, share_noise
 from pnpvideo.trajectory import Trajectory
 
 AfterStep = Callable[[int, int, Tensor], Tensor]
@@ -70,6 +72,8 @@ def denoise_latents(
     generator: torch.Generator,
     *,
     batch_size: int,
+    scenes: Sequence[range] | None = None,
+    origins: Tensor | None = None,
     after_step: AfterStep | None = None,
     progress: Progress = lambda count: None,
 ) -> Tensor:
@@ -77,7 +81,9 @@ def denoise_latents(
 
     start: x_T, (prompts, frames, c, h, w). The source branch reads the stored z_t, so its features
     do not drift (Ju et al. 2024), and serves all prompts. batch_size: frames in one pass of the
-    network; the result does not depend on it. Returns the clean latents in the shape of `start`.
+    network (keyframes that share attention: options.keyframe_window); the result does not depend on
+    it. scenes: see `find_scenes`; None means one. origins: how shared noise moves, see
+    `noise_origins`. Returns the clean latents in the shape of `start`.
     """
     steps, device = len(schedule.timesteps), network.unet.device
     feature_steps = injected_steps(options.tau_f, steps)
@@ -88,24 +94,44 @@ def denoise_latents(
     prompts, count = start.shape[:2]
     per_prompt = (len(text) - 1) // prompts
     x = start.clone()
+    keyframes = None
+    if options.attention_sharing != "none" and count > 1:
+        keyframes = KeyframeSharing(
+            network,
+            trajectory,
+            texts.source,
+            options,
+            injector,
+            scenes or (range(count),),
+            # Not its state: what is drawn at a step must be the same in a resumed run.
+            seed=generator.initial_seed(),
+        )
 
     for i, timestep in enumerate(schedule.timesteps):
         features, attention = i < feature_steps, i < attention_steps
         # Without injection nothing reads the source: its branch would change no result.
         with_source = features or attention
-        noise = _step_noise(start[0], options, generator) if options.eta > 0 else None
-        for first in range(0, count, batch_size):
-            part = slice(first, min(first + batch_size, count))
-            frames = part.stop - part.start
+        noise = _step_noise(start[0], options, generator, origins) if options.eta > 0 else None
+        if keyframes is None:
+            passes: Iterable[Pass] = plan_alone(count, batch_size)
+        else:
+            passes = keyframes.plan(i, batch_size)
+        for work in passes:
+            part, frames = list(work.frames), len(work.frames)
             target = x[:, part].to(device)
-            latents = target.repeat_interleave(per_prompt, dim=0).flatten(0, 1)
+            batch = target.repeat_interleave(per_prompt, dim=0).flatten(0, 1)
             if with_source:
-                source = trajectory.latents[i, part].to(latents)
-                with injector.injecting(frames, features=features, attention=attention):
-                    batch = torch.cat([source, latents])
-                    output = network.predict(batch, timestep, text, frames)[frames:]
-            else:
-                output = network.predict(latents, timestep, text[1:], frames)
+                batch = torch.cat([trajectory.latents[i, part].to(batch), batch])
+            with injector.injecting(
+                frames,
+                features=features,
+                attention=attention,
+                source=with_source,
+                sharing=None if keyframes is None else keyframes.sharing(work),
+            ):
+                branches = text if with_source else text[1:]
+                output = network.predict(batch, timestep, branches, frames)
+            output = output[frames:] if with_source else output
             output = output.view(prompts, per_prompt, frames, *output.shape[1:])
             prediction = output[:, -1]
             if guided:
@@ -131,8 +157,10 @@ def denoise_latents(
     return x
 
 
-def _step_noise(like: Tensor, options: PnPOptions, generator: torch.Generator) -> Tensor:
+def _step_noise(
+    like: Tensor, options: PnPOptions, generator: torch.Generator, origins: Tensor | None
+) -> Tensor:
     """The noise of one step for all frames and prompts: (frames, c, h, w)."""
     own = gaussian_noise(tuple(like.shape), generator, like)
-    shared = gaussian_noise(tuple(like.shape[1:]), generator, like)
+    shared = common_noise(like, generator, origins)
     return share_noise(own, shared, options.noise_share)

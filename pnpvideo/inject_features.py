@@ -2,26 +2,28 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pnpvideo.attend_frames import InjectedSelfAttention, is_plain_self_attention
+from pnpvideo.attend_frames import FrameAttention, Running, Sharing, is_plain_self_attention
 from pnpvideo.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
 class InjectionLayers:
-    """Where to inject, as module names of the UNet.
+    """Where to inject and where frames share, as module names of the UNet.
 
     features: residual blocks, such as "up_blocks.1.resnets.1".
     attentions: self-attention layers, or modules that hold some, such as "up_blocks.2".
+    shared: the same, for sharing between frames; by default all, as in TokenFlow's code.
     """
 
     features: tuple[str, ...]
     attentions: tuple[str, ...]
+    shared: tuple[str, ...] = ("down_blocks", "mid_block", "up_blocks")
 
 
 def default_layers(unet: Any) -> InjectionLayers:
@@ -53,7 +55,7 @@ class FeatureInjector:
     def __init__(self, unet: torch.nn.Module, layers: InjectionLayers | None = None) -> None:
         layers = layers or default_layers(unet)
         modules = dict(unet.named_modules())
-        for name in (*layers.features, *layers.attentions):
+        for name in (*layers.features, *layers.attentions, *layers.shared):
             if name not in modules:
                 raise InputError(f"the UNet has no module {name!r} to inject into")
         self.convolutions: list[Any] = []
@@ -63,51 +65,102 @@ class FeatureInjector:
             self.convolutions.append(modules[name].conv2)
         self.attentions: list[Any] = []
         for place in layers.attentions:
-            found = [
-                module
-                for name, module in modules[place].named_modules(prefix=place)
-                if hasattr(module, "set_processor") and is_plain_self_attention(module)
-            ]
+            found = _self_attentions(modules[place])
             if not found:
                 raise InputError(f"{place!r} holds no self-attention to inject into")
             self.attentions += [module for module in found if module not in self.attentions]
+        self.shared: list[Any] = []
+        for place in layers.shared:
+            found = _self_attentions(modules[place])
+            self.shared += [module for module in found if module not in self.shared]
         self._installed = False
-        self._feature_frames = 0
-        self._attention_frames = 0
+        self._shares = False
+        self._running = Running()
 
     @contextmanager
-    def installed(self) -> Iterator["FeatureInjector"]:
-        """Install hooks and processors; on leaving, the UNet is exactly as it was."""
+    def installed(self, *, sharing: bool = False) -> Iterator["FeatureInjector"]:
+        """Install hooks and processors; on leaving, the UNet is exactly as it was.
+
+        sharing: frames are to share attention, too. Without it no other layers are touched.
+        """
         if self._installed:
             raise RuntimeError("this injector is installed already")
-        self._installed = True
-        before = [attention.get_processor() for attention in self.attentions]
+        self._installed, self._shares = True, sharing
+        layers = list(self.attentions)
+        if sharing:
+            layers += [layer for layer in self.shared if layer not in layers]
+        before = [layer.get_processor() for layer in layers]
         hooks = []
         try:
-            for attention in self.attentions:
-                attention.set_processor(InjectedSelfAttention(lambda: self._attention_frames))
+            for layer in layers:
+                injects, shares = layer in self.attentions, sharing and layer in self.shared
+                layer.set_processor(
+                    FrameAttention(lambda: self._running, injects=injects, shares=shares)
+                )
             for convolution in self.convolutions:
                 hooks.append(convolution.register_forward_hook(self._replace_features))
             yield self
         finally:
             for hook in hooks:
                 hook.remove()
-            for attention, processor in zip(self.attentions, before, strict=True):
-                attention.set_processor(processor)
-            self._installed = False
+            for layer, processor in zip(layers, before, strict=True):
+                layer.set_processor(processor)
+            self._installed = self._shares = False
 
     @contextmanager
-    def injecting(self, frames: int, *, features: bool, attention: bool) -> Iterator[None]:
-        """Inject in the passes within, whose batches begin with this many source frames."""
-        self._feature_frames = frames if features else 0
-        self._attention_frames = frames if attention else 0
+    def injecting(
+        self,
+        frames: int,
+        *,
+        features: bool,
+        attention: bool,
+        source: bool = True,
+        sharing: Sharing | None = None,
+    ) -> Iterator[None]:
+        """Inject and share in the passes within, with this many frames in each branch.
+
+        source: the first branch is the source's. Without it nothing can be injected.
+        """
+        if sharing is not None and not self._shares:
+            raise RuntimeError("this injector is not installed for sharing")
+        self._running = Running(
+            frames=frames,
+            source=source,
+            features=features and source,
+            attention=attention and source,
+            sharing=sharing,
+        )
         try:
             yield
         finally:
-            self._feature_frames = self._attention_frames = 0
+            self._running = Running()
+
+    @contextmanager
+    def recording(self) -> Iterator[dict[int, Tensor]]:
+        """Record what goes into self-attention in the pass within, by the number of tokens.
+
+        The values are (batch, tokens, channels), of the last sharing layer of each resolution.
+        """
+        if not self._shares:
+            raise RuntimeError("this injector is not installed for sharing")
+        tokens: dict[int, Tensor] = {}
+        self._running = replace(self._running, tokens=tokens)
+        try:
+            yield tokens
+        finally:
+            self._running = replace(self._running, tokens=None)
 
     def _replace_features(self, module: Any, inputs: Any, output: Tensor) -> Tensor:
-        frames = self._feature_frames
-        if not frames:
+        frames = self._running.frames
+        if not self._running.features:
             return output
         return output[:frames].repeat(len(output) // frames, 1, 1, 1)
+
+
+def _self_attentions(place: torch.nn.Module) -> list[Any]:
+    """The self-attention layers in a module, or the module itself if it is one."""
+    return [
+        module
+        for module in place.modules()
+        if hasattr(module, "set_processor") and is_plain_self_attention(module)
+    ]

@@ -212,7 +212,7 @@ def _read_own(path: Path) -> dict[str, dict[str, Any]]:
         own = json.loads(path.read_text(encoding="utf-8"))
         options, layers = dict(own.get("options", {})), dict(own.get("layers", {}))
         PnPOptions(**options)
-        if layers and set(layers) != {"features", "attentions"}:
+        if layers and set(layers) | {"shared"} != {"features", "attentions", "shared"}:
             raise ValueError(f"layers names {', '.join(layers)}, not features and attentions")
         layers = {name: tuple(modules) for name, modules in layers.items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:

@@ -10,6 +10,9 @@ from typing import Any, Literal, get_args
 from pnpvideo.errors import InputError
 
 NegativeSchedule = Literal["constant", "linear", "exp"]
+NoiseSource = Literal["gaussian", "keyframe"]
+AttentionSharing = Literal["none", "extended", "propagate"]
+KeyframeStrategy = Literal["uniform", "random", "sliding", "content"]
 
 DEFAULT_BATCH_SIZE = 4
 """Frames in one pass of the network."""
@@ -31,7 +34,18 @@ class PnPOptions:
         negative prompt, as everywhere in diffusers.
     noise_share: s in x_T = sqrt(1 - s) z_T + sqrt(s) n with one noise n for all frames, 0 to 1.
         0 is the paper; fresh noise frees the result from the source's brightness and colours.
+    noise_source: what n is: "gaussian", or "keyframe", the first keyframe's z_T. The noise of
+        single steps, with eta above 0, is Gaussian always.
+    noise_motion: carry n along the source's motion, instead of letting it stand still (see
+        `carry_noise`).
     eta: of DDIM, 0 (deterministic) to 1 (as noisy as DDPM).
+    attention_sharing: "none": frame by frame, as in the paper; "extended": frames also attend to
+        the neighbouring keyframes' tokens; "propagate": they take the keyframes' attention outputs
+        (see `FrameAttention`).
+    keyframes: which frames are keyframes (see `choose_keyframes`).
+    keyframe_every: frames from one keyframe to the next, at least 1.
+    keyframe_window: keyframes that attend to one another, at least 1. They go through the network
+        together, so they take memory as that many frames of a batch do.
     """
 
     steps: int = 50
@@ -42,7 +56,13 @@ class PnPOptions:
     negative_alpha: float = 1.0
     negative_schedule: NegativeSchedule | None = None
     noise_share: float = 0.0
+    noise_source: NoiseSource = "gaussian"
+    noise_motion: bool = False
     eta: float = 0.0
+    attention_sharing: AttentionSharing = "none"
+    keyframes: KeyframeStrategy = "random"
+    keyframe_every: int = 8
+    keyframe_window: int = 4
 
     def __post_init__(self) -> None:
         if not 1 <= self.steps < 1000:
@@ -60,12 +80,21 @@ class PnPOptions:
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise InputError(f"{name} is {value}; give a number from 0 to 1")
-        if self.negative_schedule is not None and self.negative_schedule not in get_args(
-            NegativeSchedule
+        for name in ("keyframe_every", "keyframe_window"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; give a number of at least 1")
+        for name, kind in (
+            ("negative_schedule", NegativeSchedule),
+            ("noise_source", NoiseSource),
+            ("attention_sharing", AttentionSharing),
+            ("keyframes", KeyframeStrategy),
         ):
-            raise InputError(
-                f"negative schedule is {self.negative_schedule!r}; give constant, linear or exp"
-            )
+            value, accepted = getattr(self, name), get_args(kind)
+            if value not in accepted and not (name == "negative_schedule" and value is None):
+                raise InputError(
+                    f"{name.replace('_', ' ')} is {value!r}; "
+                    f"give {', '.join(accepted[:-1])} or {accepted[-1]}"
+                )
 
     def override(self, values: dict[str, Any]) -> "PnPOptions":
         """These options with the named ones replaced; None means: keep."""

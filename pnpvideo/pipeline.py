@@ -27,13 +27,22 @@ from pnpvideo.encode_frames import (
 )
 from pnpvideo.encode_prompt import PromptEmbeddings, concatenate, encode_prompt
 from pnpvideo.errors import InputError
+from pnpvideo.estimate_motion import estimate_motion
+from pnpvideo.find_scenes import find_scenes
 from pnpvideo.inject_features import FeatureInjector, InjectionLayers, default_layers
 from pnpvideo.invert_latents import invert_latents, reconstruct_latents
 from pnpvideo.load_model import default_device, default_dtype, load_model
 from pnpvideo.noise_schedule import NoiseSchedule, make_schedule
-from pnpvideo.options import DEFAULT_BATCH_SIZE, NegativeSchedule, PnPOptions
+from pnpvideo.options import (
+    DEFAULT_BATCH_SIZE,
+    AttentionSharing,
+    KeyframeStrategy,
+    NegativeSchedule,
+    NoiseSource,
+    PnPOptions,
+)
 from pnpvideo.predict_noise import Network
-from pnpvideo.share_noise import gaussian_noise, share_noise
+from pnpvideo.share_noise import common_noise, gaussian_noise, noise_origins, share_noise
 from pnpvideo.trajectory import Trajectory
 
 
@@ -242,7 +251,13 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         negative_alpha: float | None = None,
         negative_schedule: NegativeSchedule | None = None,
         noise_share: float | None = None,
+        noise_source: NoiseSource | None = None,
+        noise_motion: bool | None = None,
         eta: float | None = None,
+        attention_sharing: AttentionSharing | None = None,
+        keyframes: KeyframeStrategy | None = None,
+        keyframe_every: int | None = None,
+        keyframe_window: int | None = None,
         height: int | None = None,
         width: int | None = None,
         generator: torch.Generator | None = None,
@@ -265,7 +280,8 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
             Or trajectory, from an earlier output.
         negative_prompt: one for all or one for each prompt; or negative_prompt_embeds.
         inversion_prompt: describes the source; '' as in the paper.
-        num_inference_steps ... eta: see `PnPOptions`; None means the model's own default.
+        num_inference_steps ... keyframe_window: see `PnPOptions`; None means the model's own
+            default.
         height, width: the working size in pixels; by default the model's own area in the video's
             aspect ratio.
         generator: draws all noise, so a seed repeats a result.
@@ -298,7 +314,13 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
                 "negative_alpha": negative_alpha,
                 "negative_schedule": negative_schedule,
                 "noise_share": noise_share,
+                "noise_source": noise_source,
+                "noise_motion": noise_motion,
                 "eta": eta,
+                "attention_sharing": attention_sharing,
+                "keyframes": keyframes,
+                "keyframe_every": keyframe_every,
+                "keyframe_window": keyframe_window,
             }
         )
         wanted = None if width is None or height is None else (width, height)
@@ -322,8 +344,8 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
             )
 
         # 3. The source's trajectory: inverted, generated, or given
-        if video is not None:
-            clip = as_clip(video)
+        clip = as_clip(video) if video is not None else None
+        if clip is not None:
             size = self.working_size(clip, wanted)
             latents = self.encode_clip(clip, size, batch_size)
             trajectory = self.invert(
@@ -343,9 +365,22 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
                 f"{options.steps} of this run; use the steps and the model it was made with"
             )
 
-        # 4. The target's starting noise
-        shared = gaussian_noise(tuple(trajectory.noise.shape[1:]), generator, trajectory.noise)
-        noise = share_noise(trajectory.noise, shared, options.noise_share)
+        # 4. Scenes, motion, and the target's starting noise
+        source = self._source_frames(clip, trajectory, size, batch_size)
+        count = len(trajectory.noise)
+        scenes: tuple[range, ...] = (range(count),)
+        origins = None
+        if count > 1 and (options.attention_sharing != "none" or options.noise_motion):
+            scenes = find_scenes(source())
+        if count > 1 and options.noise_motion:
+            height, width = trajectory.noise.shape[-2:]
+            motion = estimate_motion(source(), width, height)
+            origins = noise_origins(motion, scenes, (height, width))
+        first = trajectory.noise[0] if options.noise_source == "keyframe" else None
+        shared = common_noise(trajectory.noise, generator, origins, first)
+        noise = share_noise(
+            trajectory.noise, shared, options.noise_share, independent=first is None
+        )
         start = noise.expand(len(targets), *noise.shape)
 
         # 5. Denoise, with the source's features injected
@@ -364,7 +399,9 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
             return result
 
         with (
-            FeatureInjector(self.unet, self.layers).installed() as injector,
+            FeatureInjector(self.unet, self.layers).installed(
+                sharing=options.attention_sharing != "none"
+            ) as injector,
             self._bar("translating", start.shape[1] * options.steps) as bar,
         ):
             latents = denoise_latents(
@@ -377,6 +414,8 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
                 injector,
                 generator,
                 batch_size=batch_size,
+                scenes=scenes,
+                origins=origins,
                 after_step=after_step if callback_on_step_end is not None else None,
                 progress=bar.update,
             )
@@ -403,6 +442,14 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
     def _size_of(self, trajectory: Trajectory) -> tuple[int, int]:
         factor = vae_factor(self.vae)
         return trajectory.latents.shape[-1] * factor, trajectory.latents.shape[-2] * factor
+
+    def _source_frames(
+        self, clip: Clip | None, trajectory: Trajectory, size: tuple[int, int], batch_size: int
+    ) -> Callable[[], Iterator[Frames]]:
+        """Reads the source at its working size, in batches; without a clip it is decoded."""
+        if clip is None:
+            return lambda: self.decode(trajectory.clean, batch_size)
+        return lambda: (resize_frames(frames, *size) for frames in clip.batches(batch_size))
 
     def _bar(self, what: str, total: int) -> Any:
         return tqdm(

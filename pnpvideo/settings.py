@@ -10,7 +10,13 @@ import yaml
 
 from pnpvideo.atomic_output import atomic_output
 from pnpvideo.errors import InputError
-from pnpvideo.options import DEFAULT_BATCH_SIZE, NegativeSchedule
+from pnpvideo.options import (
+    DEFAULT_BATCH_SIZE,
+    AttentionSharing,
+    KeyframeStrategy,
+    NegativeSchedule,
+    NoiseSource,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +32,8 @@ class Settings:
     model, model_config, lora, device, dtype: see `load_model`, where model_config is config; dtype
         is float32, bfloat16 or float16.
     steps, inversion_steps, guidance_scale, tau_f, tau_a, negative_alpha, negative_schedule,
-        noise_share, eta: see `PnPOptions`.
+        noise_share, noise_source, noise_motion, eta, attention_sharing, keyframes, keyframe_every,
+        keyframe_window: see `PnPOptions`.
     seed: of all noise. batch_size: frames in one pass.
     size: working (width, height) in pixels. original_size: bring the result to the source's size.
     start, frames, stride: number of the first frame, how many at most, every n-th.
@@ -54,7 +61,13 @@ class Settings:
     negative_alpha: float | None = None
     negative_schedule: NegativeSchedule | None = None
     noise_share: float | None = None
+    noise_source: NoiseSource | None = None
+    noise_motion: bool | None = None
     eta: float | None = None
+    attention_sharing: AttentionSharing | None = None
+    keyframes: KeyframeStrategy | None = None
+    keyframe_every: int | None = None
+    keyframe_window: int | None = None
     seed: int = 0
     batch_size: int = DEFAULT_BATCH_SIZE
     size: tuple[int, int] | None = None

@@ -89,7 +89,9 @@ class Run:
             steps.append(latents.clone())
             return latents
 
-        with FeatureInjector(self.unet).installed() as injector:
+        with FeatureInjector(self.unet).installed(
+            sharing=options.get("attention_sharing", "none") != "none"
+        ) as injector:
             denoise_latents(
                 self.network,
                 self.schedule,
