@@ -70,7 +70,7 @@ def propagate(before: Tensor, after: Tensor, matches: Tensor, weights: Tensor) -
     for side, output in enumerate((before, after)):
         index = matches[None, :, side, :, None].expand_as(output)
         sides.append(output.gather(2, index))
-    share = weights.to(before)[None, :, None, None]
+    share = weights.to(before.dtype).to(before.device)[None, :, None, None]
     return share * sides[0] + (1 - share) * sides[1]
 
 
@@ -91,7 +91,8 @@ class Sharing:
     def weights(self) -> Tensor:
         """The share of the keyframe before each frame, by distance: (frames)."""
         pairs = zip(self.work.frames, self.work.neighbours, strict=True)
-        return torch.tensor([(after - f) / (after - before) for f, (before, after) in pairs])
+        shares = [(after - frame) / (after - before) for frame, (before, after) in pairs]
+        return torch.tensor(shares, dtype=torch.float64)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,7 @@ def choose_keyframes(
     every: n, at least 1. change: for "content", that of each frame to the next (`latent_change`).
     """
     chosen: set[int] = set()
-    # Seeding with a text gives the same draws on every machine.
+    # The only draws that are the same in every version of Python: of random(), seeded with a text.
     draw = random.Random(f"keyframes of step {step} with seed {seed}")
     for scene in scenes:
         first, last = scene[0], scene[-1]
@@ -40,7 +40,9 @@ def choose_keyframes(
         elif strategy == "sliding":
             chosen |= set(scene[step % every :: every])
         elif strategy == "random":
-            chosen |= {draw.choice(scene[i : i + every]) for i in range(0, len(scene), every)}
+            for start in range(0, len(scene), every):
+                block = scene[start : start + every]
+                chosen.add(block[int(draw.random() * len(block))])
         else:
             chosen |= _by_content(scene, every, change)
     return tuple(sorted(chosen))

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from pnpvideo.clip import Frames
 
 _SIDE, _CELLS = 64, 4
-_LEAST = 0.08
-_TIMES = 4.0
+_LEAST = 0.04
+_TIMES = 3.0
 _AROUND = 4
 
 
@@ -19,7 +19,7 @@ def find_scenes(batches: Iterable[Frames]) -> tuple[range, ...]:
     """The frame numbers of each scene, in order, together all frames.
 
     batches: the clip's frames, uint8 (n, height, width, 3). A cut is where the picture's
-    distributions change by at least 0.08 of their range and 4 times as much as around it, so that
+    distributions change by at least 0.04 of their range and 3 times as much as around it, so that
     fast motion makes no cut. Fades are none.
     """
     change: list[float] = []

@@ -84,9 +84,11 @@ def noise_origins(
             origins[frame], places = origins[0], centres
             continue
         moved = places + flow.reshape(cells, 2)
-        column, row = np.rint(moved).astype(np.int64).T
+        # Not rint, which takes neighbours halfway between pixels to the same one.
+        nearest = np.floor(moved + 0.5)
+        column, row = nearest.astype(np.int64).T
         inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-        distance = np.square(moved - np.rint(moved)).sum(axis=1)
+        distance = np.square(moved - nearest).sum(axis=1)
         # The last assignment to a pixel counts, so the nearest comes last.
         order = np.argsort(-distance, kind="stable")
         order = order[inside[order]]

@@ -1,0 +1,50 @@
+"""Cuts are found, and motion, light and noise are none."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from tools.scenes import random_scene, render
+
+from pnpvideo.clip import Frames
+from pnpvideo.find_scenes import find_scenes
+
+
+def batches(frames: Frames, size: int = 3) -> Iterator[Frames]:
+    return (frames[i : i + size] for i in range(0, len(frames), size))
+
+
+def moving_scene(seed: int, style: str, count: int) -> Frames:
+    scene = random_scene(torch.Generator().manual_seed(seed), moving=True)
+    pictures = [render([scene], style, 48, time=t / 8)[0] for t in range(count)]
+    return (255 * torch.stack(pictures).clamp(0, 1)).byte().movedim(1, -1).numpy()
+
+
+@pytest.mark.parametrize("style", ["sketch", "cartoon", "photo"])
+def test_hard_cuts_between_moving_scenes_are_found(style: str) -> None:
+    lengths = (6, 1, 5, 2)
+    clip = np.concatenate([moving_scene(i, style, n) for i, n in enumerate(lengths)])
+    edges = np.cumsum([0, *lengths]).tolist()
+    scenes = find_scenes(batches(clip))
+    assert scenes == tuple(range(a, b) for a, b in pairwise(edges))
+
+
+def test_a_fast_pan_is_no_cut() -> None:
+    wide = np.random.default_rng(0).integers(0, 256, (4, 30, 3), dtype=np.uint8)
+    wide = wide.repeat(16, axis=0).repeat(16, axis=1)
+    pan = np.stack([wide[:, 20 * i : 20 * i + 96] for i in range(16)])
+    assert find_scenes(batches(pan)) == (range(16),)
+
+
+def test_light_and_noise_are_no_cut() -> None:
+    rng = np.random.default_rng(0)
+    light = np.linspace(100, 160, 12)[:, None, None, None]
+    frames = np.clip(light + rng.normal(0, 12, (12, 32, 32, 3)), 0, 255).astype(np.uint8)
+    assert find_scenes(batches(frames)) == (range(12),)
+
+
+def test_one_frame_is_one_scene() -> None:
+    assert find_scenes([np.zeros((1, 8, 8, 3), dtype=np.uint8)]) == (range(1),)
+    assert find_scenes([]) == ()
