@@ -6,10 +6,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from tools.scenes import random_scene, render
 
 from pnpvideo.clip import Frames
 from pnpvideo.find_scenes import find_scenes
+from tools.scenes import random_scene, render
 
 
 def batches(frames: Frames, size: int = 3) -> Iterator[Frames]:

@@ -1,13 +1,17 @@
 """Injection leaves no trace, takes place by rule, and refuses what it cannot do."""
 
+from dataclasses import replace
+
 import pytest
 import reference_pnp as reference
 import torch
 from diffusers import UNet2DConditionModel
 
+from pnpvideo.attend_frames import Sharing
 from pnpvideo.errors import InputError
 from pnpvideo.inject_features import FeatureInjector, InjectionLayers, default_layers
 from pnpvideo.load_model import EMBEDDED
+from pnpvideo.plan_passes import Pass, plan_shared
 
 
 def output(unet: UNet2DConditionModel) -> torch.Tensor:
@@ -26,6 +30,41 @@ def test_after_removal_the_output_is_bit_identical() -> None:
     assert torch.equal(output(unet), before)
     assert unet.attn_processors == processors
     assert not any(module._forward_hooks for module in unet.modules())
+
+
+def test_sharing_leaves_no_trace_either() -> None:
+    unet = reference.tiny_unet()
+    before, processors = output(unet), dict(unet.attn_processors)
+    injector = FeatureInjector(unet)
+    (work,) = plan_shared((range(2),), (0, 1), window=2, step=0, batch_size=1)
+    with injector.installed(sharing=True):
+        assert sum(p not in processors.values() for p in unet.attn_processors.values()) == 16
+        torch.testing.assert_close(output(unet), before, rtol=1e-12, atol=1e-12)
+        sharing = Sharing(mode="extended", work=work)
+        with injector.injecting(2, features=False, attention=False, source=False, sharing=sharing):
+            assert not torch.allclose(output(unet), before)
+    assert torch.equal(output(unet), before)
+    assert unet.attn_processors == processors
+    assert not any(module._forward_hooks for module in unet.modules())
+
+
+def test_without_sharing_no_other_layer_is_touched() -> None:
+    unet = reference.tiny_unet()
+    processors, injector = dict(unet.attn_processors), FeatureInjector(unet)
+    with injector.installed():
+        changed = {name for name, p in unet.attn_processors.items() if p != processors[name]}
+        assert len(changed) == 8
+        sharing = Sharing(mode="extended", work=Pass(frames=(0,)))
+        with pytest.raises(RuntimeError, match="not installed for sharing"):
+            injector.injecting(1, features=True, attention=True, sharing=sharing).__enter__()
+        with pytest.raises(RuntimeError, match="not installed for sharing"):
+            injector.recording().__enter__()
+
+
+def test_layers_that_share_can_be_named() -> None:
+    unet = reference.tiny_unet()
+    layers = replace(default_layers(unet), shared=("up_blocks.1", "mid_block"))
+    assert len(FeatureInjector(unet, layers).shared) == 4
 
 
 def test_an_error_inside_also_removes_everything() -> None:

@@ -13,6 +13,7 @@ def test_the_defaults_are_the_papers() -> None:
     assert (options.steps, options.tau_f, options.tau_a) == (50, 0.8, 0.5)
     assert (options.guidance_scale, options.noise_share, options.eta) == (7.5, 0, 0)
     assert options.negative_schedule is None
+    assert (options.attention_sharing, options.noise_motion) == ("none", False)
 
 
 @pytest.mark.parametrize(
@@ -26,6 +27,8 @@ def test_the_defaults_are_the_papers() -> None:
         {"tau_f": 0, "tau_a": 1},
         {"negative_alpha": 0, "negative_schedule": "exp"},
         {"noise_share": 1, "eta": 1.0},
+        {"keyframe_every": 1, "keyframe_window": 1, "keyframes": "content"},
+        {"attention_sharing": "propagate", "noise_source": "keyframe", "noise_motion": True},
     ],
 )
 def test_the_limits_themselves_are_allowed(values: dict[str, Any]) -> None:
@@ -46,7 +49,12 @@ def test_the_limits_themselves_are_allowed(values: dict[str, Any]) -> None:
         ({"guidance_scale": math.nan}, "guidance scale is nan"),
         ({"guidance_scale": math.inf}, "guidance scale is inf"),
         ({"steps": 1000}, "steps is 1000"),
-        ({"negative_schedule": "cubic"}, "negative schedule is 'cubic'"),
+        ({"negative_schedule": "cubic"}, "negative schedule is 'cubic'; give constant, linear or"),
+        ({"attention_sharing": "all"}, "attention sharing is 'all'; give none, extended or prop"),
+        ({"keyframes": "some"}, "keyframes is 'some'; give uniform, random, sliding or content"),
+        ({"noise_source": "x"}, "noise source is 'x'; give gaussian or keyframe"),
+        ({"keyframe_every": 0}, "keyframe_every is 0"),
+        ({"keyframe_window": 0}, "keyframe_window is 0"),
         *(
             ({name: value}, f"{name} is {value}")
             for name in ("tau_f", "tau_a", "negative_alpha", "noise_share", "eta")

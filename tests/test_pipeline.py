@@ -148,6 +148,54 @@ def test_shared_noise_is_one_noise_for_all_frames(pipeline: PnPVideoPipeline) ->
         torch.testing.assert_close(latents[:, 0], latents[:, 2], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("mode", ["none", "extended", "propagate"])
+def test_one_image_is_the_same_in_every_mode(pipeline: PnPVideoPipeline, mode: str) -> None:
+    alone = run(pipeline, frames(1))
+    np.testing.assert_array_equal(run(pipeline, frames(1), attention_sharing=mode), alone)
+
+
+@pytest.mark.parametrize("mode", ["extended", "propagate"])
+def test_frames_share_within_their_scene_only(pipeline: PnPVideoPipeline, mode: str) -> None:
+    """What a clip becomes does not depend on another scene before it."""
+    first, second = 255 - frames(3) // 8, frames(3) // 8
+    options = {"attention_sharing": mode, "keyframes": "uniform", "keyframe_every": 2}
+    both = run(pipeline, np.concatenate([first, second]), noise_share=0.0, **options)
+    alone = run(pipeline, second, noise_share=0.0, **options)
+    np.testing.assert_allclose(both[0, 3:], alone[0], atol=2 / 255)
+    assert np.abs(alone - run(pipeline, second, noise_share=0.0)).max() > 4 / 255
+
+
+@pytest.mark.parametrize("source", ["gaussian", "keyframe"])
+def test_noise_moves_with_or_without_the_clip(pipeline: PnPVideoPipeline, source: str) -> None:
+    video = np.stack([np.roll(frames(1)[0].repeat(4, 0)[:48], 8 * i, axis=1) for i in range(3)])
+    options = {"noise_share": 1.0, "noise_source": source}
+    result = pipeline(
+        PROMPT,
+        video,
+        width=64,
+        height=48,
+        num_inference_steps=STEPS,
+        generator=seeded(),
+        noise_motion=True,
+        output_type="latent",
+        **options,
+    )
+    still = run(pipeline, video, output_type="latent", **options)
+    assert not torch.allclose(result.frames, still)
+    # Without the clip the motion is that of the decoded trajectory.
+    again = pipeline(
+        PROMPT,
+        trajectory=result.trajectory,
+        num_inference_steps=STEPS,
+        generator=seeded(),
+        noise_motion=True,
+        output_type="latent",
+        **options,
+    )
+    assert again.frames.shape == result.frames.shape
+    assert not torch.allclose(again.frames, still)
+
+
 def test_the_callback_may_replace_latents(pipeline: PnPVideoPipeline) -> None:
     def blank(
         pipe: PnPVideoPipeline, step: int, timestep: int, given: dict[str, torch.Tensor]
@@ -176,6 +224,7 @@ def test_a_saved_pipeline_loads_again(pipeline: PnPVideoPipeline, tmp_path: Path
         ({"batch_size": 0}, "batch_size"),
         ({"negative_prompt": ["a", "b", "c"]}, "3 negative prompts for 1"),
         ({"tau_f": 1.5}, "tau_f is 1.5"),
+        ({"attention_sharing": "all"}, "attention sharing is 'all'"),
         ({"num_inference_steps": 0}, "steps is 0"),
         ({"num_inversion_steps": 4}, "multiple"),
         ({"callback_on_step_end_tensor_inputs": ["noise"]}, "latents"),

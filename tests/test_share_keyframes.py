@@ -1,4 +1,4 @@
-"""Keyframe sharing in whole runs: equal to a naive reference, whatever the batch size."""
+"""Keyframe sharing in whole runs: the batch size and the sole frame change nothing."""
 
 from typing import Any
 
@@ -6,7 +6,8 @@ import pytest
 import torch
 from test_denoise_latents import Run, assert_close
 
-from pnpvideo.options import KeyframeStrategy
+from pnpvideo import share_keyframes
+from pnpvideo.match_tokens import match_clip
 
 MODES = ("extended", "propagate")
 
@@ -18,17 +19,50 @@ def test_one_frame_shares_with_nobody(mode: str) -> None:
         assert torch.equal(mine, alone)
 
 
+@pytest.fixture(scope="module")
+def seven() -> Run:
+    return Run(frames=7)
+
+
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("keyframes", ["uniform", "random"])
-def test_the_result_does_not_depend_on_the_batch_size(mode: str, keyframes: str) -> None:
-    run = Run(frames=9)
+@pytest.mark.parametrize(("keyframes", "sizes"), [("uniform", (1, 2, 3, 5, 7)), ("random", (2, 7))])
+def test_the_result_does_not_depend_on_the_batch_size(
+    seven: Run, mode: str, keyframes: str, sizes: tuple[int, ...]
+) -> None:
     options: dict[str, Any] = {
         "attention_sharing": mode,
         "keyframes": keyframes,
         "keyframe_every": 3,
         "keyframe_window": 2,
     }
-    results = [run.sample(batch_size=size, **options)[-1] for size in (1, 2, 3, 5, 9)]
+    results = [seven.sample(batch_size=size, **options)[-1] for size in sizes]
     for result in results[1:]:
-        assert_close(result, results[0], 1e-10)
-    assert (results[0] - run.sample()[-1]).abs().max() > 1e-3
+        assert_close(result, results[0], 1e-11)
+    assert (results[0] - seven.sample()[-1]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_frames_that_are_all_alike_stay_so(mode: str) -> None:
+    """With one frame repeated, extended attention sees the same tokens again and again."""
+    run = Run(frames=1)
+    alone = run.sample()[-1]
+    run.trajectory = run.as_trajectory(run.trajectory.latents.repeat(1, 5, 1, 1, 1))
+    shared = run.sample(attention_sharing=mode, keyframe_every=2, keyframe_window=2)[-1]
+    for frame in range(5):
+        assert_close(shared[0, frame], alone[0, 0])
+
+
+def test_tokens_are_matched_anew_only_for_new_keyframes(
+    seven: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[int, ...]] = []
+
+    def count(*args: Any, **options: Any) -> Any:
+        calls.append(args[-1])
+        return match_clip(*args, **options)
+
+    monkeypatch.setattr(share_keyframes, "match_clip", count)
+    for keyframes, expected in (("uniform", 1), ("sliding", 5)):
+        calls.clear()
+        seven.sample(attention_sharing="propagate", keyframes=keyframes, keyframe_every=3)
+        assert len(calls) == expected
