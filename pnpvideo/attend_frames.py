@@ -29,8 +29,9 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 def attend_jointly(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
     """Extended attention: every frame's queries attend to the tokens of all frames.
 
-    Geyer et al. 2023, section 4.1. value: (branches, frames, tokens, channels); query, key: the
-    same, or of one branch that stands for all. Returns the shape of value.
+    The joint editing of keyframes by Geyer et al. 2023 (TokenFlow). value: (branches, frames,
+    tokens, channels); query, key: the same, or of one branch that stands for all. Returns the
+    shape of value.
     """
     # Queries do not see each other, so the frames' queries are as those of one large frame.
     flat = [x.expand_as(value).flatten(1, 2) for x in (query, key, value)]
@@ -60,8 +61,8 @@ def attend_with_context(
 def propagate(before: Tensor, after: Tensor, matches: Tensor, weights: Tensor) -> Tensor:
     """Attention outputs of the keyframes around each frame, moved to where its tokens match.
 
-    Geyer et al. 2023, equations 3 and 4, but with weights that go from one keyframe to the next
-    evenly: with the paper's sigmoid a frame at a keyframe would be half the other one's.
+    The propagation of Geyer et al. 2023, but with weights that go from one keyframe to the next
+    evenly: the sigmoid of theirs gives each keyframe a quarter or more of every frame.
     before, after: (branches, frames, tokens, channels), outputs of each frame's two keyframes.
     matches: (frames, 2, tokens), the nearest token of each (see `match_clip`).
     weights: (frames), share of the keyframe before, 0 to 1.
@@ -123,7 +124,8 @@ class FrameAttention:
     between them attend to their own and their two keyframes' tokens ("extended"), or take their
     two keyframes' attention outputs ("propagate"). With injection all queries and keys are the
     source's. The source branch never shares: its features are those of the frame by itself, which
-    is what gets injected. (The authors' code attends so in its keyframes, too.)
+    is what gets injected. (So in the authors' code for keyframes; other frames' source branches
+    it propagates like the rest.)
 
     running: the pass under way. injects, shares: what this layer is there for.
     """

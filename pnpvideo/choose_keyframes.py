@@ -25,8 +25,8 @@ def choose_keyframes(
 
     scenes: the frame numbers of each scene (see `find_scenes`).
     strategy: "uniform": every n-th; "random": one of each n frames, drawn anew at each step (Geyer
-        et al. 2023, section 4.2); "sliding": every n-th, one frame later at each step; "content":
-        as many as uniform, with the same change of the source between any two.
+        et al. 2023); "sliding": every n-th, one frame later at each step; "content": as many as
+        uniform, with about the same change of the source between any two.
     every: n, at least 1. change: for "content", that of each frame to the next (`latent_change`).
     """
     chosen: set[int] = set()

@@ -213,7 +213,9 @@ def _read_own(path: Path) -> dict[str, dict[str, Any]]:
         options, layers = dict(own.get("options", {})), dict(own.get("layers", {}))
         PnPOptions(**options)
         if layers and set(layers) | {"shared"} != {"features", "attentions", "shared"}:
-            raise ValueError(f"layers names {', '.join(layers)}, not features and attentions")
+            raise ValueError(
+                f"layers names {', '.join(layers)}, not features and attentions (and shared)"
+            )
         layers = {name: tuple(modules) for name, modules in layers.items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path} cannot be used: {_one_line(error)}") from None

@@ -41,8 +41,8 @@ def match_clip(
 ) -> Matches:
     """Match every frame to the keyframes before and after it: once for given keyframes.
 
-    Geyer et al. 2023, section 4.2, but with one noise level for all steps and one layer for all of
-    its resolution. text: the source's, one embedding. The network sees the source alone, a
+    As Geyer et al. 2023, but at one noise level for all steps, and in one layer for all of its
+    resolution. text: the source's, one embedding. The network sees the source alone, a
     batch at a time; tokens of two keyframes and one batch are kept.
     """
     steps = len(trajectory.timesteps)

@@ -128,11 +128,14 @@ def test_a_config_repeats_its_run_and_the_command_line_wins(
     code, *_ = cli(
         *("source0.png", *SHORT, "-o", "out.png", "--seed", "3", "--noise-share", "0.5"),
         *("--negative-prompt", "grey", "--size", "32x48", "--compare", "--tau-a", "0"),
+        *("--attention-sharing", "extended", "--keyframe-every", "5", "--noise-motion"),
     )
     assert code == 0
     first = (tmp_path / "out.png").read_bytes()
     written = yaml.safe_load((tmp_path / "out.png.yaml").read_text())
     assert (written["seed"], written["tau_f"], written["steps"]) == (3, 0.8, 2)
+    assert (written["attention_sharing"], written["keyframe_every"]) == ("extended", 5)
+    assert (written["keyframes"], written["noise_motion"]) == ("random", True)
     config = ("--config", str(tmp_path / "out.png.yaml"))
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
