@@ -102,8 +102,6 @@ class Running:
 
     frames: in each branch of the batch. source: the first branch is the source. features,
     attention: what is injected from it. sharing: None where frames are on their own.
-    tokens: where self-attention leaves its input, by the number of tokens; the last layer of each
-        resolution stays. None where nobody wants it.
     """
 
     frames: int = 0
@@ -111,7 +109,6 @@ class Running:
     features: bool = False
     attention: bool = False
     sharing: Sharing | None = None
-    tokens: dict[int, Tensor] | None = None
 
 
 class FrameAttention:
@@ -148,8 +145,6 @@ class FrameAttention:
         if encoder_hidden_states is not None or attention_mask is not None:
             raise RuntimeError("injection works on self-attention without a mask only")
         now = self.running()
-        if self.shares and now.tokens is not None:
-            now.tokens[hidden_states.shape[1]] = hidden_states
         if self.shares and now.sharing is not None:
             return self._share(attn, hidden_states, now, now.sharing)
         frames = now.frames if self.injects and now.attention else 0

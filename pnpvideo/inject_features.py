@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -52,7 +52,7 @@ class FeatureInjector:
     Batches are branch-major: first the source's frames, then as many for each target branch.
     """
 
-    def __init__(self, unet: torch.nn.Module, layers: InjectionLayers | None = None) -> None:
+    def __init__(self, unet: Any, layers: InjectionLayers | None = None) -> None:
         layers = layers or default_layers(unet)
         modules = dict(unet.named_modules())
         for name in (*layers.features, *layers.attentions, *layers.shared):
@@ -73,6 +73,8 @@ class FeatureInjector:
         for place in layers.shared:
             found = _self_attentions(modules[place])
             self.shared += [module for module in found if module not in self.shared]
+        levels = [_self_attentions(block) for block in (unet.mid_block, *unet.up_blocks)]
+        self.observed = [layers[0] for layers in levels if layers]
         self._installed = False
         self._shares = False
         self._running = Running()
@@ -139,16 +141,20 @@ class FeatureInjector:
     def recording(self) -> Iterator[dict[int, Tensor]]:
         """Record what goes into self-attention in the pass within, by the number of tokens.
 
-        The values are (batch, tokens, channels), of the last sharing layer of each resolution.
+        The values are (batch, tokens, channels), of the first layer of each resolution in the
+        decoder, or in the middle where the decoder has none.
         """
-        if not self._shares:
-            raise RuntimeError("this injector is not installed for sharing")
         tokens: dict[int, Tensor] = {}
-        self._running = replace(self._running, tokens=tokens)
+
+        def record(module: Any, inputs: tuple[Tensor, ...]) -> None:
+            tokens[inputs[0].shape[1]] = inputs[0]
+
+        hooks = [layer.register_forward_pre_hook(record) for layer in self.observed]
         try:
             yield tokens
         finally:
-            self._running = replace(self._running, tokens=None)
+            for hook in hooks:
+                hook.remove()
 
     def _replace_features(self, module: Any, inputs: Any, output: Tensor) -> Tensor:
         frames = self._running.frames

@@ -41,9 +41,9 @@ def match_clip(
 ) -> Matches:
     """Match every frame to the keyframes before and after it: once for given keyframes.
 
-    As Geyer et al. 2023, but at one noise level for all steps, and in one layer for all of its
-    resolution. text: the source's, one embedding. The network sees the source alone, a
-    batch at a time; tokens of two keyframes and one batch are kept.
+    As Geyer et al. 2023, but at one noise level for all steps, and once for all layers of a
+    resolution. text: the source's, one embedding. The network sees the source alone, a batch at a
+    time; tokens of two keyframes and one batch are kept.
     """
     steps = len(trajectory.timesteps)
     step, count = matching_step(steps), trajectory.latents.shape[1]
@@ -53,7 +53,7 @@ def match_clip(
         latents = trajectory.latents[step, frames].to(network.unet.device)
         with injector.recording() as tokens:
             network.predict(latents, trajectory.timesteps[step], text, len(frames))
-        return tokens
+        return describe_tokens(tokens, *latents.shape[-2:])
 
     for scene in scenes:
         ends = [k for k in keyframes if k in scene]
@@ -69,6 +69,40 @@ def match_clip(
                         nearest = nearest_tokens(tokens, sides[side][size][0])
                         matches[size][frames, side] = nearest.int().cpu()
     return matches
+
+
+def describe_tokens(tokens: dict[int, Tensor], height: int, width: int) -> dict[int, Tensor]:
+    """Tokens of each resolution with those of all coarser ones at their place, each of length 1.
+
+    Coarse tokens know which part of a thing it is, fine ones where exactly: on scenes with known
+    motion half as many fine tokens went astray so as by themselves. tokens: (frames, tokens,
+    channels) by their number; height, width: of the latents. Returns the same with more channels.
+    """
+    grids: dict[int, Tensor] = {}
+    for size, some in tokens.items():
+        dtype = torch.float64 if some.dtype == torch.float64 else torch.float32
+        grid = functional.normalize(some.to(dtype), dim=-1).transpose(1, 2)
+        grids[size] = grid.reshape(*grid.shape[:2], *_sides(size, height, width))
+    return {
+        size: torch.cat(
+            [
+                functional.interpolate(other, size=grid.shape[-2:], mode="bilinear")
+                for coarse, other in grids.items()
+                if coarse <= size
+            ],
+            dim=1,
+        )
+        .flatten(2)
+        .transpose(1, 2)
+        for size, grid in grids.items()
+    }
+
+
+def _sides(size: int, height: int, width: int) -> tuple[int, int]:
+    """The (height, width) of a level of the UNet, which halves the latents' sides, rounding up."""
+    while height * width > size:
+        height, width = -(-height // 2), -(-width // 2)
+    return height, width
 
 
 def nearest_tokens(tokens: Tensor, others: Tensor) -> Tensor:

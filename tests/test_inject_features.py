@@ -57,8 +57,6 @@ def test_without_sharing_no_other_layer_is_touched() -> None:
         sharing = Sharing(mode="extended", work=Pass(frames=(0,)))
         with pytest.raises(RuntimeError, match="not installed for sharing"):
             injector.injecting(1, features=True, attention=True, sharing=sharing).__enter__()
-        with pytest.raises(RuntimeError, match="not installed for sharing"):
-            injector.recording().__enter__()
 
 
 def test_layers_that_share_can_be_named() -> None:

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from pnpvideo import match_tokens
 from pnpvideo.inject_features import FeatureInjector
-from pnpvideo.match_tokens import match_clip, matching_step, nearest_tokens
+from pnpvideo.match_tokens import describe_tokens, match_clip, matching_step, nearest_tokens
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
@@ -54,28 +54,47 @@ def test_frames_match_both_keyframes_of_their_scene() -> None:
             for size in (1, 2)
         ]
     step = matching_step(len(run.schedule.timesteps))
-    tokens = [last_tokens(run, step, frame) for frame in range(7)]
+    tokens = [naive_description(run, step, frame) for frame in range(7)]
     assert set(results[0]) == set(tokens[0]) == {128, 32, 8, 2}
     for size in tokens[0]:
         assert torch.equal(results[0][size], results[1][size])
         for frame in (1, 2):
             for side, keyframe in enumerate((0, 3)):
-                cosines = functional.normalize(tokens[frame][size], dim=-1) @ functional.normalize(
-                    tokens[keyframe][size], dim=-1
-                ).transpose(-1, -2)
-                assert torch.equal(results[0][size][frame, side].long(), cosines[0].argmax(-1))
+                nearest = nearest_tokens(tokens[frame][size], tokens[keyframe][size][0])
+                assert torch.equal(results[0][size][frame, side].long(), nearest[0])
 
 
-def last_tokens(run: Run, step: int, frame: int) -> dict[int, Tensor]:
-    """What goes into the last self-attention of each resolution, seen by hooks."""
-    seen: dict[int, Tensor] = {}
+def naive_description(run: Run, step: int, frame: int) -> dict[int, Tensor]:
+    """Tokens of the first layer of each level, with those of coarser levels, seen by hooks."""
+    seen: dict[str, Tensor] = {}
+    names = ["mid_block.attentions.0", *(f"up_blocks.{b}.attentions.0" for b in (1, 2, 3))]
     hooks = [
-        module.register_forward_pre_hook(lambda m, x: seen.update({x[0].shape[1]: x[0]}))
-        for name, module in run.unet.named_modules()
-        if name.endswith("attn1")
+        run.unet.get_submodule(f"{name}.transformer_blocks.0.attn1").register_forward_pre_hook(
+            lambda m, x, name=name: seen.update({name: x[0]})
+        )
+        for name in names
     ]
     latents = run.trajectory.latents[step, [frame]]
     run.network.predict(latents, run.schedule.timesteps[step], run.source, 1)
     for hook in hooks:
         hook.remove()
-    return seen
+    result = {}
+    sides = [(1, 2), (2, 4), (4, 8), (8, 16)]
+    for place, (height, width) in enumerate(sides):
+        parts = []
+        for name, (h, w) in zip(names[: place + 1], sides, strict=False):
+            tokens = seen[name][0]
+            grid = (tokens / tokens.norm(dim=1, keepdim=True)).T.reshape(1, -1, h, w)
+            grid = functional.interpolate(grid, (height, width), mode="bilinear")
+            parts.append(grid[0].flatten(1).T)
+        result[height * width] = torch.cat(parts, dim=1)[None]
+    return result
+
+
+def test_levels_of_odd_sides_have_their_shapes() -> None:
+    tokens = {n: torch.randn(2, n, 3) for n in (9 * 13, 5 * 7, 3 * 4, 2 * 2)}
+    described = describe_tokens(tokens, 9, 13)
+    assert {n: x.shape for n, x in described.items()} == {
+        117: (2, 117, 12), 35: (2, 35, 9), 12: (2, 12, 6), 4: (2, 4, 3)
+    }  # fmt: skip
+    torch.testing.assert_close(described[4], functional.normalize(tokens[4], dim=-1))
