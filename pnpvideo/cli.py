@@ -206,7 +206,7 @@ def _add_frames(group: Any) -> None:
     group.add_argument(
         "--noise-source",
         choices=get_args(NoiseSource),
-        help="of --noise-share: fresh noise, or that of the first keyframe (gaussian)",
+        help="of --noise-share: fresh noise, or that of each scene's first frame (gaussian)",
     )
     _add_switch(group, "--noise-motion", "carry shared noise along the source's motion")
 

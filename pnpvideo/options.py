@@ -34,8 +34,8 @@ class PnPOptions:
         negative prompt, as everywhere in diffusers.
     noise_share: s in x_T = sqrt(1 - s) z_T + sqrt(s) n with one noise n for all frames, 0 to 1.
         0 is the paper; fresh noise frees the result from the source's brightness and colours.
-    noise_source: what n is: "gaussian", or "keyframe", the first keyframe's z_T. The noise of
-        single steps, with eta above 0, is Gaussian always.
+    noise_source: what n is: "gaussian", or "keyframe", the z_T of the scene's first
+        keyframe. The noise of single steps, with eta above 0, is Gaussian always.
     noise_motion: carry n along the source's motion, instead of letting it stand still (see
         `carry_noise`).
     eta: of DDIM, 0 (deterministic) to 1 (as noisy as DDPM).

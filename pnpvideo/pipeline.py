@@ -370,16 +370,18 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         count = len(trajectory.noise)
         scenes: tuple[range, ...] = (range(count),)
         origins = None
-        if count > 1 and (options.attention_sharing != "none" or options.noise_motion):
+        from_keyframe = options.noise_source == "keyframe"
+        if count > 1 and (
+            options.attention_sharing != "none" or options.noise_motion or from_keyframe
+        ):
             scenes = find_scenes(source())
         if count > 1 and options.noise_motion:
             height, width = trajectory.noise.shape[-2:]
             motion = estimate_motion(source(), width, height)
             origins = noise_origins(motion, scenes, (height, width))
-        first = trajectory.noise[0] if options.noise_source == "keyframe" else None
-        shared = common_noise(trajectory.noise, generator, origins, first)
+        shared = common_noise(trajectory.noise, generator, origins, scenes if from_keyframe else ())
         noise = share_noise(
-            trajectory.noise, shared, options.noise_share, independent=first is None
+            trajectory.noise, shared, options.noise_share, independent=not from_keyframe
         )
         start = noise.expand(len(targets), *noise.shape)
 

@@ -22,20 +22,21 @@ def common_noise(
     own: Tensor,
     generator: torch.Generator,
     origins: Tensor | None = None,
-    first: Tensor | None = None,
+    scenes: Sequence[range] = (),
 ) -> Tensor:
-    """The one noise n of all frames: (channels, height, width), or for each frame where it moves.
+    """The noise n that frames have in common: (channels, height, width), or in the shape of own.
 
-    own: (frames, channels, height, width), of the wanted kind. origins: how n moves, from
-    `noise_origins`; None: it stands still. first: take this as the first frame's noise
-    (channels, height, width) instead of drawing it.
+    own: (frames, channels, height, width), z_T. origins: how n moves, from `noise_origins`; None:
+    it stands still. scenes: for each of these take its first frame's own noise, instead of drawing
+    one noise for all; no scene has another's, which would bring in that one's picture.
     """
+    if origins is None and scenes:
+        return own[[scene.start for scene in scenes for _ in scene]]
     if origins is None:
-        drawn = gaussian_noise(tuple(own.shape[1:]), generator, own)
-        return drawn if first is None else first
+        return gaussian_noise(tuple(own.shape[1:]), generator, own)
     drawn = gaussian_noise(tuple(own.shape), generator, own)
-    if first is not None:
-        drawn[0] = first
+    for scene in scenes:
+        drawn[scene.start] = own[scene.start]
     return carry_noise(drawn, origins)
 
 
@@ -69,8 +70,7 @@ def noise_origins(
     not look at the values, the noise stays white: of variance 1 and without correlation between
     pixels. It is the nearest-neighbour case of transporting noise (Chang et al. 2024, "How I Warped
     Your Noise", has finer ones).
-    motion: from each frame to the next. shape: (height, width). Every scene starts with the
-    noise of the first frame.
+    motion: from each frame to the next. shape: (height, width). Every scene starts anew.
     """
     height, width = shape
     cells = height * width
@@ -80,8 +80,9 @@ def noise_origins(
     origins = np.empty((count, cells), dtype=np.int32)
     origins[0], places = np.arange(cells), centres
     for frame, flow in zip(range(1, count), motion, strict=True):
+        origins[frame] = frame * cells + np.arange(cells)
         if frame in starts:
-            origins[frame], places = origins[0], centres
+            places = centres
             continue
         moved = places + flow.reshape(cells, 2)
         # Not rint, which takes neighbours halfway between pixels to the same one.
@@ -93,8 +94,8 @@ def noise_origins(
         order = np.argsort(-distance, kind="stable")
         order = order[inside[order]]
         target = row[order] * width + column[order]
-        origins[frame], places = frame * cells + np.arange(cells), centres.copy()
         origins[frame, target] = origins[frame - 1, order]
+        places = centres.copy()
         places[target] = moved[order]
     return torch.from_numpy(origins)
 

@@ -87,16 +87,15 @@ def test_noise_moves_as_far_as_the_picture(speed: float) -> None:
     assert torch.equal(carried[8, :, :, moved:], carried[0, :, :, :-moved])
 
 
-def test_without_motion_it_stands_still_and_each_scene_starts_with_the_same() -> None:
+def test_without_motion_it_stands_still_and_each_scene_starts_anew() -> None:
     still = [np.zeros((*SHAPE, 2), dtype=np.float32)] * 3
     carried = carry_noise(draw(4, 2, *SHAPE), noise_origins(still, (range(4),), SHAPE))
     assert all(torch.equal(frame, carried[0]) for frame in carried)
     moving = [np.full((*SHAPE, 2), 7, dtype=np.float32)] * 3
     origins = noise_origins(moving, (range(2), range(2, 4)), SHAPE)
-    assert torch.equal(origins[2], origins[0])
-    cells = SHAPE[0] * SHAPE[1]
-    assert torch.equal(origins[3] < cells, origins[1] < cells)
-    assert not torch.equal(origins[1], origins[0])
+    assert torch.equal(origins[2] - 2 * SHAPE[0] * SHAPE[1], origins[0])
+    assert torch.equal(origins[3] - 2 * SHAPE[0] * SHAPE[1], origins[1])
+    assert not torch.equal(origins[1] % (SHAPE[0] * SHAPE[1]), origins[0])
 
 
 def test_one_frame_carries_its_own_noise() -> None:
@@ -104,18 +103,22 @@ def test_one_frame_carries_its_own_noise() -> None:
     assert torch.equal(carry_noise(drawn, noise_origins([], (range(1),), (8, 8))), drawn)
 
 
-def test_common_noise_comes_from_the_seed_or_from_the_first_frame() -> None:
-    own = draw(3, 4, *SHAPE)
-    origins = noise_origins(turning_and_growing(3, 0.0), (range(3),), SHAPE)
+def test_common_noise_comes_from_the_seed_or_from_the_first_frame_of_a_scene() -> None:
+    own, scenes = draw(3, 4, *SHAPE), (range(2), range(2, 3))
+    origins = noise_origins(turning_and_growing(3, 0.0), scenes, SHAPE)
 
-    def noise(*parts: Tensor | None) -> Tensor:
+    def noise(*parts: Tensor | tuple[range, ...] | None) -> Tensor:
         return common_noise(own, torch.Generator().manual_seed(2), *parts)
 
     assert torch.equal(noise(), gaussian_noise((4, *SHAPE), torch.Generator().manual_seed(2), own))
-    assert torch.equal(noise(None, own[0]), own[0])
-    moving = noise(origins, own[0])
-    assert torch.equal(moving[0], own[0])
-    assert moving.shape == own.shape
+    assert torch.equal(noise(None, scenes), own[[0, 0, 2]])
+    moving = noise(origins, scenes)
+    assert torch.equal(moving[[0, 2]], own[[0, 2]])
+    stays = origins[1] < SHAPE[0] * SHAPE[1]
+    assert stays.float().mean().item() > 0.8
+    values = own[0].flatten(1)[:, origins[1][stays].long()]
+    assert torch.equal(moving[1].flatten(1)[:, stays], values)
+    assert not torch.isin(noise(origins), own).any()
 
 
 @pytest.mark.parametrize("share", [0.3, 1.0])
