@@ -76,6 +76,11 @@ def _add_source(group: Any) -> None:
     group.add_argument("--start", type=int, metavar="N", help="number of the first frame (0)")
     group.add_argument("--frames", type=int, metavar="N", help="how many frames at most (all)")
     group.add_argument("--stride", type=int, metavar="N", help="take every N-th frame (1)")
+    group.add_argument(
+        "--frame-rate",
+        metavar="RATE",
+        help="frames a second of a folder of images, such as 12 or 24000/1001 (24)",
+    )
     _add_switch(group, "--allow-truncated", "use what can be read of a cut or damaged file")
 
 

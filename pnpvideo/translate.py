@@ -79,6 +79,7 @@ def run(settings: Settings, *, overwrite: bool = False, quiet: bool = False) -> 
             start=settings.start,
             frames=settings.frames,
             stride=settings.stride,
+            frame_rate=settings.frame_rate,
             allow_truncated=settings.allow_truncated,
         )
     try:
