@@ -7,9 +7,11 @@ everywhere, which `tools/evaluate.py` prints as the ceiling.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
@@ -42,7 +44,7 @@ _GROWTH = 1.4  # how much larger than true an object may come out and still be f
 class Measures:
     """psnr (dB) and ssim against the true picture; style: whether the true style's render is the
     nearest; attributes: share of the values found right (over the objects, where they have it);
-    iou: of the objects' area found in the picture with the true area.
+    iou: of the objects' area found in the picture with the true area; not a number but for photos.
     """
 
     psnr: float
@@ -68,22 +70,24 @@ def visible_attributes(style: str) -> tuple[str, ...]:
     return tuple(name for name in VALUES if style == "photo" or name != "material")
 
 
-def measure(picture: Tensor, scene: Scene, style: str) -> Measures:
-    """Measure a picture (3, size, size) in [0, 1] that should show `scene` in `style`."""
+def measure(picture: Tensor, scene: Scene, style: str, *, time: float = 0.0) -> Measures:
+    """Measure a picture (3, size, size) in [0, 1] that should show `scene` in `style` at a time."""
     size = picture.shape[-1]
-    true = render([scene], style, size)[0]
-    styles = torch.cat([render([scene], other, size) for other in STYLES])
+    true = render([scene], style, size, time=time)[0]
+    styles = torch.cat([render([scene], other, size, time=time) for other in STYLES])
+    with np.errstate(divide="ignore"):
+        psnr = peak_signal_noise_ratio(true.numpy(), picture.numpy(), data_range=1)
     return Measures(
-        psnr=float(peak_signal_noise_ratio(true.numpy(), picture.numpy(), data_range=1)),
+        psnr=float(psnr),
         ssim=float(
             structural_similarity(true.numpy(), picture.numpy(), data_range=1, channel_axis=0)
         ),
         style=float(STYLES[_nearest(picture, styles)] == style),
         attributes={
-            name: _attribute_right(picture, scene, style, name)
+            name: _attribute_right(picture, scene, style, name, time)
             for name in visible_attributes(style)
         },
-        iou=object_iou(picture, scene, style),
+        iou=object_iou(picture, scene, time=time) if style == "photo" else math.nan,
     )
 
 
@@ -91,7 +95,7 @@ def _nearest(picture: Tensor, candidates: Tensor) -> int:
     return int((candidates - picture).square().mean((1, 2, 3)).argmin())
 
 
-def _attribute_right(picture: Tensor, scene: Scene, style: str, name: str) -> float:
+def _attribute_right(picture: Tensor, scene: Scene, style: str, name: str, time: float) -> float:
     places: Sequence[int | None] = (None,)
     if name in _OF_OBJECTS:
         places = range(len(scene.objects))
@@ -99,7 +103,7 @@ def _attribute_right(picture: Tensor, scene: Scene, style: str, name: str) -> fl
     for index in places:
         true = getattr(scene if index is None else scene.objects[index], name)
         options = [with_value(scene, name, value, index) for value in VALUES[name]]
-        nearest = _nearest(picture, render(options, style, picture.shape[-1]))
+        nearest = _nearest(picture, render(options, style, picture.shape[-1], time=time))
         right += VALUES[name][nearest] == true
     return right / len(places)
 
@@ -111,20 +115,19 @@ def _resized(scene: Scene, factor: float) -> Scene:
     return replace(scene, objects=tuple(map(grown, scene.objects)))
 
 
-def object_iou(picture: Tensor, scene: Scene, style: str) -> float:
-    """Intersection over union of the objects' area in the picture (3, size, size) and in truth.
+def object_iou(picture: Tensor, scene: Scene, *, time: float = 0.0) -> float:
+    """Intersection over union of the objects' area in a photo (3, size, size) and in truth.
 
     A pixel is an object's where the picture is nearer, in a window of 3 pixels, to the objects'
-    look than to the ground's; outside the true area that look is of the same objects grown. For
-    cartoons and photos: pens leave the paper inside an object as it is.
+    look than to the ground's; outside the true area that look is of the same objects grown.
     """
     size = picture.shape[-1]
 
     def area(one: Scene) -> Tensor:
-        return object_masks(one, size).sum(0) > 0.5
+        return object_masks(one, size, time=time).sum(0) > 0.5
 
     grown, tiny = _resized(scene, _GROWTH), _resized(scene, 1e-3)
-    true, large, bare = render([scene, grown, tiny], style, size)
+    true, large, bare = render([scene, grown, tiny], "photo", size, time=time)
     inside = area(scene)
     # A ring grown does not cover the ring.
     reach = inside | area(grown)
