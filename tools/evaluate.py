@@ -10,14 +10,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tools.evaluate_scenes import (
-    METHODS,
-    TASKS,
-    evaluate_scenes,
-    make_sheet,
-    make_table,
-    write_csv,
-)
+from tools.evaluate_scenes import FORMATS, METHODS, TASKS, evaluate_scenes, make_sheet
+from tools.evaluation_pool import Row, make_table, write_csv
 
 
 def run_scenes(arguments: argparse.Namespace) -> None:
@@ -29,11 +23,14 @@ def run_scenes(arguments: argparse.Namespace) -> None:
         methods=arguments.methods,
         processes=arguments.processes,
     )
-    folder: Path = arguments.out
+    rows = [result.row() for result in results]
+    report(rows, make_table(rows, ("method", "task"), FORMATS), arguments.out)
+    make_sheet(results, arguments.out / "sheet.png")
+
+
+def report(rows: list[Row], table: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    write_csv(results, folder / "results.csv")
-    make_sheet(results, folder / "sheet.png")
-    table = make_table(results)
+    write_csv(rows, folder / "results.csv")
     (folder / "table.md").write_text(table)
     print(table)
 

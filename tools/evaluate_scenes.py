@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -16,10 +12,10 @@ import torch
 from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
 from PIL import Image, ImageDraw
 from torch import Generator, Tensor
-from tqdm import tqdm
 
 from pnpvideo.pipeline import PnPVideoPipeline
 from tools.captions import full_caption
+from tools.evaluation_pool import Row, run_jobs
 from tools.layout import Scene
 from tools.measure_scenes import VALUES, Measures, measure, with_value
 from tools.scenes import random_scene, render
@@ -27,6 +23,13 @@ from tools.scenes import random_scene, render
 SIZE = 128
 HELD_OUT = 20_000_000  # seeds of these scenes; training uses smaller ones
 DRAWINGS = ("sketch", "rough drawing", "cartoon")
+FORMATS = {
+    "psnr": ".1f",
+    "ssim": ".3f",
+    "style": ".3f",
+    **dict.fromkeys(VALUES, ".3f"),
+    "iou": ".3f",
+}
 TASKS = (*DRAWINGS, "class", "colour", "material", "light", "ground")
 STRENGTHS = (0.4, 0.6, 0.8)
 METHODS = ("truth", "pnp", "ddim", *(f"sdedit {s}" for s in STRENGTHS), "generation")
@@ -53,7 +56,7 @@ class Result:
     picture: Tensor
     measures: Measures
 
-    def row(self) -> dict[str, Any]:
+    def row(self) -> Row:
         values = self.measures
         return {
             "method": self.method,
@@ -139,30 +142,33 @@ def translations(
             yield method, result.images[0].float()
 
 
-_pipeline: PnPVideoPipeline
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One example for several methods; options replace the model's own."""
+
+    task: str
+    index: int
+    methods: Sequence[str]
+    steps: int
+    options: dict[str, Any]
 
 
-def _start(model: str, options: dict[str, Any]) -> None:
-    """What every worker process does once."""
-    global _pipeline
-    torch.set_num_threads(1)
-    _pipeline = PnPVideoPipeline.from_pretrained(model, torch_dtype=torch.float32)
-    _pipeline.model_options = _pipeline.model_options.override(options)
-    _pipeline.set_progress_bar_config(disable=True)
-
-
-def _work(job: tuple[str, int, Sequence[str], int]) -> list[Result]:
-    task, index, methods, steps = job
-    example = make_example(task, index)
-    return [
-        Result(
-            example=example,
-            method=method,
-            picture=picture,
-            measures=measure(picture, example.target, "photo"),
-        )
-        for method, picture in translations(_pipeline, example, methods, steps)
-    ]
+def work(pipeline: PnPVideoPipeline, job: Job) -> list[Result]:
+    own = pipeline.model_options
+    pipeline.model_options = own.override(job.options)
+    example = make_example(job.task, job.index)
+    try:
+        return [
+            Result(
+                example=example,
+                method=method,
+                picture=picture,
+                measures=measure(picture, example.target, "photo"),
+            )
+            for method, picture in translations(pipeline, example, job.methods, job.steps)
+        ]
+    finally:
+        pipeline.model_options = own
 
 
 def evaluate_scenes(
@@ -176,42 +182,12 @@ def evaluate_scenes(
     processes: int | None = None,
 ) -> list[Result]:
     """Results of all methods on `count` held-out examples of each task."""
-    jobs = [(task, index, methods, steps) for index in range(count) for task in tasks]
-    context = torch.multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        processes or os.cpu_count(), context, initializer=_start, initargs=(model, options or {})
-    ) as pool:
-        done = tqdm(pool.map(_work, jobs), total=len(jobs), unit=" examples")
-        return [result for results in done for result in results]
-
-
-def write_csv(results: Sequence[Result], path: Path) -> None:
-    """One line for each picture."""
-    rows = [result.row() for result in results]
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def make_table(results: Sequence[Result]) -> str:
-    """Means by method and task, and by method over all tasks, in Markdown."""
-    rows = [result.row() for result in results]
-    names = ["psnr", "ssim", "style", *VALUES, "iou"]
-    lines = [
-        "| method | task | " + " | ".join(names) + " |",
-        "|---|---" + "|--:" * len(names) + "|",
+    jobs = [
+        Job(task=task, index=index, methods=methods, steps=steps, options=options or {})
+        for index in range(count)
+        for task in tasks
     ]
-    for method in dict.fromkeys(row["method"] for row in rows):
-        mine = [row for row in rows if row["method"] == method]
-        for task in (*dict.fromkeys(row["task"] for row in mine), "all"):
-            some = [row for row in mine if task in (row["task"], "all")]
-            means = {name: fmean(row[name] for row in some) for name in names}
-            values = " | ".join(
-                f"{means[name]:.1f}" if name == "psnr" else f"{means[name]:.3f}" for name in names
-            )
-            lines.append(f"| {method} | {task} | {values} |")
-    return "\n".join(lines) + "\n"
+    return [result for results in run_jobs(work, jobs, model, processes) for result in results]
 
 
 def make_sheet(results: Sequence[Result], path: Path, *, count: int = 24, columns: int = 4) -> None:
