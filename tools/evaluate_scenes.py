@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -143,21 +144,39 @@ def translations(
 
 
 @dataclass(frozen=True, kw_only=True)
+class Setting:
+    """Options and injected layers that replace the model's own."""
+
+    options: dict[str, Any] = field(default_factory=dict)
+    layers: dict[str, Sequence[str]] = field(default_factory=dict)
+
+    @contextmanager
+    def used_by(self, pipeline: PnPVideoPipeline) -> Iterator[None]:
+        options, layers = pipeline.model_options, pipeline.layers
+        pipeline.model_options = options.override(self.options)
+        pipeline.layers = replace(
+            layers, **{place: tuple(names) for place, names in self.layers.items()}
+        )
+        try:
+            yield
+        finally:
+            pipeline.model_options, pipeline.layers = options, layers
+
+
+@dataclass(frozen=True, kw_only=True)
 class Job:
-    """One example for several methods; options replace the model's own."""
+    """One example for several methods."""
 
     task: str
     index: int
     methods: Sequence[str]
     steps: int
-    options: dict[str, Any]
+    setting: Setting
 
 
 def work(pipeline: PnPVideoPipeline, job: Job) -> list[Result]:
-    own = pipeline.model_options
-    pipeline.model_options = own.override(job.options)
     example = make_example(job.task, job.index)
-    try:
+    with job.setting.used_by(pipeline):
         return [
             Result(
                 example=example,
@@ -167,8 +186,6 @@ def work(pipeline: PnPVideoPipeline, job: Job) -> list[Result]:
             )
             for method, picture in translations(pipeline, example, job.methods, job.steps)
         ]
-    finally:
-        pipeline.model_options = own
 
 
 def evaluate_scenes(
@@ -178,12 +195,12 @@ def evaluate_scenes(
     steps: int,
     tasks: Sequence[str] = TASKS,
     methods: Sequence[str] = METHODS,
-    options: dict[str, Any] | None = None,
+    setting: Setting | None = None,
     processes: int | None = None,
 ) -> list[Result]:
     """Results of all methods on `count` held-out examples of each task."""
     jobs = [
-        Job(task=task, index=index, methods=methods, steps=steps, options=options or {})
+        Job(task=task, index=index, methods=methods, steps=steps, setting=setting or Setting())
         for index in range(count)
         for task in tasks
     ]
