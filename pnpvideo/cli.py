@@ -218,7 +218,7 @@ def _add_model(group: Any) -> None:
     group.add_argument(
         "--trajectory-precision",
         choices=get_args(Precision),
-        help=f"of the inverted source; float16 takes half the room ({DEFAULT_PRECISION})",
+        help=f"of the inverted source: float16, or that of the latents ({DEFAULT_PRECISION})",
     )
     group.add_argument(
         "--batch-size", type=int, metavar="N", help="frames in one pass; less takes less memory (4)"

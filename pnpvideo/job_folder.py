@@ -1,7 +1,7 @@
 """A folder that keeps what a run has finished, so that the run started again goes on from there.
 
 It holds `trajectory.safetensors` with the source's latents, `trajectory.log` with a line for every
-batch of frames that is finished there, while denoising `denoising.safetensors` with the state after
+batch of frames that is finished there; while denoising `denoising.safetensors` with the state after
 the last finished step, and `lock`.
 """
 
