@@ -24,7 +24,7 @@ from pnpvideo import fingerprint
 from pnpvideo.atomic_output import write_error
 from pnpvideo.denoise_latents import DenoisingState
 from pnpvideo.errors import InputError, RunError
-from pnpvideo.keep_trajectory import check_room
+from pnpvideo.keep_trajectory import check_room, tell_size
 from pnpvideo.latent_file import LatentFile, file_size
 from pnpvideo.trajectory import Trajectory, describe
 
@@ -53,7 +53,6 @@ class JobFolder:
         self._journal = self.path / "trajectory.log"
         self._state = self.path / "denoising.safetensors"
         self._lock: IO[str] | None = None
-        self._open: Trajectory | None = None
         self._identity: Identity = {}
         self._resumed: list[str] = []
 
@@ -65,13 +64,14 @@ class JobFolder:
                 raise InputError(f"{self.path} is not empty and no job folder; choose another")
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = lock.open("a+", encoding="utf-8")
+            taken = _take(self._lock)
         except FileExistsError:
             raise InputError(f"{self.path} is a file; choose another job folder") from None
         except OSError as error:
             raise InputError(
                 f"the job folder {self.path} cannot be used: {error.strerror}"
             ) from None
-        if not _take(self._lock):
+        if not taken:
             self._lock.seek(0)
             process = self._lock.read().strip()
             self._lock.close()
@@ -90,10 +90,8 @@ class JobFolder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._open is not None:
-            self._open.close()
-        for part in self.path.glob("*.part"):
-            part.unlink(missing_ok=True)
+        for path in (self._trajectory, self._journal, self._state):
+            _part_of(path).unlink(missing_ok=True)
         if kind is None:
             self._state.unlink(missing_ok=True)
         assert self._lock is not None
@@ -117,10 +115,12 @@ class JobFolder:
         shape = (len(timesteps) + 1, *frames)
         found, other = self._find_trajectory(identity)
         if found is None:
+            size = file_size(shape, dtype)
+            check_room(size - self._taken(), self.path)
+            tell_size(size, self.path, frames[0])
             # First the journal: without it nothing counts as finished.
             self._journal.unlink(missing_ok=True)
             self._trajectory.unlink(missing_ok=True)
-            check_room(file_size(shape, dtype), self.path, frames[0])
             metadata = describe(timesteps, prompt) | {"identity": _text_of(identity)}
             with _renamed(self._trajectory) as part, part.open("wb") as file:
                 LatentFile.create(file, part, shape=shape, dtype=dtype, metadata=metadata)
@@ -133,10 +133,9 @@ class JobFolder:
             self._resumed.append("reusing the inversion")
         elif done:
             size = file_size((shape[0], len(found.missing), *shape[2:]), dtype)
-            check_room(size, self.path, len(found.missing))
+            check_room(size, self.path)
             self._resumed.append(f"inverting goes on after {done} of {frames[0]} frames")
-        self._open = Trajectory.of_file(found)
-        return self._open
+        return Trajectory.of_file(found)
 
     def state(self, identity: Identity) -> DenoisingState | None:
         """The state of denoising after the last finished step, if it was of this identity.
@@ -151,6 +150,7 @@ class JobFolder:
             self._resumed.append(f"denoising anew ({other})")
         if self._resumed:
             _log.info("job %s: %s", self.path, ", ".join(self._resumed))
+        self._resumed = []
         return state
 
     def save(self, state: DenoisingState) -> None:
@@ -163,6 +163,10 @@ class JobFolder:
         }
         with _renamed(self._state) as part:
             save_file(tensors, part, metadata)
+
+    def _taken(self) -> int:
+        """Bytes that the trajectory here takes and gives back when it is replaced."""
+        return self._trajectory.stat().st_size if self._trajectory.exists() else 0
 
     def _find_trajectory(self, identity: Identity) -> "tuple[_JournaledFile | None, str]":
         """The trajectory's file of this identity; otherwise why there is none, '' for no file."""
@@ -265,13 +269,18 @@ def _difference(text: str, identity: Identity) -> str:
     return f"other {', '.join(names)}" if names else ""
 
 
+def _part_of(path: Path) -> Path:
+    """The name under which a file is written until it is whole."""
+    return path.with_name(f"{path.name}.part")
+
+
 @contextlib.contextmanager
 def _renamed(path: Path) -> Iterator[Path]:
     """Yields a name to write a file under; it takes `path`'s place when it is on the disk.
 
     RunError where the disk is full or fails.
     """
-    part = path.with_name(f"{path.name}.part")
+    part = _part_of(path)
     try:
         yield part
         with part.open("rb+") as file:
@@ -291,6 +300,6 @@ def _take(file: IO[str]) -> bool:
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
         else:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except (BlockingIOError, PermissionError):  # Linux and macOS; Windows.
         return False
     return True

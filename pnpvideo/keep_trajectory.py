@@ -81,7 +81,8 @@ def empty_trajectory(
         return Trajectory(latents=latents, timesteps=timesteps, prompt=prompt)
     kept = sorted({0, *range(steps if steps_read is None else steps_read), steps})
     folder = storage.folder or Path(tempfile.gettempdir())
-    check_room(file_size(shape, kept_dtype, kept), folder, frames[0])
+    check_room(file_size(shape, kept_dtype, kept), folder)
+    tell_size(file_size(shape, kept_dtype, kept), folder, frames[0])
     try:
         # It has no name, and is gone when this process ends, in whatever way.
         file: BinaryIO = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 -- it outlives this
@@ -94,21 +95,22 @@ def empty_trajectory(
     return Trajectory.of_file(room)
 
 
-def check_room(size: int, folder: Path, frames: int, *, more: int = 0) -> None:
-    """Tell how much a trajectory takes on disk, in bytes; more: what else is to be written there.
-
-    RunError where the disk has too little room.
-    """
+def check_room(size: int, folder: Path) -> None:
+    """RunError where a folder's disk has too little room for so many bytes of a trajectory."""
     try:
         free = shutil.disk_usage(folder).free
     except OSError as error:
         raise write_error(folder, error) from None
-    if free < size + more:
+    if free < size:
         raise RunError(
-            f"the source's trajectory needs {_readable(size + more)} in {folder} and "
+            f"the source's trajectory needs {_readable(size)} in {folder} and "
             f"{_readable(free)} is free; make room, give --job FOLDER on another disk, "
             "fewer --frames or --steps, or a smaller --size"
         )
+
+
+def tell_size(size: int, folder: Path, frames: int) -> None:
+    """Tell beforehand how many bytes a trajectory will take."""
     _log.info("the source's trajectory (%d frames) takes %s in %s", frames, _readable(size), folder)
 
 

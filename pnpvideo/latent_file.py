@@ -122,20 +122,24 @@ class LatentFile:
             start=8 + int.from_bytes(file.read(8), "little"),
         )
 
-    def __getitem__(self, place: tuple[int, slice]) -> Tensor:
-        """The frames (n, c, h, w) at a level. InputError where it is not kept."""
-        level, frames = place[0] % self.shape[0], range(self.shape[1])[place[1]]
+    def __getitem__(self, place: tuple[int, slice | Sequence[int] | Tensor]) -> Tensor:
+        """The frames (n, c, h, w) at a level: a slice of them, or by their numbers.
+
+        InputError where the level is not kept, RunError where the file is cut off.
+        """
+        level, wanted = place[0] % self.shape[0], place[1]
+        every = range(self.shape[1])
+        frames = every[wanted] if isinstance(wanted, slice) else [every[int(i)] for i in wanted]
         if level not in self.kept:
             raise InputError(
                 f"the trajectory does not keep the latents of step {level}; invert again, "
                 "with a job folder or in memory, which keep all"
             )
-        if frames.step != 1:
-            raise IndexError("a file of latents is read by consecutive frames")
         latents = torch.empty((len(frames), *self.shape[2:]), dtype=self.dtype)
-        self._file.seek(self._place(level, frames.start))
-        if self._file.readinto(_bytes_of(latents)) < latents.nbytes:  # type: ignore[attr-defined]
-            raise RunError(f"{self.name} is cut off; delete it and start again")
+        for frame, room in zip(frames, latents, strict=True):
+            self._file.seek(self._place(level, frame))
+            if self._file.readinto(_bytes_of(room)) < room.nbytes:  # type: ignore[attr-defined]
+                raise RunError(f"{self.name} is cut off; delete it and start again")
         return latents
 
     def write(self, first: int, latents: Tensor) -> None:

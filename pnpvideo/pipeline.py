@@ -383,12 +383,8 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
                 {name: str(value) for name, value in options.as_dict().items()}
                 | source
                 | {
-                    "prompt": fingerprint.of_values(prompt) if prompt else _digest(targets),
-                    "negative_prompt": (
-                        _digest(negatives)
-                        if negative_prompt is None
-                        else fingerprint.of_values(negative_prompt)
-                    ),
+                    "prompt": _identity_of_texts(prompt, targets),
+                    "negative_prompt": _identity_of_texts(negative_prompt, negatives),
                     "layers": fingerprint.of_values(asdict(self.layers)),
                     "seed": seed,
                 }
@@ -543,6 +539,9 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         return stacked if output_type == "np" else torch.from_numpy(stacked).movedim(-1, -3)
 
 
-def _digest(texts: PromptEmbeddings) -> str:
-    named = {"hidden": texts.hidden, "pooled": texts.pooled}
+def _identity_of_texts(texts: str | Sequence[str] | None, embeddings: PromptEmbeddings) -> str:
+    """Of the texts, or of the embeddings where these were given in their place."""
+    if texts is not None:
+        return fingerprint.of_values(texts)
+    named = {"hidden": embeddings.hidden, "pooled": embeddings.pooled}
     return fingerprint.of_tensors((k, v) for k, v in named.items() if v is not None)

@@ -27,6 +27,9 @@ def test_it_gives_back_what_was_written(tmp_path: Path, dtype: torch.dtype) -> N
     assert file.missing == [0, 1, 2]
     file.write(0, latents[:, :3])
     assert file.missing == []
+    assert torch.equal(file[1, [4, 0, -2]], latents[1, [4, 0, -2]].to(dtype))
+    assert torch.equal(file[1, torch.tensor([2])], latents[1, 2:3].to(dtype))
+    assert torch.equal(file[1, ::2], latents[1, ::2].to(dtype))
     for level in (0, 2, -1):
         assert torch.equal(file[level, :], latents[level].to(dtype))
         assert torch.equal(file[level, 1:4], latents[level, 1:4].to(dtype))
