@@ -6,12 +6,13 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 import diffusers
 import transformers
 
 from pnpvideo.errors import InputError, RunError
+from pnpvideo.keep_trajectory import DEFAULT_PRECISION, MEMORY_SHARE, Place, Precision
 from pnpvideo.settings import make_settings, read_settings
 from pnpvideo.translate import DTYPES, run
 
@@ -128,7 +129,7 @@ def _add_result(group: Any) -> None:
         "--check-inversion",
         "report how near the source comes when it is sampled back (PSNR)",
     )
-    group.add_argument("--quiet", action="store_true", help="no progress bars")
+    group.add_argument("--quiet", action="store_true", help="no progress bars and notices")
 
 
 def _add_switch(group: Any, option: str, text: str) -> None:
@@ -208,6 +209,23 @@ def _add_model(group: Any) -> None:
         "--dtype", choices=tuple(DTYPES), help="of the model (what suits the device)"
     )
     group.add_argument(
+        "--job",
+        metavar="FOLDER",
+        help="keep what is finished in FOLDER: the same command goes on from there after a break, "
+        "and other prompts reuse the inversion, which stays",
+    )
+    group.add_argument(
+        "--trajectory",
+        choices=get_args(Place),
+        help="where the inverted source is kept during a run without --job (auto: in memory where "
+        f"it takes at most {MEMORY_SHARE * 100:.0f} %% of what is free)",
+    )
+    group.add_argument(
+        "--trajectory-precision",
+        choices=get_args(Precision),
+        help=f"of the inverted source: float16, or that of the latents ({DEFAULT_PRECISION})",
+    )
+    group.add_argument(
         "--batch-size", type=int, metavar="N", help="frames in one pass; less takes less memory (4)"
     )
 
@@ -219,6 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given = vars(make_parser().parse_args(arguments))
         given.pop("command")
         overwrite, quiet = given.pop("overwrite", False), given.pop("quiet", False)
+        _show_notices(quiet)
         config = given.pop("config", None)
         values = (read_settings(Path(config)) if config else {}) | given
         # A source on the command line replaces whichever kind of source the file has.
@@ -248,6 +267,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _fail(error: object, code: int) -> int:
     print(f"pnpvideo: {' '.join(str(error).split())}", file=sys.stderr)
     return code
+
+
+def _show_notices(quiet: bool) -> None:
+    """What the package tells of a run, such as what it reuses, goes to stderr."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("pnpvideo: %(message)s"))
+    log = logging.getLogger("pnpvideo")
+    log.handlers = [handler]
+    log.setLevel(logging.WARNING if quiet else logging.INFO)
 
 
 def _silence_libraries() -> None:

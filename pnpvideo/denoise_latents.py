@@ -46,9 +46,26 @@ class Texts:
         return concatenate(parts)
 
 
+@dataclass(frozen=True, kw_only=True)
+class DenoisingState:
+    """All that the rest of a run depends on, after some of its steps.
+
+    steps: how many are done. latents: x_t, (prompts, frames, c, h, w). generator: its state.
+    """
+
+    steps: int
+    latents: Tensor
+    generator: Tensor
+
+
 def injected_steps(tau: float, steps: int) -> int:
     """How many steps the first tau * T are, rounded down but for the rounding of floats."""
     return math.floor(round(tau * steps, 9))
+
+
+def source_steps(options: PnPOptions) -> int:
+    """How many first steps read the source's latents."""
+    return injected_steps(max(options.tau_f, options.tau_a), options.steps)
 
 
 def negative_weight(step: int, steps: int, alpha: float, schedule: NegativeSchedule) -> float:
@@ -70,6 +87,7 @@ def denoise_latents(
     generator: torch.Generator,
     *,
     batch_size: int,
+    resume: DenoisingState | None = None,
     after_step: AfterStep | None = None,
     progress: Progress = lambda count: None,
 ) -> Tensor:
@@ -77,7 +95,8 @@ def denoise_latents(
 
     start: x_T, (prompts, frames, c, h, w). The source branch reads the stored z_t, so its features
     do not drift (Ju et al. 2024), and serves all prompts. batch_size: frames in one pass of the
-    network; the result does not depend on it. Returns the clean latents in the shape of `start`.
+    network; the result does not depend on it. resume: a state to go on from in place of `start`.
+    Returns the clean latents in the shape of `start`.
     """
     steps, device = len(schedule.timesteps), network.unet.device
     feature_steps = injected_steps(options.tau_f, steps)
@@ -87,9 +106,12 @@ def denoise_latents(
     text = texts.branches(guided=guided, scheduled=scheduled)
     prompts, count = start.shape[:2]
     per_prompt = (len(text) - 1) // prompts
-    x = start.clone()
+    x, done = start.clone(), 0
+    if resume is not None:
+        x, done = resume.latents, resume.steps
+        generator.set_state(resume.generator)
 
-    for i, timestep in enumerate(schedule.timesteps):
+    for i, timestep in list(enumerate(schedule.timesteps))[done:]:
         features, attention = i < feature_steps, i < attention_steps
         # Without injection nothing reads the source: its branch would change no result.
         with_source = features or attention

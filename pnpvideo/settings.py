@@ -11,6 +11,7 @@ import yaml
 
 from pnpvideo.atomic_output import atomic_output
 from pnpvideo.errors import InputError
+from pnpvideo.keep_trajectory import DEFAULT_PRECISION, Place, Precision
 from pnpvideo.options import DEFAULT_BATCH_SIZE, NegativeSchedule
 
 
@@ -35,6 +36,8 @@ class Settings:
     allow_truncated: use what can be read of a damaged file.
     quality: of lossy formats, 1 to 100. compare: also write source and result side by side.
     check_inversion: also sample the source back and report how near it came (PSNR).
+    job: a folder that keeps what is finished, so that the run started again goes on from there.
+    trajectory, trajectory_precision: see `Storage`, where they are place and precision.
     """
 
     source: str | None = None
@@ -69,6 +72,9 @@ class Settings:
     quality: int = 80
     compare: bool = False
     check_inversion: bool = False
+    job: str | None = None
+    trajectory: Place = "auto"
+    trajectory_precision: Precision = DEFAULT_PRECISION
 
     def __post_init__(self) -> None:
         if (self.source is None) == (self.guidance_prompt is None):
@@ -92,7 +98,7 @@ class Settings:
 
 
 _TYPES = get_type_hints(Settings)
-_PATHS = ("source", "output", "model", "model_config", "lora")
+_PATHS = ("source", "output", "model", "model_config", "lora", "job")
 
 
 def parse_size(text: str) -> tuple[int, int]:
