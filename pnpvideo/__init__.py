@@ -2,6 +2,8 @@
 
 from pnpvideo.clip import Clip, Sound, Timing
 from pnpvideo.errors import InputError, RunError
+from pnpvideo.job_folder import JobFolder
+from pnpvideo.keep_trajectory import Storage
 from pnpvideo.options import PnPOptions
 from pnpvideo.pipeline import PnPVideoPipeline, PnPVideoPipelineOutput
 from pnpvideo.read_clip import read_clip
@@ -16,12 +18,14 @@ __all__ = [
     "Clip",
     "InputError",
     "Inversion",
+    "JobFolder",
     "PnPOptions",
     "PnPVideoPipeline",
     "PnPVideoPipelineOutput",
     "RunError",
     "Settings",
     "Sound",
+    "Storage",
     "Timing",
     "Trajectory",
     "Translation",

@@ -12,6 +12,7 @@ import diffusers
 import transformers
 
 from pnpvideo.errors import InputError, RunError
+from pnpvideo.keep_trajectory import DEFAULT_PRECISION, MEMORY_SHARE, Place, Precision
 from pnpvideo.options import AttentionSharing, KeyframeStrategy, NoiseSource
 from pnpvideo.settings import make_settings, read_settings
 from pnpvideo.translate import DTYPES, run
@@ -78,6 +79,11 @@ def _add_source(group: Any) -> None:
     group.add_argument("--start", type=int, metavar="N", help="number of the first frame (0)")
     group.add_argument("--frames", type=int, metavar="N", help="how many frames at most (all)")
     group.add_argument("--stride", type=int, metavar="N", help="take every N-th frame (1)")
+    group.add_argument(
+        "--frame-rate",
+        metavar="RATE",
+        help="frames a second of a folder of images, such as 12 or 24000/1001 (24)",
+    )
     _add_switch(group, "--allow-truncated", "use what can be read of a cut or damaged file")
 
 
@@ -125,7 +131,7 @@ def _add_result(group: Any) -> None:
         "--check-inversion",
         "report how near the source comes when it is sampled back (PSNR)",
     )
-    group.add_argument("--quiet", action="store_true", help="no progress bars")
+    group.add_argument("--quiet", action="store_true", help="no progress bars and notices")
 
 
 def _add_switch(group: Any, option: str, text: str) -> None:
@@ -235,6 +241,23 @@ def _add_model(group: Any) -> None:
         "--dtype", choices=tuple(DTYPES), help="of the model (what suits the device)"
     )
     group.add_argument(
+        "--job",
+        metavar="FOLDER",
+        help="keep what is finished in FOLDER: the same command goes on from there after a break, "
+        "and other prompts reuse the inversion, which stays",
+    )
+    group.add_argument(
+        "--trajectory",
+        choices=get_args(Place),
+        help="where the inverted source is kept during a run without --job (auto: in memory where "
+        f"it takes at most {MEMORY_SHARE * 100:.0f} %% of what is free)",
+    )
+    group.add_argument(
+        "--trajectory-precision",
+        choices=get_args(Precision),
+        help=f"of the inverted source: float16, or that of the latents ({DEFAULT_PRECISION})",
+    )
+    group.add_argument(
         "--batch-size", type=int, metavar="N", help="frames in one pass; less takes less memory (4)"
     )
 
@@ -246,6 +269,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given = vars(make_parser().parse_args(arguments))
         given.pop("command")
         overwrite, quiet = given.pop("overwrite", False), given.pop("quiet", False)
+        _show_notices(quiet)
         config = given.pop("config", None)
         values = (read_settings(Path(config)) if config else {}) | given
         # A source on the command line replaces whichever kind of source the file has.
@@ -275,6 +299,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _fail(error: object, code: int) -> int:
     print(f"pnpvideo: {' '.join(str(error).split())}", file=sys.stderr)
     return code
+
+
+def _show_notices(quiet: bool) -> None:
+    """What the package tells of a run, such as what it reuses, goes to stderr."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("pnpvideo: %(message)s"))
+    log = logging.getLogger("pnpvideo")
+    log.handlers = [handler]
+    log.setLevel(logging.WARNING if quiet else logging.INFO)
 
 
 def _silence_libraries() -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from pnpvideo.encode_prompt import PromptEmbeddings, concatenate
 from pnpvideo.inject_features import FeatureInjector
 from pnpvideo.invert_latents import Progress
+from pnpvideo.match_tokens import matching_step
 from pnpvideo.noise_schedule import NoiseSchedule, ddim_step
 from pnpvideo.options import NegativeSchedule, PnPOptions
 from pnpvideo.plan_passes import Pass, plan_alone
@@ -48,9 +49,29 @@ class Texts:
         return concatenate(parts)
 
 
+@dataclass(frozen=True, kw_only=True)
+class DenoisingState:
+    """All that the rest of a run depends on, after some of its steps.
+
+    steps: how many are done. latents: x_t, (prompts, frames, c, h, w). generator: its state.
+    """
+
+    steps: int
+    latents: Tensor
+    generator: Tensor
+
+
 def injected_steps(tau: float, steps: int) -> int:
     """How many steps the first tau * T are, rounded down but for the rounding of floats."""
     return math.floor(round(tau * steps, 9))
+
+
+def source_steps(options: PnPOptions) -> int:
+    """How many first steps read the source's latents."""
+    steps = injected_steps(max(options.tau_f, options.tau_a), options.steps)
+    if options.attention_sharing == "propagate":
+        steps = max(steps, matching_step(options.steps) + 1)
+    return steps
 
 
 def negative_weight(step: int, steps: int, alpha: float, schedule: NegativeSchedule) -> float:
@@ -74,6 +95,7 @@ def denoise_latents(
     batch_size: int,
     scenes: Sequence[range] | None = None,
     origins: Tensor | None = None,
+    resume: DenoisingState | None = None,
     after_step: AfterStep | None = None,
     progress: Progress = lambda count: None,
 ) -> Tensor:
@@ -83,7 +105,8 @@ def denoise_latents(
     do not drift (Ju et al. 2024), and serves all prompts. batch_size: frames in one pass of the
     network (keyframes that share attention: options.keyframe_window); the result does not depend on
     it. scenes: see `find_scenes`; None means one. origins: how shared noise moves, see
-    `noise_origins`. Returns the clean latents in the shape of `start`.
+    `noise_origins`. resume: a state to go on from in place of `start`. Returns the clean latents in
+    the shape of `start`.
     """
     steps, device = len(schedule.timesteps), network.unet.device
     feature_steps = injected_steps(options.tau_f, steps)
@@ -93,7 +116,10 @@ def denoise_latents(
     text = texts.branches(guided=guided, scheduled=scheduled)
     prompts, count = start.shape[:2]
     per_prompt = (len(text) - 1) // prompts
-    x = start.clone()
+    x, done = start.clone(), 0
+    if resume is not None:
+        x, done = resume.latents, resume.steps
+        generator.set_state(resume.generator)
     keyframes = None
     if options.attention_sharing != "none" and count > 1:
         keyframes = KeyframeSharing(
@@ -107,7 +133,7 @@ def denoise_latents(
             seed=generator.initial_seed(),
         )
 
-    for i, timestep in enumerate(schedule.timesteps):
+    for i, timestep in list(enumerate(schedule.timesteps))[done:]:
         features, attention = i < feature_steps, i < attention_steps
         # Without injection nothing reads the source: its branch would change no result.
         with_source = features or attention

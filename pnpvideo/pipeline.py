@@ -14,10 +14,11 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from pnpvideo import fingerprint
 from pnpvideo.as_clip import Video, as_clip
 from pnpvideo.clip import Clip, Frames
 from pnpvideo.decode_latents import decode_latents, tensor_to_frames
-from pnpvideo.denoise_latents import Texts, denoise_latents
+from pnpvideo.denoise_latents import DenoisingState, Texts, denoise_latents, source_steps
 from pnpvideo.encode_frames import (
     encode_frames,
     frames_to_tensor,
@@ -31,6 +32,8 @@ from pnpvideo.estimate_motion import estimate_motion
 from pnpvideo.find_scenes import find_scenes
 from pnpvideo.inject_features import FeatureInjector, InjectionLayers, default_layers
 from pnpvideo.invert_latents import invert_latents, reconstruct_latents
+from pnpvideo.job_folder import Identity, JobFolder
+from pnpvideo.keep_trajectory import Storage, empty_trajectory
 from pnpvideo.load_model import default_device, default_dtype, load_model
 from pnpvideo.noise_schedule import NoiseSchedule, make_schedule
 from pnpvideo.options import (
@@ -170,20 +173,33 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         *,
         prompt: str = "",
         batch_size: int = DEFAULT_BATCH_SIZE,
+        into: Trajectory | None = None,
     ) -> Trajectory:
-        """The trajectory of clean latents (frames, c, h, w) under an inversion prompt."""
+        """The trajectory of clean latents (frames, c, h, w) under an inversion prompt.
+
+        into: where to keep it, some frames perhaps being there already; by default in memory.
+        """
         schedule = self._schedule(options)
-        total = len(latents) * len(schedule.inversion_timesteps)
-        with self._bar("inverting", total) as bar:
-            inverted = invert_latents(
-                self._network(size),
-                schedule,
-                latents,
-                self.encode_texts([prompt]),
-                batch_size=batch_size,
-                progress=bar.update,
+        if into is None:
+            into = empty_trajectory(
+                latents.shape, schedule.timesteps, prompt, Storage(place="memory"), latents.dtype
             )
-        return Trajectory(latents=inverted, timesteps=schedule.timesteps, prompt=prompt)
+        text = self.encode_texts([prompt])
+        each = len(schedule.inversion_timesteps)
+        parts = into.unfinished(batch_size)
+        missing = sum(part.stop - part.start for part in parts)
+        with self._bar("inverting", len(latents) * each, (len(latents) - missing) * each) as bar:
+            for part in parts:
+                inverted = invert_latents(
+                    self._network(size),
+                    schedule,
+                    latents[part],
+                    text,
+                    batch_size=batch_size,
+                    progress=bar.update,
+                )
+                into.write(part.start, inverted)
+        return into
 
     def generate_source(
         self,
@@ -218,16 +234,22 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
     ) -> Tensor:
         """Clean latents (frames, c, h, w) sampled back from z_T: what the inversion kept."""
         schedule = self._schedule(options)
-        total = trajectory.noise.shape[0] * len(schedule.timesteps)
-        with self._bar("reconstructing", total) as bar:
-            return reconstruct_latents(
-                self._network(size),
-                schedule,
-                trajectory.noise,
-                self.encode_texts([trajectory.prompt]),
-                batch_size=batch_size,
-                progress=bar.update,
-            )[-1]
+        text = self.encode_texts([trajectory.prompt])
+        noise = trajectory.noise.to(self._latent_dtype)
+        clean = torch.empty_like(noise)
+        with self._bar("reconstructing", len(noise) * len(schedule.timesteps)) as bar:
+            for first in range(0, len(noise), batch_size):
+                # A batch at a time: all steps of all frames would be as large as the trajectory.
+                part = slice(first, first + batch_size)
+                clean[part] = reconstruct_latents(
+                    self._network(size),
+                    schedule,
+                    noise[part],
+                    text,
+                    batch_size=batch_size,
+                    progress=bar.update,
+                )[-1]
+        return clean
 
     def decode(self, latents: Tensor, batch_size: int = DEFAULT_BATCH_SIZE) -> Iterator[Frames]:
         """Latents (frames, c, h, w) to uint8 frames (n, height, width, 3), a batch at a time."""
@@ -267,6 +289,8 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         negative_pooled_prompt_embeds: Tensor | None = None,
         trajectory: Trajectory | None = None,
         batch_size: int = DEFAULT_BATCH_SIZE,
+        storage: Storage | None = None,
+        job: JobFolder | None = None,
         output_type: Literal["pil", "np", "pt", "latent"] = "pil",
         return_dict: bool = True,
         callback_on_step_end: Callable[..., dict[str, Any] | None] | None = None,
@@ -286,6 +310,9 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
             aspect ratio.
         generator: draws all noise, so a seed repeats a result.
         batch_size: frames in one pass; changes memory and time, not the result.
+        storage: where and how precisely the trajectory is kept (see `Storage`).
+        job: keeps the trajectory and every finished step, and goes on from there (see `JobFolder`).
+            For that the generator must start the same.
         output_type: "pil", "np", "pt" or "latent" (see `PnPVideoPipelineOutput`).
         callback_on_step_end: called as (pipeline, step, timestep, {"latents": ...}) with latents
             (prompts, frames, c, h, w); what it returns under "latents" replaces them.
@@ -343,14 +370,18 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
                 "give one, or one for each"
             )
 
-        # 3. The source's trajectory: inverted, generated, or given
-        clip = as_clip(video) if video is not None else None
+        # 3. The source's trajectory: inverted, generated, or given, and what a job has of it
+        source: Identity = {}
+        seed = fingerprint.of_tensors([("generator", generator.get_state())])
+        clip = None if video is None else as_clip(video)
         if clip is not None:
             size = self.working_size(clip, wanted)
-            latents = self.encode_clip(clip, size, batch_size)
-            trajectory = self.invert(
-                latents, size, options, prompt=inversion_prompt, batch_size=batch_size
-            )
+            storage = storage or Storage()
+            if job is not None:
+                source = self._identity_of_source(
+                    fingerprint.of_clip(clip, batch_size), size, options, inversion_prompt, storage
+                )
+            trajectory = self._room(clip, size, options, inversion_prompt, storage, job, source)
         elif guidance_prompt is not None:
             side = self.unet.config.sample_size * vae_factor(self.vae)
             factor = vae_factor(self.vae)
@@ -364,25 +395,48 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
                 f"the trajectory has {len(trajectory.timesteps)} timesteps that are not the "
                 f"{options.steps} of this run; use the steps and the model it was made with"
             )
+        resume = None
+        if job is not None:
+            if clip is None:
+                ends = [("noise", trajectory.noise), ("clean", trajectory.clean)]
+                made = fingerprint.of_tensors(ends)
+                source = self._identity_of_source(made, size, options, trajectory.prompt, storage)
+            resume = job.state(
+                {name: str(value) for name, value in options.as_dict().items()}
+                | source
+                | {
+                    "prompt": _identity_of_texts(prompt, targets),
+                    "negative_prompt": _identity_of_texts(negative_prompt, negatives),
+                    "layers": fingerprint.of_values(asdict(self.layers)),
+                    "seed": seed,
+                }
+            )
+        if clip is not None and trajectory.unfinished(batch_size):
+            latents = self.encode_clip(clip, size, batch_size)
+            self.invert(
+                latents,
+                size,
+                options,
+                prompt=inversion_prompt,
+                batch_size=batch_size,
+                into=trajectory,
+            )
 
         # 4. Scenes, motion, and the target's starting noise
-        source = self._source_frames(clip, trajectory, size, batch_size)
-        count = len(trajectory.noise)
-        scenes: tuple[range, ...] = (range(count),)
+        inverted = trajectory.noise.to(self._latent_dtype)
+        scenes: tuple[range, ...] = (range(len(inverted)),)
         origins = None
         from_keyframe = options.noise_source == "keyframe"
-        if count > 1 and (
-            options.attention_sharing != "none" or options.noise_motion or from_keyframe
-        ):
-            scenes = find_scenes(source())
-        if count > 1 and options.noise_motion:
-            height, width = trajectory.noise.shape[-2:]
-            motion = estimate_motion(source(), width, height)
+        shares = options.attention_sharing != "none"
+        read = self._source_frames(clip, trajectory, size, batch_size)
+        if len(inverted) > 1 and (shares or options.noise_motion or from_keyframe):
+            scenes = find_scenes(read())
+        if len(inverted) > 1 and options.noise_motion:
+            height, width = inverted.shape[-2:]
+            motion = estimate_motion(read(), width, height)
             origins = noise_origins(motion, scenes, (height, width))
-        shared = common_noise(trajectory.noise, generator, origins, scenes if from_keyframe else ())
-        noise = share_noise(
-            trajectory.noise, shared, options.noise_share, independent=not from_keyframe
-        )
+        common = common_noise(inverted, generator, origins, scenes if from_keyframe else ())
+        noise = share_noise(inverted, common, options.noise_share, independent=not from_keyframe)
         start = noise.expand(len(targets), *noise.shape)
 
         # 5. Denoise, with the source's features injected
@@ -394,17 +448,19 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         )
 
         def after_step(step: int, timestep: int, latents: Tensor) -> Tensor:
-            assert callback_on_step_end is not None
-            given = {"latents": latents} if callback_on_step_end_tensor_inputs else {}
-            changed = callback_on_step_end(self, step, timestep, given) or {}
-            result: Tensor = changed.get("latents", latents)
-            return result
+            if callback_on_step_end is not None:
+                given = {"latents": latents} if callback_on_step_end_tensor_inputs else {}
+                changed = callback_on_step_end(self, step, timestep, given) or {}
+                latents = changed.get("latents", latents)
+            if job is not None:
+                now = generator.get_state()
+                job.save(DenoisingState(steps=step + 1, latents=latents, generator=now))
+            return latents
 
+        count, done = start.shape[1], 0 if resume is None else resume.steps
         with (
-            FeatureInjector(self.unet, self.layers).installed(
-                sharing=options.attention_sharing != "none"
-            ) as injector,
-            self._bar("translating", start.shape[1] * options.steps) as bar,
+            FeatureInjector(self.unet, self.layers).installed(sharing=shares) as injector,
+            self._bar("translating", count * options.steps, count * done) as bar,
         ):
             latents = denoise_latents(
                 self._network(size),
@@ -418,7 +474,8 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
                 batch_size=batch_size,
                 scenes=scenes,
                 origins=origins,
-                after_step=after_step if callback_on_step_end is not None else None,
+                resume=resume,
+                after_step=after_step,
                 progress=bar.update,
             )
 
@@ -453,9 +510,55 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
             return lambda: self.decode(trajectory.clean, batch_size)
         return lambda: (resize_frames(frames, *size) for frames in clip.batches(batch_size))
 
-    def _bar(self, what: str, total: int) -> Any:
+    def _room(
+        self,
+        clip: Clip,
+        size: tuple[int, int],
+        options: PnPOptions,
+        prompt: str,
+        storage: Storage,
+        job: JobFolder | None,
+        source: Identity,
+    ) -> Trajectory:
+        """Where the trajectory of a clip goes; in a job some or all of it may be there."""
+        factor = vae_factor(self.vae)
+        frames = (len(clip), self.unet.config.in_channels, size[1] // factor, size[0] // factor)
+        timesteps, dtype = self._schedule(options).timesteps, self._latent_dtype
+        if job is not None:
+            return job.trajectory(source, frames, timesteps, prompt, storage.dtype(dtype))
+        steps = source_steps(options)
+        return empty_trajectory(frames, timesteps, prompt, storage, dtype, steps_read=steps)
+
+    def _identity_of_source(
+        self,
+        made_of: str,
+        size: tuple[int, int],
+        options: PnPOptions,
+        prompt: str,
+        storage: Storage | None,
+    ) -> Identity:
+        """What an inversion belongs to; the batch size and the device change only its rounding."""
+        model = fingerprint.of_modules(self.vae, self.unet, self.text_encoder, self.text_encoder_2)
+        dtype = (storage or Storage()).dtype(self._latent_dtype)
+        return {
+            "source": made_of,
+            "size": f"{size[0]}x{size[1]}",
+            "model": fingerprint.of_values(model, self.config.force_zeros_for_empty_prompt),
+            "steps": str(options.steps),
+            "inversion_steps": str(options.inversion_steps or options.steps),
+            "schedule": fingerprint.of_values(asdict(self._schedule(options))),
+            "inversion_prompt": prompt,
+            "trajectory_precision": str(dtype).removeprefix("torch."),
+        }
+
+    def _bar(self, what: str, total: int, done: int = 0) -> Any:
+        """A progress bar, some of whose work an earlier run has done."""
         return tqdm(
-            total=total, desc=what, unit=" frame-steps", **getattr(self, "_progress_bar_config", {})
+            total=total,
+            initial=done,
+            desc=what,
+            unit=" frame-steps",
+            **getattr(self, "_progress_bar_config", {}),
         )
 
     def _embeddings(
@@ -477,3 +580,11 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
             return [[Image.fromarray(frame) for frame in frames] for frames in arrays]
         stacked = np.stack(arrays).astype(np.float32) / 255
         return stacked if output_type == "np" else torch.from_numpy(stacked).movedim(-1, -3)
+
+
+def _identity_of_texts(texts: str | Sequence[str] | None, embeddings: PromptEmbeddings) -> str:
+    """Of the texts, or of the embeddings where these were given in their place."""
+    if texts is not None:
+        return fingerprint.of_values(texts)
+    named = {"hidden": embeddings.hidden, "pooled": embeddings.pooled}
+    return fingerprint.of_tensors((k, v) for k, v in named.items() if v is not None)

@@ -1,10 +1,12 @@
 """Video | animated image | frame folder or numbered pattern | single image -> Clip."""
 
 import re
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 from pnpvideo.choose_frames import ReadOptions
-from pnpvideo.clip import Clip
+from pnpvideo.clip import Clip, Timing
 from pnpvideo.decode_image import IMAGE_SUFFIXES, open_image
 from pnpvideo.errors import InputError
 from pnpvideo.read_images import read_folder, read_image, read_pattern
@@ -17,6 +19,7 @@ def read_clip(
     start: int = 0,
     frames: int | None = None,
     stride: int = 1,
+    frame_rate: Fraction | None = None,
     background: tuple[int, int, int] = (255, 255, 255),
     allow_truncated: bool = False,
 ) -> Clip:
@@ -26,6 +29,7 @@ def read_clip(
         files in natural order; a numbered pattern of these (frames/%04d.png) or a glob
         (frames/*.png).
     start: number of the first frame, from 0. frames: how many at most. stride: every n-th.
+    frame_rate: frames a second of a folder or pattern of images, before the stride.
     background: RGB that shows where an image is transparent.
     allow_truncated: use what can be read of a cut or damaged file: the frames before the damage.
 
@@ -45,9 +49,15 @@ def read_clip(
     )
     path = Path(source)
     try:
-        return _read(path, options)
+        clip = _read(path, options)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
+    if frame_rate is None:
+        return clip
+    if path.is_file():
+        clip.close()
+        raise InputError(f"a frame rate is for a folder or pattern of images, and {path} is a file")
+    return replace(clip, timing=Timing(frame_rate=frame_rate / stride))
 
 
 def _read(path: Path, options: ReadOptions) -> Clip:

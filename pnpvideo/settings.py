@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -10,6 +11,7 @@ import yaml
 
 from pnpvideo.atomic_output import atomic_output
 from pnpvideo.errors import InputError
+from pnpvideo.keep_trajectory import DEFAULT_PRECISION, Place, Precision
 from pnpvideo.options import (
     DEFAULT_BATCH_SIZE,
     AttentionSharing,
@@ -37,9 +39,12 @@ class Settings:
     seed: of all noise. batch_size: frames in one pass.
     size: working (width, height) in pixels. original_size: bring the result to the source's size.
     start, frames, stride: number of the first frame, how many at most, every n-th.
+    frame_rate: frames a second of a folder or pattern of images.
     allow_truncated: use what can be read of a damaged file.
     quality: of lossy formats, 1 to 100. compare: also write source and result side by side.
     check_inversion: also sample the source back and report how near it came (PSNR).
+    job: a folder that keeps what is finished, so that the run started again goes on from there.
+    trajectory, trajectory_precision: see `Storage`, where they are place and precision.
     """
 
     source: str | None = None
@@ -75,10 +80,14 @@ class Settings:
     start: int = 0
     frames: int | None = None
     stride: int = 1
+    frame_rate: Fraction | None = None
     allow_truncated: bool = False
     quality: int = 80
     compare: bool = False
     check_inversion: bool = False
+    job: str | None = None
+    trajectory: Place = "auto"
+    trajectory_precision: Precision = DEFAULT_PRECISION
 
     def __post_init__(self) -> None:
         if (self.source is None) == (self.guidance_prompt is None):
@@ -102,7 +111,7 @@ class Settings:
 
 
 _TYPES = get_type_hints(Settings)
-_PATHS = ("source", "output", "model", "model_config", "lora")
+_PATHS = ("source", "output", "model", "model_config", "lora", "job")
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -112,6 +121,20 @@ def parse_size(text: str) -> tuple[int, int]:
         return int(width), int(height)
     except ValueError:
         raise InputError(f"size is {text!r}; give WIDTHxHEIGHT, such as 640x384") from None
+
+
+def parse_frame_rate(text: str | float) -> Fraction:
+    """ "24", "23.976" or "24000/1001" to an exact number of frames a second."""
+    try:
+        rate = Fraction(str(text))
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction(0)
+    if not 0 < rate <= 1000:
+        raise InputError(
+            f"frame rate is {text!r}; give frames a second above 0 and up to 1000, "
+            "such as 12 or 24000/1001"
+        )
+    return rate
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -152,6 +175,8 @@ def write_settings(
             values[name] = _from_folder(Path.cwd(), values[name])
     if settings.size is not None:
         values["size"] = f"{settings.size[0]}x{settings.size[1]}"
+    if settings.frame_rate is not None:
+        values["frame_rate"] = str(settings.frame_rate)
     plain = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if v is not None}
     text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
     with atomic_output(path, folder=False, overwrite=overwrite) as part:
@@ -184,6 +209,8 @@ def _checked(name: str, value: Any) -> Any:
         if isinstance(value, list | tuple) and [type(side) for side in value] == [int, int]:
             return tuple(value)
         raise InputError(f"size is {value!r}; give WIDTHxHEIGHT, such as 640x384")
+    if name == "frame_rate" and type(value) in (str, int, float, Fraction):
+        return parse_frame_rate(value)
     if get_origin(_TYPES[name]) is tuple:
         texts = (value,) if isinstance(value, str) else value
         if isinstance(texts, list | tuple) and all(isinstance(text, str) for text in texts):

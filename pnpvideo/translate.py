@@ -1,5 +1,6 @@
 """The main job: read a source, run the pipeline, write the result."""
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from pnpvideo.atomic_output import check_free
 from pnpvideo.clip import Clip, Frames
 from pnpvideo.encode_frames import resize_frames
 from pnpvideo.errors import InputError, RunError
+from pnpvideo.job_folder import JobFolder
+from pnpvideo.keep_trajectory import Storage
 from pnpvideo.load_model import default_device, default_dtype
 from pnpvideo.options import PnPOptions
 from pnpvideo.pipeline import PnPVideoPipeline
@@ -72,16 +75,20 @@ def run(settings: Settings, *, overwrite: bool = False, quiet: bool = False) -> 
         given.pop("inversion_steps")  # It depends on the model's own number of steps.
     PnPOptions().override(given)
     device, dtype = _device(settings), _dtype(settings)
-    clip = None
-    if settings.source is not None:
-        clip = read_clip(
-            settings.source,
-            start=settings.start,
-            frames=settings.frames,
-            stride=settings.stride,
-            allow_truncated=settings.allow_truncated,
-        )
-    try:
+    place, precision = settings.trajectory, settings.trajectory_precision
+    Storage(place=place, precision=precision)
+    with contextlib.ExitStack() as open_things:
+        clip = None
+        if settings.source is not None:
+            clip = read_clip(
+                settings.source,
+                start=settings.start,
+                frames=settings.frames,
+                stride=settings.stride,
+                frame_rate=settings.frame_rate,
+                allow_truncated=settings.allow_truncated,
+            )
+            open_things.callback(clip.close)
         output = settings.output or _default_output(settings, clip)
         outputs = _numbered(output, len(settings.prompt))
         compares = tuple(_beside(path, "-compare") for path in outputs) if settings.compare else ()
@@ -96,6 +103,8 @@ def run(settings: Settings, *, overwrite: bool = False, quiet: bool = False) -> 
         check_free(record, folder=False, overwrite=overwrite)
         if settings.compare and clip is None:
             raise InputError("a generated source has no file to compare with; leave out compare")
+        storage = Storage(place=place, precision=precision, folder=_folder_above(output))
+        job = None if settings.job is None else open_things.enter_context(JobFolder(settings.job))
 
         # 2. Load the model
         pipeline = PnPVideoPipeline.from_pretrained(
@@ -119,10 +128,13 @@ def run(settings: Settings, *, overwrite: bool = False, quiet: bool = False) -> 
                 height=settings.size[1] if settings.size else None,
                 generator=torch.Generator().manual_seed(settings.seed),
                 batch_size=settings.batch_size,
+                storage=storage,
+                job=job,
                 output_type="latent",
                 return_dict=False,
                 **_pipeline_options(options),
             )
+            open_things.callback(trajectory.close)
             # 4. Decode and write
             for one, path in zip(latents, outputs, strict=True):
                 _write(pipeline, one, path, clip, settings, overwrite)
@@ -138,11 +150,8 @@ def run(settings: Settings, *, overwrite: bool = False, quiet: bool = False) -> 
                 f"the memory of {device} is not enough; give a smaller --batch-size "
                 f"(now {settings.batch_size}) or --size"
             ) from None
-    finally:
-        if clip is not None:
-            clip.close()
-    resolved = options.as_dict() | {"output": output}
-    write_settings(settings, record, resolved, overwrite=overwrite)
+        resolved = options.as_dict() | {"output": output}
+        write_settings(settings, record, resolved, overwrite=overwrite)
     return Translation(
         outputs=tuple(map(Path, outputs)),
         compares=tuple(map(Path, compares)),
@@ -272,6 +281,14 @@ def _numbered(output: str, count: int) -> tuple[str, ...]:
     if count == 1:
         return (output,)
     return tuple(_beside(output, f"-{i}") for i in range(1, count + 1))
+
+
+def _folder_above(output: str) -> Path:
+    """The folder that the result goes to, or the one in which that will be made."""
+    above = Path(output).absolute().parent
+    while not above.exists():
+        above = above.parent
+    return above
 
 
 def _beside(output: str, ending: str) -> str:

@@ -30,7 +30,7 @@ def save_tiny_model(folder: Path) -> Path:
             vae=_vae(),
             text_encoder=CLIPTextModel(_text_config(tokenizer)),
             tokenizer=tokenizer,
-            unet=_unet(),
+            unet=tiny_unet(),
             scheduler=sd_scheduler(),
             safety_checker=None,
             feature_extractor=None,
@@ -51,7 +51,7 @@ def save_tiny_sdxl(folder: Path) -> Path:
             text_encoder_2=CLIPTextModelWithProjection(_text_config(tokenizer)),
             tokenizer=tokenizer,
             tokenizer_2=tokenizer,
-            unet=_unet(
+            unet=tiny_unet(
                 cross_attention_dim=2 * WIDTH,
                 addition_embed_type="text_time",
                 addition_time_embed_dim=4,
@@ -99,7 +99,7 @@ def _vae(**options: Any) -> diffusers.AutoencoderKL:
     )
 
 
-def _unet(**options: Any) -> diffusers.UNet2DConditionModel:
+def tiny_unet(**options: Any) -> diffusers.UNet2DConditionModel:
     return diffusers.UNet2DConditionModel(
         sample_size=8,
         block_out_channels=(8, 16, 16, 16),

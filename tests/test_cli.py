@@ -71,6 +71,13 @@ def test_a_folder_of_frames(cli: Cli, tmp_path: Path) -> None:
     assert (tmp_path / "result.yaml").is_file()
 
 
+def test_a_folder_of_frames_as_a_video(cli: Cli, tmp_path: Path) -> None:
+    save_frames(tmp_path / "frames", 3)
+    code, out, err = cli("frames", *SHORT, "--size", "32x16", "--frame-rate", "12")
+    assert (code, out, err) == (0, "frames-translated.mp4\n", "")
+    assert frame_times(tmp_path / "frames-translated.mp4")[1] == Fraction(1, 4)
+
+
 def test_the_result_goes_here_where_no_output_is_named(
     cli: Cli, picture: Path, tmp_path: Path
 ) -> None:

@@ -8,7 +8,7 @@ import torch
 from models import sd_scheduler
 from torch import Tensor
 
-from pnpvideo.denoise_latents import Texts, denoise_latents
+from pnpvideo.denoise_latents import DenoisingState, Texts, denoise_latents
 from pnpvideo.encode_prompt import PromptEmbeddings, concatenate
 from pnpvideo.inject_features import FeatureInjector
 from pnpvideo.invert_latents import invert_latents, reconstruct_latents
@@ -79,6 +79,7 @@ class Run:
         seed: int = 3,
         trajectory: Trajectory | None = None,
         targets: list[PromptEmbeddings] | None = None,
+        resume: DenoisingState | None = None,
         **options: Any,
     ) -> list[Tensor]:
         trajectory = trajectory or self.trajectory
@@ -107,6 +108,7 @@ class Run:
                 injector,
                 torch.Generator().manual_seed(seed),
                 batch_size=batch_size,
+                resume=resume,
                 after_step=record,
             )
         return steps

@@ -7,6 +7,7 @@ import pytest
 from clips import all_frames
 from PIL import Image, ImageCms, ImageFile
 
+from pnpvideo.clip import Timing
 from pnpvideo.errors import InputError
 from pnpvideo.read_clip import read_clip
 
@@ -174,6 +175,14 @@ def test_folder_in_natural_order(tmp_path: Path) -> None:
     assert all_frames(clip, 2)[:, 0, 0, 0].tolist() == [0, 10, 20, 30, 40]
     some = read_clip(folder, start=1, frames=2, stride=2)
     assert all_frames(some)[:, 0, 0, 0].tolist() == [10, 30]
+
+
+def test_folder_with_a_frame_rate(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "frames", ["1.png", "2.png", "3.png"])
+    clip = read_clip(folder, stride=2, frame_rate=Fraction(24000, 1001))
+    assert clip.timing == Timing(frame_rate=Fraction(12000, 1001))
+    with pytest.raises(InputError, match=r"frame rate is for a folder.*1\.png is a file"):
+        read_clip(folder / "1.png", frame_rate=Fraction(12))
 
 
 @pytest.mark.parametrize("pattern", ["%04d.png", "%d.png", "0*.png", "000?.png"])

@@ -1,3 +1,4 @@
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,23 @@ def test_what_does_not_go_together() -> None:
 
 def test_size() -> None:
     assert parse_size("640x384") == parse_size("640X384") == (640, 384)
+
+
+@pytest.mark.parametrize(
+    ("given", "rate"),
+    [(12, 12), ("25", 25), (23.976, Fraction(2997, 125)), ("24000/1001", Fraction(24000, 1001))],
+)
+def test_frame_rate_comes_back_exactly(tmp_path: Path, given: Any, rate: Fraction) -> None:
+    settings = make_settings(LEAST | {"frame_rate": given})
+    assert settings.frame_rate == rate
+    write_settings(settings, tmp_path / "run.yaml", {"output": "out.mp4"})
+    assert make_settings(read_settings(tmp_path / "run.yaml")).frame_rate == rate
+
+
+@pytest.mark.parametrize("given", [0, -3, "fast", "1/0", 1e9, True])
+def test_a_frame_rate_that_is_none(given: Any) -> None:
+    with pytest.raises(InputError, match=r"frame.rate is "):
+        make_settings(LEAST | {"frame_rate": given})
 
 
 def test_paths_start_from_the_files_folder(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import torch
 from test_denoise_latents import Run, assert_close
 
 from pnpvideo import share_keyframes
+from pnpvideo.denoise_latents import DenoisingState
 from pnpvideo.match_tokens import match_clip
 
 MODES = ("extended", "propagate")
@@ -66,3 +67,19 @@ def test_tokens_are_matched_anew_only_for_new_keyframes(
         calls.clear()
         seven.sample(attention_sharing="propagate", keyframes=keyframes, keyframe_every=3)
         assert len(calls) == expected
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_resumed_run_equals_an_unbroken_one_bit_for_bit(seven: Run, mode: str) -> None:
+    options: dict[str, Any] = {
+        "attention_sharing": mode,
+        "keyframes": "random",
+        "keyframe_every": 3,
+        "keyframe_window": 2,
+    }
+    whole = seven.sample(**options)
+    generator = torch.Generator().manual_seed(3)
+    state = DenoisingState(steps=3, latents=whole[2].clone(), generator=generator.get_state())
+    rest = seven.sample(resume=state, **options)
+    assert len(rest) == 2
+    assert torch.equal(rest[-1], whole[-1])

@@ -109,3 +109,21 @@ def caption(scene: Scene, style: str, generator: Generator) -> str:
     if chance(0.35 if scene.light == "day" else 0.8) and not pen:
         text += f" {choose(LIGHT_NAMES[scene.light])}"
     return text
+
+
+def full_caption(scene: Scene, style: str) -> str:
+    """Name all that a picture in `style` shows, in the first wording of each."""
+    pen = style in ("sketch", "rough drawing")
+
+    def describe(thing: Object) -> str:
+        words = [SHAPE_NAMES[thing.shape][0]]
+        if style == "photo":
+            words.insert(0, MATERIAL_NAMES[thing.material][0])
+        if not pen:
+            words.insert(0, thing.colour)
+        return " ".join(("an" if words[0][0] in "aeiou" else "a", *words))
+
+    text = f"a {style} of {' and '.join(map(describe, scene.objects))}"
+    if pen:
+        return text
+    return f"{text} {GROUND_NAMES[scene.ground][0]} {LIGHT_NAMES[scene.light][0]}"

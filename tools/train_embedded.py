@@ -311,8 +311,7 @@ class DenoiserTraining:
         tokens[torch.rand(BATCH, generator=draw) < UNCAPTIONED] = self.nothing
         noise = torch.randn(clean.shape, generator=draw)
         timesteps = torch.randint(1000, (BATCH,), generator=draw)
-        # Under Stable Diffusion's schedule an object's colour shows through all but the strongest
-        # noise: only there does the text have to tell it.
+        # Where the noise is strong the text tells most.
         timesteps[::2] = torch.randint(NOISY, 1000, timesteps[::2].shape, generator=draw)
         alpha = self.alphas[timesteps].view(-1, 1, 1, 1)
         noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
@@ -427,7 +426,7 @@ def main() -> None:
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
     make_latents(work, vae, tokenizer, arguments.images)
     with tempfile.TemporaryDirectory() as folder:
-        multiprocessing.spawn(
+        multiprocessing.spawn(  # type: ignore[attr-defined, no-untyped-call]
             train_denoiser, (Path(folder, "rendezvous"), arguments), arguments.processes
         )
 

@@ -1,0 +1,39 @@
+"""Fingerprints tell content apart, and nothing else."""
+
+import numpy as np
+import torch
+from clips import smooth_frames
+from diffusers import UNet2DConditionModel
+from models import tiny_unet
+
+from pnpvideo import fingerprint
+from pnpvideo.clip import clip_of_frames
+
+
+def test_a_clip_is_known_by_its_pixels() -> None:
+    frames = smooth_frames(5)
+    known = fingerprint.of_clip(clip_of_frames(frames, name="a"), 2)
+    assert fingerprint.of_clip(clip_of_frames(frames.copy(), name="b"), 3) == known
+    assert fingerprint.of_clip(clip_of_frames(frames[::-1].copy()), 2) != known
+    assert fingerprint.of_clip(clip_of_frames(frames[:4]), 2) != known
+    frames[3, 4, 5, 1] ^= 1
+    assert fingerprint.of_clip(clip_of_frames(frames), 2) != known
+
+
+def test_a_model_is_known_by_its_weights_and_configuration() -> None:
+    unet: UNet2DConditionModel = tiny_unet()
+    known = fingerprint.of_modules(unet, None)
+    assert fingerprint.of_modules(unet) == known
+    assert fingerprint.of_modules(unet, unet) != known
+    with torch.no_grad():
+        unet.conv_in.bias[3] += 1
+    assert fingerprint.of_modules(unet) != known
+    with torch.no_grad():
+        unet.conv_in.bias[3] -= 1
+    assert fingerprint.of_modules(unet.to(torch.bfloat16)) != known
+
+
+def test_values_are_known_by_kind_and_order() -> None:
+    assert fingerprint.of_values(["a", "b"]) != fingerprint.of_values(["b", "a"])
+    assert fingerprint.of_values({"a": 1, "b": 2}) == fingerprint.of_values({"b": 2, "a": 1})
+    assert fingerprint.of_values(np.array([1])) != fingerprint.of_values(np.array([2]))

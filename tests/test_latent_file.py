@@ -1,0 +1,94 @@
+"""A file of latents gives back what was written, in any order, and is a safetensors file."""
+
+import errno
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pnpvideo.errors import InputError, RunError
+from pnpvideo.latent_file import LatentFile, file_size
+
+SHAPE = (4, 5, 2, 3, 2)
+
+
+def create(path: Path, **options: Any) -> LatentFile:
+    settings = {"shape": SHAPE, "dtype": torch.float32, "metadata": {"prompt": "ein Pferd é"}}
+    return LatentFile.create(path.open("w+b"), path, **(settings | options))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_it_gives_back_what_was_written(tmp_path: Path, dtype: torch.dtype) -> None:
+    latents = torch.randn(SHAPE, dtype=torch.float64)
+    file = create(tmp_path / "t.safetensors", dtype=dtype)
+    file.write(3, latents[:, 3:])
+    assert file.missing == [0, 1, 2]
+    file.write(0, latents[:, :3])
+    assert file.missing == []
+    assert torch.equal(file[1, [4, 0, -2]], latents[1, [4, 0, -2]].to(dtype))
+    assert torch.equal(file[1, torch.tensor([2])], latents[1, 2:3].to(dtype))
+    assert torch.equal(file[1, ::2], latents[1, ::2].to(dtype))
+    for level in (0, 2, -1):
+        assert torch.equal(file[level, :], latents[level].to(dtype))
+        assert torch.equal(file[level, 1:4], latents[level, 1:4].to(dtype))
+    file.close()
+    whole = load_file(tmp_path / "t.safetensors")["latents"]
+    assert torch.equal(whole, latents.to(dtype))
+    again = LatentFile.open(tmp_path / "t.safetensors")
+    assert (tuple(again.shape), again.dtype, again.metadata) == (
+        SHAPE, dtype, {"prompt": "ein Pferd é"}
+    )  # fmt: skip
+    assert torch.equal(again[1, 4:], latents[1, 4:].to(dtype))
+    again.close()
+
+
+def test_only_some_levels_are_kept(tmp_path: Path) -> None:
+    latents = torch.randn(SHAPE)
+    file = create(tmp_path / "t.safetensors", kept=(0, 3))
+    file.write(0, latents)
+    assert file_size(SHAPE, torch.float32, (0, 3)) == 2 * 5 * 12 * 4
+    file.close()
+    again = LatentFile.open(tmp_path / "t.safetensors")
+    assert torch.equal(again[-1, :], latents[-1])
+    with pytest.raises(InputError, match="does not keep the latents of step 1"):
+        again[1, :]
+    again.close()
+
+
+def test_checksums_tell_frames_apart(tmp_path: Path) -> None:
+    file = create(tmp_path / "t.safetensors")
+    latents = torch.randn(SHAPE)
+    file.write(0, latents)
+    before = file.checksum(slice(0, 2)), file.checksum(slice(2, 5))
+    latents[3, 1, 0, 0, 0] += 1
+    file.write(1, latents[:, 1:2])
+    assert file.checksum(slice(0, 2)) != before[0]
+    assert file.checksum(slice(2, 5)) == before[1]
+    file.close()
+
+
+def test_a_cut_off_file_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "t.safetensors"
+    file = create(path)
+    with path.open("r+b") as other:
+        other.truncate(path.stat().st_size - 4)
+    with pytest.raises(RunError, match="cut off"):
+        file[3, :]
+    file.close()
+    with pytest.raises(InputError, match="not a saved trajectory"):
+        LatentFile.open(path)
+
+
+def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = create(tmp_path / "t.safetensors")
+
+    class Full:
+        def seek(self, place: int) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    whole, file._file = file._file, Full()  # type: ignore[assignment]
+    with pytest.raises(RunError, match="the disk is full"):
+        file.write(0, torch.zeros(SHAPE))
+    whole.close()

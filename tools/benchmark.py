@@ -1,0 +1,425 @@
+"""Time, work and memory of a translation, beside the plain method's, in one process.
+
+    python -m tools.benchmark --models embedded --frames 1 16 64 256 --out results
+
+The plain method is the same mathematics without our savings: stock diffusers modules with fused
+attention, the source, negative and target branches in one batch at every step, the same precision
+and batch size. Both run in turn, `--repeats` times each, and the best time counts. Stable Diffusion
+models have random weights here, which cost as much time as trained ones.
+
+Prints a table, and writes benchmark.json and benchmark.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from torch import Generator, Tensor
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from pnpvideo.decode_latents import decode_latents
+from pnpvideo.denoise_latents import Texts, denoise_latents, injected_steps
+from pnpvideo.encode_frames import encode_frames, vae_factor
+from pnpvideo.encode_prompt import PromptEmbeddings
+from pnpvideo.inject_features import FeatureInjector, InjectionLayers, default_layers
+from pnpvideo.invert_latents import invert_latents
+from pnpvideo.load_model import load_model
+from pnpvideo.noise_schedule import NoiseSchedule, ddim_step, make_schedule
+from pnpvideo.options import PnPOptions
+from pnpvideo.predict_noise import Network
+from pnpvideo.trajectory import Trajectory
+
+# What Stable Diffusion's configurations say, where it is not diffusers' default.
+_VAE: dict[str, Any] = {
+    "block_out_channels": (128, 256, 512, 512),
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "layers_per_block": 2,
+}
+_UNETS: dict[str, dict[str, Any]] = {
+    "sd15": {"cross_attention_dim": 768, "attention_head_dim": 8},
+    "sd21": {
+        "cross_attention_dim": 1024,
+        "attention_head_dim": (5, 10, 20, 20),
+        "use_linear_projection": True,
+    },
+    "sdxl": {
+        "cross_attention_dim": 2048,
+        "attention_head_dim": (5, 10, 20),
+        "use_linear_projection": True,
+        "block_out_channels": (320, 640, 1280),
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        "transformer_layers_per_block": (1, 2, 10),
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 256,
+        "projection_class_embeddings_input_dim": 2816,
+    },
+}
+MODELS = ("embedded", *_UNETS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A model to measure. words: tokens and channels of a text's embedding."""
+
+    name: str
+    unet: Any
+    vae: Any
+    scheduler_config: Any
+    layers: InjectionLayers
+    options: PnPOptions
+    words: tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Seconds by stage, and what came out: clean latents of the target."""
+
+    seconds: dict[str, float]
+    latents: Tensor
+
+
+def make_subject(name: str, device: torch.device, dtype: torch.dtype) -> Subject:
+    if name == "embedded":
+        loaded = load_model("embedded", dtype=dtype)
+        unet, vae = loaded.components["unet"], loaded.components["vae"]
+        config = loaded.components["scheduler"].config
+        places = {place: tuple(modules) for place, modules in loaded.layers.items()}
+        layers, options = InjectionLayers(**places), PnPOptions(**loaded.options)
+        words = loaded.components["tokenizer"].model_max_length
+    else:
+        torch.manual_seed(0)
+        with torch.device(device):
+            unet = UNet2DConditionModel(sample_size=64, **_UNETS[name])
+            vae = AutoencoderKL(**_VAE)
+        scheduler = DDIMScheduler(
+            beta_start=0.00085,
+            beta_end=0.012,
+            beta_schedule="scaled_linear",
+            clip_sample=False,
+            set_alpha_to_one=False,
+            steps_offset=1,
+            prediction_type="v_prediction" if name == "sd21" else "epsilon",
+        )
+        config, layers, options, words = scheduler.config, default_layers(unet), PnPOptions(), 77
+    unet.to(device, dtype).eval()
+    vae.to(device, dtype).eval()
+    return Subject(
+        name=name,
+        unet=unet,
+        vae=vae,
+        scheduler_config=config,
+        layers=layers,
+        options=options,
+        words=(words, unet.config.cross_attention_dim),
+    )
+
+
+def random_texts(subject: Subject, device: torch.device, dtype: torch.dtype) -> Texts:
+    generator = Generator().manual_seed(1)
+
+    def text() -> PromptEmbeddings:
+        hidden = torch.randn(1, *subject.words, generator=generator)
+        pooled = torch.randn(1, 1280, generator=generator) if subject.name == "sdxl" else None
+        return PromptEmbeddings(hidden=hidden, pooled=pooled).to(device, dtype)
+
+    return Texts(source=text(), targets=text(), negatives=text(), unconditional=text())
+
+
+def random_frames(count: int, size: int) -> Tensor:
+    """Smooth moving noise, (count, 3, size, size) in [-1, 1]."""
+    coarse = torch.randn(1, 3, 12, 12, generator=Generator().manual_seed(2))
+    wide = functional.interpolate(coarse, (size + count, size + count), mode="bicubic")
+    return torch.cat([wide[..., i : i + size, i : i + size] for i in range(count)]).clamp(-1, 1)
+
+
+# The plain method
+
+
+class PlainInjection:
+    """The paper's self-attention: all branches' queries and keys are made, then overwritten."""
+
+    def __init__(self, is_on: Callable[[], bool]) -> None:
+        self.is_on = is_on
+
+    def __call__(
+        self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Any = None, **_: Any
+    ) -> Tensor:
+        query, key, value = (to(hidden_states) for to in (attn.to_q, attn.to_k, attn.to_v))
+        if self.is_on():
+            query, key = (x[: len(x) // 3].repeat(3, 1, 1) for x in (query, key))
+        heads = (x.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for x in (query, key, value))
+        output = functional.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
+        result: Tensor = attn.to_out[1](attn.to_out[0](output))
+        return result
+
+
+@contextmanager
+def plain_injection(subject: Subject, state: dict[str, bool]) -> Iterator[None]:
+    """Install the plain method; `state` says what is injected at the step."""
+    modules = dict(subject.unet.named_modules())
+    before = subject.unet.attn_processors
+    places = FeatureInjector(subject.unet, subject.layers).attentions
+    for attention in places:
+        attention.set_processor(PlainInjection(lambda: state["attention"]))
+
+    def replace(module: Any, inputs: Any, output: Tensor) -> Tensor:
+        source = output[: len(output) // 3]
+        return source.repeat(3, 1, 1, 1) if state["features"] else output
+
+    hooks = [modules[name].conv2.register_forward_hook(replace) for name in subject.layers.features]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        subject.unet.set_attn_processor(dict(before))
+
+
+@torch.no_grad()
+def plain_denoise(
+    subject: Subject,
+    network: Network,
+    schedule: NoiseSchedule,
+    trajectory: Trajectory,
+    texts: Texts,
+    options: PnPOptions,
+    batch_size: int,
+) -> Tensor:
+    """Three branches at every step, frame batch by frame batch."""
+    steps, device = len(schedule.timesteps), network.unet.device
+    text = texts.branches(guided=True, scheduled=False)
+    state = {"features": False, "attention": False}
+    x = trajectory.noise.clone()
+    with plain_injection(subject, state):
+        for i, timestep in enumerate(schedule.timesteps):
+            state["features"] = i < injected_steps(options.tau_f, steps)
+            state["attention"] = i < injected_steps(options.tau_a, steps)
+            for part in torch.split(torch.arange(len(x)), batch_size):
+                target = x[part].to(device)
+                source = trajectory.latents[i, part].to(device)
+                batch = torch.cat([source, target, target])
+                output = network.predict(batch, timestep, text, len(part))
+                _, negative, positive = output.chunk(3)
+                prediction = negative + options.guidance_scale * (positive - negative)
+                start, end = schedule.alphas[i : i + 2]
+                x[part] = ddim_step(target, prediction, start, end, schedule.prediction_type).to(x)
+    return x
+
+
+# Measuring
+
+
+class Clock:
+    """Seconds of named stages, the device's queue emptied around each."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        self._wait()
+        start = time.perf_counter()
+        yield
+        self._wait()
+        self.seconds[name] = time.perf_counter() - start
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def translate_once(
+    subject: Subject, method: str, frames: Tensor, options: PnPOptions, batch_size: int
+) -> Run:
+    """All stages on `frames` (n, 3, size, size), by the "plain" method or by "ours"."""
+    unet, vae = subject.unet, subject.vae
+    device, dtype = unet.device, unet.dtype
+    clock = Clock(device)
+    inversion = options.inversion_steps or options.steps
+    schedule = make_schedule(subject.scheduler_config, options.steps, inversion)
+    texts = random_texts(subject, device, dtype)
+    network = Network(unet=unet, image_size=(frames.shape[-1], frames.shape[-2]))
+    latent_dtype = torch.float64 if dtype == torch.float64 else torch.float32
+    with torch.no_grad(), clock.stage("encode"):
+        parts = [
+            encode_frames(vae, part).to("cpu", latent_dtype) for part in torch.split(frames, 4)
+        ]
+    with clock.stage("invert"):
+        latents = invert_latents(
+            network, schedule, torch.cat(parts), texts.source, batch_size=batch_size
+        )
+    trajectory = Trajectory(latents=latents, timesteps=schedule.timesteps)
+    with clock.stage("denoise"):
+        if method == "plain":
+            result = plain_denoise(
+                subject, network, schedule, trajectory, texts, options, batch_size
+            )
+        else:
+            with FeatureInjector(unet, subject.layers).installed() as injector:
+                result = denoise_latents(
+                    network,
+                    schedule,
+                    trajectory,
+                    trajectory.noise[None],
+                    texts,
+                    options,
+                    injector,
+                    Generator().manual_seed(0),
+                    batch_size=batch_size,
+                )[0]
+    with torch.no_grad(), clock.stage("decode"):
+        for part in torch.split(result, 4):
+            decode_latents(vae, part)
+    return Run(seconds=clock.seconds, latents=result)
+
+
+def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOP a second of large matrix products: what the device can do at best."""
+    side = 8192 if device.type == "cuda" else 2048
+    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    clock = Clock(device)
+    best = float("inf")
+    for _ in range(5):
+        with clock.stage("product"):
+            a @ b
+        best = min(best, clock.seconds["product"])
+    return 2 * side**3 / best
+
+
+def peak_memory(device: torch.device) -> float:
+    """GiB: the most that the device had allocated since the last reset, or the process so far."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def measure(
+    subject: Subject,
+    frames: Tensor,
+    options: PnPOptions,
+    *,
+    batch_size: int,
+    repeats: int,
+    rate: float,
+) -> list[dict[str, Any]]:
+    """One row for each method."""
+    count, device = len(frames), subject.unet.device
+    runs: dict[str, list[Run]] = {"plain": [], "ours": []}
+    memory: dict[str, float] = {}
+    for _ in range(repeats):
+        for method, done in runs.items():
+            if device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(device)
+            done.append(translate_once(subject, method, frames, options, batch_size))
+            memory[method] = peak_memory(device)
+    reference = runs["plain"][0].latents
+    rows = []
+    for method, done in runs.items():
+        with FlopCounterMode(display=False) as counter:
+            translate_once(subject, method, frames[:1], options, 1)
+        best = min((run.seconds for run in done), key=lambda stages: sum(stages.values()))
+        seconds = sum(best.values()) / count
+        flop = counter.get_total_flops()
+        difference = (done[0].latents - reference).abs().max() / reference.abs().max()
+        rows.append(
+            {
+                "model": subject.name,
+                "size": frames.shape[-1],
+                "frames": count,
+                "method": method,
+                "seconds a frame": seconds,
+                **{f"{name} s": value / count for name, value in best.items()},
+                "TFLOP a frame": flop / 1e12,
+                "share of matmul rate": flop / seconds / rate,
+                "peak GiB": memory[method],
+                "difference": float(difference),
+            }
+        )
+    return rows
+
+
+def make_table(rows: Sequence[dict[str, Any]]) -> str:
+    names = list(rows[0])
+    lines = [" | ".join(names), "|".join("---" for _ in names)]
+    for row in rows:
+        cells = [f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()]
+        lines.append(" | ".join(cells))
+    return "\n".join(f"| {line} |" for line in lines) + "\n"
+
+
+def draw_plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Bars of the seconds a frame."""
+    longest = max(row["seconds a frame"] for row in rows)
+    picture = np.full((34 * len(rows) + 10, 900, 3), 255, np.uint8)
+    for line, row in enumerate(rows):
+        top = 34 * line + 8
+        name = f"{row['model']} {row['size']}px x{row['frames']} {row['method']}"
+        width = max(1, round(480 * row["seconds a frame"] / longest))
+        colour = (150, 150, 150) if row["method"] == "plain" else (200, 120, 40)
+        cv2.rectangle(picture, (300, top), (300 + width, top + 24), colour, -1)
+        for text, left in ((name, 8), (f"{row['seconds a frame']:.3g} s", 308 + width)):
+            cv2.putText(
+                picture, text, (left, top + 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1,
+                cv2.LINE_AA,
+            )  # fmt: skip
+    cv2.imwrite(str(path), picture)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=["embedded"])
+    parser.add_argument("--size", type=int, help="pixels a side; the model's own by default")
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--frames", type=int, nargs="+", default=[1, 16, 64, 256])
+    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16", "float64"))
+    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
+    arguments = parser.parse_args()
+    device = torch.device(arguments.device)
+    default = "float32" if device.type == "cpu" else "bfloat16"
+    dtype: torch.dtype = getattr(torch, arguments.dtype or default)
+    rate = matmul_rate(device, dtype)
+    rows: list[dict[str, Any]] = []
+    for name in arguments.models:
+        subject = make_subject(name, device, dtype)
+        options = subject.options.override({"steps": arguments.steps})
+        size = arguments.size or subject.unet.config.sample_size * vae_factor(subject.vae)
+        for count in arguments.frames:
+            rows += measure(
+                subject,
+                random_frames(count, size),
+                options,
+                batch_size=arguments.batch_size,
+                repeats=arguments.repeats,
+                rate=rate,
+            )
+    table = make_table(rows)
+    print(f"{rate / 1e12:.2f} TFLOP/s in large matrix products\n\n{table}")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "benchmark.json").write_text(json.dumps(rows, indent=2))
+    (arguments.out / "table.md").write_text(table)
+    draw_plot(rows, arguments.out / "benchmark.png")
+
+
+if __name__ == "__main__":
+    main()
