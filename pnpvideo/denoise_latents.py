@@ -136,7 +136,9 @@ def denoise_latents(
     for i, timestep in list(enumerate(schedule.timesteps))[done:]:
         features, attention = i < feature_steps, i < attention_steps
         # Without injection nothing reads the source: its branch would change no result.
-        with_source = features or attention
+        reads_source = features or attention
+        # For its features alone, the source goes first and only as far as they are made.
+        with_source = attention
         noise = _step_noise(start[0], options, generator, origins) if options.eta > 0 else None
         if keyframes is None:
             passes: Iterable[Pass] = plan_alone(count, batch_size)
@@ -146,8 +148,13 @@ def denoise_latents(
             part, frames = list(work.frames), len(work.frames)
             target = x[:, part].to(device)
             batch = target.repeat_interleave(per_prompt, dim=0).flatten(0, 1)
-            if with_source:
-                batch = torch.cat([trajectory.latents[i, part].to(batch), batch])
+            if reads_source:
+                source = trajectory.latents[i, part].to(batch)
+                if with_source:
+                    batch = torch.cat([source, batch])
+                else:
+                    with injector.keeping(frames):
+                        network.predict(source, timestep, text[:1], frames)
             with injector.injecting(
                 frames,
                 features=features,

@@ -46,6 +46,10 @@ def default_layers(unet: Any) -> InjectionLayers:
     )
 
 
+class _FeaturesKeptError(Exception):
+    """Ends a pass of the source at the last feature that it is needed for."""
+
+
 class FeatureInjector:
     """Injects into one UNet, between entering and leaving `installed()`.
 
@@ -58,11 +62,11 @@ class FeatureInjector:
         for name in (*layers.features, *layers.attentions, *layers.shared):
             if name not in modules:
                 raise InputError(f"the UNet has no module {name!r} to inject into")
-        self.convolutions: list[Any] = []
+        self.blocks: list[Any] = []
         for name in layers.features:
             if not hasattr(modules[name], "conv2"):
                 raise InputError(f"{name!r} is no residual block, so it has no features to inject")
-            self.convolutions.append(modules[name].conv2)
+            self.blocks.append(modules[name])
         self.attentions: list[Any] = []
         for place in layers.attentions:
             found = _self_attentions(modules[place])
@@ -78,6 +82,8 @@ class FeatureInjector:
         self._installed = False
         self._shares = False
         self._running = Running()
+        self._batch = 0
+        self._kept: dict[Any, Tensor] = {}
 
     @contextmanager
     def installed(self, *, sharing: bool = False) -> Iterator["FeatureInjector"]:
@@ -99,8 +105,11 @@ class FeatureInjector:
                 layer.set_processor(
                     FrameAttention(lambda: self._running, injects=injects, shares=shares)
                 )
-            for convolution in self.convolutions:
-                hooks.append(convolution.register_forward_hook(self._replace_features))
+            for block in self.blocks:
+                hooks.append(block.norm1.register_forward_pre_hook(self._drop_targets))
+                if block.time_emb_proj is not None:
+                    hooks.append(block.time_emb_proj.register_forward_hook(self._drop_more))
+                hooks.append(block.conv2.register_forward_hook(self._replace_features))
             yield self
         finally:
             for hook in hooks:
@@ -121,19 +130,35 @@ class FeatureInjector:
     ) -> Iterator[None]:
         """Inject and share in the passes within, with this many frames in each branch.
 
-        source: the first branch is the source's. Without it nothing can be injected.
+        source: the first branch is the source's. Without it, the features are those of the last
+        pass in `keeping`, and no attention can be injected.
         """
         if sharing is not None and not self._shares:
             raise RuntimeError("this injector is not installed for sharing")
         self._running = Running(
             frames=frames,
             source=source,
-            features=features and source,
+            features=features and (source or bool(self._kept)),
             attention=attention and source,
             sharing=sharing,
         )
         try:
             yield
+        finally:
+            self._running = Running()
+            self._kept = {}
+
+    @contextmanager
+    def keeping(self, frames: int) -> Iterator[None]:
+        """Keep the features of the source for one pass of its targets alone.
+
+        The pass within holds only the source, and ends right after the last feature.
+        """
+        self._running = Running(frames=frames, source=True, keep=True)
+        try:
+            yield
+        except _FeaturesKeptError:
+            pass
         finally:
             self._running = Running()
 
@@ -156,11 +181,30 @@ class FeatureInjector:
             for hook in hooks:
                 hook.remove()
 
+    # What a block adds to its input is the source's for all branches: so in the block, from its
+    # first norm to its second convolution, there are only the source's frames.
+
+    def _source_part(self, tensor: Tensor) -> Tensor:
+        return tensor[: self._running.frames if self._running.source else 0]
+
+    def _drop_targets(self, module: Any, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
+        if not self._running.features:
+            return None
+        self._batch = len(inputs[0])
+        return (self._source_part(inputs[0]),)
+
+    def _drop_more(self, module: Any, inputs: Any, output: Tensor) -> Tensor:
+        return self._source_part(output) if self._running.features else output
+
     def _replace_features(self, module: Any, inputs: Any, output: Tensor) -> Tensor:
-        frames = self._running.frames
+        if self._running.keep:
+            self._kept[module] = output
+            if len(self._kept) == len(self.blocks):
+                raise _FeaturesKeptError
         if not self._running.features:
             return output
-        return output[:frames].repeat(len(output) // frames, 1, 1, 1)
+        source = output if self._running.source else self._kept[module]
+        return source.repeat(self._batch // len(source), 1, 1, 1)
 
 
 def _self_attentions(place: torch.nn.Module) -> list[Any]:

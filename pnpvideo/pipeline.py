@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -188,10 +189,13 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         each = len(schedule.inversion_timesteps)
         parts = into.unfinished(batch_size)
         missing = sum(part.stop - part.start for part in parts)
-        with self._bar("inverting", len(latents) * each, (len(latents) - missing) * each) as bar:
+        with (
+            self._network(size) as network,
+            self._bar("inverting", len(latents) * each, (len(latents) - missing) * each) as bar,
+        ):
             for part in parts:
                 inverted = invert_latents(
-                    self._network(size),
+                    network,
                     schedule,
                     latents[part],
                     text,
@@ -212,9 +216,12 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         schedule, factor = self._schedule(options), vae_factor(self.vae)
         shape = (1, self.unet.config.in_channels, size[1] // factor, size[0] // factor)
         noise = gaussian_noise(shape, generator, torch.empty((), dtype=self._latent_dtype))
-        with self._bar("generating the source", len(schedule.timesteps)) as bar:
+        with (
+            self._network(size) as network,
+            self._bar("generating the source", len(schedule.timesteps)) as bar,
+        ):
             latents = reconstruct_latents(
-                self._network(size),
+                network,
                 schedule,
                 noise,
                 self.encode_texts(["", prompt]),
@@ -237,12 +244,15 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         text = self.encode_texts([trajectory.prompt])
         noise = trajectory.noise.to(self._latent_dtype)
         clean = torch.empty_like(noise)
-        with self._bar("reconstructing", len(noise) * len(schedule.timesteps)) as bar:
+        with (
+            self._network(size) as network,
+            self._bar("reconstructing", len(noise) * len(schedule.timesteps)) as bar,
+        ):
             for first in range(0, len(noise), batch_size):
                 # A batch at a time: all steps of all frames would be as large as the trajectory.
                 part = slice(first, first + batch_size)
                 clean[part] = reconstruct_latents(
-                    self._network(size),
+                    network,
                     schedule,
                     noise[part],
                     text,
@@ -459,11 +469,12 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
 
         count, done = start.shape[1], 0 if resume is None else resume.steps
         with (
+            self._network(size) as network,
             FeatureInjector(self.unet, self.layers).installed(sharing=shares) as injector,
             self._bar("translating", count * options.steps, count * done) as bar,
         ):
             latents = denoise_latents(
-                self._network(size),
+                network,
                 schedule,
                 trajectory,
                 start,
@@ -495,8 +506,11 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
             self.scheduler.config, options.steps, options.inversion_steps or options.steps
         )
 
-    def _network(self, size: tuple[int, int]) -> Network:
-        return Network(unet=self.unet, image_size=size)
+    @contextmanager
+    def _network(self, size: tuple[int, int]) -> Iterator[Network]:
+        network = Network(unet=self.unet, image_size=size)
+        with network.keeping_text():
+            yield network
 
     def _size_of(self, trajectory: Trajectory) -> tuple[int, int]:
         factor = vae_factor(self.vae)

@@ -1,15 +1,18 @@
 """One call of the UNet for frames that differ in their prompt: what conditions each of them."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from pnpvideo.encode_prompt import PromptEmbeddings
+from pnpvideo.keep_text import TextKeys
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Network:
     """The UNet and what it is told beside latents, timestep and text.
 
@@ -18,6 +21,16 @@ class Network:
 
     unet: Any
     image_size: tuple[int, int]
+    text_keys: TextKeys | None = field(default=None, init=False, repr=False)
+
+    @contextmanager
+    def keeping_text(self) -> Iterator[None]:
+        """Make what the network derives from the texts alone only once in the passes within."""
+        with TextKeys(self.unet).kept() as self.text_keys:
+            try:
+                yield
+            finally:
+                self.text_keys = None
 
     def predict(
         self, latents: Tensor, timestep: int, texts: PromptEmbeddings, frames: int
@@ -29,6 +42,8 @@ class Network:
         float32 at least, so that the rounding of bf16 or fp16 does not add up over the steps.
         """
         dtype = self.unet.dtype
+        if self.text_keys is not None:
+            self.text_keys.use(texts, frames)
         inputs: dict[str, Any] = {
             "encoder_hidden_states": texts.hidden.to(dtype).repeat_interleave(frames, dim=0)
         }

@@ -35,6 +35,7 @@ ORDER = [
     "free_memory",
     "keep_trajectory",
     "noise_schedule",
+    "keep_text",
     "predict_noise",
     "invert_latents",
     "share_noise",

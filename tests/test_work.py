@@ -1,0 +1,83 @@
+"""The work of a run, counted: no pass is made that changes nothing."""
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from torch.utils.flop_counter import FlopCounterMode
+
+from pnpvideo.denoise_latents import Texts, denoise_latents
+from pnpvideo.encode_prompt import PromptEmbeddings
+from pnpvideo.inject_features import FeatureInjector
+from pnpvideo.noise_schedule import NoiseSchedule
+from pnpvideo.options import PnPOptions
+from pnpvideo.predict_noise import Network
+from pnpvideo.trajectory import Trajectory
+
+STEPS = 10  # At 50 the shares are the same.
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    """The UNet of SD 1.5 without numbers: shapes are enough to count."""
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(
+            sample_size=64, cross_attention_dim=768, attention_head_dim=8
+        ).eval()
+    return Network(unet=unet, image_size=(512, 512))
+
+
+def flops_of_a_pass(network: Network) -> int:
+    latents, text = torch.empty(1, 4, 64, 64, device="meta"), texts(1)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network.predict(latents, 1, text, 1)
+    return counter.get_total_flops()
+
+
+def texts(count: int) -> PromptEmbeddings:
+    return PromptEmbeddings(hidden=torch.empty(count, 77, 768, device="meta"))
+
+
+def flops_of_denoising(network: Network, prompts: int) -> int:
+    latents = torch.empty(STEPS + 1, 1, 4, 64, 64, device="meta")
+    times = tuple(range(901, 0, -100))
+    levels = tuple(0.1 * i + 0.05 for i in range(STEPS))
+    schedule = NoiseSchedule(
+        timesteps=times,
+        alphas=(*levels, 1.0),
+        inversion_timesteps=times,
+        inversion_alphas=(*levels, 1.0),
+        inversion_ratio=1,
+        prediction_type="epsilon",
+    )
+    all_texts = Texts(
+        source=texts(1), targets=texts(prompts), negatives=texts(prompts), unconditional=texts(1)
+    )
+    with (
+        FlopCounterMode(display=False) as counter,
+        network.keeping_text(),
+        FeatureInjector(network.unet).installed() as injector,
+    ):
+        denoise_latents(
+            network,
+            schedule,
+            Trajectory(latents=latents, timesteps=times),
+            latents[0].expand(prompts, -1, -1, -1, -1),
+            all_texts,
+            PnPOptions(steps=STEPS),
+            injector,
+            torch.Generator(),
+            batch_size=1,
+        )
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize(("prompts", "share"), [(1, 0.89), (4, 0.72)])
+def test_share_of_the_plain_methods_work(network: Network, prompts: int, share: float) -> None:
+    one = flops_of_a_pass(network)
+    assert one == pytest.approx(0.803e12, rel=0.01)
+    # Inverted once a prompt, then source, negative and target branch at every step.
+    plain = prompts * (STEPS + 3 * STEPS) * one
+    ours = STEPS * one + flops_of_denoising(network, prompts)
+    # The texts' keys of the inversion are made once, too; left out here, as they are so few.
+    print(f"{prompts} prompts: {ours / plain:.4f} of the plain method's work")
+    assert ours / plain <= share
