@@ -48,7 +48,7 @@ def attend_alike(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tenso
     output = torch.cat(
         [
             ((some[0] * some[0].shape[-1] ** -0.5) @ some[1].mT).softmax(-1) @ some[2]
-            for some in zip(*(x.split(_MAPS) for x in (q, k, v)), strict=True)
+            for some in zip(*(torch.split(x, _MAPS) for x in (q, k, v)), strict=True)
         ]
     )
     output = output.view(len(query), heads, tokens, branches, -1).permute(3, 0, 2, 1, 4)
