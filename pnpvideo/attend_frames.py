@@ -38,19 +38,18 @@ def attend_alike(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tenso
     result.
     """
     branches, tokens = len(value) // len(query), query.shape[1]
-    if branches == 1 or query.device.type != "cpu" or tokens > _MOST_TOKENS:
+    # Fused attention keeps half precision's maps in full precision.
+    plain = query.device.type == "cpu" and query.dtype in (torch.float32, torch.float64)
+    if branches == 1 or tokens > _MOST_TOKENS or not plain:
         several = (query.repeat(branches, 1, 1), key.repeat(branches, 1, 1), value)
         return attend(*(split_heads(x, heads) for x in several))
     # One map, and the branches' values side by side.
     q, k = (split_heads(x, heads).flatten(0, 1) for x in (query, key))
     v = split_heads(value, heads).view(branches, len(query), heads, tokens, -1)
     v = v.permute(1, 2, 3, 0, 4).reshape(len(q), tokens, -1)
-    output = torch.cat(
-        [
-            ((some[0] * some[0].shape[-1] ** -0.5) @ some[1].mT).softmax(-1) @ some[2]
-            for some in zip(*(torch.split(x, _MAPS) for x in (q, k, v)), strict=True)
-        ]
-    )
+    parts = zip(*(torch.split(x, _MAPS) for x in (q, k, v)), strict=True)
+    scale = q.shape[-1] ** -0.5
+    output = torch.cat([(scale * q @ k.mT).softmax(-1) @ v for q, k, v in parts])
     output = output.view(len(query), heads, tokens, branches, -1).permute(3, 0, 2, 1, 4)
     return output.reshape(value.shape)
 
