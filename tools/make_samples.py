@@ -150,7 +150,7 @@ def make_samples(folder: Path) -> None:
     """Write every sample into the folder, replacing those that are there."""
     folder.mkdir(parents=True, exist_ok=True)
     write_clip(drawn(ROLLING_STAR, "sketch", 12), folder / "sketches", overwrite=True)
-    write_run(folder, "sketches", "a photo of a star on snow")
+    write_run(folder, "sketches", "a photo of a red star on sand", frame_rate=12)
 
     write_clip(
         drawn(FLOWER, "cartoon", 12),
@@ -158,7 +158,7 @@ def make_samples(folder: Path) -> None:
         timing=Timing(frame_rate=Fraction(12)),
         overwrite=True,
     )
-    write_run(folder, "animation.mp4", "a photo of a flower on sand")
+    write_run(folder, "animation.mp4", "a photo of a blue flower on sand")
 
     frame_rate = Fraction(15000, 1001)
     with TemporaryDirectory() as temporary:
@@ -169,12 +169,12 @@ def make_samples(folder: Path) -> None:
             sound=make_sound(Path(temporary, "tone.mp4"), 16 / frame_rate),
             overwrite=True,
         )
-    write_run(folder, "with-sound.mp4", "a photo of a heart and a circle in water at night")
+    write_run(folder, "with-sound.mp4", "a photo of a red heart and a red circle on sand")
 
     write_clip(drawn(MOON, "sketch", 1), folder / "moon.png", overwrite=True)
-    write_run(folder, "moon.png", "a cartoon of a moon on grass")
+    write_run(folder, "moon.png", "a photo of a purple moon on a wooden floor")
     write_clip(drawn(FLOWER, "cartoon", 1), folder / "flower.jpg", overwrite=True, quality=95)
-    write_run(folder, "flower.jpg", "a sketch of a flower")
+    write_run(folder, "flower.jpg", "a photo of a red flower on gravel at sunset")
 
 
 if __name__ == "__main__":
