@@ -29,7 +29,7 @@ def test_after_removal_the_output_is_bit_identical() -> None:
         assert not torch.equal(output(unet), before)
     assert torch.equal(output(unet), before)
     assert unet.attn_processors == processors
-    assert not any(module._forward_hooks for module in unet.modules())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in unet.modules())
 
 
 def test_sharing_leaves_no_trace_either() -> None:
@@ -45,7 +45,7 @@ def test_sharing_leaves_no_trace_either() -> None:
             assert not torch.allclose(output(unet), before)
     assert torch.equal(output(unet), before)
     assert unet.attn_processors == processors
-    assert not any(module._forward_hooks for module in unet.modules())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in unet.modules())
 
 
 def test_without_sharing_no_other_layer_is_touched() -> None:

@@ -36,9 +36,9 @@ from pnpvideo.encode_frames import encode_frames, vae_factor
 from pnpvideo.encode_prompt import PromptEmbeddings
 from pnpvideo.inject_features import FeatureInjector, InjectionLayers, default_layers
 from pnpvideo.invert_latents import invert_latents
-from pnpvideo.load_model import load_model
 from pnpvideo.noise_schedule import NoiseSchedule, ddim_step, make_schedule
 from pnpvideo.options import PnPOptions
+from pnpvideo.pipeline import PnPVideoPipeline
 from pnpvideo.predict_noise import Network
 from pnpvideo.trajectory import Trajectory
 
@@ -95,12 +95,10 @@ class Run:
 
 def make_subject(name: str, device: torch.device, dtype: torch.dtype) -> Subject:
     if name == "embedded":
-        loaded = load_model("embedded", dtype=dtype)
-        unet, vae = loaded.components["unet"], loaded.components["vae"]
-        config = loaded.components["scheduler"].config
-        places = {place: tuple(modules) for place, modules in loaded.layers.items()}
-        layers, options = InjectionLayers(**places), PnPOptions(**loaded.options)
-        words = loaded.components["tokenizer"].model_max_length
+        own = PnPVideoPipeline.from_pretrained("embedded", torch_dtype=dtype)
+        unet, vae, config = own.unet, own.vae, own.scheduler.config
+        layers, options = own.layers, own.model_options
+        words = own.tokenizer.model_max_length
     else:
         torch.manual_seed(0)
         with torch.device(device):

@@ -125,10 +125,7 @@ def work(pipeline: PnPVideoPipeline, job: Job) -> list[Result]:
 
 
 def _means(measures: Sequence[Measures]) -> Row:
-    rows = [
-        {"psnr": m.psnr, "ssim": m.ssim, "style": m.style, **m.attributes, "iou": m.iou}
-        for m in measures
-    ]
+    rows = [one.row() for one in measures]
     return {name: fmean(row[name] for row in rows) for name in rows[0]}
 
 

@@ -18,7 +18,7 @@ from pnpvideo.pipeline import PnPVideoPipeline
 from tools.captions import full_caption
 from tools.evaluation_pool import Row, run_jobs
 from tools.layout import Scene
-from tools.measure_scenes import VALUES, Measures, measure, with_value
+from tools.measure_scenes import OF_OBJECTS, VALUES, Measures, measure, with_value
 from tools.scenes import random_scene, render
 
 SIZE = 128
@@ -58,16 +58,11 @@ class Result:
     measures: Measures
 
     def row(self) -> Row:
-        values = self.measures
         return {
             "method": self.method,
             "task": self.example.task,
             "index": self.example.index,
-            "psnr": values.psnr,
-            "ssim": values.ssim,
-            "style": values.style,
-            **values.attributes,
-            "iou": values.iou,
+            **self.measures.row(),
             "prompt": self.example.prompt,
         }
 
@@ -83,8 +78,7 @@ def make_example(task: str, index: int) -> Example:
     else:
         style = "photo"
         name = "shape" if task == "class" else task
-        of_scene = name in ("light", "ground")
-        place = None if of_scene else len(source.objects) - 1
+        place = len(source.objects) - 1 if name in OF_OBJECTS else None
         old = getattr(source if place is None else source.objects[place], name)
         others = [value for value in VALUES[name] if value != old]
         new = others[int(torch.randint(len(others), (), generator=generator))]

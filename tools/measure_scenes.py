@@ -36,7 +36,7 @@ VALUES: dict[str, tuple[str, ...]] = {
     "light": LIGHTS,
     "ground": GROUNDS,
 }
-_OF_OBJECTS = ("shape", "colour", "material")
+OF_OBJECTS = ("shape", "colour", "material")
 _GROWTH = 1.4  # how much larger than true an object may come out and still be found
 
 
@@ -52,6 +52,16 @@ class Measures:
     style: float
     attributes: dict[str, float]
     iou: float
+
+    def row(self) -> dict[str, float]:
+        """All of them by name, for a table."""
+        return {
+            "psnr": self.psnr,
+            "ssim": self.ssim,
+            "style": self.style,
+            **self.attributes,
+            "iou": self.iou,
+        }
 
 
 def with_value(scene: Scene, attribute: str, value: str, index: int | None = None) -> Scene:
@@ -97,7 +107,7 @@ def _nearest(picture: Tensor, candidates: Tensor) -> int:
 
 def _attribute_right(picture: Tensor, scene: Scene, style: str, name: str, time: float) -> float:
     places: Sequence[int | None] = (None,)
-    if name in _OF_OBJECTS:
+    if name in OF_OBJECTS:
         places = range(len(scene.objects))
     right = 0
     for index in places:
