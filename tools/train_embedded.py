@@ -2,11 +2,12 @@
 
     python -m tools.train_embedded --work-dir WORK --export pnpvideo/embedded
 
-Stages, each resumed from what lies in the work folder: `images` (render the world), `vae`,
-`latents` (encode images, tokenize captions), `unet` (with the text encoder) and `export`.
-Batches, noise and crops are drawn from the step's number, so a resumed run goes on as if it had
-never stopped. The `unet` stage splits each batch over `--processes` processes of one thread each,
-which use a CPU better than the threads of one.
+Stages, each resumed from what lies in the work folder: `images` (render the world), `vae`, its
+`decoder` alone, `latents` (encode images, tokenize captions), `unet` (with the text encoder and
+heads that supervise both, see `supervise_layout`) and `export`. Batches, noise and crops are drawn
+from the step's number, so a resumed run goes on as if it had never stopped. The `unet` stage splits
+each batch over `--processes` processes of one thread each, which use a CPU better than the threads
+of one.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from diffusers import AutoencoderTiny, UNet2DConditionModel
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from torch import Generator, Tensor, distributed, multiprocessing
+from torch import Generator, Tensor, distributed, multiprocessing, nn
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -41,9 +42,11 @@ from tools.embedded_model import (
     new_vae,
 )
 from tools.scenes import STYLES, Scene, object_masks, random_scene, render
+from tools.supervise_layout import SupervisedDenoiser, draw_truth
 from tools.training_state import TrainingState, checkpoints
 
 SIZE = 128
+LATENT_SIZE = 32
 SHARD = 2048  # images in one file
 STYLE_WEIGHTS = {"sketch": 0.20, "rough drawing": 0.15, "cartoon": 0.20, "photo": 0.45}
 HELD_OUT = 10_000_000  # examples from this index on are never trained on
@@ -53,6 +56,7 @@ LEARNING_RATE = 6e-4
 AVERAGE_DECAY = 0.999
 NOISY = 600  # half of a batch has timesteps from here on
 UNCAPTIONED = 0.12  # share of captions left out, for classifier-free guidance
+SUPERVISION = 0.03  # weight of the layout heads' loss beside the v-prediction loss
 PROMPTS = (
     "a photo of a red star on sand",
     "a photo of a blue metal heart on grass at sunset",
@@ -73,6 +77,12 @@ PROMPTS = (
     "a photo",
     "a black triangle on a lawn",
 )
+
+
+def autocast() -> torch.autocast:
+    """bfloat16 where the CPU computes in it; elsewhere it is emulated, at a tenth of the speed."""
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.autocast("cpu", torch.bfloat16, enabled=native)
 
 
 def example(index: int) -> tuple[Scene, str]:
@@ -131,16 +141,15 @@ def vae_loss(vae: AutoencoderTiny, images: Tensor, noise: Tensor) -> tuple[Tenso
     return loss, squared
 
 
-def train_vae(work: Path, seconds: float, *, batch: int = 16, crop: int = 64) -> Path:
-    """Train the VAE on crops for `seconds` in all, the last third of it with a falling rate."""
-    final = work / "vae.safetensors"
-    if final.exists():
-        return final
+def fit_vae(work: Path, stage: str, vae: AutoencoderTiny, part: nn.Module, seconds: float) -> None:
+    """Train a part of the VAE on crops for `seconds` in all, the last third with a falling rate;
+    then print how good it is.
+    """
+    batch, crop = 16, 64
     images = load_images(work / "images", 16)
-    torch.manual_seed(0)
-    vae = new_vae().to(memory_format=torch.channels_last)
-    state = TrainingState(vae, learning_rate=1e-3, warmup=60, decay=0.99)
-    for path in checkpoints(work, "vae")[-1:]:
+    vae.to(memory_format=torch.channels_last)
+    state = TrainingState(part, learning_rate=1e-3, warmup=60, decay=0.99)
+    for path in checkpoints(work, stage)[-1:]:
         state.load(path)
     squares: list[float] = []
     while state.seconds < seconds:
@@ -151,7 +160,7 @@ def train_vae(work: Path, seconds: float, *, batch: int = 16, crop: int = 64) ->
         cut = images[rows, :, top : top + crop, left : left + crop].float() / 127.5 - 1
         cut = cut.contiguous(memory_format=torch.channels_last)
         noise = torch.randn(batch, 4, crop // 4, crop // 4, generator=generator)
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             loss, squared = vae_loss(vae, cut, noise)
         left_over = 1 - state.seconds / seconds
         state.update(loss, factor=min(1.0, 3 * left_over) + 0.005)
@@ -161,24 +170,43 @@ def train_vae(work: Path, seconds: float, *, batch: int = 16, crop: int = 64) ->
         if state.step % 50 == 0:
             recent = torch.tensor(squares[-50:]).mean()
             print(
-                f"vae: step {state.step}, {state.seconds:.0f} s, loss {float(loss.detach()):.4f}, "
-                f"PSNR {10 * torch.log10(4 / recent):.2f} dB",
+                f"{stage}: step {state.step}, {state.seconds:.0f} s, "
+                f"loss {float(loss.detach()):.4f}, PSNR {10 * torch.log10(4 / recent):.2f} dB",
                 flush=True,
             )
         if state.step % 500 == 0:
-            state.save(work, "vae")
-    state.save(work, "vae")
-    state.load_average(vae)
-    with torch.inference_mode():
-        spread = vae.encode(images[:256].float() / 127.5 - 1).latents.std()
-    vae.register_to_config(scaling_factor=round(1 / float(spread), 4))
-    save_vae(vae, final)
-    print("vae: PSNR {:.2f} dB, colour error {:.4f}".format(*measure_vae(vae.eval())), flush=True)
+            state.save(work, stage)
+    state.save(work, stage)
+    state.load_average(part)
+    psnr, colour = measure_vae(vae.eval())
+    print(f"{stage}: PSNR {psnr:.2f} dB, colour error {colour:.4f}", flush=True)
+
+
+def train_vae(work: Path, seconds: float) -> Path:
+    """Train the whole VAE and find its scaling factor."""
+    final = work / "vae.safetensors"
+    if not final.exists():
+        torch.manual_seed(0)
+        vae = new_vae()
+        fit_vae(work, "vae", vae, vae, seconds)
+        images = load_images(work / "images", 1)[:256]
+        with torch.inference_mode():
+            spread = vae.encode(images.float() / 127.5 - 1).latents.std()
+        vae.register_to_config(scaling_factor=round(1 / float(spread), 4))
+        save_vae(vae, final)
     return final
 
 
+def tune_decoder(work: Path, seconds: float) -> None:
+    """Train the decoder further; the latents, and what was learnt of them, stay valid."""
+    vae = load_vae(work / "vae.safetensors").train()
+    vae.encoder.requires_grad_(False)
+    fit_vae(work, "decoder", vae, vae.decoder, seconds)
+    save_vae(vae, work / "vae.safetensors")
+
+
 @torch.inference_mode()
-def measure_vae(vae: AutoencoderTiny, count: int = 64) -> tuple[float, float]:
+def measure_vae(vae: AutoencoderTiny, count: int = 200) -> tuple[float, float]:
     """PSNR (dB) over held-out examples of all styles, and the mean colour error of the objects in
     held-out photos (share of full scale).
     """
@@ -245,7 +273,7 @@ def make_latents(work: Path, vae: AutoencoderTiny, tokenizer: CLIPTokenizer, cou
         first = int(path.stem.split("-")[1]) * SHARD
         parts = []
         for images in load_file(path)["images"].split(32):
-            with torch.autocast("cpu", torch.bfloat16):
+            with autocast():
                 latents = vae.encode(
                     (images.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
                 ).latents
@@ -286,12 +314,15 @@ class DenoiserTraining:
                 CLIPTextModel.from_pretrained(init_from, subfolder="text_encoder").state_dict()
             )
         self.state = TrainingState(
-            denoiser, learning_rate=LEARNING_RATE, warmup=200, decay=AVERAGE_DECAY
+            SupervisedDenoiser(denoiser),
+            learning_rate=LEARNING_RATE,
+            warmup=200,
+            decay=AVERAGE_DECAY,
         )
         for path in checkpoints(work, "unet")[-1:]:
             self.state.load(path)
             print(f"unet: resumed from {path.name}", flush=True)
-        self.network = DistributedDataParallel(denoiser)
+        self.network = DistributedDataParallel(self.state.model)
 
     def clock(self) -> float:
         """The first process's time in seconds, so that all do the same number of steps."""
@@ -299,9 +330,9 @@ class DenoiserTraining:
         distributed.broadcast(now, 0)
         return float(now)
 
-    def loss(self) -> Tensor:
-        """v-prediction loss (Salimans and Ho 2022) on this process's share of the current step's
-        batch.
+    def losses(self) -> tuple[Tensor, Tensor]:
+        """v-prediction loss (Salimans and Ho 2022) and the layout heads' loss on this process's
+        share of the current step's batch.
         """
         draw = Generator().manual_seed(self.state.step)
         rows = torch.randint(len(self.latents), (BATCH,), generator=draw)
@@ -317,27 +348,31 @@ class DenoiserTraining:
         noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
         target = alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
         mine = self.share
-        with torch.autocast("cpu", torch.bfloat16):
-            predicted = self.network(noisy[mine], timesteps[mine], tokens[mine])
-        return functional.mse_loss(predicted.float(), target[mine])
+        scenes, styles = zip(*map(example, rows[mine].tolist()), strict=True)
+        with autocast():
+            predicted, layout = self.network(
+                noisy[mine], timesteps[mine], tokens[mine], *draw_truth(scenes, styles, LATENT_SIZE)
+            )
+        return functional.mse_loss(predicted.float(), target[mine]), layout
 
     def run(self, seconds: float, factor: Callable[[float], float]) -> None:
         """Train for `seconds`; `factor` of the elapsed share scales the learning rate."""
         start = last = self.clock()
         self.state.model.train()
-        losses: list[Tensor] = []
+        losses: list[Tensor] = []  # pairs of both
         while (elapsed := self.clock() - start) < seconds:
-            loss = self.loss()
-            self.state.update(loss, factor=factor(elapsed / seconds))
+            loss, layout = self.losses()
+            self.state.update(loss + SUPERVISION * layout, factor=factor(elapsed / seconds))
             self.state.images += BATCH
-            losses.append(loss.detach())
+            losses.append(torch.stack((loss, layout)).detach())
             if len(losses) == 100:
                 now = self.clock()
                 self.state.seconds += now - last
                 if self.first:
+                    mean, mean_layout = torch.stack(losses).mean(0).tolist()
                     print(
                         f"unet: step {self.state.step}, images {self.state.images}, "
-                        f"loss {float(torch.stack(losses).mean()):.4f}, "
+                        f"loss {mean:.4f}, layout {mean_layout:.3f}, "
                         f"{100 * BATCH / (now - last):.1f} images/s",
                         flush=True,
                     )
@@ -351,10 +386,10 @@ class DenoiserTraining:
         """Draw the sample grid from the averaged weights, and export them."""
         if not self.first:
             return
-        averaged = Denoiser(self.tokenizer)
+        averaged = SupervisedDenoiser(Denoiser(self.tokenizer))
         self.state.load_average(averaged)
-        pipeline = assemble(copy.deepcopy(self.vae), averaged.eval(), self.tokenizer)
-        with torch.autocast("cpu", torch.bfloat16):
+        pipeline = assemble(copy.deepcopy(self.vae), averaged.denoiser.eval(), self.tokenizer)
+        with autocast():
             images = pipeline(
                 list(PROMPTS),
                 num_inference_steps=25,
@@ -404,6 +439,7 @@ def main() -> None:
     parser.add_argument("--init-from", type=Path, help="exported model to start from")
     parser.add_argument("--images", type=int, default=61_440, help="size of the data set")
     parser.add_argument("--vae-minutes", type=float, default=15.0)
+    parser.add_argument("--decoder-minutes", type=float, default=0.0, help="decoder alone, after")
     parser.add_argument("--hours", type=float, default=8.0, help="time for the unet stage")
     parser.add_argument("--interval-minutes", type=float, default=15.0, help="between exports")
     parser.add_argument("--cooldown-minutes", type=float, default=15.0, help="part of --hours")
@@ -421,6 +457,9 @@ def main() -> None:
     with torch.inference_mode():
         make_images(work / "images", arguments.images)
     vae = load_vae(train_vae(work, 60 * arguments.vae_minutes))
+    if arguments.decoder_minutes:
+        tune_decoder(work, 60 * arguments.decoder_minutes)
+        vae = load_vae(work / "vae.safetensors")
     if not (work / "tokenizer").exists():
         make_tokenizer(work / "tokenizer", (text for row in range(5000) for text in captions(row)))
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
