@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 from torch import Generator, Tensor
 
 from pnpvideo.pipeline import PnPVideoPipeline
+from pnpvideo.trajectory import Trajectory
 from tools.captions import full_caption
 from tools.evaluation_pool import Row, run_jobs
 from tools.layout import Scene
@@ -50,10 +51,14 @@ class Example:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a method made of an example: picture (3, SIZE, SIZE) in [0, 1], and its measures."""
+    """What a method made of an example: picture (3, SIZE, SIZE) in [0, 1], and its measures.
+
+    setting: the number of the setting among those of the evaluation.
+    """
 
     example: Example
     method: str
+    setting: int
     picture: Tensor
     measures: Measures
 
@@ -93,56 +98,16 @@ def make_example(task: str, index: int) -> Example:
     )
 
 
-def translations(
-    pipeline: PnPVideoPipeline, example: Example, methods: Sequence[str], steps: int
-) -> Iterator[tuple[str, Tensor]]:
-    """The pictures (3, SIZE, SIZE) that the methods make, with the methods' names."""
-    source = render([example.source], example.style, SIZE)
-
-    def seeded() -> Generator:
-        return Generator().manual_seed(example.index)
-
-    common: dict[str, Any] = {"num_inference_steps": steps, "output_type": "pt"}
-    parts = {
-        name: pipeline.components[name]
-        for name in ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
-    } | {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-    guided: dict[str, Any] = common | {"guidance_scale": pipeline.model_options.guidance_scale}
-    trajectory = None
-    for method in methods:
-        if method == "truth":
-            yield method, render([example.target], "photo", SIZE)[0]
-        elif method in ("pnp", "ddim"):
-            # The method without injection, from the same inverted noise.
-            plain: dict[str, Any] = {}
-            if method == "ddim":
-                plain = {"tau_f": 0.0, "tau_a": 0.0, "noise_share": 0.0}
-            given: dict[str, Any] = (
-                {"video": source} if trajectory is None else {"trajectory": trajectory}
-            )
-            frames, trajectory = pipeline(
-                example.prompt, generator=seeded(), return_dict=False, **given, **plain, **common
-            )
-            yield method, frames[0][0]
-        elif method == "generation":
-            generate = StableDiffusionPipeline(**parts)
-            generate.set_progress_bar_config(disable=True)
-            result = generate(example.prompt, generator=seeded(), **guided)
-            yield method, result.images[0].float()
-        else:
-            edit = StableDiffusionImg2ImgPipeline(**parts)
-            edit.set_progress_bar_config(disable=True)
-            strength = float(method.removeprefix("sdedit "))
-            result = edit(example.prompt, source, generator=seeded(), strength=strength, **guided)
-            yield method, result.images[0].float()
-
-
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """Options and injected layers that replace the model's own."""
+    """Options and injected layers that replace the model's own.
+
+    negated: whether the source's caption is the negative prompt.
+    """
 
     options: dict[str, Any] = field(default_factory=dict)
-    layers: dict[str, Sequence[str]] = field(default_factory=dict)
+    layers: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    negated: bool = False
 
     @contextmanager
     def used_by(self, pipeline: PnPVideoPipeline) -> Iterator[None]:
@@ -159,27 +124,89 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One example for several methods."""
+    """Example `index` of tasks that have the same source, for several methods and settings."""
 
-    task: str
+    tasks: Sequence[str]
     index: int
     methods: Sequence[str]
     steps: int
-    setting: Setting
+    settings: Sequence[Setting]
 
 
 def work(pipeline: PnPVideoPipeline, job: Job) -> list[Result]:
-    example = make_example(job.task, job.index)
-    with job.setting.used_by(pipeline):
-        return [
-            Result(
-                example=example,
-                method=method,
-                picture=picture,
-                measures=measure(picture, example.target, "photo"),
+    examples = [make_example(task, job.index) for task in job.tasks]
+    translator = Translator(pipeline, examples, job.steps)
+    results = []
+    for number, setting in enumerate(job.settings):
+        with setting.used_by(pipeline):
+            for method in job.methods:
+                pictures = translator.translate(method, negated=setting.negated)
+                results += [
+                    Result(
+                        example=example,
+                        method=method,
+                        setting=number,
+                        picture=picture,
+                        measures=measure(picture, example.target, "photo"),
+                    )
+                    for example, picture in zip(examples, pictures, strict=True)
+                ]
+    return results
+
+
+class Translator:
+    """Makes pictures of examples that have the same source, which is inverted once for all."""
+
+    def __init__(self, pipeline: PnPVideoPipeline, examples: Sequence[Example], steps: int) -> None:
+        self.pipeline, self.examples = pipeline, examples
+        self.source = render([examples[0].source], examples[0].style, SIZE)
+        self.prompts = [example.prompt for example in examples]
+        self.common: dict[str, Any] = {"num_inference_steps": steps, "output_type": "pt"}
+        names = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
+        self.parts = {name: pipeline.components[name] for name in names} | {
+            "safety_checker": None,
+            "feature_extractor": None,
+            "requires_safety_checker": False,
+        }
+        self.trajectory: Trajectory | None = None
+
+    def translate(self, method: str, *, negated: bool = False) -> Sequence[Tensor]:
+        """A method's picture (3, SIZE, SIZE) of each example."""
+        if method == "truth":
+            return [render([example.target], "photo", SIZE)[0] for example in self.examples]
+        generator = Generator().manual_seed(self.examples[0].index)
+        if method in ("pnp", "ddim"):
+            # The method without injection, from the same inverted noise.
+            plain: dict[str, Any] = {}
+            if method == "ddim":
+                plain = {"tau_f": 0.0, "tau_a": 0.0, "noise_share": 0.0}
+            first = self.examples[0]
+            negative = full_caption(first.source, first.style) if negated else None
+            frames, self.trajectory = self.pipeline(
+                self.prompts,
+                video=self.source if self.trajectory is None else None,
+                trajectory=self.trajectory,
+                negative_prompt=negative,
+                generator=generator,
+                return_dict=False,
+                **plain,
+                **self.common,
             )
-            for method, picture in translations(pipeline, example, job.methods, job.steps)
-        ]
+            pictures: Tensor = frames[:, 0]
+            return list(pictures)
+        given: dict[str, Any] = self.common | {
+            "guidance_scale": self.pipeline.model_options.guidance_scale,
+            "generator": generator,
+        }
+        if method == "generation":
+            generate = StableDiffusionPipeline(**self.parts)
+            generate.set_progress_bar_config(disable=True)
+            return list(generate(self.prompts, **given).images.float())
+        edit = StableDiffusionImg2ImgPipeline(**self.parts)
+        edit.set_progress_bar_config(disable=True)
+        sources = self.source.expand(len(self.prompts), -1, -1, -1)
+        strength = float(method.removeprefix("sdedit "))
+        return list(edit(self.prompts, sources, strength=strength, **given).images.float())
 
 
 def evaluate_scenes(
@@ -189,14 +216,18 @@ def evaluate_scenes(
     steps: int,
     tasks: Sequence[str] = TASKS,
     methods: Sequence[str] = METHODS,
-    setting: Setting | None = None,
+    settings: Sequence[Setting] = (Setting(),),
     processes: int | None = None,
 ) -> list[Result]:
-    """Results of all methods on `count` held-out examples of each task."""
+    """Results of all methods and settings on `count` held-out examples of each task."""
+    # The tasks that edit a photo all edit the same one.
+    groups: list[Sequence[str]] = [(task,) for task in tasks if task in DRAWINGS]
+    groups.append([task for task in tasks if task not in DRAWINGS])
     jobs = [
-        Job(task=task, index=index, methods=methods, steps=steps, setting=setting or Setting())
+        Job(tasks=group, index=index, methods=methods, steps=steps, settings=settings)
         for index in range(count)
-        for task in tasks
+        for group in groups
+        if group
     ]
     return [result for results in run_jobs(work, jobs, model, processes) for result in results]
 

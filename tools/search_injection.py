@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -28,7 +29,7 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "tau_f": (0.3, 0.5, 0.8, 1.0),
     "noise_share": (0.0, 0.1, 0.3, 0.6, 1.0),
     "tau_a": (0.2, 0.5, 0.8, 1.0),
-    "guidance_scale": (2.0, 3.0, 4.5, 7.5),
+    "guidance_scale": (2.0, 3.0, 5.0, 7.5),
 }
 LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
     "features": (
@@ -37,6 +38,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("up_blocks.1.resnets.1", "up_blocks.2.resnets.1"),
         ("up_blocks.2.resnets.0", "up_blocks.2.resnets.1"),
         ("up_blocks.2.resnets.1", "up_blocks.3.resnets.0"),
+        ("up_blocks.1.resnets.1", "up_blocks.2.resnets.1", "up_blocks.3.resnets.0"),
     ),
     "attentions": (
         ("up_blocks.1.attentions.1", "up_blocks.2", "up_blocks.3"),
@@ -45,32 +47,42 @@ LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("up_blocks.1", "up_blocks.2"),
     ),
 }
+NEGATIVES: tuple[dict[str, Any], ...] = (
+    {"negative_schedule": "constant", "negative_alpha": 0.75},
+    {"negative_schedule": "linear", "negative_alpha": 1.0},
+    {"negative_schedule": "exp", "negative_alpha": 1.0},
+)
+"""Schedules by which the source's caption as the negative prompt grows stronger (section 4.3)."""
 
 
-def score(model: str, setting: Setting, arguments: argparse.Namespace) -> Row:
-    """Structure and attributes of a setting, 0 to 1 each."""
-    rows = [
-        result.row()
-        for result in evaluate_scenes(
-            model,
-            count=arguments.count,
-            steps=arguments.steps,
-            tasks=TASKS,
-            methods=("pnp",),
-            setting=setting,
-            processes=arguments.processes,
+def evaluate(settings: Sequence[Setting], arguments: argparse.Namespace) -> list[Row]:
+    """Structure and attributes of each setting, 0 to 1."""
+    results = evaluate_scenes(
+        arguments.model,
+        count=arguments.count,
+        steps=arguments.steps,
+        tasks=TASKS,
+        methods=("pnp",),
+        settings=settings,
+        processes=arguments.processes,
+    )
+    tried = []
+    for number, setting in enumerate(settings):
+        rows = [result.row() for result in results if result.setting == number]
+        structure = fmean((row["iou"] + row["shape"]) / 2 for row in rows)
+        attributes = fmean(row[name] for row in rows for name in ATTRIBUTES)
+        tried.append(
+            {
+                "structure": structure,
+                "attributes": attributes,
+                "sum": structure + attributes,
+                "ssim": fmean(row["ssim"] for row in rows),
+                "psnr": fmean(row["psnr"] for row in rows),
+                **asdict(setting),
+            }
         )
-    ]
-    structure = fmean((row["iou"] + row["shape"]) / 2 for row in rows)
-    attributes = fmean(row[name] for row in rows for name in ATTRIBUTES)
-    return {
-        "structure": structure,
-        "attributes": attributes,
-        "sum": structure + attributes,
-        "psnr": fmean(row["psnr"] for row in rows),
-        "options": json.dumps(setting.options),
-        "layers": json.dumps(setting.layers),
-    }
+        print(" ".join(f"{value}" for value in tried[-1].values()), flush=True)
+    return tried
 
 
 def mark_best(rows: Sequence[Row]) -> None:
@@ -83,26 +95,36 @@ def mark_best(rows: Sequence[Row]) -> None:
         )
 
 
+def variants(kind: str, name: str, values: Sequence[Any], base: Setting) -> list[Setting]:
+    """`base` with each of the values of one choice but its own."""
+    old = getattr(base, kind)
+    changes: list[dict[str, Any]] = [
+        {kind: {**old, name: value}} for value in values if value != old.get(name)
+    ]
+    return [replace(base, **change) for change in changes]
+
+
 def search(arguments: argparse.Namespace) -> tuple[Setting, list[Row]]:
     """The best setting found, and all that were tried."""
     loaded = load_model(arguments.model)
-    best = Setting(options=dict(loaded.options), layers=dict(loaded.layers))
-    tried = [score(arguments.model, best, arguments)]
+    layers = {place: tuple(names) for place, names in loaded.layers.items()}
+    best = Setting(options=dict(loaded.options), layers=layers)
+    tried = evaluate([best], arguments)
     top = tried[0]["sum"]
+
+    def keep_best(settings: list[Setting]) -> None:
+        nonlocal best, top
+        rows = evaluate(settings, arguments)
+        tried.extend(rows)
+        for setting, row in zip(settings, rows, strict=True):
+            if row["sum"] > top:
+                top, best = row["sum"], setting
+
     for kind, choices in (("options", OPTIONS), ("layers", LAYERS)):
         for name, values in choices.items():
-            start = best
-            for value in values:
-                given = {"options": start.options, "layers": start.layers}
-                if given[kind].get(name) in (value, list(value) if kind == "layers" else value):
-                    continue
-                given[kind] = {**given[kind], name: value}
-                setting = Setting(**given)
-                tried.append(score(arguments.model, setting, arguments))
-                row = tried[-1]
-                print(f"{row['structure']:.3f} {row['attributes']:.3f} {name} = {value}")
-                if row["sum"] > top:
-                    top, best = row["sum"], setting
+            keep_best(variants(kind, name, values, best))
+    negatives = [{**best.options, **values} for values in NEGATIVES]
+    keep_best([replace(best, options=options, negated=True) for options in negatives])
     mark_best(tried)
     return best, tried
 
