@@ -149,6 +149,12 @@ def _add_method(group: Any) -> None:
         "--inversion-steps", type=int, metavar="N", help="a multiple of --steps (the same)"
     )
     group.add_argument(
+        "--inversion-iterations",
+        type=int,
+        metavar="N",
+        help="passes for each step of inversion (1); 2 or 3 bring the source back more truly",
+    )
+    group.add_argument(
         "--guidance-scale",
         type=float,
         metavar="S",

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pnpvideo.encode_prompt import PromptEmbeddings
-from pnpvideo.noise_schedule import NoiseSchedule, ddim_step
+from pnpvideo.noise_schedule import NoiseSchedule, ddim_step, undo_ddim_step
 from pnpvideo.predict_noise import Network
 from pnpvideo.trajectory import empty_latents
 
@@ -21,14 +21,18 @@ def invert_latents(
     latents: Tensor,
     text: PromptEmbeddings,
     *,
+    iterations: int = 1,
     batch_size: int,
     progress: Progress = lambda count: None,
 ) -> Tensor:
     """DDIM inversion (Song et al. 2021, section 4.3; Tumanyan et al. 2022, section 3).
 
     latents: (frames, c, h, w), clean; text: one embedding. No guidance.
-    Going from the level of z_{t-1} to t the network is evaluated at (z_{t-1}, t). Frames are
-    independent, so each batch runs through all timesteps before the next begins.
+    Going from the level of z_{t-1} to t the network is evaluated at (z_{t-1}, t). With further
+    iterations it is evaluated again at the z_t so found: fixed-point iteration, which nears the
+    exact inverse of a sampling step (Pan et al. 2023, "Accelerated iterative diffusion inversion",
+    equation 9).
+    Frames are independent, so each batch runs through all timesteps before the next begins.
     Returns (T + 1, frames, c, h, w) in the computer's memory, noisiest first.
     """
     steps, ratio = len(schedule.timesteps), schedule.inversion_ratio
@@ -38,11 +42,16 @@ def invert_latents(
     for start in range(0, len(latents), batch_size):
         z = latents[start : start + batch_size].to(device)
         for i in reversed(range(len(timesteps))):
-            output = network.predict(z, timesteps[i], text, len(z))
-            z = ddim_step(z, output, alphas[i + 1], alphas[i], schedule.prediction_type)
+            before, levels = z, (alphas[i], alphas[i + 1], schedule.prediction_type)
+            for again in range(iterations):
+                output = network.predict(z, timesteps[i], text, len(z))
+                if again:
+                    z = undo_ddim_step(before, output, *levels)
+                else:
+                    z = ddim_step(z, output, alphas[i + 1], alphas[i], schedule.prediction_type)
+                progress(len(z))
             if i % ratio == 0:
                 trajectory[i // ratio, start : start + len(z)] = z.cpu()
-            progress(len(z))
     return trajectory
 
 

@@ -93,3 +93,18 @@ def ddim_step(
         variance = eta**2 * (1 - alpha_to) / (1 - alpha_from) * (1 - alpha_from / alpha_to)
     result = math.sqrt(alpha_to) * clean + math.sqrt(max(1 - alpha_to - variance, 0.0)) * eps
     return result if noise is None or eta == 0 else result + math.sqrt(variance) * noise
+
+
+def undo_ddim_step(
+    latents: Tensor,
+    output: Tensor,
+    alpha_from: float,
+    alpha_to: float,
+    prediction_type: PredictionType,
+) -> Tensor:
+    """The latents that `ddim_step`, with this output and eta 0, takes to these latents."""
+    # The step is linear in both.
+    one, zero = latents.new_ones(()), latents.new_zeros(())
+    of_latents = ddim_step(one, zero, alpha_from, alpha_to, prediction_type)
+    of_output = ddim_step(zero, one, alpha_from, alpha_to, prediction_type)
+    return (latents - of_output * output) / of_latents

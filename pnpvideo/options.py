@@ -24,6 +24,8 @@ class PnPOptions:
 
     steps: sampling steps T, 1 to 999.
     inversion_steps: a multiple of steps; None means the same number.
+    inversion_iterations: network passes for each step of inversion, at least 1, as in the paper;
+        2 or 3 bring the source back more truly (see `invert_latents`).
     guidance_scale: s of classifier-free guidance, eps = e + s (eps_cond - e); 1 switches it off.
     tau_f: features are injected in the first tau_f * T steps, 0 to 1 (paper, section 4.1).
     tau_a: queries and keys are injected in the first tau_a * T steps, 0 to 1 (section 4.2).
@@ -50,6 +52,7 @@ class PnPOptions:
 
     steps: int = 50
     inversion_steps: int | None = None
+    inversion_iterations: int = 1
     guidance_scale: float = 7.5
     tau_f: float = 0.8
     tau_a: float = 0.5
@@ -80,7 +83,7 @@ class PnPOptions:
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise InputError(f"{name} is {value}; give a number from 0 to 1")
-        for name in ("keyframe_every", "keyframe_window"):
+        for name in ("inversion_iterations", "keyframe_every", "keyframe_window"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; give a number of at least 1")
         for name, kind in (

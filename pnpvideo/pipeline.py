@@ -186,7 +186,7 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
                 latents.shape, schedule.timesteps, prompt, Storage(place="memory"), latents.dtype
             )
         text = self.encode_texts([prompt])
-        each = len(schedule.inversion_timesteps)
+        each = len(schedule.inversion_timesteps) * options.inversion_iterations
         parts = into.unfinished(batch_size)
         missing = sum(part.stop - part.start for part in parts)
         with (
@@ -199,6 +199,7 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
                     schedule,
                     latents[part],
                     text,
+                    iterations=options.inversion_iterations,
                     batch_size=batch_size,
                     progress=bar.update,
                 )
@@ -277,6 +278,7 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         inversion_prompt: str = "",
         num_inference_steps: int | None = None,
         num_inversion_steps: int | None = None,
+        inversion_iterations: int | None = None,
         guidance_scale: float | None = None,
         tau_f: float | None = None,
         tau_a: float | None = None,
@@ -345,6 +347,7 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
             {
                 "steps": num_inference_steps,
                 "inversion_steps": num_inversion_steps,
+                "inversion_iterations": inversion_iterations,
                 "guidance_scale": guidance_scale,
                 "tau_f": tau_f,
                 "tau_a": tau_a,
@@ -560,6 +563,7 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
             "model": fingerprint.of_values(model, self.config.force_zeros_for_empty_prompt),
             "steps": str(options.steps),
             "inversion_steps": str(options.inversion_steps or options.steps),
+            "inversion_iterations": str(options.inversion_iterations),
             "schedule": fingerprint.of_values(asdict(self._schedule(options))),
             "inversion_prompt": prompt,
             "trajectory_precision": str(dtype).removeprefix("torch."),

@@ -320,16 +320,28 @@ def _predict(unet: UNet2DConditionModel, z: Tensor, t: int, text: Text, **featur
 
 def ddim_invert(
     unet: UNet2DConditionModel, z0: Tensor, text: Text, steps: int, prediction: Prediction,
-    *, alphas: Tensor | None = None,
+    *, iterations: int = 1, alphas: Tensor | None = None,
 ) -> Trajectory:  # fmt: skip
     """z_t of one frame at every sampling timestep: DDIM with the roles reversed (PnP section 3).
 
     From level t_prev to t the network sees (z_{t_prev}, t); x0 and eps are read at t_prev.
+    Further iterations see the z_t found so far, and find z_t anew from z_{t_prev} and what they
+    predict: eps, which is the same at both levels, or v, where sampling turns z by the angle
+    between the levels (Salimans and Ho appendix D: z_t = cos(phi) x0 + sin(phi) eps).
     """
     z, trajectory = z0, {}
     for t, a, a_prev in reversed(_levels(steps, alphas)):
-        x0, eps = _x0_and_eps(z, _predict(unet, z, t, text), a_prev, prediction)
+        z_prev = z
+        x0, eps = _x0_and_eps(z_prev, _predict(unet, z_prev, t, text), a_prev, prediction)
         z = math.sqrt(a) * x0 + math.sqrt(1 - a) * eps
+        for _ in range(iterations - 1):
+            out = _predict(unet, z, t, text)
+            if prediction == "v_prediction":
+                turn = math.acos(math.sqrt(a)) - math.acos(math.sqrt(a_prev))
+                z = (z_prev + math.sin(turn) * out) / math.cos(turn)
+            else:
+                x0 = (z_prev - math.sqrt(1 - a_prev) * out) / math.sqrt(a_prev)
+                z = math.sqrt(a) * x0 + math.sqrt(1 - a) * out
         trajectory[t] = z
     return trajectory
 

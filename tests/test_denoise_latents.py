@@ -247,3 +247,42 @@ def test_finer_inversion_passes_through_every_sampling_timestep() -> None:
     )
     for i, timestep in enumerate(fine.timesteps):
         assert_close(latents[i], naive[timestep])
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("iterations", [2, 3])
+def test_iterated_inversion_is_as_in_the_reference(prediction: str, iterations: int) -> None:
+    run = Run(prediction)
+    latents = invert_latents(
+        run.network, run.schedule, run.latents, run.source, iterations=iterations, batch_size=1
+    )
+    naive = reference.ddim_invert(
+        run.unet,
+        run.latents,
+        run.source.hidden,
+        STEPS,
+        prediction,  # type: ignore[arg-type]
+        iterations=iterations,
+        alphas=run.alphas,
+    )
+    for i, timestep in enumerate(run.schedule.timesteps):
+        assert_close(latents[i], naive[timestep])
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_more_iterations_bring_the_source_back_more_truly(prediction: str) -> None:
+    run = Run(prediction)
+    # The random network of the tests is far rougher than a trained one.
+    with torch.no_grad():
+        run.unet.conv_out.weight.mul_(0.01)
+
+    def error(iterations: int) -> float:
+        noise = invert_latents(
+            run.network, run.schedule, run.latents, run.source, iterations=iterations, batch_size=1
+        )[0]
+        back = reconstruct_latents(run.network, run.schedule, noise, run.source, batch_size=1)
+        return float((back[-1] - run.latents).norm() / run.latents.norm())
+
+    errors = [error(iterations) for iterations in (1, 2, 3, 15)]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < 1e-8

@@ -45,6 +45,7 @@ def test_the_limits_themselves_are_allowed(values: dict[str, Any]) -> None:
         ({"inversion_steps": 75}, "inversion steps is 75"),
         ({"inversion_steps": 1050}, "inversion steps is 1050"),
         ({"inversion_steps": 0}, "inversion steps is 0"),
+        ({"inversion_iterations": 0}, "inversion_iterations is 0"),
         ({"guidance_scale": -0.1}, "guidance scale is -0.1"),
         ({"guidance_scale": math.nan}, "guidance scale is nan"),
         ({"guidance_scale": math.inf}, "guidance scale is inf"),
