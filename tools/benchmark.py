@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -41,6 +40,7 @@ from pnpvideo.options import PnPOptions
 from pnpvideo.pipeline import PnPVideoPipeline
 from pnpvideo.predict_noise import Network
 from pnpvideo.trajectory import Trajectory
+from tools.peak_memory import peak_memory, reset_peak_memory
 
 # What Stable Diffusion's configurations say, where it is not diffusers' default.
 _VAE: dict[str, Any] = {
@@ -300,13 +300,6 @@ def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
     return 2 * side**3 / best
 
 
-def peak_memory(device: torch.device) -> float:
-    """GiB: the most that the device had allocated since the last reset, or the process so far."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
 def measure(
     subject: Subject,
     frames: Tensor,
@@ -322,8 +315,7 @@ def measure(
     memory: dict[str, float] = {}
     for _ in range(repeats):
         for method, done in runs.items():
-            if device.type == "cuda":
-                torch.cuda.reset_peak_memory_stats(device)
+            reset_peak_memory(device)
             done.append(translate_once(subject, method, frames, options, batch_size))
             memory[method] = peak_memory(device)
     reference = runs["plain"][0].latents

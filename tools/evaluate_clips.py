@@ -14,13 +14,17 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Generator, Tensor
 
+from pnpvideo.as_clip import as_clip
+from pnpvideo.options import DEFAULT_BATCH_SIZE
 from pnpvideo.pipeline import PnPVideoPipeline
+from pnpvideo.trajectory import Trajectory
 from tools.captions import full_caption
 from tools.evaluate_scenes import FORMATS as SCENE_FORMATS
 from tools.evaluation_pool import Row, run_jobs
 from tools.layout import Camera, Scene
 from tools.measure_clips import find_motion, frame_times, ground_flicker, warp_error
 from tools.measure_scenes import Measures, measure
+from tools.peak_memory import peak_memory, reset_peak_memory
 from tools.scenes import random_scene, render
 
 SIZE = 128
@@ -35,14 +39,16 @@ MODES: dict[str, dict[str, Any]] = {
 }
 FORMATS = {
     "seconds": ".2f",
+    "GiB": ".2f",
     "warp": ".2f",
     "floor": ".2f",
     "flicker": ".2f",
     **{name: how for name, how in SCENE_FORMATS.items() if name != "iou"},
     "iou": ".3f",
 }
-"""Columns of the table: seconds of work a frame; warp error of the result and, as the floor, of the
-true clip, both times 1000; flicker of the ground in percent of full scale; then as for scenes.
+"""Columns of the table: seconds of work a frame; peak memory of the process; warp error of the
+result and, as the floor, of the true clip, both times 1000; flicker of the ground in percent of
+full scale; then as for scenes.
 """
 
 
@@ -92,18 +98,21 @@ def work(pipeline: PnPVideoPipeline, job: Job) -> list[Result]:
     prompt = full_caption(scene, "photo")
     motion = find_motion(scene, job.frames, SIZE)
     results = []
+    trajectory, inversion = invert(pipeline, source, job.steps)
     for mode in job.modes:
+        reset_peak_memory(pipeline.device)
         started = time.perf_counter()
         output, _ = pipeline(
             prompt,
-            source,
+            trajectory=trajectory,
             num_inference_steps=job.steps,
             generator=Generator().manual_seed(job.index),
             output_type="pt",
             return_dict=False,
             **MODES[mode],
         )
-        seconds = (time.perf_counter() - started) / job.frames
+        seconds = (inversion + time.perf_counter() - started) / job.frames
+        memory = peak_memory(pipeline.device)
         frames = output[0]
         # Attributes are the same in every frame; three of them are looked at.
         times = frame_times(job.frames)
@@ -114,6 +123,7 @@ def work(pipeline: PnPVideoPipeline, job: Job) -> list[Result]:
             "index": job.index,
             "source": style,
             "seconds": seconds,
+            "GiB": memory,
             "warp": 1000 * warp_error(frames, motion),
             "floor": 1000 * warp_error(truth, motion),
             "flicker": 100 * ground_flicker(frames, motion),
@@ -122,6 +132,17 @@ def work(pipeline: PnPVideoPipeline, job: Job) -> list[Result]:
         }
         results.append(Result(index=job.index, mode=mode, frames=frames, row=row))
     return results
+
+
+@torch.no_grad()
+def invert(pipeline: PnPVideoPipeline, source: Tensor, steps: int) -> tuple[Trajectory, float]:
+    """The trajectory of a clip (frames, 3, SIZE, SIZE), the same for all modes, and its seconds."""
+    started = time.perf_counter()
+    clip = as_clip(source)
+    size = pipeline.working_size(clip)
+    options = pipeline.model_options.override({"steps": steps})
+    latents = pipeline.encode_clip(clip, size, DEFAULT_BATCH_SIZE)
+    return pipeline.invert(latents, size, options), time.perf_counter() - started
 
 
 def _means(measures: Sequence[Measures]) -> Row:
