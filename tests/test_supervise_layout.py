@@ -54,18 +54,28 @@ def test_supervision_changes_no_prediction_and_splits_exactly() -> None:
     scenes = [random_scene(Generator().manual_seed(seed)) for seed in range(4)]
     geometry, classes = draw_truth(scenes, STYLES, SIZE)
 
-    def run(rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
+    def run(rows: slice) -> tuple[torch.Tensor, ...]:
         some = {name: values[rows] for name, values in classes.items()}
-        predicted, loss = supervised(
-            noisy[rows], timesteps[rows], tokens[rows], geometry[rows], some
-        )
-        return predicted, loss
+        return tuple(supervised(noisy[rows], timesteps[rows], tokens[rows], geometry[rows], some))
 
-    predicted, loss = run(slice(0, 4))
+    predicted, loss, twins = run(slice(0, 4))
     torch.testing.assert_close(predicted, plain)
-    halves = (run(slice(0, 2))[1] + run(slice(2, 4))[1]) / 2
-    torch.testing.assert_close(loss, halves)
+    halves = [run(slice(0, 2)), run(slice(2, 4))]
+    torch.testing.assert_close(loss, (halves[0][1] + halves[1][1]) / 2)
+    torch.testing.assert_close(twins, (halves[0][2] + halves[1][2]) / 2)
+    assert twins > 0
     loss.backward()
     words = denoiser.text_encoder.get_input_embeddings().weight
     assert words.grad is not None
     assert words.grad.abs().sum() > 0
+
+
+def test_the_same_picture_twice_has_no_difference() -> None:
+    denoiser = Denoiser(CLIPTokenizer.from_pretrained(EMBEDDED / "tokenizer")).eval()
+    noisy = torch.randn(1, 4, SIZE, SIZE).repeat(2, 1, 1, 1)
+    scene = random_scene(Generator().manual_seed(0))
+    truth = draw_truth([scene] * 2, ["photo"] * 2, SIZE)
+    twins = SupervisedDenoiser(denoiser)(
+        noisy, torch.tensor([500] * 2), torch.zeros(2, 40, dtype=torch.long), *truth
+    )[2]
+    assert float(twins) < 1e-6

@@ -4,7 +4,9 @@ REPA (Yu et al. 2024, section 3) aligns a diffusion model's inner features with 
 encoder's, and training takes a fraction of the images. Here the world's own truth takes the
 encoder's place: small heads read the layout from the decoder's coarser features, the same for all
 styles, and the looks (colours, materials, ground, light, style) near its end. The heads are not
-exported.
+exported. And the same scene in two styles under the same noise is to have the same features: that a
+model's features say what is where, and not in which style, is what injection builds on; large
+models have it from their data (Tumanyan et al. 2022, section 3).
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from tools.scenes import COLOURS, GROUNDS, LIGHTS, MATERIALS, SHAPES, STYLES
 
 LAYOUT_FROM = ("up_blocks.1", "up_blocks.2")
 LOOKS_FROM = "up_blocks.3.attentions.0"
+ALIKE_FROM = ("up_blocks.1.resnets.1.conv2", "up_blocks.2.resnets.1.conv2")
 GEOMETRY = 4  # channels: cover, height of the body's bulge, slope along x and y
 LAYOUT = {"shape": (*SHAPES, "ground")}
 LOOKS = {
@@ -76,7 +79,7 @@ class SupervisedDenoiser(nn.Module):
         super().__init__()
         self.denoiser = denoiser
         self._features: dict[str, Tensor] = {}
-        for name in (*LAYOUT_FROM, LOOKS_FROM):
+        for name in (*LAYOUT_FROM, LOOKS_FROM, *ALIKE_FROM):
             denoiser.unet.get_submodule(name).register_forward_hook(partial(self._keep, name))
         channels = denoiser.unet.config["block_out_channels"]
         layout, looks = (sum(map(len, names.values())) for names in (LAYOUT, LOOKS))
@@ -96,8 +99,10 @@ class SupervisedDenoiser(nn.Module):
         tokens: Tensor,
         geometry: Tensor,
         classes: dict[str, Tensor],
-    ) -> tuple[Tensor, Tensor]:
-        """Predict v, and measure what the heads read against the truth of `draw_truth`."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Predict v; measure what the heads read against the truth of `draw_truth`, and how the
+        features differ between the first and second, third and fourth, ... picture.
+        """
         predicted = self.denoiser(noisy, timesteps, tokens)
         loss = geometry.new_zeros(())
         for name, head in zip(LAYOUT_FROM, self.layout_heads, strict=True):
@@ -106,8 +111,18 @@ class SupervisedDenoiser(nn.Module):
             loss = loss + functional.mse_loss(read[:, :GEOMETRY], geometry)
             loss = loss + _class_loss(read[:, GEOMETRY:], LAYOUT, classes)
         loss = loss + _class_loss(self.looks_head(self._features[LOOKS_FROM]), LOOKS, classes)
+        differences = [_difference(self._features[name].float()) for name in ALIKE_FROM]
         self._features.clear()
-        return predicted, loss
+        return predicted, loss, torch.stack(differences).sum()
+
+
+def _difference(features: Tensor) -> Tensor:
+    """Squared difference within pairs of (2 N, C, H, W), as a share of the variance over places."""
+    pairs = features.view(-1, 2, *features.shape[1:])
+    difference = (pairs[:, 0] - pairs[:, 1]).square().mean((1, 2, 3))
+    spread = pairs.var((3, 4)).mean((1, 2))
+    share: Tensor = difference / spread.clamp(min=1e-6)
+    return share.mean()
 
 
 def _class_loss(

@@ -57,6 +57,7 @@ AVERAGE_DECAY = 0.999
 NOISY = 600  # half of a batch has timesteps from here on
 UNCAPTIONED = 0.12  # share of captions left out, for classifier-free guidance
 SUPERVISION = 0.03  # weight of the layout heads' loss beside the v-prediction loss
+ALIKE = 0.1  # weight of the difference between the features of a scene's two styles
 PROMPTS = (
     "a photo of a red star on sand",
     "a photo of a blue metal heart on grass at sunset",
@@ -85,20 +86,24 @@ def autocast() -> torch.autocast:
     return torch.autocast("cpu", torch.bfloat16, enabled=native)
 
 
-def example(index: int) -> tuple[Scene, str]:
-    """The scene and style of training example `index`."""
+def example(index: int) -> tuple[Scene, tuple[str, str]]:
+    """The scene of training example `index` and its two styles: one is a photo, one a drawing."""
     generator = Generator().manual_seed(index)
     scene = random_scene(generator)
     weights = torch.tensor([STYLE_WEIGHTS[style] for style in STYLES])
-    return scene, STYLES[int(torch.multinomial(weights, 1, generator=generator))]
+    style = STYLES[int(torch.multinomial(weights, 1, generator=generator))]
+    drawing = STYLES[int(torch.multinomial(weights[:-1], 1, generator=generator))]
+    return scene, (style, drawing if style == "photo" else "photo")
 
 
-def render_examples(first: int, count: int) -> Tensor:
-    """Images of `count` examples from `first` on: (count, 3, SIZE, SIZE) uint8."""
+def render_examples(first: int, count: int, twin: int = 0) -> Tensor:
+    """Images of `count` examples from `first` on, in their first or second style:
+    (count, 3, SIZE, SIZE) uint8.
+    """
     images = torch.empty(count, 3, SIZE, SIZE, dtype=torch.uint8)
     examples = [example(first + row) for row in range(count)]
     for style in STYLES:
-        rows = [row for row, (_, other) in enumerate(examples) if other == style]
+        rows = [row for row, (_, styles) in enumerate(examples) if styles[twin] == style]
         for chunk in (rows[start : start + 16] for start in range(0, len(rows), 16)):
             drawn = render([examples[row][0] for row in chunk], style, SIZE)
             images[chunk] = (drawn * 255).round().byte()
@@ -112,15 +117,16 @@ def make_images(folder: Path, count: int) -> None:
         path = folder / f"images-{first // SHARD:05d}.safetensors"
         if not path.exists():
             partial = path.with_suffix(".partial")
-            save_file({"images": render_examples(first, SHARD)}, partial)
+            pair = [render_examples(first, SHARD, twin) for twin in (0, 1)]
+            save_file({"images": torch.stack(pair, 1)}, partial)
             partial.rename(path)
             print(f"images: {first + SHARD} of {count}", flush=True)
 
 
 def load_images(folder: Path, shards: int) -> Tensor:
-    """The first shards' images, (N, 3, SIZE, SIZE) uint8."""
+    """The first shards' images, both of each example: (N, 3, SIZE, SIZE) uint8."""
     paths = sorted(folder.glob("images-*.safetensors"))[:shards]
-    return torch.cat([load_file(path)["images"] for path in paths])
+    return torch.cat([load_file(path)["images"].flatten(0, 1) for path in paths])
 
 
 def vae_loss(vae: AutoencoderTiny, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -244,10 +250,13 @@ def save_vae(vae: AutoencoderTiny, path: Path) -> None:
 
 
 def captions(index: int) -> list[str]:
-    """`WORDINGS` captions of training example `index`."""
-    scene, style = example(index)
-    generator = Generator().manual_seed(index + HELD_OUT)
-    return [caption(scene, style, generator) for _ in range(WORDINGS)]
+    """`WORDINGS` captions of training example `index` in each of its styles."""
+    scene, styles = example(index)
+    texts = []
+    for twin, style in enumerate(styles):
+        generator = Generator().manual_seed(index + HELD_OUT + twin)
+        texts += [caption(scene, style, generator) for _ in range(WORDINGS)]
+    return texts
 
 
 def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
@@ -272,16 +281,18 @@ def make_latents(work: Path, vae: AutoencoderTiny, tokenizer: CLIPTokenizer, cou
             continue
         first = int(path.stem.split("-")[1]) * SHARD
         parts = []
-        for images in load_file(path)["images"].split(32):
+        for images in load_file(path)["images"].flatten(0, 1).split(32):
             with autocast():
                 latents = vae.encode(
                     (images.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
                 ).latents
             parts.append((latents.float() * vae.config["scaling_factor"]).half().contiguous())
         texts = [text for row in range(SHARD) for text in captions(first + row)]
-        tokens = tokenize(tokenizer, texts).view(SHARD, WORDINGS, TEXT_LENGTH).short()
+        tokens = tokenize(tokenizer, texts).view(SHARD, 2, WORDINGS, TEXT_LENGTH).short()
         partial = target.with_suffix(".partial")
-        save_file({"latents": torch.cat(parts), "tokens": tokens}, partial)
+        latents = torch.cat(parts)
+        latents = latents.view(SHARD, 2, *latents.shape[1:])
+        save_file({"latents": latents, "tokens": tokens}, partial)
         partial.rename(target)
         print(f"latents: {first + SHARD}", flush=True)
 
@@ -330,49 +341,58 @@ class DenoiserTraining:
         distributed.broadcast(now, 0)
         return float(now)
 
-    def losses(self) -> tuple[Tensor, Tensor]:
-        """v-prediction loss (Salimans and Ho 2022) and the layout heads' loss on this process's
-        share of the current step's batch.
+    def losses(self) -> tuple[Tensor, Tensor, Tensor]:
+        """v-prediction loss (Salimans and Ho 2022), the layout heads' loss and the difference of
+        the pairs' features, on this process's share of the current step's batch.
         """
         draw = Generator().manual_seed(self.state.step)
-        rows = torch.randint(len(self.latents), (BATCH,), generator=draw)
-        wording = torch.randint(WORDINGS, (BATCH,), generator=draw)
+        pairs = BATCH // 2
+        rows = torch.randint(len(self.latents), (pairs,), generator=draw)
+        wording = torch.randint(WORDINGS, (pairs,), generator=draw)
         clean = self.latents[rows].float()
-        tokens = self.tokens[rows, wording].long()
-        tokens[torch.rand(BATCH, generator=draw) < UNCAPTIONED] = self.nothing
-        noise = torch.randn(clean.shape, generator=draw)
-        timesteps = torch.randint(1000, (BATCH,), generator=draw)
+        tokens = self.tokens[rows, :, wording].long()
+        tokens[torch.rand(pairs, 2, generator=draw) < UNCAPTIONED] = self.nothing
+        # Both of a pair have the same noise, as source and target at a step of sampling.
+        noise = torch.randn(pairs, 1, *clean.shape[2:], generator=draw)
+        timesteps = torch.randint(1000, (pairs, 1), generator=draw)
         # Where the noise is strong the text tells most.
         timesteps[::2] = torch.randint(NOISY, 1000, timesteps[::2].shape, generator=draw)
-        alpha = self.alphas[timesteps].view(-1, 1, 1, 1)
+        alpha = self.alphas[timesteps].view(-1, 1, 1, 1, 1)
         noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
         target = alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
         mine = self.share
-        scenes, styles = zip(*map(example, rows[mine].tolist()), strict=True)
+        examples = [example(row) for row in rows[mine].tolist()]
+        truth = draw_truth(
+            [scene for scene, styles in examples for _ in styles],
+            [style for _, styles in examples for style in styles],
+            LATENT_SIZE,
+        )
+        noisy, target, tokens = (x[mine].flatten(0, 1) for x in (noisy, target, tokens))
         with autocast():
-            predicted, layout = self.network(
-                noisy[mine], timesteps[mine], tokens[mine], *draw_truth(scenes, styles, LATENT_SIZE)
+            predicted, layout, twins = self.network(
+                noisy, timesteps[mine].repeat(1, 2).flatten(), tokens, *truth
             )
-        return functional.mse_loss(predicted.float(), target[mine]), layout
+        return functional.mse_loss(predicted.float(), target), layout, twins
 
     def run(self, seconds: float, factor: Callable[[float], float]) -> None:
         """Train for `seconds`; `factor` of the elapsed share scales the learning rate."""
         start = last = self.clock()
         self.state.model.train()
-        losses: list[Tensor] = []  # pairs of both
+        losses: list[Tensor] = []
         while (elapsed := self.clock() - start) < seconds:
-            loss, layout = self.losses()
-            self.state.update(loss + SUPERVISION * layout, factor=factor(elapsed / seconds))
+            loss, layout, twins = self.losses()
+            total = loss + SUPERVISION * layout + ALIKE * twins
+            self.state.update(total, factor=factor(elapsed / seconds))
             self.state.images += BATCH
-            losses.append(torch.stack((loss, layout)).detach())
+            losses.append(torch.stack((loss, layout, twins)).detach())
             if len(losses) == 100:
                 now = self.clock()
                 self.state.seconds += now - last
                 if self.first:
-                    mean, mean_layout = torch.stack(losses).mean(0).tolist()
+                    means = torch.stack(losses).mean(0).tolist()
                     print(
                         f"unet: step {self.state.step}, images {self.state.images}, "
-                        f"loss {mean:.4f}, layout {mean_layout:.3f}, "
+                        f"loss {means[0]:.4f}, layout {means[1]:.3f}, twins {means[2]:.3f}, "
                         f"{100 * BATCH / (now - last):.1f} images/s",
                         flush=True,
                     )
