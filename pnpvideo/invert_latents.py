@@ -30,8 +30,8 @@ def invert_latents(
     latents: (frames, c, h, w), clean; text: one embedding. No guidance.
     Going from the level of z_{t-1} to t the network is evaluated at (z_{t-1}, t). With further
     iterations it is evaluated again at the z_t so found: fixed-point iteration, which nears the
-    exact inverse of a sampling step (Pan et al. 2023, "Accelerated iterative diffusion inversion",
-    equation 9).
+    exact inverse of a sampling step (Pan et al. 2023, "Effective real image editing with
+    accelerated iterative diffusion inversion").
     Frames are independent, so each batch runs through all timesteps before the next begins.
     Returns (T + 1, frames, c, h, w) in the computer's memory, noisiest first.
     """
@@ -42,14 +42,13 @@ def invert_latents(
     for start in range(0, len(latents), batch_size):
         z = latents[start : start + batch_size].to(device)
         for i in reversed(range(len(timesteps))):
-            before, levels = z, (alphas[i], alphas[i + 1], schedule.prediction_type)
-            for again in range(iterations):
+            before, kind = z, schedule.prediction_type
+            output = network.predict(before, timesteps[i], text, len(z))
+            z = ddim_step(before, output, alphas[i + 1], alphas[i], kind)
+            for _ in range(iterations - 1):
                 output = network.predict(z, timesteps[i], text, len(z))
-                if again:
-                    z = undo_ddim_step(before, output, *levels)
-                else:
-                    z = ddim_step(z, output, alphas[i + 1], alphas[i], schedule.prediction_type)
-                progress(len(z))
+                z = undo_ddim_step(before, output, alphas[i], alphas[i + 1], kind)
+            progress(len(z) * iterations)
             if i % ratio == 0:
                 trajectory[i // ratio, start : start + len(z)] = z.cpu()
     return trajectory
