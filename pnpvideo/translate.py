@@ -142,7 +142,10 @@ def run(settings: Settings, *, overwrite: bool = False, quiet: bool = False) -> 
                 _write_compare(path, compare, clip, settings, overwrite)
             inversion = None
             if settings.check_inversion and clip is not None:
-                inversion = _check_inversion(pipeline, clip, trajectory, settings, options)
+                size = pipeline.working_size(clip, settings.size)
+                inversion = check_inversion(
+                    pipeline, clip, trajectory, size, options, settings.batch_size
+                )
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
                 raise
@@ -199,19 +202,20 @@ def _write_compare(
         result.close()
 
 
-def _check_inversion(
+def check_inversion(
     pipeline: PnPVideoPipeline,
     clip: Clip,
     trajectory: Trajectory,
-    settings: Settings,
+    size: tuple[int, int],
     options: PnPOptions,
+    batch_size: int,
 ) -> Inversion:
-    size = pipeline.working_size(clip, settings.size)
-    back = pipeline.reconstruct(trajectory, size, options, batch_size=settings.batch_size)
+    """Sample a clip back from its trajectory, at the working (width, height) it was inverted at."""
+    back = pipeline.reconstruct(trajectory, size, options, batch_size=batch_size)
 
     def psnr(latents: torch.Tensor) -> float:
-        sources = _resized(clip.batches(settings.batch_size), *size)
-        decoded = pipeline.decode(latents, settings.batch_size)
+        sources = _resized(clip.batches(batch_size), *size)
+        decoded = pipeline.decode(latents, batch_size)
         errors = [
             np.square(a.astype(np.float32) - b).mean(axis=(1, 2, 3))
             for a, b in zip(sources, decoded, strict=True)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-import numpy as np
 import torch
-from skimage.metrics import peak_signal_noise_ratio
-from torch import Generator, Tensor
+from torch import Generator
 
 from pnpvideo.as_clip import as_clip
 from pnpvideo.pipeline import PnPVideoPipeline
+from pnpvideo.translate import check_inversion
 from tools.evaluate_scenes import HELD_OUT, SIZE
 from tools.evaluation_pool import Row, run_jobs
 from tools.scenes import STYLES, random_scene, render
@@ -30,21 +29,11 @@ class Job:
 def work(pipeline: PnPVideoPipeline, job: Job) -> Row:
     scene = random_scene(Generator().manual_seed(HELD_OUT + job.index))
     clip = as_clip(render([scene], job.style, SIZE))
-    source = np.concatenate(list(clip.batches(1)))
     options = pipeline.model_options.override({"steps": job.steps})
     size = pipeline.working_size(clip)
     trajectory = pipeline.invert(pipeline.encode_clip(clip, size, 1), size, options)
-
-    def psnr(latents: Tensor) -> float:
-        decoded = np.concatenate(list(pipeline.decode(latents)))
-        return float(peak_signal_noise_ratio(source, decoded))
-
-    return {
-        "style": job.style,
-        "index": job.index,
-        "autoencoder": psnr(trajectory.clean),
-        "reconstruction": psnr(pipeline.reconstruct(trajectory, size, options)),
-    }
+    inversion = check_inversion(pipeline, clip, trajectory, size, options, 1)
+    return {"style": job.style, "index": job.index, **asdict(inversion)}
 
 
 def evaluate_inversion(
