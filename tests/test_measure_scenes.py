@@ -8,8 +8,15 @@ from torch import Generator
 from tools.captions import full_caption
 from tools.evaluate_scenes import TASKS, make_example
 from tools.layout import Scene
-from tools.measure_scenes import VALUES, measure, object_iou, visible_attributes, with_value
-from tools.scenes import STYLES, object_masks, random_scene, render
+from tools.measure_scenes import measure, object_iou, with_value
+from tools.scenes import (
+    STYLES,
+    VALUES,
+    object_masks,
+    random_scene,
+    render,
+    visible_attributes,
+)
 
 SIZE = 64
 

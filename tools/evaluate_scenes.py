@@ -19,8 +19,8 @@ from pnpvideo.trajectory import Trajectory
 from tools.captions import full_caption
 from tools.evaluation_pool import Row, run_jobs
 from tools.layout import Scene
-from tools.measure_scenes import OF_OBJECTS, VALUES, Measures, measure, with_value
-from tools.scenes import random_scene, render
+from tools.measure_scenes import OF_OBJECTS, Measures, measure, with_value
+from tools.scenes import VALUES, random_scene, render
 
 SIZE = 128
 HELD_OUT = 20_000_000  # seeds of these scenes; training uses smaller ones

@@ -18,24 +18,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from tools.layout import Object, Scene
-from tools.scenes import (
-    COLOURS,
-    GROUNDS,
-    LIGHTS,
-    MATERIALS,
-    SHAPES,
-    STYLES,
-    object_masks,
-    render,
-)
+from tools.scenes import STYLES, VALUES, object_masks, render, visible_attributes
 
-VALUES: dict[str, tuple[str, ...]] = {
-    "shape": tuple(SHAPES),
-    "colour": tuple(COLOURS),
-    "material": MATERIALS,
-    "light": LIGHTS,
-    "ground": GROUNDS,
-}
 OF_OBJECTS = ("shape", "colour", "material")
 _GROWTH = 1.4  # how much larger than true an object may come out and still be found
 
@@ -71,13 +55,6 @@ def with_value(scene: Scene, attribute: str, value: str, index: int | None = Non
     objects = list(scene.objects)
     objects[index] = replace(objects[index], **{attribute: value})  # type: ignore[arg-type]
     return replace(scene, objects=tuple(objects))
-
-
-def visible_attributes(style: str) -> tuple[str, ...]:
-    """What a picture of a style shows: pens show shapes alone, cartoons no material."""
-    if style in ("sketch", "rough drawing"):
-        return ("shape",)
-    return tuple(name for name in VALUES if style == "photo" or name != "material")
 
 
 def measure(picture: Tensor, scene: Scene, style: str, *, time: float = 0.0) -> Measures:

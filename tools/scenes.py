@@ -41,6 +41,7 @@ __all__ = [
     "MATERIALS",
     "SHAPES",
     "STYLES",
+    "VALUES",
     "Camera",
     "Object",
     "Scene",
@@ -48,6 +49,7 @@ __all__ = [
     "optical_flow",
     "random_scene",
     "render",
+    "visible_attributes",
 ]
 
 STYLES = ("sketch", "rough drawing", "cartoon", "photo")
@@ -66,6 +68,14 @@ COLOURS: dict[str, tuple[float, float, float]] = {
 MATERIALS = ("plastic", "wood", "metal", "stone")
 GROUNDS = ("sand", "grass", "water", "snow", "wooden floor", "bricks", "gravel")
 LIGHTS = ("day", "sunset", "night")
+
+VALUES: dict[str, tuple[str, ...]] = {
+    "shape": tuple(SHAPES),
+    "colour": tuple(COLOURS),
+    "material": MATERIALS,
+    "light": LIGHTS,
+    "ground": GROUNDS,
+}
 
 # Flat ground colour of cartoons.
 _FLAT = {
@@ -91,6 +101,13 @@ _SURFACE = {
     "stone": (0.04, 6.0, 0.8, 1.0),
 }
 _PERIOD = 4.0  # length of a texture tile in world units
+
+
+def visible_attributes(style: str) -> tuple[str, ...]:
+    """What a picture of a style shows: pens show shapes alone, cartoons no material."""
+    if style in ("sketch", "rough drawing"):
+        return ("shape",)
+    return tuple(name for name in VALUES if style == "photo" or name != "material")
 
 
 def random_scene(generator: Generator, *, moving: bool = False) -> Scene:

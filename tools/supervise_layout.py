@@ -1,12 +1,12 @@
 """Supervision of the UNet's decoder by what a scene really shows; in training only.
 
-REPA (Yu et al. 2024, section 3) aligns a diffusion model's inner features with a pretrained
+REPA (Yu et al. 2024) aligns a diffusion model's inner features with a pretrained
 encoder's, and training takes a fraction of the images. Here the world's own truth takes the
 encoder's place: small heads read the layout from the decoder's coarser features, the same for all
 styles, and the looks (colours, materials, ground, light, style) near its end. The heads are not
 exported. And the same scene in two styles under the same noise is to have the same features: that a
 model's features say what is where, and not in which style, is what injection builds on; large
-models have it from their data (Tumanyan et al. 2022, section 3).
+models have it from their data (Tumanyan et al. 2022, section 4.1).
 """
 
 from __future__ import annotations
@@ -21,20 +21,15 @@ from torch.nn import functional
 
 from tools.embedded_model import Denoiser
 from tools.layout import Scene, lay_out
-from tools.scenes import COLOURS, GROUNDS, LIGHTS, MATERIALS, SHAPES, STYLES
+from tools.scenes import SHAPES, STYLES, VALUES, visible_attributes
 
 LAYOUT_FROM = ("up_blocks.1", "up_blocks.2")
 LOOKS_FROM = "up_blocks.3.attentions.0"
 ALIKE_FROM = ("up_blocks.1.resnets.1.conv2", "up_blocks.2.resnets.1.conv2")
 GEOMETRY = 4  # channels: cover, height of the body's bulge, slope along x and y
 LAYOUT = {"shape": (*SHAPES, "ground")}
-LOOKS = {
-    "colour": tuple(COLOURS),
-    "material": MATERIALS,
-    "ground": GROUNDS,
-    "light": LIGHTS,
-    "style": STYLES,
-}
+LOOKS = {name: VALUES[name] for name in ("colour", "material", "ground", "light")}
+LOOKS["style"] = STYLES
 UNSEEN = -1  # class of what a picture does not show
 
 
@@ -53,9 +48,8 @@ def draw_truth(
     classes["shape"][:] = LAYOUT["shape"].index("ground")
     for row, (scene, style) in enumerate(zip(scenes, styles, strict=True)):
         classes["style"][row] = STYLES.index(style)
-        if style in ("cartoon", "photo"):
-            classes["ground"][row] = GROUNDS.index(scene.ground)
-            classes["light"][row] = LIGHTS.index(scene.light)
+        for name in {"ground", "light"} & set(visible_attributes(style)):
+            classes[name][row] = VALUES[name].index(getattr(scene, name))
     inside = (-layout.distance / (0.5 * layout.sizes[:, None, None])).clamp(0, 1)
     slopes = torch.stack(torch.gradient(inside, dim=(2, 1)), 1) * size / 8
     maps = torch.cat((torch.ones_like(inside)[:, None], inside[:, None], slopes), 1)
@@ -65,10 +59,8 @@ def draw_truth(
         geometry[row] = torch.where(cover, maps[index], geometry[row])
         classes["shape"][row][cover] = LAYOUT["shape"].index(thing.shape)
         classes["ground"][row][cover] = UNSEEN
-        if styles[row] in ("cartoon", "photo"):
-            classes["colour"][row][cover] = LOOKS["colour"].index(thing.colour)
-        if styles[row] == "photo":
-            classes["material"][row][cover] = MATERIALS.index(thing.material)
+        for name in {"colour", "material"} & set(visible_attributes(styles[row])):
+            classes[name][row][cover] = VALUES[name].index(getattr(thing, name))
     return geometry, classes
 
 
