@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -78,10 +78,12 @@ def evaluate(settings: Sequence[Setting], arguments: argparse.Namespace) -> list
                 "sum": structure + attributes,
                 "ssim": fmean(row["ssim"] for row in rows),
                 "psnr": fmean(row["psnr"] for row in rows),
-                **asdict(setting),
+                "options": json.dumps(setting.options),
+                "layers": json.dumps(dict(setting.layers)),
+                "negated": setting.negated,
             }
         )
-        print(" ".join(f"{value}" for value in tried[-1].values()), flush=True)
+        print(f"{structure:.3f} {attributes:.3f} {setting}", flush=True)
     return tried
 
 

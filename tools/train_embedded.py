@@ -152,7 +152,7 @@ def fit_vae(work: Path, stage: str, vae: AutoencoderTiny, part: nn.Module, secon
     then print how good it is.
     """
     batch, crop = 16, 64
-    images = load_images(work / "images", 16)
+    images = load_images(work / "images", 8)
     vae.to(memory_format=torch.channels_last)
     state = TrainingState(part, learning_rate=1e-3, warmup=60, decay=0.99)
     for path in checkpoints(work, stage)[-1:]:
@@ -476,10 +476,10 @@ def main() -> None:
         shutil.copytree(init_from / "tokenizer", work / "tokenizer")
     with torch.inference_mode():
         make_images(work / "images", arguments.images)
-    vae = load_vae(train_vae(work, 60 * arguments.vae_minutes))
+    trained = train_vae(work, 60 * arguments.vae_minutes)
     if arguments.decoder_minutes:
         tune_decoder(work, 60 * arguments.decoder_minutes)
-        vae = load_vae(work / "vae.safetensors")
+    vae = load_vae(trained)
     if not (work / "tokenizer").exists():
         make_tokenizer(work / "tokenizer", (text for row in range(5000) for text in captions(row)))
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
