@@ -1,4 +1,4 @@
-"""The layout supervision of the embedded model's training, against the scenes' own masks."""
+"""The layout heads against the scenes' own masks, and injection against the package's own."""
 
 from pathlib import Path
 
@@ -8,9 +8,16 @@ from torch import Generator
 from transformers import CLIPTokenizer
 
 import pnpvideo
+from pnpvideo.inject_features import FeatureInjector, InjectionLayers
 from tools.embedded_model import Denoiser
 from tools.scenes import COLOURS, GROUNDS, MATERIALS, SHAPES, STYLES, object_masks, random_scene
-from tools.supervise_layout import UNSEEN, SupervisedDenoiser, draw_truth
+from tools.supervise_layout import (
+    ATTENTIONS,
+    FEATURES,
+    UNSEEN,
+    SupervisedDenoiser,
+    draw_truth,
+)
 
 EMBEDDED = Path(pnpvideo.__file__).parent / "embedded"
 SIZE = 32
@@ -19,7 +26,7 @@ SIZE = 32
 @pytest.mark.parametrize("style", STYLES)
 def test_truth_is_what_the_front_object_shows(style: str) -> None:
     scenes = [random_scene(Generator().manual_seed(seed)) for seed in range(12)]
-    geometry, classes = draw_truth(scenes, [style] * len(scenes), SIZE)
+    geometry, classes = draw_truth([(scene, style) for scene in scenes], SIZE)
     for row, scene in enumerate(scenes):
         masks = object_masks(scene, SIZE)
         ground = 1 - masks.sum(0)
@@ -43,39 +50,49 @@ def test_truth_is_what_the_front_object_shows(style: str) -> None:
             assert (classes["material"][row][sure] == material).all()
 
 
-def test_supervision_changes_no_prediction_and_splits_exactly() -> None:
-    tokenizer = CLIPTokenizer.from_pretrained(EMBEDDED / "tokenizer")
+def supervised() -> SupervisedDenoiser:
     torch.manual_seed(0)
-    denoiser = Denoiser(tokenizer).eval()
+    return SupervisedDenoiser(
+        Denoiser(CLIPTokenizer.from_pretrained(EMBEDDED / "tokenizer")).eval()
+    )
+
+
+def test_supervision_changes_no_prediction_and_splits_exactly() -> None:
+    network = supervised()
     noisy, timesteps = torch.randn(4, 4, SIZE, SIZE), torch.tensor([900, 600, 300, 0])
-    tokens = torch.randint(len(tokenizer), (4, 40))
-    plain = denoiser(noisy, timesteps, tokens)
-    supervised = SupervisedDenoiser(denoiser)
+    tokens = torch.randint(700, (4, 40))
+    injected = torch.tensor([[False, False], [True, True]])
     scenes = [random_scene(Generator().manual_seed(seed)) for seed in range(4)]
-    geometry, classes = draw_truth(scenes, STYLES, SIZE)
+    geometry, classes = draw_truth(list(zip(scenes, STYLES, strict=True)), SIZE)
 
-    def run(rows: slice) -> tuple[torch.Tensor, ...]:
+    def run(pairs: slice) -> tuple[torch.Tensor, ...]:
+        rows = slice(2 * pairs.start, 2 * pairs.stop)
         some = {name: values[rows] for name, values in classes.items()}
-        return tuple(supervised(noisy[rows], timesteps[rows], tokens[rows], geometry[rows], some))
+        inputs = (noisy[rows], timesteps[rows], tokens[rows], injected[pairs])
+        return tuple(network(*inputs, geometry[rows], some))
 
-    predicted, loss, twins = run(slice(0, 4))
-    torch.testing.assert_close(predicted, plain)
-    halves = [run(slice(0, 2)), run(slice(2, 4))]
+    predicted, loss = run(slice(0, 2))
+    torch.testing.assert_close(predicted[:3], network.denoiser(noisy, timesteps, tokens)[:3])
+    halves = [run(slice(0, 1)), run(slice(1, 2))]
     torch.testing.assert_close(loss, (halves[0][1] + halves[1][1]) / 2)
-    torch.testing.assert_close(twins, (halves[0][2] + halves[1][2]) / 2)
-    assert twins > 0
     loss.backward()
-    words = denoiser.text_encoder.get_input_embeddings().weight
+    words = network.denoiser.text_encoder.get_input_embeddings().weight
     assert words.grad is not None
     assert words.grad.abs().sum() > 0
 
 
-def test_the_same_picture_twice_has_no_difference() -> None:
-    denoiser = Denoiser(CLIPTokenizer.from_pretrained(EMBEDDED / "tokenizer")).eval()
-    noisy = torch.randn(1, 4, SIZE, SIZE).repeat(2, 1, 1, 1)
+@pytest.mark.parametrize("attentions", [False, True])
+def test_pairs_are_injected_as_in_sampling(attentions: bool) -> None:
+    network = supervised()
+    unet = network.denoiser.unet
+    noisy, timesteps = torch.randn(2, 4, SIZE, SIZE), torch.tensor([600, 600])
+    tokens = torch.randint(700, (2, 40))
     scene = random_scene(Generator().manual_seed(0))
-    truth = draw_truth([scene] * 2, ["photo"] * 2, SIZE)
-    twins = SupervisedDenoiser(denoiser)(
-        noisy, torch.tensor([500] * 2), torch.zeros(2, 40, dtype=torch.long), *truth
-    )[2]
-    assert float(twins.detach()) < 1e-6
+    truth = draw_truth([(scene, "sketch"), (scene, "photo")], SIZE)
+    predicted, _ = network(noisy, timesteps, tokens, torch.tensor([[True, attentions]]), *truth)
+    words = network.denoiser.text_encoder(tokens).last_hidden_state
+    injector = FeatureInjector(unet, InjectionLayers(features=FEATURES, attentions=ATTENTIONS))
+    with injector.installed(), injector.injecting(1, features=True, attention=attentions):
+        expected = unet(noisy, timesteps, words).sample
+    torch.testing.assert_close(predicted, expected)
+    assert not torch.allclose(predicted[1], unet(noisy, timesteps, words).sample[1], atol=1e-3)

@@ -19,6 +19,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -31,7 +32,7 @@ from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from tools.captions import caption
+from tools.captions import caption, full_caption
 from tools.embedded_model import (
     TEXT_LENGTH,
     Denoiser,
@@ -41,14 +42,17 @@ from tools.embedded_model import (
     new_scheduler,
     new_vae,
 )
-from tools.scenes import STYLES, Scene, object_masks, random_scene, render
+from tools.scenes import STYLES, VALUES, Scene, object_masks, random_scene, render
 from tools.supervise_layout import SupervisedDenoiser, draw_truth
 from tools.training_state import TrainingState, checkpoints
 
 SIZE = 128
 LATENT_SIZE = 32
 SHARD = 2048  # images in one file
-STYLE_WEIGHTS = {"sketch": 0.20, "rough drawing": 0.15, "cartoon": 0.20, "photo": 0.45}
+PICTURES = 3  # of an example: a drawing, the photo of the same scene, and an edited photo
+DRAWING_WEIGHTS = {"sketch": 0.36, "rough drawing": 0.28, "cartoon": 0.36}
+PAIRS = {(0, 1): 0.40, (0, 2): 0.10, (1, 2): 0.35, (1, 0): 0.15}
+"""Weights of the pairs of an example's pictures that are source and target in training."""
 HELD_OUT = 10_000_000  # examples from this index on are never trained on
 WORDINGS = 4  # captions of one image
 BATCH = 16
@@ -56,8 +60,10 @@ LEARNING_RATE = 6e-4
 AVERAGE_DECAY = 0.999
 NOISY = 600  # half of a batch has timesteps from here on
 UNCAPTIONED = 0.12  # share of captions left out, for classifier-free guidance
+UNCAPTIONED_SOURCE = 0.5  # where features are injected; in sampling the source has no prompt
 SUPERVISION = 0.03  # weight of the layout heads' loss beside the v-prediction loss
-ALIKE = 0.1  # weight of the difference between the features of a scene's two styles
+INJECTED = 0.65  # share of the pairs whose target gets the source's features
+STRAYED = 0.6  # largest share of another picture in the noisy target of such a pair
 PROMPTS = (
     "a photo of a red star on sand",
     "a photo of a blue metal heart on grass at sunset",
@@ -86,26 +92,47 @@ def autocast() -> torch.autocast:
     return torch.autocast("cpu", torch.bfloat16, enabled=native)
 
 
-def example(index: int) -> tuple[Scene, tuple[str, str]]:
-    """The scene of training example `index` and its two styles: one is a photo, one a drawing."""
+def edit(scene: Scene, generator: Generator) -> Scene:
+    """The same layout with other looks, now and then with another shape in front."""
+
+    def redraw(share: float, old: str, name: str) -> str:
+        if float(torch.rand((), generator=generator)) >= share:
+            return old
+        return VALUES[name][int(torch.randint(len(VALUES[name]), (), generator=generator))]
+
+    front = len(scene.objects) - 1
+    objects = tuple(
+        replace(
+            thing,
+            shape=redraw(0.25 if index == front else 0.0, thing.shape, "shape"),
+            colour=redraw(0.6, thing.colour, "colour"),
+            material=redraw(0.6, thing.material, "material"),
+        )
+        for index, thing in enumerate(scene.objects)
+    )
+    ground, light = redraw(0.5, scene.ground, "ground"), redraw(0.5, scene.light, "light")
+    return replace(scene, objects=objects, ground=ground, light=light)
+
+
+def example(index: int) -> tuple[tuple[Scene, str], ...]:
+    """The pictures of training example `index`, as scenes and styles: a drawing, the photo of the
+    same scene, and the photo of an edited one.
+    """
     generator = Generator().manual_seed(index)
     scene = random_scene(generator)
-    weights = torch.tensor([STYLE_WEIGHTS[style] for style in STYLES])
-    style = STYLES[int(torch.multinomial(weights, 1, generator=generator))]
-    drawing = STYLES[int(torch.multinomial(weights[:-1], 1, generator=generator))]
-    return scene, (style, drawing if style == "photo" else "photo")
+    weights = torch.tensor(list(DRAWING_WEIGHTS.values()))
+    drawing = list(DRAWING_WEIGHTS)[int(torch.multinomial(weights, 1, generator=generator))]
+    return (scene, drawing), (scene, "photo"), (edit(scene, generator), "photo")
 
 
-def render_examples(first: int, count: int, twin: int = 0) -> Tensor:
-    """Images of `count` examples from `first` on, in their first or second style:
-    (count, 3, SIZE, SIZE) uint8.
-    """
+def render_examples(first: int, count: int, picture: int) -> Tensor:
+    """One of the pictures of `count` examples from `first` on: (count, 3, SIZE, SIZE) uint8."""
     images = torch.empty(count, 3, SIZE, SIZE, dtype=torch.uint8)
-    examples = [example(first + row) for row in range(count)]
+    pictures = [example(first + row)[picture] for row in range(count)]
     for style in STYLES:
-        rows = [row for row, (_, styles) in enumerate(examples) if styles[twin] == style]
+        rows = [row for row, (_, other) in enumerate(pictures) if other == style]
         for chunk in (rows[start : start + 16] for start in range(0, len(rows), 16)):
-            drawn = render([examples[row][0] for row in chunk], style, SIZE)
+            drawn = render([pictures[row][0] for row in chunk], style, SIZE)
             images[chunk] = (drawn * 255).round().byte()
     return images
 
@@ -117,14 +144,14 @@ def make_images(folder: Path, count: int) -> None:
         path = folder / f"images-{first // SHARD:05d}.safetensors"
         if not path.exists():
             partial = path.with_suffix(".partial")
-            pair = [render_examples(first, SHARD, twin) for twin in (0, 1)]
-            save_file({"images": torch.stack(pair, 1)}, partial)
+            rendered = [render_examples(first, SHARD, picture) for picture in range(PICTURES)]
+            save_file({"images": torch.stack(rendered, 1)}, partial)
             partial.rename(path)
             print(f"images: {first + SHARD} of {count}", flush=True)
 
 
 def load_images(folder: Path, shards: int) -> Tensor:
-    """The first shards' images, both of each example: (N, 3, SIZE, SIZE) uint8."""
+    """The first shards' images, all of each example: (N, 3, SIZE, SIZE) uint8."""
     paths = sorted(folder.glob("images-*.safetensors"))[:shards]
     return torch.cat([load_file(path)["images"].flatten(0, 1) for path in paths])
 
@@ -152,7 +179,7 @@ def fit_vae(work: Path, stage: str, vae: AutoencoderTiny, part: nn.Module, secon
     then print how good it is.
     """
     batch, crop = 16, 64
-    images = load_images(work / "images", 8)
+    images = load_images(work / "images", 5)
     vae.to(memory_format=torch.channels_last)
     state = TrainingState(part, learning_rate=1e-3, warmup=60, decay=0.99)
     for path in checkpoints(work, stage)[-1:]:
@@ -213,24 +240,24 @@ def tune_decoder(work: Path, seconds: float) -> None:
 
 @torch.inference_mode()
 def measure_vae(vae: AutoencoderTiny, count: int = 200) -> tuple[float, float]:
-    """PSNR (dB) over held-out examples of all styles, and the mean colour error of the objects in
-    held-out photos (share of full scale).
+    """PSNR (dB) over held-out examples, half of them drawings and half photos, and the mean colour
+    error of the objects in the photos (share of full scale).
     """
-    images = render_examples(HELD_OUT, count).float() / 255
+    drawings, photos = (
+        render_examples(HELD_OUT, count // 2, picture).float() / 255 for picture in (0, 1)
+    )
 
     def rebuild(pictures: Tensor) -> Tensor:
         latents = vae.encode(pictures * 2 - 1).latents
         decoded: Tensor = vae.decode(latents).sample
         return (decoded / 2 + 0.5).clamp(0, 1)
 
-    squared = (rebuild(images) - images).square().mean((1, 2, 3))
-    scenes = [example(HELD_OUT + row)[0] for row in range(count)]
-    photos = render(scenes, "photo", SIZE)
     difference = rebuild(photos) - photos
+    squared = torch.cat((rebuild(drawings) - drawings, difference)).square().mean((1, 2, 3))
     errors = [
         ((difference[row] * mask).sum((1, 2)) / mask.sum().clamp(min=1)).abs().mean()
-        for row, scene in enumerate(scenes)
-        for mask in object_masks(scene, SIZE)
+        for row in range(len(photos))
+        for mask in object_masks(example(HELD_OUT + row)[0][0], SIZE)
     ]
     return float((-10 * squared.log10()).mean()), float(torch.stack(errors).mean())
 
@@ -250,12 +277,12 @@ def save_vae(vae: AutoencoderTiny, path: Path) -> None:
 
 
 def captions(index: int) -> list[str]:
-    """`WORDINGS` captions of training example `index` in each of its styles."""
-    scene, styles = example(index)
+    """`WORDINGS` captions of each picture of training example `index`, one of which names all."""
     texts = []
-    for twin, style in enumerate(styles):
-        generator = Generator().manual_seed(index + HELD_OUT + twin)
-        texts += [caption(scene, style, generator) for _ in range(WORDINGS)]
+    for picture, (scene, style) in enumerate(example(index)):
+        generator = Generator().manual_seed(index + HELD_OUT + picture)
+        texts.append(full_caption(scene, style))
+        texts += [caption(scene, style, generator) for _ in range(WORDINGS - 1)]
     return texts
 
 
@@ -288,10 +315,10 @@ def make_latents(work: Path, vae: AutoencoderTiny, tokenizer: CLIPTokenizer, cou
                 ).latents
             parts.append((latents.float() * vae.config["scaling_factor"]).half().contiguous())
         texts = [text for row in range(SHARD) for text in captions(first + row)]
-        tokens = tokenize(tokenizer, texts).view(SHARD, 2, WORDINGS, TEXT_LENGTH).short()
+        tokens = tokenize(tokenizer, texts).view(SHARD, PICTURES, WORDINGS, TEXT_LENGTH).short()
         partial = target.with_suffix(".partial")
         latents = torch.cat(parts)
-        latents = latents.view(SHARD, 2, *latents.shape[1:])
+        latents = latents.view(SHARD, PICTURES, *latents.shape[1:])
         save_file({"latents": latents, "tokens": tokens}, partial)
         partial.rename(target)
         print(f"latents: {first + SHARD}", flush=True)
@@ -341,38 +368,57 @@ class DenoiserTraining:
         distributed.broadcast(now, 0)
         return float(now)
 
-    def losses(self) -> tuple[Tensor, Tensor, Tensor]:
-        """v-prediction loss (Salimans and Ho 2022), the layout heads' loss and the difference of
-        the pairs' features, on this process's share of the current step's batch.
+    def losses(self) -> tuple[Tensor, Tensor]:
+        """v-prediction loss (Salimans and Ho 2022) and the layout heads' loss on this process's
+        share of the current step's batch of pairs, a source and a target.
         """
         draw = Generator().manual_seed(self.state.step)
         pairs = BATCH // 2
         rows = torch.randint(len(self.latents), (pairs,), generator=draw)
-        wording = torch.randint(WORDINGS, (pairs,), generator=draw)
-        clean = self.latents[rows].float()
-        tokens = self.tokens[rows, :, wording].long()
-        tokens[torch.rand(pairs, 2, generator=draw) < UNCAPTIONED] = self.nothing
-        # Both of a pair have the same noise, as source and target at a step of sampling.
-        noise = torch.randn(pairs, 1, *clean.shape[2:], generator=draw)
+        weights = torch.tensor(list(PAIRS.values()))
+        kinds = torch.multinomial(weights, pairs, replacement=True, generator=draw)
+        pictures = torch.tensor(list(PAIRS))[kinds]
+        wording = torch.randint(WORDINGS, (pairs, 2), generator=draw)
+        clean = self.latents[rows[:, None], pictures].float()
+        tokens = self.tokens[rows[:, None], pictures, wording].long()
+        # Attention is injected for a part of the steps in which features are.
+        injected = torch.rand(pairs, 1, generator=draw) < torch.tensor([INJECTED, 0.75 * INJECTED])
+        uncaptioned = torch.full((pairs, 2), UNCAPTIONED)
+        uncaptioned[injected[:, 0], 0] = UNCAPTIONED_SOURCE
+        tokens[torch.rand(pairs, 2, generator=draw) < uncaptioned] = self.nothing
         timesteps = torch.randint(1000, (pairs, 1), generator=draw)
         # Where the noise is strong the text tells most.
         timesteps[::2] = torch.randint(NOISY, 1000, timesteps[::2].shape, generator=draw)
         alpha = self.alphas[timesteps].view(-1, 1, 1, 1, 1)
-        noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
-        target = alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
+        noise = torch.randn(clean.shape, generator=draw)
+        fresh = torch.rand(pairs, 1, 1, 1, generator=draw)
+        noise[:, 1] = (1 - fresh).sqrt() * noise[:, 0] + fresh.sqrt() * noise[:, 1]
+        # What sampling has drawn so far may be wrong; the source's features are to mend it.
+        wrong = STRAYED * torch.rand(pairs, 1, 1, 1, generator=draw)
+        wrong = wrong * (injected[:, 0].view(-1, 1, 1, 1) & (alpha[:, 0] < 0.5))
+        shown = clean.clone()
+        shown[:, 1] += wrong * (clean[:, 1].roll(1, 0) - clean[:, 1])
+        noisy = alpha.sqrt() * shown + (1 - alpha).sqrt() * noise
+        target = (alpha.sqrt() * noisy - clean) / (1 - alpha).sqrt()
         mine = self.share
-        examples = [example(row) for row in rows[mine].tolist()]
         truth = draw_truth(
-            [scene for scene, styles in examples for _ in styles],
-            [style for _, styles in examples for style in styles],
+            [
+                example(row)[picture]
+                for row, pair in zip(rows[mine].tolist(), pictures[mine].tolist(), strict=True)
+                for picture in pair
+            ],
             LATENT_SIZE,
         )
         noisy, target, tokens = (x[mine].flatten(0, 1) for x in (noisy, target, tokens))
         with autocast():
-            predicted, layout, twins = self.network(
-                noisy, timesteps[mine].repeat(1, 2).flatten(), tokens, *truth
+            predicted, layout = self.network(
+                noisy,
+                timesteps[mine].repeat(1, 2).flatten(),
+                tokens,
+                injected[mine],
+                *truth,
             )
-        return functional.mse_loss(predicted.float(), target), layout, twins
+        return functional.mse_loss(predicted.float(), target), layout
 
     def run(self, seconds: float, factor: Callable[[float], float]) -> None:
         """Train for `seconds`; `factor` of the elapsed share scales the learning rate."""
@@ -380,11 +426,11 @@ class DenoiserTraining:
         self.state.model.train()
         losses: list[Tensor] = []
         while (elapsed := self.clock() - start) < seconds:
-            loss, layout, twins = self.losses()
-            total = loss + SUPERVISION * layout + ALIKE * twins
+            loss, layout = self.losses()
+            total = loss + SUPERVISION * layout
             self.state.update(total, factor=factor(elapsed / seconds))
             self.state.images += BATCH
-            losses.append(torch.stack((loss, layout, twins)).detach())
+            losses.append(torch.stack((loss, layout)).detach())
             if len(losses) == 100:
                 now = self.clock()
                 self.state.seconds += now - last
@@ -392,7 +438,7 @@ class DenoiserTraining:
                     means = torch.stack(losses).mean(0).tolist()
                     print(
                         f"unet: step {self.state.step}, images {self.state.images}, "
-                        f"loss {means[0]:.4f}, layout {means[1]:.3f}, twins {means[2]:.3f}, "
+                        f"loss {means[0]:.4f}, layout {means[1]:.3f}, "
                         f"{100 * BATCH / (now - last):.1f} images/s",
                         flush=True,
                     )
