@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -60,8 +61,8 @@ def with_value(scene: Scene, attribute: str, value: str, index: int | None = Non
 def measure(picture: Tensor, scene: Scene, style: str, *, time: float = 0.0) -> Measures:
     """Measure a picture (3, size, size) in [0, 1] that should show `scene` in `style` at a time."""
     size = picture.shape[-1]
-    true = render([scene], style, size, time=time)[0]
-    styles = torch.cat([render([scene], other, size, time=time) for other in STYLES])
+    true = _drawn((scene,), style, size, time)[0]
+    styles = torch.cat([_drawn((scene,), other, size, time) for other in STYLES])
     with np.errstate(divide="ignore"):
         psnr = peak_signal_noise_ratio(true.numpy(), picture.numpy(), data_range=1)
     return Measures(
@@ -78,6 +79,12 @@ def measure(picture: Tensor, scene: Scene, style: str, *, time: float = 0.0) -> 
     )
 
 
+@lru_cache(maxsize=64)
+def _drawn(scenes: tuple[Scene, ...], style: str, size: int, time: float) -> Tensor:
+    """`render`, remembered for the pictures of other methods that should show the same."""
+    return render(scenes, style, size, time=time)
+
+
 def _nearest(picture: Tensor, candidates: Tensor) -> int:
     return int((candidates - picture).square().mean((1, 2, 3)).argmin())
 
@@ -89,8 +96,8 @@ def _attribute_right(picture: Tensor, scene: Scene, style: str, name: str, time:
     right = 0
     for index in places:
         true = getattr(scene if index is None else scene.objects[index], name)
-        options = [with_value(scene, name, value, index) for value in VALUES[name]]
-        nearest = _nearest(picture, render(options, style, picture.shape[-1], time=time))
+        options = tuple(with_value(scene, name, value, index) for value in VALUES[name])
+        nearest = _nearest(picture, _drawn(options, style, picture.shape[-1], time))
         right += VALUES[name][nearest] == true
     return right / len(places)
 
@@ -114,7 +121,7 @@ def object_iou(picture: Tensor, scene: Scene, *, time: float = 0.0) -> float:
         return object_masks(one, size, time=time).sum(0) > 0.5
 
     grown, tiny = _resized(scene, _GROWTH), _resized(scene, 1e-3)
-    true, large, bare = render([scene, grown, tiny], "photo", size, time=time)
+    true, large, bare = _drawn((scene, grown, tiny), "photo", size, time)
     inside = area(scene)
     # A ring grown does not cover the ring.
     reach = inside | area(grown)

@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Generator, Tensor
-from torch.nn import functional
 
 from tools.layout import (
     Camera,
@@ -184,6 +183,11 @@ def _cover(distance: Tensor, pixel: Tensor) -> Tensor:
     return (0.5 - distance / pixel[:, None, None]).clamp(0, 1)[:, None]
 
 
+def _unit(vectors: Tensor) -> Tensor:
+    """Vectors (N, C, ...) at length 1; torch's own norm is slow where C is not the last."""
+    return vectors / vectors.square().sum(1, keepdim=True).sqrt().clamp(min=1e-6)
+
+
 def _over(canvas: Tensor, colour: Tensor, alpha: Tensor) -> Tensor:
     return canvas + (colour - canvas) * alpha
 
@@ -236,7 +240,7 @@ def _photo(scenes: Sequence[Scene], layout: Layout) -> Tensor:
     everyone = torch.arange(len(scenes), device=layout.ground.device)
     ground = _ground_texture(scenes, layout)
     relief = torch.cat((-0.5 * ground[:, 3:5], torch.ones_like(ground[:, :1])), 1)
-    share = lit(functional.normalize(relief, dim=1), everyone).clamp(max=1.6)
+    share = lit(_unit(relief), everyone).clamp(max=1.6)
     canvas = ground[:, :3] * (ambient + sun * share)
 
     sizes = layout.sizes
@@ -251,13 +255,12 @@ def _photo(scenes: Sequence[Scene], layout: Layout) -> Tensor:
     )
     # The body bulges: steep at the outline, level deep inside.
     inside = (-layout.distance / (0.5 * sizes[:, None, None])).clamp(0, 1)
-    outward = torch.stack(torch.gradient(layout.distance, dim=(2, 1)), 1)
-    outward = outward / outward.norm(dim=1, keepdim=True).clamp(min=1e-6)
+    outward = _unit(torch.stack(torch.gradient(layout.distance, dim=(2, 1)), 1))
     tilt = (1.25 * (1 - inside) ** 1.2)[:, None]
     normal = torch.cat((outward * tilt.sin() - 0.4 * bumps * texture[:, 3:5], tilt.cos()), 1)
-    normal = functional.normalize(normal, dim=1)
+    normal = _unit(normal)
     owner = layout.owner
-    half = functional.normalize(to_sun + to_sun.new_tensor((0.0, 0.0, 1.0)), dim=1)[owner]
+    half = _unit(to_sun + to_sun.new_tensor((0.0, 0.0, 1.0)))[owner]
     gloss = (normal * half[:, :, None, None]).sum(1, keepdim=True).clamp(min=0) ** sharpness
     metal = _table([(thing.material == "metal",) for thing in layout.objects], layout.ground)
     metal = metal[:, :, None, None]
