@@ -47,6 +47,17 @@ def test_a_wrong_value_is_seen_and_the_others_stay_right(name: str) -> None:
     assert measure(picture, changed, "photo").attributes == dict.fromkeys(VALUES, 1)
 
 
+def test_wrong_looks_do_not_hide_the_right_shape() -> None:
+    scene = draw_scene(5)
+    black = tuple(replace(thing, colour="black") for thing in scene.objects)
+    painted = replace(scene, objects=black, ground="snow")
+    picture = render([painted], "photo", SIZE)[0]
+    found = measure(picture, scene, "photo")
+    assert found.attributes["shape"] == 1
+    assert found.attributes["ground"] == found.attributes["colour"] == 0
+    assert found.iou == object_iou(picture, painted) > 0.85
+
+
 @pytest.mark.parametrize("factor", [0.75, 1.0, 1.2])
 def test_the_area_of_objects_is_measured(factor: float) -> None:
     scene = replace(draw_scene(9), objects=draw_scene(9).objects[:1])

@@ -1,14 +1,15 @@
 """Measures of a picture against the scene that it should show, by analysis by synthesis.
 
 The scene is rendered with every value of one attribute; the attribute is right if the true value's
-render is the nearest to the picture. No classifier is trained, and the true picture itself scores 1
-everywhere, which `tools/evaluate.py` prints as the ceiling.
+render is the nearest to the picture. Looks come first, the shape last, each in a scene that already
+has the values found: an object of the wrong colour can have the right shape. No classifier is
+trained, and the true picture itself scores 1 everywhere, which `tools/evaluate.py` prints as the
+ceiling.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -22,6 +23,7 @@ from tools.layout import Object, Scene
 from tools.scenes import STYLES, VALUES, object_masks, render, visible_attributes
 
 OF_OBJECTS = ("shape", "colour", "material")
+_IN_ORDER = ("light", "ground", "colour", "material", "shape")
 _GROWTH = 1.4  # how much larger than true an object may come out and still be found
 
 
@@ -63,6 +65,7 @@ def measure(picture: Tensor, scene: Scene, style: str, *, time: float = 0.0) -> 
     size = picture.shape[-1]
     true = _drawn((scene,), style, size, time)[0]
     styles = torch.cat([_drawn((scene,), other, size, time) for other in STYLES])
+    attributes, found = _find_attributes(picture, scene, style, time)
     with np.errstate(divide="ignore"):
         psnr = peak_signal_noise_ratio(true.numpy(), picture.numpy(), data_range=1)
     return Measures(
@@ -71,11 +74,8 @@ def measure(picture: Tensor, scene: Scene, style: str, *, time: float = 0.0) -> 
             structural_similarity(true.numpy(), picture.numpy(), data_range=1, channel_axis=0)
         ),
         style=float(STYLES[_nearest(picture, styles)] == style),
-        attributes={
-            name: _attribute_right(picture, scene, style, name, time)
-            for name in visible_attributes(style)
-        },
-        iou=object_iou(picture, scene, time=time) if style == "photo" else math.nan,
+        attributes=attributes,
+        iou=object_iou(picture, found, time=time) if style == "photo" else math.nan,
     )
 
 
@@ -89,17 +89,28 @@ def _nearest(picture: Tensor, candidates: Tensor) -> int:
     return int((candidates - picture).square().mean((1, 2, 3)).argmin())
 
 
-def _attribute_right(picture: Tensor, scene: Scene, style: str, name: str, time: float) -> float:
-    places: Sequence[int | None] = (None,)
-    if name in OF_OBJECTS:
-        places = range(len(scene.objects))
-    right = 0
-    for index in places:
-        true = getattr(scene if index is None else scene.objects[index], name)
-        options = tuple(with_value(scene, name, value, index) for value in VALUES[name])
-        nearest = _nearest(picture, _drawn(options, style, picture.shape[-1], time))
-        right += VALUES[name][nearest] == true
-    return right / len(places)
+def _find_attributes(
+    picture: Tensor, scene: Scene, style: str, time: float
+) -> tuple[dict[str, float], Scene]:
+    """The share of right values of each attribute, and the scene with the looks that were found."""
+    right: dict[str, float] = {}
+    looks = scene
+    for name in (name for name in _IN_ORDER if name in visible_attributes(style)):
+        places = range(len(scene.objects)) if name in OF_OBJECTS else (None,)
+        hits = []
+        for index in places:
+            options = tuple(with_value(looks, name, value, index) for value in VALUES[name])
+            nearest = _nearest(picture, _drawn(options, style, picture.shape[-1], time))
+            hits.append(VALUES[name][nearest] == _value(scene, name, index))
+            if name != "shape":
+                looks = options[nearest]
+        right[name] = sum(hits) / len(hits)
+    return right, looks
+
+
+def _value(scene: Scene, name: str, index: int | None) -> str:
+    value: str = getattr(scene if index is None else scene.objects[index], name)
+    return value
 
 
 def _resized(scene: Scene, factor: float) -> Scene:
@@ -110,7 +121,7 @@ def _resized(scene: Scene, factor: float) -> Scene:
 
 
 def object_iou(picture: Tensor, scene: Scene, *, time: float = 0.0) -> float:
-    """Intersection over union of the objects' area in a photo (3, size, size) and in truth.
+    """Intersection over union of the objects' area in a photo (3, size, size) and in the scene.
 
     A pixel is an object's where the picture is nearer, in a window of 3 pixels, to the objects'
     look than to the ground's; outside the true area that look is of the same objects grown.

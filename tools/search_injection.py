@@ -26,17 +26,15 @@ TASKS = ("sketch", "rough drawing", "cartoon", "colour", "ground", "light")
 """Those that keep the shapes, so that one measure of structure holds for all."""
 ATTRIBUTES = ("style", "colour", "material", "light", "ground")
 OPTIONS: dict[str, tuple[Any, ...]] = {
-    "tau_f": (0.3, 0.5, 0.8, 1.0),
-    "noise_share": (0.0, 0.1, 0.3, 0.6, 1.0),
-    "tau_a": (0.2, 0.5, 0.8, 1.0),
-    "guidance_scale": (2.0, 3.0, 5.0, 7.5),
+    "guidance_scale": (1.0, 1.5, 2.0, 3.0),
+    "noise_share": (0.0, 0.1, 0.3),
+    "tau_f": (0.8, 1.0),
+    "tau_a": (0.5, 0.8, 1.0),
 }
 LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
     "features": (
         ("up_blocks.1.resnets.1",),
-        ("up_blocks.2.resnets.1",),
         ("up_blocks.1.resnets.1", "up_blocks.2.resnets.1"),
-        ("up_blocks.2.resnets.0", "up_blocks.2.resnets.1"),
         ("up_blocks.2.resnets.1", "up_blocks.3.resnets.0"),
         ("up_blocks.1.resnets.1", "up_blocks.2.resnets.1", "up_blocks.3.resnets.0"),
     ),
@@ -44,7 +42,6 @@ LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("up_blocks.1.attentions.1", "up_blocks.2", "up_blocks.3"),
         ("up_blocks.2", "up_blocks.3"),
         ("up_blocks.3",),
-        ("up_blocks.1", "up_blocks.2"),
     ),
 }
 NEGATIVES: tuple[dict[str, Any], ...] = (

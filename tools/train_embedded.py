@@ -174,7 +174,22 @@ def vae_loss(vae: AutoencoderTiny, images: Tensor, noise: Tensor) -> tuple[Tenso
     return loss, squared
 
 
-def fit_vae(work: Path, stage: str, vae: AutoencoderTiny, part: nn.Module, seconds: float) -> None:
+def decoder_loss(vae: AutoencoderTiny, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean squared error on `images` (B, 3, H, W) in [-1, 1], as loss and as measure."""
+    with torch.no_grad():
+        latents = vae.encode(images).latents
+    squared = (vae.decode(latents + 0.02 * noise).sample.float() - images).square().mean()
+    return squared, squared
+
+
+def fit_vae(
+    work: Path,
+    stage: str,
+    vae: AutoencoderTiny,
+    part: nn.Module,
+    loss_of: Callable[[AutoencoderTiny, Tensor, Tensor], tuple[Tensor, Tensor]],
+    seconds: float,
+) -> None:
     """Train a part of the VAE on crops for `seconds` in all, the last third with a falling rate;
     then print how good it is.
     """
@@ -194,7 +209,7 @@ def fit_vae(work: Path, stage: str, vae: AutoencoderTiny, part: nn.Module, secon
         cut = cut.contiguous(memory_format=torch.channels_last)
         noise = torch.randn(batch, 4, crop // 4, crop // 4, generator=generator)
         with autocast():
-            loss, squared = vae_loss(vae, cut, noise)
+            loss, squared = loss_of(vae, cut, noise)
         left_over = 1 - state.seconds / seconds
         state.update(loss, factor=min(1.0, 3 * left_over) + 0.005)
         state.images += batch
@@ -221,7 +236,7 @@ def train_vae(work: Path, seconds: float) -> Path:
     if not final.exists():
         torch.manual_seed(0)
         vae = new_vae()
-        fit_vae(work, "vae", vae, vae, seconds)
+        fit_vae(work, "vae", vae, vae, vae_loss, seconds)
         images = load_images(work / "images", 1)[:256]
         with torch.inference_mode():
             spread = vae.encode(images.float() / 127.5 - 1).latents.std()
@@ -234,7 +249,7 @@ def tune_decoder(work: Path, seconds: float) -> None:
     """Train the decoder further; the latents, and what was learnt of them, stay valid."""
     vae = load_vae(work / "vae.safetensors").train()
     vae.encoder.requires_grad_(False)
-    fit_vae(work, "decoder", vae, vae.decoder, seconds)
+    fit_vae(work, "decoder", vae, vae.decoder, decoder_loss, seconds)
     save_vae(vae, work / "vae.safetensors")
 
 
