@@ -233,8 +233,16 @@ def evaluate_scenes(
 
 
 def make_sheet(results: Sequence[Result], path: Path, *, count: int = 24, columns: int = 4) -> None:
-    """Source, result and truth of the first `count` translations, which are random scenes."""
-    shown = [result for result in results if result.method == "pnp"][:count]
+    """Source, result and truth of up to `count` translations, not chosen: the first scene with the
+    first task, the second scene with the second task, and so on.
+    """
+    tasks = list(dict.fromkeys(result.example.task for result in results))
+    shown = [
+        result
+        for result in results
+        if result.method == "pnp"
+        and result.example.task == tasks[result.example.index % len(tasks)]
+    ][:count]
     width, height = 3 * SIZE + 12, SIZE + 30
     sheet = Image.new("RGB", (columns * width, -(-len(shown) // columns) * height), "white")
     draw = ImageDraw.Draw(sheet)
