@@ -264,7 +264,10 @@ def _add_model(group: Any) -> None:
         help=f"of the inverted source: float16, or that of the latents ({DEFAULT_PRECISION})",
     )
     group.add_argument(
-        "--batch-size", type=int, metavar="N", help="frames in one pass; less takes less memory (4)"
+        "--batch-size",
+        type=int,
+        metavar="N",
+        help="frames in one pass (4); halved where the memory is not enough",
     )
 
 

@@ -3,11 +3,13 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from pnpvideo.encode_prompt import PromptEmbeddings, concatenate
+from pnpvideo.fit_batches import Batches
 from pnpvideo.inject_features import FeatureInjector
 from pnpvideo.invert_latents import Progress
 from pnpvideo.match_tokens import matching_step
@@ -133,58 +135,67 @@ def denoise_latents(
             seed=generator.initial_seed(),
         )
 
-    for i, timestep in list(enumerate(schedule.timesteps))[done:]:
+    def advance(work: Pass, i: int, noise: Tensor | None, part: slice) -> None:
+        """Take a part of the pass's frames through step i."""
+        work = work.part(part)
+        frames, count = list(work.frames), len(work.frames)
         features, attention = i < feature_steps, i < attention_steps
-        # Without injection nothing reads the source: its branch would change no result.
-        reads_source = features or attention
-        # For its features alone, the source goes first and only as far as they are made.
+        target, timestep = x[:, frames].to(device), schedule.timesteps[i]
+        batch = target.repeat_interleave(per_prompt, dim=0).flatten(0, 1)
+        # For its features alone, the source goes first and only as far as they are made. Without
+        # injection nothing reads it: its branch would change no result.
         with_source = attention
+        if features or attention:
+            source = trajectory.latents[i, frames].to(batch)
+            if with_source:
+                batch = torch.cat([source, batch])
+            else:
+                with injector.keeping(count):
+                    network.predict(source, timestep, text[:1], count)
+        with injector.injecting(
+            count,
+            features=features,
+            attention=attention,
+            source=with_source,
+            sharing=None if keyframes is None else keyframes.sharing(work),
+        ):
+            branches = text if with_source else text[1:]
+            output = network.predict(batch, timestep, branches, count)
+        output = output[count:] if with_source else output
+        output = output.view(prompts, per_prompt, count, *output.shape[1:])
+        prediction = output[:, -1]
+        if guided:
+            base = output[:, -2]
+            if options.negative_schedule is not None:
+                weight = negative_weight(
+                    i, steps, options.negative_alpha, options.negative_schedule
+                )
+                base = weight * output[:, 0] + (1 - weight) * base
+            prediction = base + options.guidance_scale * (prediction - base)
+        x[:, frames] = ddim_step(
+            target,
+            prediction,
+            schedule.alphas[i],
+            schedule.alphas[i + 1],
+            schedule.prediction_type,
+            eta=options.eta,
+            noise=None if noise is None else noise[frames].to(device),
+        ).to(x.device)
+        progress(count)
+
+    batches = Batches(batch_size)
+    for i, timestep in list(enumerate(schedule.timesteps))[done:]:
         noise = _step_noise(start[0], options, generator, origins) if options.eta > 0 else None
         if keyframes is None:
-            passes: Iterable[Pass] = plan_alone(count, batch_size)
+            passes: Iterable[Pass] = plan_alone(count, batches.size)
         else:
-            passes = keyframes.plan(i, batch_size)
+            passes = keyframes.plan(i, batches.size)
         for work in passes:
-            part, frames = list(work.frames), len(work.frames)
-            target = x[:, part].to(device)
-            batch = target.repeat_interleave(per_prompt, dim=0).flatten(0, 1)
-            if reads_source:
-                source = trajectory.latents[i, part].to(batch)
-                if with_source:
-                    batch = torch.cat([source, batch])
-                else:
-                    with injector.keeping(frames):
-                        network.predict(source, timestep, text[:1], frames)
-            with injector.injecting(
-                frames,
-                features=features,
-                attention=attention,
-                source=with_source,
-                sharing=None if keyframes is None else keyframes.sharing(work),
-            ):
-                branches = text if with_source else text[1:]
-                output = network.predict(batch, timestep, branches, frames)
-            output = output[frames:] if with_source else output
-            output = output.view(prompts, per_prompt, frames, *output.shape[1:])
-            prediction = output[:, -1]
-            if guided:
-                base = output[:, -2]
-                if options.negative_schedule is not None:
-                    weight = negative_weight(
-                        i, steps, options.negative_alpha, options.negative_schedule
-                    )
-                    base = weight * output[:, 0] + (1 - weight) * base
-                prediction = base + options.guidance_scale * (prediction - base)
-            x[:, part] = ddim_step(
-                target,
-                prediction,
-                schedule.alphas[i],
-                schedule.alphas[i + 1],
-                schedule.prediction_type,
-                eta=options.eta,
-                noise=None if noise is None else noise[part].to(device),
-            ).to(x.device)
-            progress(frames)
+            if work.role == "keyframes":  # they attend to one another
+                advance(work, i, noise, slice(None))
+                continue
+            for _ in batches.run(len(work.frames), partial(advance, work, i, noise)):
+                pass
         if after_step is not None:
             x = after_step(i, timestep, x)
     return x

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from pnpvideo.encode_prompt import PromptEmbeddings
+from pnpvideo.fit_batches import Batches
 from pnpvideo.noise_schedule import NoiseSchedule, ddim_step, undo_ddim_step
 from pnpvideo.predict_noise import Network
 from pnpvideo.trajectory import empty_latents
@@ -37,10 +38,11 @@ def invert_latents(
     """
     steps, ratio = len(schedule.timesteps), schedule.inversion_ratio
     alphas, timesteps = schedule.inversion_alphas, schedule.inversion_timesteps
-    trajectory = empty_latents(steps, latents)
     device = network.unet.device
-    for start in range(0, len(latents), batch_size):
-        z = latents[start : start + batch_size].to(device)
+
+    def invert(part: slice) -> Tensor:
+        z = latents[part].to(device)
+        trajectory = empty_latents(steps, latents[part])
         for i in reversed(range(len(timesteps))):
             before, kind = z, schedule.prediction_type
             output = network.predict(before, timesteps[i], text, len(z))
@@ -50,8 +52,10 @@ def invert_latents(
                 z = undo_ddim_step(before, output, alphas[i], alphas[i + 1], kind)
             progress(len(z) * iterations)
             if i % ratio == 0:
-                trajectory[i // ratio, start : start + len(z)] = z.cpu()
-    return trajectory
+                trajectory[i // ratio] = z.cpu()
+        return trajectory
+
+    return torch.cat(list(Batches(batch_size).run(len(latents), invert)), dim=1)
 
 
 @torch.no_grad()
@@ -72,11 +76,12 @@ def reconstruct_latents(
     Returns (T + 1, frames, c, h, w) in the computer's memory, noisiest first.
     """
     steps = len(schedule.timesteps)
-    trajectory = empty_latents(steps, noise)
-    trajectory[0] = noise.cpu()
     device = network.unet.device
-    for start in range(0, len(noise), batch_size):
-        x = noise[start : start + batch_size].to(device)
+
+    def sample(part: slice) -> Tensor:
+        x = noise[part].to(device)
+        trajectory = empty_latents(steps, noise[part])
+        trajectory[0] = noise[part].cpu()
         for i, timestep in enumerate(schedule.timesteps):
             batch = x.repeat(len(texts), 1, 1, 1)
             output = network.predict(batch, timestep, texts, len(x))
@@ -85,6 +90,8 @@ def reconstruct_latents(
                 output = negative + guidance_scale * (positive - negative)
             alpha_from, alpha_to = schedule.alphas[i : i + 2]
             x = ddim_step(x, output, alpha_from, alpha_to, schedule.prediction_type)
-            trajectory[i + 1, start : start + len(x)] = x.cpu()
+            trajectory[i + 1] = x.cpu()
             progress(len(x))
-    return trajectory
+        return trajectory
+
+    return torch.cat(list(Batches(batch_size).run(len(noise), sample)), dim=1)

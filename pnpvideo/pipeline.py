@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +32,7 @@ from pnpvideo.encode_prompt import PromptEmbeddings, concatenate, encode_prompt
 from pnpvideo.errors import InputError
 from pnpvideo.estimate_motion import estimate_motion
 from pnpvideo.find_scenes import find_scenes
+from pnpvideo.fit_batches import Batches
 from pnpvideo.inject_features import FeatureInjector, InjectionLayers, default_layers
 from pnpvideo.invert_latents import invert_latents, reconstruct_latents
 from pnpvideo.job_folder import Identity, JobFolder
@@ -46,6 +48,7 @@ from pnpvideo.options import (
     PnPOptions,
 )
 from pnpvideo.predict_noise import Network
+from pnpvideo.read_ahead import read_ahead
 from pnpvideo.share_noise import common_noise, gaussian_noise, noise_origins, share_noise
 from pnpvideo.trajectory import Trajectory
 
@@ -145,13 +148,21 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
 
     def encode_clip(self, clip: Clip, size: tuple[int, int], batch_size: int) -> Tensor:
         """Clean latents of all frames, (frames, c, h, w), in the computer's memory."""
+
+        def encode(images: Tensor, part: slice) -> Tensor:
+            return encode_frames(self.vae, images[part])
+
+        batches = Batches(batch_size)
+        images = (
+            frames_to_tensor(resize_frames(frames, *size)) for frames in clip.batches(batch_size)
+        )
         return torch.cat(
             [
-                encode_frames(self.vae, frames_to_tensor(resize_frames(frames, *size)))
-                .to("cpu", self._latent_dtype)
-                for frames in clip.batches(batch_size)
+                latents.to("cpu", self._latent_dtype)
+                for some in read_ahead(images)
+                for latents in batches.run(len(some), partial(encode, some))
             ]
-        )  # fmt: skip
+        )
 
     def encode_texts(self, texts: Sequence[str]) -> PromptEmbeddings:
         """Embeddings of texts, with this pipeline's one or two text encoders."""
@@ -264,8 +275,11 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
 
     def decode(self, latents: Tensor, batch_size: int = DEFAULT_BATCH_SIZE) -> Iterator[Frames]:
         """Latents (frames, c, h, w) to uint8 frames (n, height, width, 3), a batch at a time."""
-        for batch in torch.split(latents, batch_size):
-            yield tensor_to_frames(decode_latents(self.vae, batch))
+
+        def decode(part: slice) -> Frames:
+            return tensor_to_frames(decode_latents(self.vae, latents[part]))
+
+        return Batches(batch_size).run(len(latents), decode)
 
     @torch.no_grad()
     def __call__(

@@ -1,7 +1,7 @@
 """The passes of one step: which frames go through the network together, in which order."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -21,6 +21,10 @@ class Pass:
     role: Literal["alone", "keyframes", "between"] = "alone"
     neighbours: tuple[tuple[int, int], ...] = ()
     kept: tuple[int, ...] = ()
+
+    def part(self, part: slice) -> "Pass":
+        """A part of the frames by themselves; keyframes, which need one another, have none."""
+        return replace(self, frames=self.frames[part], neighbours=self.neighbours[part])
 
 
 def plan_alone(count: int, batch_size: int) -> Iterator[Pass]:

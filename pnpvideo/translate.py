@@ -13,11 +13,13 @@ from pnpvideo.atomic_output import check_free
 from pnpvideo.clip import Clip, Frames
 from pnpvideo.encode_frames import resize_frames
 from pnpvideo.errors import InputError, RunError
+from pnpvideo.fit_batches import is_out_of_memory
 from pnpvideo.job_folder import JobFolder
 from pnpvideo.keep_trajectory import Storage
 from pnpvideo.load_model import default_device, default_dtype
 from pnpvideo.options import PnPOptions
 from pnpvideo.pipeline import PnPVideoPipeline
+from pnpvideo.read_ahead import read_ahead
 from pnpvideo.read_clip import read_clip
 from pnpvideo.settings import Settings, make_settings, write_settings
 from pnpvideo.trajectory import Trajectory
@@ -147,11 +149,11 @@ def run(settings: Settings, *, overwrite: bool = False, quiet: bool = False) -> 
                     pipeline, clip, trajectory, size, options, settings.batch_size
                 )
         except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             raise RunError(
-                f"the memory of {device} is not enough; give a smaller --batch-size "
-                f"(now {settings.batch_size}) or --size"
+                f"the memory of {device} is not enough, even for one frame at a time; give a "
+                "smaller --size"
             ) from None
         resolved = options.as_dict() | {"output": output}
         write_settings(settings, record, resolved, overwrite=overwrite)
@@ -171,7 +173,7 @@ def _write(
     settings: Settings,
     overwrite: bool,
 ) -> None:
-    frames = pipeline.decode(latents, settings.batch_size)
+    frames: Iterator[Frames] = read_ahead(pipeline.decode(latents, settings.batch_size))
     if settings.original_size and clip is not None:
         frames = _resized(frames, clip.width, clip.height)
     write_clip(
@@ -258,12 +260,6 @@ def _dtype(settings: Settings) -> torch.dtype | None:
     if settings.dtype is not None and settings.dtype not in DTYPES:
         raise InputError(f"dtype is {settings.dtype!r}; give {', '.join(DTYPES)}")
     return DTYPES.get(settings.dtype or "")
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    # PyTorch has a class of its own for the memory of accelerators only.
-    kinds = (torch.OutOfMemoryError, MemoryError)
-    return isinstance(error, kinds) or "can't allocate memory" in str(error)
 
 
 def _default_output(settings: Settings, clip: Clip | None) -> str:

@@ -7,6 +7,8 @@ PACKAGE = Path(__file__).parent.parent / "pnpvideo"
 ORDER = [
     "errors",
     "options",
+    "read_ahead",
+    "fit_batches",
     "clip",
     "as_clip",
     "choose_frames",

@@ -1,0 +1,46 @@
+"""Batches that fit the memory: halved when it is not enough, without losing what is done."""
+
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    # PyTorch has a class of its own for the memory of accelerators only.
+    kinds = (torch.OutOfMemoryError, MemoryError)
+    return isinstance(error, kinds) or "can't allocate memory" in str(error)
+
+
+class Batches:
+    """Cuts frames into batches of `size`, which shrinks where the memory asks for it and stays so.
+
+    Nothing may depend on how frames are cut: a batch that failed is done again in halves.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def run(self, count: int, work: Callable[[slice], T]) -> Iterator[T]:
+        """The results of `work` on frames 0 to count - 1, a batch at a time and in order.
+
+        Raises what `work` raises, running out of memory only where a single frame does.
+        """
+        start = 0
+        while start < count:
+            part = slice(start, min(start + self.size, count))
+            try:
+                result = work(part)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error) or part.stop - start == 1:
+                    raise
+                self.size = (part.stop - start + 1) // 2
+            else:
+                yield result
+                start = part.stop
+                continue
+            # Outside of the handler, which holds on to all that the failed batch had made.
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()

@@ -1,0 +1,90 @@
+"""Batches shrink where the memory ends, lose nothing, and change no result."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+
+from pnpvideo import PnPVideoPipeline
+from pnpvideo.fit_batches import Batches
+
+
+def test_a_batch_that_does_not_fit_is_done_again_in_halves() -> None:
+    tried: list[slice] = []
+
+    def work(part: slice) -> list[int]:
+        tried.append(part)
+        if part.stop - part.start > 3:
+            raise torch.OutOfMemoryError("out of memory")
+        return list(range(20))[part]
+
+    batches = Batches(16)
+    results = list(batches.run(20, work))
+    assert [frame for result in results for frame in result] == list(range(20))
+    assert [part.stop - part.start for part in tried] == [16, 8, 4, *[2] * 10]
+    assert batches.size == 2
+    assert list(batches.run(5, work)) == [[0, 1], [2, 3], [4]]
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("one is too much"), ValueError("no"), RuntimeError("no")]
+)
+def test_other_errors_and_one_frame_too_large_are_raised(error: Exception) -> None:
+    def work(part: slice) -> None:
+        if part.stop - part.start == 1 or not isinstance(error, torch.OutOfMemoryError):
+            raise error
+
+    with pytest.raises(type(error), match=str(error)):
+        list(Batches(1).run(4, work))
+
+
+@contextmanager
+def memory_for(module: torch.nn.Module, rows: int) -> Iterator[list[int]]:
+    """Stands in for a small device: larger batches fail in the middle of the module's pass."""
+    sizes: list[int] = []
+
+    def check(_module: Any, inputs: tuple[torch.Tensor, ...]) -> None:
+        if len(inputs[0]) > rows:
+            raise torch.OutOfMemoryError("the memory of the test is used up")
+        sizes.append(len(inputs[0]))
+
+    hook = module.register_forward_pre_hook(check)
+    try:
+        yield sizes
+    finally:
+        hook.remove()
+
+
+@pytest.mark.parametrize("sharing", ["none", "extended", "propagate"])
+def test_a_run_on_a_small_device_gives_the_same_frames(sharing: str) -> None:
+    pipeline = PnPVideoPipeline.from_pretrained("embedded", torch_dtype=torch.float64)
+    pipeline.set_progress_bar_config(disable=True)
+    video = torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(0)).double()
+
+    def run() -> torch.Tensor:
+        latents, _ = pipeline(
+            "a photo of a star",
+            video,
+            num_inference_steps=3,
+            attention_sharing=sharing,
+            keyframe_every=3,
+            keyframe_window=1,
+            height=32,
+            width=32,
+            generator=torch.Generator().manual_seed(0),
+            batch_size=4,
+            output_type="latent",
+            return_dict=False,
+        )
+        result: torch.Tensor = latents
+        return result
+
+    whole = run()
+    blocks = pipeline.unet.up_blocks[-1].resnets[-1], pipeline.vae.encoder.layers[2]
+    with memory_for(blocks[0], 3) as passes, memory_for(blocks[1], 2) as encoded:
+        small = run()
+    assert max(passes) == 3
+    assert max(encoded) == 2
+    torch.testing.assert_close(small, whole, rtol=0, atol=1e-8)
