@@ -8,15 +8,16 @@ import pytest
 from pnpvideo.read_ahead import read_ahead
 
 
+def counted(count: int, made: list[int]) -> Iterator[int]:
+    """Numbers from 0 on; those made so far are in `made`."""
+    for number in range(count):
+        made.append(number)
+        yield number
+
+
 def test_the_order_stays_and_no_more_than_depth_are_made_ahead() -> None:
     made: list[int] = []
-
-    def items() -> Iterator[int]:
-        for number in range(50):
-            made.append(number)
-            yield number
-
-    for expected, item in enumerate(read_ahead(items(), depth=3)):
+    for expected, item in enumerate(read_ahead(counted(50, made), depth=3)):
         assert item == expected
         assert len(made) <= expected + 1 + 3
     assert made == list(range(50))
@@ -41,13 +42,7 @@ def test_an_error_comes_in_its_place() -> None:
 
 def test_closing_begins_nothing_more() -> None:
     made: list[int] = []
-
-    def items() -> Iterator[int]:
-        for number in range(1000):
-            made.append(number)
-            yield number
-
-    ahead = read_ahead(items(), depth=2)
+    ahead = read_ahead(counted(1000, made), depth=2)
     assert next(ahead) == 0
     ahead.close()
     assert len(made) <= 4

@@ -19,7 +19,7 @@ from pnpvideo.trajectory import Trajectory
 from tools.captions import full_caption
 from tools.evaluation_pool import Row, run_jobs
 from tools.layout import Scene
-from tools.measure_scenes import OF_OBJECTS, Measures, measure, with_value
+from tools.measure_scenes import OF_OBJECTS, Measures, measure, value_of, with_value
 from tools.scenes import VALUES, random_scene, render
 
 SIZE = 128
@@ -84,7 +84,7 @@ def make_example(task: str, index: int) -> Example:
         style = "photo"
         name = "shape" if task == "class" else task
         place = len(source.objects) - 1 if name in OF_OBJECTS else None
-        old = getattr(source if place is None else source.objects[place], name)
+        old = value_of(source, name, place)
         others = [value for value in VALUES[name] if value != old]
         new = others[int(torch.randint(len(others), (), generator=generator))]
         target = with_value(source, name, new, place)

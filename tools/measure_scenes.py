@@ -51,6 +51,12 @@ class Measures:
         }
 
 
+def value_of(scene: Scene, attribute: str, index: int | None = None) -> str:
+    """The value of one attribute, that of object `index` where objects have it."""
+    value: str = getattr(scene if index is None else scene.objects[index], attribute)
+    return value
+
+
 def with_value(scene: Scene, attribute: str, value: str, index: int | None = None) -> Scene:
     """The scene with one attribute changed, that of object `index` where objects have it."""
     if index is None:
@@ -101,16 +107,11 @@ def _find_attributes(
         for index in places:
             options = tuple(with_value(looks, name, value, index) for value in VALUES[name])
             nearest = _nearest(picture, _drawn(options, style, picture.shape[-1], time))
-            hits.append(VALUES[name][nearest] == _value(scene, name, index))
+            hits.append(VALUES[name][nearest] == value_of(scene, name, index))
             if name != "shape":
                 looks = options[nearest]
         right[name] = sum(hits) / len(hits)
     return right, looks
-
-
-def _value(scene: Scene, name: str, index: int | None) -> str:
-    value: str = getattr(scene if index is None else scene.objects[index], name)
-    return value
 
 
 def _resized(scene: Scene, factor: float) -> Scene:
