@@ -23,7 +23,7 @@ def invert_latents(
     text: PromptEmbeddings,
     *,
     iterations: int = 1,
-    batch_size: int,
+    batches: Batches,
     progress: Progress = lambda count: None,
 ) -> Tensor:
     """DDIM inversion (Song et al. 2021, section 4.3; Tumanyan et al. 2022, section 3).
@@ -55,7 +55,7 @@ def invert_latents(
                 trajectory[i // ratio] = z.cpu()
         return trajectory
 
-    return torch.cat(list(Batches(batch_size).run(len(latents), invert)), dim=1)
+    return torch.cat(list(batches.run(len(latents), invert)), dim=1)
 
 
 @torch.no_grad()
@@ -66,7 +66,7 @@ def reconstruct_latents(
     texts: PromptEmbeddings,
     *,
     guidance_scale: float = 1.0,
-    batch_size: int,
+    batches: Batches,
     progress: Progress = lambda count: None,
 ) -> Tensor:
     """DDIM sampling from z_T without injection: the way back of `invert_latents`.
@@ -94,4 +94,4 @@ def reconstruct_latents(
             progress(len(x))
         return trajectory
 
-    return torch.cat(list(Batches(batch_size).run(len(noise), sample)), dim=1)
+    return torch.cat(list(batches.run(len(noise), sample)), dim=1)

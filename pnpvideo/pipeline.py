@@ -200,6 +200,7 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         each = len(schedule.inversion_timesteps) * options.inversion_iterations
         parts = into.unfinished(batch_size)
         missing = sum(part.stop - part.start for part in parts)
+        batches = Batches(batch_size)
         with (
             self._network(size) as network,
             self._bar("inverting", len(latents) * each, (len(latents) - missing) * each) as bar,
@@ -211,7 +212,7 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
                     latents[part],
                     text,
                     iterations=options.inversion_iterations,
-                    batch_size=batch_size,
+                    batches=batches,
                     progress=bar.update,
                 )
                 into.write(part.start, inverted)
@@ -238,7 +239,7 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
                 noise,
                 self.encode_texts(["", prompt]),
                 guidance_scale=options.guidance_scale,
-                batch_size=1,
+                batches=Batches(1),
                 progress=bar.update,
             )
         return Trajectory(latents=latents, timesteps=schedule.timesteps, prompt=prompt)
@@ -256,6 +257,7 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         text = self.encode_texts([trajectory.prompt])
         noise = trajectory.noise.to(self._latent_dtype)
         clean = torch.empty_like(noise)
+        batches = Batches(batch_size)
         with (
             self._network(size) as network,
             self._bar("reconstructing", len(noise) * len(schedule.timesteps)) as bar,
@@ -268,7 +270,7 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
                     schedule,
                     noise[part],
                     text,
-                    batch_size=batch_size,
+                    batches=batches,
                     progress=bar.update,
                 )[-1]
         return clean

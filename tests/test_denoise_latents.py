@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pnpvideo.denoise_latents import DenoisingState, Texts, denoise_latents
 from pnpvideo.encode_prompt import PromptEmbeddings, concatenate
+from pnpvideo.fit_batches import Batches
 from pnpvideo.inject_features import FeatureInjector
 from pnpvideo.invert_latents import invert_latents, reconstruct_latents
 from pnpvideo.noise_schedule import NoiseSchedule, make_schedule
@@ -65,7 +66,9 @@ class Run:
         )
         self.latents = random_latents(frames)
         self.trajectory = self.as_trajectory(
-            invert_latents(self.network, self.schedule, self.latents, self.source, batch_size=2)
+            invert_latents(
+                self.network, self.schedule, self.latents, self.source, batches=Batches(2)
+            )
         )
 
     def as_trajectory(self, latents: Tensor) -> Trajectory:
@@ -218,7 +221,7 @@ def test_without_injection_it_is_plain_ddim_from_the_inverted_noise(prediction: 
 def test_full_injection_of_the_reconstruction_gives_the_reconstruction() -> None:
     run = Run(frames=2)
     back = reconstruct_latents(
-        run.network, run.schedule, run.trajectory.noise, run.source, batch_size=2
+        run.network, run.schedule, run.trajectory.noise, run.source, batches=Batches(2)
     )
     trajectory = run.as_trajectory(back)
     ours = run.sample(
@@ -241,7 +244,7 @@ def test_finer_inversion_passes_through_every_sampling_timestep() -> None:
     assert fine.inversion_alphas[-1] == fine.alphas[-1]
     assert list(fine.inversion_timesteps) == reference.timesteps(4 * STEPS)[3:]
     run = Run()
-    latents = invert_latents(run.network, fine, run.latents, run.source, batch_size=1)
+    latents = invert_latents(run.network, fine, run.latents, run.source, batches=Batches(1))
     naive = reference.ddim_invert(
         run.unet, run.latents, run.source.hidden, 4 * STEPS, "epsilon", alphas=run.alphas
     )
@@ -254,7 +257,12 @@ def test_finer_inversion_passes_through_every_sampling_timestep() -> None:
 def test_iterated_inversion_is_as_in_the_reference(prediction: str, iterations: int) -> None:
     run = Run(prediction)
     latents = invert_latents(
-        run.network, run.schedule, run.latents, run.source, iterations=iterations, batch_size=1
+        run.network,
+        run.schedule,
+        run.latents,
+        run.source,
+        iterations=iterations,
+        batches=Batches(1),
     )
     naive = reference.ddim_invert(
         run.unet,
@@ -278,9 +286,14 @@ def test_more_iterations_bring_the_source_back_more_truly(prediction: str) -> No
 
     def error(iterations: int) -> float:
         noise = invert_latents(
-            run.network, run.schedule, run.latents, run.source, iterations=iterations, batch_size=1
+            run.network,
+            run.schedule,
+            run.latents,
+            run.source,
+            iterations=iterations,
+            batches=Batches(1),
         )[0]
-        back = reconstruct_latents(run.network, run.schedule, noise, run.source, batch_size=1)
+        back = reconstruct_latents(run.network, run.schedule, noise, run.source, batches=Batches(1))
         return float((back[-1] - run.latents).norm() / run.latents.norm())
 
     errors = [error(iterations) for iterations in (1, 2, 3, 15)]

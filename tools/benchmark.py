@@ -33,6 +33,7 @@ from pnpvideo.decode_latents import decode_latents
 from pnpvideo.denoise_latents import Texts, denoise_latents, injected_steps
 from pnpvideo.encode_frames import encode_frames, vae_factor
 from pnpvideo.encode_prompt import PromptEmbeddings
+from pnpvideo.fit_batches import Batches
 from pnpvideo.inject_features import FeatureInjector, InjectionLayers, default_layers
 from pnpvideo.invert_latents import invert_latents
 from pnpvideo.noise_schedule import NoiseSchedule, ddim_step, make_schedule
@@ -260,7 +261,7 @@ def translate_once(
         ]
     with clock.stage("invert"):
         latents = invert_latents(
-            network, schedule, torch.cat(parts), texts.source, batch_size=batch_size
+            network, schedule, torch.cat(parts), texts.source, batches=Batches(batch_size)
         )
     trajectory = Trajectory(latents=latents, timesteps=schedule.timesteps)
     with clock.stage("denoise"):
