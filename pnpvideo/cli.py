@@ -161,6 +161,15 @@ def _add_method(group: Any) -> None:
         help="how strongly the prompt is followed (7.5)",
     )
     group.add_argument(
+        "--guidance-start",
+        type=float,
+        metavar="T",
+        help="part of the steps that go by without guidance first (0); they are faster",
+    )
+    group.add_argument(
+        "--guidance-end", type=float, metavar="T", help="part of the steps after which it ends (1)"
+    )
+    group.add_argument(
         "--tau-f", type=float, metavar="T", help="part of the steps that inject features (0.8)"
     )
     group.add_argument(

@@ -1,7 +1,7 @@
 """The sampling loop: timestep by timestep, over all frames in chunks."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -63,14 +63,14 @@ class DenoisingState:
     generator: Tensor
 
 
-def injected_steps(tau: float, steps: int) -> int:
-    """How many steps the first tau * T are, rounded down but for the rounding of floats."""
-    return math.floor(round(tau * steps, 9))
+def first_steps(share: float, steps: int) -> int:
+    """How many steps a first share of T is, rounded down but for the rounding of floats."""
+    return math.floor(round(share * steps, 9))
 
 
 def source_steps(options: PnPOptions) -> int:
     """How many first steps read the source's latents."""
-    steps = injected_steps(max(options.tau_f, options.tau_a), options.steps)
+    steps = first_steps(max(options.tau_f, options.tau_a), options.steps)
     if options.attention_sharing == "propagate":
         steps = max(steps, matching_step(options.steps) + 1)
     return steps
@@ -111,13 +111,17 @@ def denoise_latents(
     the shape of `start`.
     """
     steps, device = len(schedule.timesteps), network.unet.device
-    feature_steps = injected_steps(options.tau_f, steps)
-    attention_steps = injected_steps(options.tau_a, steps)
-    guided = options.guidance_scale != 1
+    feature_steps = first_steps(options.tau_f, steps)
+    attention_steps = first_steps(options.tau_a, steps)
+    guidance_steps: Container[int] = ()
+    if options.guidance_scale != 1:
+        ends = (options.guidance_start, options.guidance_end)
+        guidance_steps = range(*(first_steps(share, steps) for share in ends))
     scheduled = options.negative_schedule is not None
-    text = texts.branches(guided=guided, scheduled=scheduled)
+    guided_text, unguided_text = (
+        texts.branches(guided=guided, scheduled=scheduled) for guided in (True, False)
+    )
     prompts, count = start.shape[:2]
-    per_prompt = (len(text) - 1) // prompts
     x, done = start.clone(), 0
     if resume is not None:
         x, done = resume.latents, resume.steps
@@ -140,6 +144,9 @@ def denoise_latents(
         work = work.part(part)
         frames, count = list(work.frames), len(work.frames)
         features, attention = i < feature_steps, i < attention_steps
+        guided = i in guidance_steps
+        text = guided_text if guided else unguided_text
+        per_prompt = (len(text) - 1) // prompts
         target, timestep = x[:, frames].to(device), schedule.timesteps[i]
         batch = target.repeat_interleave(per_prompt, dim=0).flatten(0, 1)
         # For its features alone, the source goes first and only as far as they are made. Without

@@ -27,6 +27,8 @@ class PnPOptions:
     inversion_iterations: network passes for each step of inversion, at least 1, as in the paper;
         2 or 3 bring the source back more truly (see `invert_latents`).
     guidance_scale: s of classifier-free guidance, eps = e + s (eps_cond - e); 1 switches it off.
+    guidance_start, guidance_end: the steps with guidance, as shares of T, 0 to 1; without it a step
+        takes a pass less (Kynkaanniemi et al. 2024, "Applying guidance in a limited interval").
     tau_f: features are injected in the first tau_f * T steps, 0 to 1 (paper, section 4.1).
     tau_a: queries and keys are injected in the first tau_a * T steps, 0 to 1 (section 4.2).
     negative_alpha, negative_schedule: the negative-prompt schedule (section 4.3): at step i of T
@@ -54,6 +56,8 @@ class PnPOptions:
     inversion_steps: int | None = None
     inversion_iterations: int = 1
     guidance_scale: float = 7.5
+    guidance_start: float = 0.0
+    guidance_end: float = 1.0
     tau_f: float = 0.8
     tau_a: float = 0.5
     negative_alpha: float = 1.0
@@ -79,10 +83,23 @@ class PnPOptions:
             raise InputError(
                 f"guidance scale is {self.guidance_scale}; give a number of at least 0"
             )
-        for name in ("tau_f", "tau_a", "negative_alpha", "noise_share", "eta"):
+        for name in (
+            "guidance_start",
+            "guidance_end",
+            "tau_f",
+            "tau_a",
+            "negative_alpha",
+            "noise_share",
+            "eta",
+        ):
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise InputError(f"{name} is {value}; give a number from 0 to 1")
+        if self.guidance_start > self.guidance_end:
+            raise InputError(
+                f"guidance_start is {self.guidance_start}; give at most guidance_end, "
+                f"{self.guidance_end}"
+            )
         for name in ("inversion_iterations", "keyframe_every", "keyframe_window"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; give a number of at least 1")

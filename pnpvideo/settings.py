@@ -33,9 +33,9 @@ class Settings:
     output: file or folder; with several prompts -1, -2, ... is added to its name.
     model, model_config, lora, device, dtype: see `load_model`, where model_config is config; dtype
         is float32, bfloat16 or float16.
-    steps, inversion_steps, inversion_iterations, guidance_scale, tau_f, tau_a, negative_alpha,
-        negative_schedule, noise_share, noise_source, noise_motion, eta, attention_sharing,
-        keyframes, keyframe_every, keyframe_window: see `PnPOptions`.
+    steps, inversion_steps, inversion_iterations, guidance_scale, guidance_start, guidance_end,
+        tau_f, tau_a, negative_alpha, negative_schedule, noise_share, noise_source, noise_motion,
+        eta, attention_sharing, keyframes, keyframe_every, keyframe_window: see `PnPOptions`.
     seed: of all noise. batch_size: frames in one pass.
     size: working (width, height) in pixels. original_size: bring the result to the source's size.
     start, frames, stride: number of the first frame, how many at most, every n-th.
@@ -62,6 +62,8 @@ class Settings:
     inversion_steps: int | None = None
     inversion_iterations: int | None = None
     guidance_scale: float | None = None
+    guidance_start: float | None = None
+    guidance_end: float | None = None
     tau_f: float | None = None
     tau_a: float | None = None
     negative_alpha: float | None = None

@@ -373,7 +373,7 @@ def negative_weight(i: int, steps: int, alpha: float, schedule: Schedule) -> flo
 def pnp_sample(
     unet: UNet2DConditionModel, trajectory: Trajectory, x_T: Tensor,
     source_text: Text, target_text: Text, negative_text: Text, uncond_text: Text | None = None,
-    *, steps: int, guidance_scale: float, tau_f: float, tau_a: float,
+    *, steps: int, guidance_scale: float | Sequence[float], tau_f: float, tau_a: float,
     alpha: float = 1.0, schedule: Schedule = "constant", prediction: Prediction,
     eta: float = 0.0, step_noise: Sequence[Tensor] | None = None, alphas: Tensor | None = None,
 ) -> list[Tensor]:  # fmt: skip
@@ -381,6 +381,7 @@ def pnp_sample(
 
     Every target branch is injected. With `uncond_text` the negative prompt has its schedule
     (section 4.3, eq. 5 and the original code); without it `alpha` and `schedule` do nothing.
+    guidance_scale: one for all steps, or one for each.
     """
     x, xs = x_T, []
     for i, (t, a, a_prev) in enumerate(_levels(steps, alphas)):
@@ -392,7 +393,8 @@ def pnp_sample(
         if uncond_text is not None:
             a_i = negative_weight(i, steps, alpha, schedule)
             e = a_i * _predict(unet, x, t, uncond_text, **injection) + (1 - a_i) * e
-        e = e + guidance_scale * (_predict(unet, x, t, target_text, **injection) - e)
+        scale = guidance_scale if isinstance(guidance_scale, float) else guidance_scale[i]
+        e = e + scale * (_predict(unet, x, t, target_text, **injection) - e)
         noise = None if step_noise is None else step_noise[i]
         x = _ddim_step(x, e, a, a_prev, prediction, eta, noise)
         xs.append(x)

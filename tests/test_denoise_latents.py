@@ -179,6 +179,27 @@ def test_sdxl_equals_the_reference() -> None:
         assert_close(mine[0, 1], other[0])
 
 
+@pytest.mark.parametrize("schedule", [None, "linear"])
+def test_guidance_in_an_interval_equals_the_reference(schedule: str | None) -> None:
+    run = Run(frames=2)
+    ours = run.sample(
+        guidance_scale=4.0, guidance_start=0.2, guidance_end=0.6, negative_schedule=schedule
+    )
+    scales = [4.0 if 0.2 * STEPS <= i < 0.6 * STEPS else 1.0 for i in range(STEPS)]
+    theirs = run.reference_steps(
+        1,
+        scheduled=schedule is not None,
+        guidance_scale=scales,
+        tau_f=0.8,
+        tau_a=0.5,
+        schedule=schedule or "constant",
+    )
+    assert 4.0 in scales
+    assert 1.0 in scales
+    for mine, other in zip(ours, theirs, strict=True):
+        assert_close(mine[0, 1], other[0])
+
+
 def test_several_prompts_equal_the_reference_of_each() -> None:
     run = Run(frames=2)
     ours = run.sample(prompts=2, guidance_scale=3.0)

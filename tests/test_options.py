@@ -24,6 +24,7 @@ def test_the_defaults_are_the_papers() -> None:
         {"steps": 10, "inversion_steps": 10},
         {"steps": 10, "inversion_steps": 1000},
         {"guidance_scale": 0},
+        {"guidance_start": 0.5, "guidance_end": 0.5},
         {"tau_f": 0, "tau_a": 1},
         {"negative_alpha": 0, "negative_schedule": "exp"},
         {"noise_share": 1, "eta": 1.0},
@@ -49,6 +50,7 @@ def test_the_limits_themselves_are_allowed(values: dict[str, Any]) -> None:
         ({"guidance_scale": -0.1}, "guidance scale is -0.1"),
         ({"guidance_scale": math.nan}, "guidance scale is nan"),
         ({"guidance_scale": math.inf}, "guidance scale is inf"),
+        ({"guidance_start": 0.6, "guidance_end": 0.5}, "guidance_start is 0.6; give at most"),
         ({"steps": 1000}, "steps is 1000"),
         ({"negative_schedule": "cubic"}, "negative schedule is 'cubic'; give constant, linear or"),
         ({"attention_sharing": "all"}, "attention sharing is 'all'; give none, extended or prop"),
@@ -58,7 +60,7 @@ def test_the_limits_themselves_are_allowed(values: dict[str, Any]) -> None:
         ({"keyframe_window": 0}, "keyframe_window is 0"),
         *(
             ({name: value}, f"{name} is {value}")
-            for name in ("tau_f", "tau_a", "negative_alpha", "noise_share", "eta")
+            for name in ("guidance_end", "tau_f", "tau_a", "negative_alpha", "noise_share", "eta")
             for value in (-0.01, 1.01, math.nan, math.inf)
         ),
     ],

@@ -30,7 +30,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from pnpvideo.decode_latents import decode_latents
-from pnpvideo.denoise_latents import Texts, denoise_latents, injected_steps
+from pnpvideo.denoise_latents import Texts, denoise_latents, first_steps
 from pnpvideo.encode_frames import encode_frames, vae_factor
 from pnpvideo.encode_prompt import PromptEmbeddings
 from pnpvideo.fit_batches import Batches
@@ -206,8 +206,8 @@ def plain_denoise(
     x = trajectory.noise.clone()
     with plain_injection(subject, state):
         for i, timestep in enumerate(schedule.timesteps):
-            state["features"] = i < injected_steps(options.tau_f, steps)
-            state["attention"] = i < injected_steps(options.tau_a, steps)
+            state["features"] = i < first_steps(options.tau_f, steps)
+            state["attention"] = i < first_steps(options.tau_a, steps)
             for part in torch.split(torch.arange(len(x)), batch_size):
                 target = x[part].to(device)
                 source = trajectory.latents[i, part].to(device)
