@@ -1,13 +1,17 @@
-"""Time, work and memory of a translation, beside the plain method's, in one process.
+"""Time, work and memory of a translation.
 
-    python -m tools.benchmark --models embedded --frames 1 16 64 256 --out results
+    python -m tools.benchmark models --models embedded --frames 1 16 64 256 --out results
+    python -m tools.benchmark files --frames 16 64 256 1024 --out results
+
+`models` measures this method beside the plain one, in one process; `files` measures whole runs of
+the command line, which gets the options after --.
 
 The plain method is the same mathematics without our savings: stock diffusers modules with fused
 attention, the source, negative and target branches in one batch at every step, the same precision
 and batch size. Both run in turn, `--repeats` times each, and the best time counts. Stable Diffusion
 models have random weights here, which cost as much time as trained ones.
 
-Prints a table, and writes benchmark.json and benchmark.png.
+Prints a table and writes it as NAME.md and NAME.json; `models` also draws a plot.
 """
 
 from __future__ import annotations
@@ -41,6 +45,7 @@ from pnpvideo.options import PnPOptions
 from pnpvideo.pipeline import PnPVideoPipeline
 from pnpvideo.predict_noise import Network
 from pnpvideo.trajectory import Trajectory
+from tools.benchmark_files import measure_files
 from tools.peak_memory import peak_memory, reset_peak_memory
 
 # What Stable Diffusion's configurations say, where it is not diffusers' default.
@@ -372,20 +377,7 @@ def draw_plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
     cv2.imwrite(str(path), picture)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=["embedded"])
-    parser.add_argument("--size", type=int, help="pixels a side; the model's own by default")
-    parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--frames", type=int, nargs="+", default=[1, 16, 64, 256])
-    parser.add_argument("--batch-size", type=int, default=4)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16", "float64"))
-    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
-    arguments = parser.parse_args()
+def run_models(arguments: argparse.Namespace) -> None:
     device = torch.device(arguments.device)
     default = "float32" if device.type == "cpu" else "bfloat16"
     dtype: torch.dtype = getattr(torch, arguments.dtype or default)
@@ -404,12 +396,46 @@ def main() -> None:
                 repeats=arguments.repeats,
                 rate=rate,
             )
+    print(f"{rate / 1e12:.2f} TFLOP/s in large matrix products")
+    report(rows, "models", arguments.out)
+    draw_plot(rows, arguments.out / "models.png")
+
+
+def run_files(arguments: argparse.Namespace) -> None:
+    report(measure_files(arguments.frames, arguments.options), "files", arguments.out)
+
+
+def report(rows: Sequence[dict[str, Any]], name: str, folder: Path) -> None:
     table = make_table(rows)
-    print(f"{rate / 1e12:.2f} TFLOP/s in large matrix products\n\n{table}")
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "benchmark.json").write_text(json.dumps(rows, indent=2))
-    (arguments.out / "table.md").write_text(table)
-    draw_plot(rows, arguments.out / "benchmark.png")
+    print(f"\n{table}")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(rows, indent=2))
+    (folder / f"{name}.md").write_text(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(required=True)
+    models = commands.add_parser("models", help="beside the plain method, by stage")
+    models.add_argument("--models", nargs="+", choices=MODELS, default=["embedded"])
+    models.add_argument("--size", type=int, help="pixels a side; the model's own by default")
+    models.add_argument("--steps", type=int, default=50)
+    models.add_argument("--frames", type=int, nargs="+", default=[1, 16, 64, 256])
+    models.add_argument("--batch-size", type=int, default=4)
+    models.add_argument("--repeats", type=int, default=3)
+    models.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    models.add_argument("--dtype", choices=("float32", "bfloat16", "float16", "float64"))
+    models.set_defaults(run=run_models)
+    files = commands.add_parser("files", help="the command line, from file to file")
+    files.add_argument("--frames", type=int, nargs="+", default=[16, 64, 256, 1024])
+    files.add_argument("options", nargs="*", help="of pnpvideo translate, after --")
+    files.set_defaults(run=run_files)
+    for command in (models, files):
+        command.add_argument("--out", type=Path, required=True, help="folder of the results")
+    arguments = parser.parse_args()
+    arguments.run(arguments)
 
 
 if __name__ == "__main__":
