@@ -19,20 +19,17 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderTiny, UNet2DConditionModel
 from PIL import Image
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from torch import Generator, Tensor, distributed, multiprocessing, nn
+from torch import Generator, Tensor, distributed, multiprocessing
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from tools.captions import caption, full_caption
 from tools.embedded_model import (
     TEXT_LENGTH,
     Denoiser,
@@ -40,21 +37,15 @@ from tools.embedded_model import (
     export,
     make_tokenizer,
     new_scheduler,
-    new_vae,
 )
-from tools.scenes import STYLES, VALUES, Scene, object_masks, random_scene, render
 from tools.supervise_layout import SupervisedDenoiser, draw_truth
-from tools.training_state import TrainingState, checkpoints
+from tools.train_vae import load_vae, save_vae, train_vae, tune_decoder
+from tools.training_data import PICTURES, SHARD, WORDINGS, captions, example, make_images
+from tools.training_state import TrainingState, autocast, checkpoints
 
-SIZE = 128
 LATENT_SIZE = 32
-SHARD = 2048  # images in one file
-PICTURES = 3  # of an example: a drawing, the photo of the same scene, and an edited photo
-DRAWING_WEIGHTS = {"sketch": 0.36, "rough drawing": 0.28, "cartoon": 0.36}
 PAIRS = {(0, 1): 0.40, (0, 2): 0.10, (1, 2): 0.35, (1, 0): 0.15}
 """Weights of the pairs of an example's pictures that are source and target in training."""
-HELD_OUT = 10_000_000  # examples from this index on are never trained on
-WORDINGS = 4  # captions of one image
 BATCH = 16
 LEARNING_RATE = 6e-4
 AVERAGE_DECAY = 0.999
@@ -84,221 +75,6 @@ PROMPTS = (
     "a photo",
     "a black triangle on a lawn",
 )
-
-
-def autocast() -> torch.autocast:
-    """bfloat16 where the CPU computes in it; elsewhere it is emulated, at a tenth of the speed."""
-    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.autocast("cpu", torch.bfloat16, enabled=native)
-
-
-def edit(scene: Scene, generator: Generator) -> Scene:
-    """The same layout with other looks, now and then with another shape in front."""
-
-    def redraw(share: float, old: str, name: str) -> str:
-        if float(torch.rand((), generator=generator)) >= share:
-            return old
-        return VALUES[name][int(torch.randint(len(VALUES[name]), (), generator=generator))]
-
-    front = len(scene.objects) - 1
-    objects = tuple(
-        replace(
-            thing,
-            shape=redraw(0.25 if index == front else 0.0, thing.shape, "shape"),
-            colour=redraw(0.6, thing.colour, "colour"),
-            material=redraw(0.6, thing.material, "material"),
-        )
-        for index, thing in enumerate(scene.objects)
-    )
-    ground, light = redraw(0.5, scene.ground, "ground"), redraw(0.5, scene.light, "light")
-    return replace(scene, objects=objects, ground=ground, light=light)
-
-
-def example(index: int) -> tuple[tuple[Scene, str], ...]:
-    """The pictures of training example `index`, as scenes and styles: a drawing, the photo of the
-    same scene, and the photo of an edited one.
-    """
-    generator = Generator().manual_seed(index)
-    scene = random_scene(generator)
-    weights = torch.tensor(list(DRAWING_WEIGHTS.values()))
-    drawing = list(DRAWING_WEIGHTS)[int(torch.multinomial(weights, 1, generator=generator))]
-    return (scene, drawing), (scene, "photo"), (edit(scene, generator), "photo")
-
-
-def render_examples(first: int, count: int, picture: int) -> Tensor:
-    """One of the pictures of `count` examples from `first` on: (count, 3, SIZE, SIZE) uint8."""
-    images = torch.empty(count, 3, SIZE, SIZE, dtype=torch.uint8)
-    pictures = [example(first + row)[picture] for row in range(count)]
-    for style in STYLES:
-        rows = [row for row, (_, other) in enumerate(pictures) if other == style]
-        for chunk in (rows[start : start + 16] for start in range(0, len(rows), 16)):
-            drawn = render([pictures[row][0] for row in chunk], style, SIZE)
-            images[chunk] = (drawn * 255).round().byte()
-    return images
-
-
-def make_images(folder: Path, count: int) -> None:
-    """Render `count` examples into shards of `SHARD`; shards that exist stay."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for first in range(0, count, SHARD):
-        path = folder / f"images-{first // SHARD:05d}.safetensors"
-        if not path.exists():
-            partial = path.with_suffix(".partial")
-            rendered = [render_examples(first, SHARD, picture) for picture in range(PICTURES)]
-            save_file({"images": torch.stack(rendered, 1)}, partial)
-            partial.rename(path)
-            print(f"images: {first + SHARD} of {count}", flush=True)
-
-
-def load_images(folder: Path, shards: int) -> Tensor:
-    """The first shards' images, all of each example: (N, 3, SIZE, SIZE) uint8."""
-    paths = sorted(folder.glob("images-*.safetensors"))[:shards]
-    return torch.cat([load_file(path)["images"].flatten(0, 1) for path in paths])
-
-
-def vae_loss(vae: AutoencoderTiny, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """Loss and mean squared error on `images` (B, 3, H, W) in [-1, 1].
-
-    The error of 8 x 8 block means keeps colours true. Latents are pulled to mean 0 and deviation 1
-    a channel, and decoded with a little noise, as the UNet will leave some.
-    """
-    latents = vae.encode(images).latents.float()
-    output = vae.decode(latents + 0.04 * noise).sample.float()
-    error = output - images
-    blocks = functional.avg_pool2d(error, 8)
-    mean, deviation = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
-    spread = mean.square().mean() + (deviation - 1).square().mean()
-    far = (latents.abs() - 2.5).clamp(min=0).square().mean()
-    squared = error.square().mean()
-    loss = error.abs().mean() + 2 * squared + 2 * blocks.abs().mean() + 0.02 * spread + 0.1 * far
-    return loss, squared
-
-
-def decoder_loss(vae: AutoencoderTiny, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean squared error on `images` (B, 3, H, W) in [-1, 1], as loss and as measure."""
-    with torch.no_grad():
-        latents = vae.encode(images).latents
-    squared = (vae.decode(latents + 0.02 * noise).sample.float() - images).square().mean()
-    return squared, squared
-
-
-def fit_vae(
-    work: Path,
-    stage: str,
-    vae: AutoencoderTiny,
-    part: nn.Module,
-    loss_of: Callable[[AutoencoderTiny, Tensor, Tensor], tuple[Tensor, Tensor]],
-    seconds: float,
-) -> None:
-    """Train a part of the VAE on crops for `seconds` in all, the last third with a falling rate;
-    then print how good it is.
-    """
-    batch, crop = 16, 64
-    images = load_images(work / "images", 5)
-    vae.to(memory_format=torch.channels_last)
-    state = TrainingState(part, learning_rate=1e-3, warmup=60, decay=0.99)
-    for path in checkpoints(work, stage)[-1:]:
-        state.load(path)
-    squares: list[float] = []
-    while state.seconds < seconds:
-        start = time.perf_counter()
-        generator = Generator().manual_seed(state.step)
-        rows = torch.randint(len(images), (batch,), generator=generator)
-        top, left = torch.randint(0, SIZE - crop + 1, (2,), generator=generator).tolist()
-        cut = images[rows, :, top : top + crop, left : left + crop].float() / 127.5 - 1
-        cut = cut.contiguous(memory_format=torch.channels_last)
-        noise = torch.randn(batch, 4, crop // 4, crop // 4, generator=generator)
-        with autocast():
-            loss, squared = loss_of(vae, cut, noise)
-        left_over = 1 - state.seconds / seconds
-        state.update(loss, factor=min(1.0, 3 * left_over) + 0.005)
-        state.images += batch
-        state.seconds += time.perf_counter() - start
-        squares.append(float(squared.detach()))
-        if state.step % 50 == 0:
-            recent = torch.tensor(squares[-50:]).mean()
-            print(
-                f"{stage}: step {state.step}, {state.seconds:.0f} s, "
-                f"loss {float(loss.detach()):.4f}, PSNR {10 * torch.log10(4 / recent):.2f} dB",
-                flush=True,
-            )
-        if state.step % 500 == 0:
-            state.save(work, stage)
-    state.save(work, stage)
-    state.load_average(part)
-    psnr, colour = measure_vae(vae.eval())
-    print(f"{stage}: PSNR {psnr:.2f} dB, colour error {colour:.4f}", flush=True)
-
-
-def train_vae(work: Path, seconds: float) -> Path:
-    """Train the whole VAE and find its scaling factor."""
-    final = work / "vae.safetensors"
-    if not final.exists():
-        torch.manual_seed(0)
-        vae = new_vae()
-        fit_vae(work, "vae", vae, vae, vae_loss, seconds)
-        images = load_images(work / "images", 1)[:256]
-        with torch.inference_mode():
-            spread = vae.encode(images.float() / 127.5 - 1).latents.std()
-        vae.register_to_config(scaling_factor=round(1 / float(spread), 4))
-        save_vae(vae, final)
-    return final
-
-
-def tune_decoder(work: Path, seconds: float) -> None:
-    """Train the decoder further; the latents, and what was learnt of them, stay valid."""
-    vae = load_vae(work / "vae.safetensors").train()
-    vae.encoder.requires_grad_(False)
-    fit_vae(work, "decoder", vae, vae.decoder, decoder_loss, seconds)
-    save_vae(vae, work / "vae.safetensors")
-
-
-@torch.inference_mode()
-def measure_vae(vae: AutoencoderTiny, count: int = 200) -> tuple[float, float]:
-    """PSNR (dB) over held-out examples, half of them drawings and half photos, and the mean colour
-    error of the objects in the photos (share of full scale).
-    """
-    drawings, photos = (
-        render_examples(HELD_OUT, count // 2, picture).float() / 255 for picture in (0, 1)
-    )
-
-    def rebuild(pictures: Tensor) -> Tensor:
-        latents = vae.encode(pictures * 2 - 1).latents
-        decoded: Tensor = vae.decode(latents).sample
-        return (decoded / 2 + 0.5).clamp(0, 1)
-
-    difference = rebuild(photos) - photos
-    squared = torch.cat((rebuild(drawings) - drawings, difference)).square().mean((1, 2, 3))
-    errors = [
-        ((difference[row] * mask).sum((1, 2)) / mask.sum().clamp(min=1)).abs().mean()
-        for row in range(len(photos))
-        for mask in object_masks(example(HELD_OUT + row)[0][0], SIZE)
-    ]
-    return float((-10 * squared.log10()).mean()), float(torch.stack(errors).mean())
-
-
-def load_vae(path: Path) -> AutoencoderTiny:
-    """The trained VAE, with its scaling factor."""
-    vae = new_vae()
-    vae.load_state_dict(load_file(path))
-    with safe_open(path, framework="pt") as file:
-        vae.register_to_config(scaling_factor=float(file.metadata()["scaling_factor"]))
-    return vae.eval()
-
-
-def save_vae(vae: AutoencoderTiny, path: Path) -> None:
-    factor = {"scaling_factor": str(vae.config["scaling_factor"])}
-    save_file({name: value.contiguous() for name, value in vae.state_dict().items()}, path, factor)
-
-
-def captions(index: int) -> list[str]:
-    """`WORDINGS` captions of each picture of training example `index`, one of which names all."""
-    texts = []
-    for picture, (scene, style) in enumerate(example(index)):
-        generator = Generator().manual_seed(index + HELD_OUT + picture)
-        texts.append(full_caption(scene, style))
-        texts += [caption(scene, style, generator) for _ in range(WORDINGS - 1)]
-    return texts
 
 
 def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:

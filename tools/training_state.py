@@ -1,4 +1,4 @@
-"""What a training run keeps: weights, optimiser, moving average, and their safetensors files."""
+"""What the stages of training share: their state, its safetensors files, and their precision."""
 
 from __future__ import annotations
 
@@ -100,3 +100,9 @@ class TrainingState:
 def checkpoints(folder: Path, stage: str) -> list[Path]:
     """Checkpoints of a stage, oldest first."""
     return sorted(folder.glob(f"{stage}-????????.safetensors"))
+
+
+def autocast() -> torch.autocast:
+    """bfloat16 where the CPU computes in it; elsewhere it is emulated, at a tenth of the speed."""
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.autocast("cpu", torch.bfloat16, enabled=native)
