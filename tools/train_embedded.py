@@ -44,7 +44,7 @@ from tools.training_data import PICTURES, SHARD, WORDINGS, captions, example, ma
 from tools.training_state import TrainingState, autocast, checkpoints
 
 LATENT_SIZE = 32
-PAIRS = {(0, 1): 0.40, (0, 2): 0.10, (1, 2): 0.35, (1, 0): 0.15}
+PAIRS = {(0, 1): 0.50, (0, 2): 0.20, (1, 2): 0.25, (1, 0): 0.05}
 """Weights of the pairs of an example's pictures that are source and target in training."""
 BATCH = 16
 LEARNING_RATE = 6e-4
@@ -54,7 +54,7 @@ UNCAPTIONED = 0.12  # share of captions left out, for classifier-free guidance
 UNCAPTIONED_SOURCE = 0.5  # where features are injected; in sampling the source has no prompt
 SUPERVISION = 0.03  # weight of the layout heads' loss beside the v-prediction loss
 INJECTED = 0.65  # share of the pairs whose target gets the source's features
-STRAYED = 0.6  # largest share of another picture in the noisy target of such a pair
+STRAYED = 0.7  # largest share of the source or of any picture in the noisy target of such a pair
 PROMPTS = (
     "a photo of a red star on sand",
     "a photo of a blue metal heart on grass at sunset",
@@ -184,11 +184,14 @@ class DenoiserTraining:
         noise = torch.randn(clean.shape, generator=draw)
         fresh = torch.rand(pairs, 1, 1, 1, generator=draw)
         noise[:, 1] = (1 - fresh).sqrt() * noise[:, 0] + fresh.sqrt() * noise[:, 1]
-        # What sampling has drawn so far may be wrong; the source's features are to mend it.
+        # What sampling has drawn so far may be wrong, and the source's features are to mend it; or
+        # it still looks like the source, whose inverted noise it starts from.
         wrong = STRAYED * torch.rand(pairs, 1, 1, 1, generator=draw)
         wrong = wrong * (injected[:, 0].view(-1, 1, 1, 1) & (alpha[:, 0] < 0.5))
+        stays = torch.rand(pairs, 1, 1, 1, generator=draw) < 0.5
         shown = clean.clone()
-        shown[:, 1] += wrong * (clean[:, 1].roll(1, 0) - clean[:, 1])
+        stray = torch.where(stays, clean[:, 0], clean[:, 1].roll(1, 0))
+        shown[:, 1] += wrong * (stray - clean[:, 1])
         noisy = alpha.sqrt() * shown + (1 - alpha).sqrt() * noise
         target = (alpha.sqrt() * noisy - clean) / (1 - alpha).sqrt()
         mine = self.share
