@@ -34,7 +34,8 @@ FORMATS = {
 }
 TASKS = (*DRAWINGS, "class", "colour", "material", "light", "ground")
 STRENGTHS = (0.4, 0.6, 0.8)
-METHODS = ("truth", "pnp", "ddim", *(f"sdedit {s}" for s in STRENGTHS), "generation")
+GUIDANCE_SCALE = 3.0  # of methods without injection: what the model wants from text alone
+METHODS = ("truth", "pnp", "ddim", "ddim guided", *(f"sdedit {s}" for s in STRENGTHS), "generation")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,11 +176,13 @@ class Translator:
         if method == "truth":
             return [render([example.target], "photo", SIZE)[0] for example in self.examples]
         generator = Generator().manual_seed(self.examples[0].index)
-        if method in ("pnp", "ddim"):
+        if method in ("pnp", "ddim", "ddim guided"):
             # The method without injection, from the same inverted noise.
             plain: dict[str, Any] = {}
-            if method == "ddim":
+            if method != "pnp":
                 plain = {"tau_f": 0.0, "tau_a": 0.0, "noise_share": 0.0}
+            if method == "ddim guided":
+                plain["guidance_scale"] = GUIDANCE_SCALE
             first = self.examples[0]
             negative = full_caption(first.source, first.style) if negated else None
             frames, self.trajectory = self.pipeline(
@@ -195,7 +198,7 @@ class Translator:
             pictures: Tensor = frames[:, 0]
             return list(pictures)
         given: dict[str, Any] = self.common | {
-            "guidance_scale": self.pipeline.model_options.guidance_scale,
+            "guidance_scale": GUIDANCE_SCALE,
             "generator": generator,
         }
         if method == "generation":
