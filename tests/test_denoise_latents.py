@@ -65,10 +65,18 @@ class Run:
             random_text(seed, pooled=sdxl) for seed in range(5)
         )
         self.latents = random_latents(frames)
-        self.trajectory = self.as_trajectory(
-            invert_latents(
-                self.network, self.schedule, self.latents, self.source, batches=Batches(2)
-            )
+        self.trajectory = self.as_trajectory(self.invert(batch_size=2))
+
+    def invert(
+        self, schedule: NoiseSchedule | None = None, *, iterations: int = 1, batch_size: int = 1
+    ) -> Tensor:
+        return invert_latents(
+            self.network,
+            schedule or self.schedule,
+            self.latents,
+            self.source,
+            iterations=iterations,
+            batches=Batches(batch_size),
         )
 
     def as_trajectory(self, latents: Tensor) -> Trajectory:
@@ -265,7 +273,7 @@ def test_finer_inversion_passes_through_every_sampling_timestep() -> None:
     assert fine.inversion_alphas[-1] == fine.alphas[-1]
     assert list(fine.inversion_timesteps) == reference.timesteps(4 * STEPS)[3:]
     run = Run()
-    latents = invert_latents(run.network, fine, run.latents, run.source, batches=Batches(1))
+    latents = run.invert(fine)
     naive = reference.ddim_invert(
         run.unet, run.latents, run.source.hidden, 4 * STEPS, "epsilon", alphas=run.alphas
     )
@@ -277,14 +285,7 @@ def test_finer_inversion_passes_through_every_sampling_timestep() -> None:
 @pytest.mark.parametrize("iterations", [2, 3])
 def test_iterated_inversion_is_as_in_the_reference(prediction: str, iterations: int) -> None:
     run = Run(prediction)
-    latents = invert_latents(
-        run.network,
-        run.schedule,
-        run.latents,
-        run.source,
-        iterations=iterations,
-        batches=Batches(1),
-    )
+    latents = run.invert(iterations=iterations)
     naive = reference.ddim_invert(
         run.unet,
         run.latents,
@@ -306,14 +307,7 @@ def test_more_iterations_bring_the_source_back_more_truly(prediction: str) -> No
         run.unet.conv_out.weight.mul_(0.01)
 
     def error(iterations: int) -> float:
-        noise = invert_latents(
-            run.network,
-            run.schedule,
-            run.latents,
-            run.source,
-            iterations=iterations,
-            batches=Batches(1),
-        )[0]
+        noise = run.invert(iterations=iterations)[0]
         back = reconstruct_latents(run.network, run.schedule, noise, run.source, batches=Batches(1))
         return float((back[-1] - run.latents).norm() / run.latents.norm())
 

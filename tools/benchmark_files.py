@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from pnpvideo.clip import Timing
+from pnpvideo.options import DEFAULT_BATCH_SIZE
 from pnpvideo.read_clip import read_clip
 from pnpvideo.write_clip import write_clip
 from tools.make_samples import FLOWER, drawn
@@ -35,7 +36,7 @@ def copy_clip(source: Path, output: Path) -> float:
     """Seconds that reading and writing take by themselves, without a model in between."""
     start = time.perf_counter()
     clip = read_clip(source)
-    write_clip(clip.batches(4), output, timing=clip.timing)
+    write_clip(clip.batches(DEFAULT_BATCH_SIZE), output, timing=clip.timing)
     clip.close()
     return time.perf_counter() - start
 
