@@ -152,7 +152,7 @@ def _add_method(group: Any) -> None:
         "--inversion-iterations",
         type=int,
         metavar="N",
-        help="passes for each step of inversion (1); 2 or 3 bring the source back more truly",
+        help="passes for each step of inversion (1); 2 bring the source back, 1 may lose it",
     )
     group.add_argument(
         "--guidance-scale",

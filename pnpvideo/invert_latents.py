@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, linalg
 
 from pnpvideo.encode_prompt import PromptEmbeddings
 from pnpvideo.fit_batches import Batches
@@ -29,10 +29,11 @@ def invert_latents(
     """DDIM inversion (Song et al. 2021, section 4.3; Tumanyan et al. 2022, section 3).
 
     latents: (frames, c, h, w), clean; text: one embedding. No guidance.
-    Going from the level of z_{t-1} to t the network is evaluated at (z_{t-1}, t). With further
-    iterations it is evaluated again at the z_t so found: fixed-point iteration, which nears the
-    exact inverse of a sampling step (Pan et al. 2023, "Effective real image editing with
-    accelerated iterative diffusion inversion").
+    Going from the level of z_{t-1} to t the network is evaluated at (z_{t-1}, t). With more
+    iterations it is evaluated at the z_t found so far, again and again, which nears the exact
+    inverse of a sampling step: a fixed-point iteration with Anderson acceleration (Pan et al. 2023,
+    "Effective real image editing with accelerated iterative diffusion inversion", section 3). It
+    starts from the last step's output, so that only the first step needs a pass at z_{t-1}.
     Frames are independent, so each batch runs through all timesteps before the next begins.
     Returns (T + 1, frames, c, h, w) in the computer's memory, noisiest first.
     """
@@ -43,19 +44,46 @@ def invert_latents(
     def invert(part: slice) -> Tensor:
         z = latents[part].to(device)
         trajectory = empty_latents(steps, latents[part])
+        output: Tensor | None = None
         for i in reversed(range(len(timesteps))):
-            before, kind = z, schedule.prediction_type
-            output = network.predict(before, timesteps[i], text, len(z))
+            before, passes, kind = z, iterations, schedule.prediction_type
+            if output is None or iterations == 1:
+                output = network.predict(before, timesteps[i], text, len(z))
+                passes -= 1
             z = ddim_step(before, output, alphas[i + 1], alphas[i], kind)
-            for _ in range(iterations - 1):
+            iteration = _Anderson()
+            for _ in range(passes):
                 output = network.predict(z, timesteps[i], text, len(z))
-                z = undo_ddim_step(before, output, alphas[i], alphas[i + 1], kind)
+                found = undo_ddim_step(before, output, alphas[i], alphas[i + 1], kind)
+                z = iteration.next(z, found)
             progress(len(z) * iterations)
             if i % ratio == 0:
                 trajectory[i // ratio] = z.cpu()
         return trajectory
 
     return torch.cat(list(batches.run(len(latents), invert)), dim=1)
+
+
+class _Anderson:
+    """Fixed-point iteration with Anderson acceleration of depth 1 (Walker and Ni 2011, section 1).
+
+    Each frame has its own weight, so that it does not depend on the frames beside it.
+    """
+
+    def __init__(self) -> None:
+        self.last: tuple[Tensor, Tensor] | None = None
+
+    def next(self, latents: Tensor, found: Tensor) -> Tensor:
+        """Where to evaluate next, after `found` came out at `latents`: (frames, c, h, w)."""
+        change, result = found - latents, found
+        if self.last is not None:
+            last_found, last_change = self.last
+            turn = change - last_change
+            size = linalg.vecdot(turn.flatten(1), turn.flatten(1)).clamp_min(1e-30)
+            weight = linalg.vecdot(change.flatten(1), turn.flatten(1)) / size
+            result = found - weight[:, None, None, None] * (found - last_found)
+        self.last = found, change
+        return result
 
 
 @torch.no_grad()

@@ -25,7 +25,7 @@ class PnPOptions:
     steps: sampling steps T, 1 to 999.
     inversion_steps: a multiple of steps; None means the same number.
     inversion_iterations: network passes for each step of inversion, at least 1, as in the paper;
-        2 or 3 bring the source back more truly (see `invert_latents`).
+        with 2 the source comes back as well as the autoencoder lets it (see `invert_latents`).
     guidance_scale: s of classifier-free guidance, eps = e + s (eps_cond - e); 1 switches it off.
     guidance_start, guidance_end: the steps with guidance, as shares of T, 0 to 1; without it a step
         takes a pass less (Kynkaanniemi et al. 2024, "Applying guidance in a limited interval").

@@ -325,16 +325,22 @@ def ddim_invert(
     """z_t of one frame at every sampling timestep: DDIM with the roles reversed (PnP section 3).
 
     From level t_prev to t the network sees (z_{t_prev}, t); x0 and eps are read at t_prev.
-    Further iterations see the z_t found so far, and find z_t anew from z_{t_prev} and what they
+    More iterations see the z_t found so far, and find z_t anew from z_{t_prev} and what they
     predict: eps, which is the same at both levels, or v, where sampling turns z by the angle
-    between the levels (Salimans and Ho appendix D: z_t = cos(phi) x0 + sin(phi) eps).
+    between the levels (Salimans and Ho appendix D: z_t = cos(phi) x0 + sin(phi) eps). They start
+    from the last step's prediction, and each goes on from the point between the last two z_t whose
+    residual, were it linear, would be the smallest.
     """
-    z, trajectory = z0, {}
+    z, trajectory, out = z0, {}, None
     for t, a, a_prev in reversed(_levels(steps, alphas)):
-        z_prev = z
-        x0, eps = _x0_and_eps(z_prev, _predict(unet, z_prev, t, text), a_prev, prediction)
+        z_prev, tried = z, []
+        passes = iterations if out is not None and iterations > 1 else iterations - 1
+        if passes == iterations - 1:
+            out = _predict(unet, z_prev, t, text)
+        x0, eps = _x0_and_eps(z_prev, out, a_prev, prediction)
         z = math.sqrt(a) * x0 + math.sqrt(1 - a) * eps
-        for _ in range(iterations - 1):
+        for _ in range(passes):
+            seen = z
             out = _predict(unet, z, t, text)
             if prediction == "v_prediction":
                 turn = math.acos(math.sqrt(a)) - math.acos(math.sqrt(a_prev))
@@ -342,6 +348,11 @@ def ddim_invert(
             else:
                 x0 = (z_prev - math.sqrt(1 - a_prev) * out) / math.sqrt(a_prev)
                 z = math.sqrt(a) * x0 + math.sqrt(1 - a) * out
+            tried.append((z, (z - seen).flatten()))
+            if len(tried) > 1:
+                (z1, r1), (z2, r2) = tried[-2:]
+                share = float(torch.linalg.lstsq((r2 - r1)[:, None], r2[:, None]).solution)
+                z = share * z1 + (1 - share) * z2
         trajectory[t] = z
     return trajectory
 
