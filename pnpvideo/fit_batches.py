@@ -18,15 +18,17 @@ class Batches:
     """Cuts frames into batches of `size`, which shrinks where the memory asks for it and stays so.
 
     Nothing may depend on how frames are cut: a batch that failed is done again in halves.
+    last_resort: called once, where a single frame does not fit, before that is tried again.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, last_resort: Callable[[], None] | None = None) -> None:
         self.size = size
+        self.last_resort = last_resort
 
     def run(self, count: int, work: Callable[[slice], T]) -> Iterator[T]:
         """The results of `work` on frames 0 to count - 1, a batch at a time and in order.
 
-        Raises what `work` raises, running out of memory only where a single frame does.
+        Raises what `work` raises, running out of memory only where nothing more can be done.
         """
         start = 0
         while start < count:
@@ -34,7 +36,8 @@ class Batches:
             try:
                 result = work(part)
             except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error) or part.stop - start == 1:
+                single = part.stop - start == 1
+                if not is_out_of_memory(error) or (single and self.last_resort is None):
                     raise
                 self.size = (part.stop - start + 1) // 2
             else:
@@ -44,3 +47,6 @@ class Batches:
             # Outside of the handler, which holds on to all that the failed batch had made.
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
+            if single and self.last_resort is not None:
+                self.last_resort()
+                self.last_resort = None

@@ -1,6 +1,7 @@
 """The pipeline: frames in, translated frames out, in numbered stages."""
 
 import json
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -10,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import AutoencoderTiny, DiffusionPipeline
 from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import Tensor
@@ -152,7 +153,7 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         def encode(images: Tensor, part: slice) -> Tensor:
             return encode_frames(self.vae, images[part])
 
-        batches = Batches(batch_size)
+        batches = Batches(batch_size, self._cut_into_tiles)
         images = (
             frames_to_tensor(resize_frames(frames, *size)) for frames in clip.batches(batch_size)
         )
@@ -281,7 +282,7 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         def decode(part: slice) -> Frames:
             return tensor_to_frames(decode_latents(self.vae, latents[part]))
 
-        return Batches(batch_size).run(len(latents), decode)
+        return Batches(batch_size, self._cut_into_tiles).run(len(latents), decode)
 
     @torch.no_grad()
     def __call__(
@@ -519,6 +520,18 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         if not return_dict:
             return frames, trajectory
         return PnPVideoPipelineOutput(frames=frames, trajectory=trajectory)
+
+    def _cut_into_tiles(self) -> None:
+        warnings.warn(
+            "the memory is not enough for a whole frame in the autoencoder; frames are cut into "
+            "overlapping tiles there",
+            stacklevel=2,
+        )
+        if isinstance(self.vae, AutoencoderTiny):
+            # diffusers takes its factor for 8 whatever it is.
+            self.vae.spatial_scale_factor = vae_factor(self.vae)
+            self.vae.tile_latent_min_size = self.vae.tile_sample_min_size // vae_factor(self.vae)
+        self.vae.enable_tiling()
 
     @property
     def _latent_dtype(self) -> torch.dtype:

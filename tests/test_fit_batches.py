@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from pnpvideo import PnPVideoPipeline
+from pnpvideo.as_clip import as_clip
 from pnpvideo.fit_batches import Batches
 
 
@@ -38,6 +39,19 @@ def test_other_errors_and_one_frame_too_large_are_raised(error: Exception) -> No
 
     with pytest.raises(type(error), match=str(error)):
         list(Batches(1).run(4, work))
+
+
+def test_the_last_resort_is_tried_once_and_for_a_single_frame_only() -> None:
+    tried: list[str] = []
+
+    def work(part: slice) -> None:
+        tried.append(f"{part.start}-{part.stop}")
+        if "resort" not in tried or part.start == 2:
+            raise torch.OutOfMemoryError("too much")
+
+    with pytest.raises(torch.OutOfMemoryError, match="too much"):
+        list(Batches(2, lambda: tried.append("resort")).run(4, work))
+    assert tried == ["0-2", "0-1", "resort", "0-1", "1-2", "2-3"]
 
 
 @contextmanager
@@ -106,3 +120,29 @@ def test_a_run_fails_once_for_a_size_that_does_not_fit() -> None:
     with memory_for(block, 2) as sampled:
         pipeline.reconstruct(trajectory, (32, 32), options, batch_size=4)
     assert sampled.count(4) == 1
+
+
+def test_a_frame_too_large_for_the_autoencoder_is_cut_into_tiles() -> None:
+    pipeline = PnPVideoPipeline.from_pretrained("embedded")
+    vae = pipeline.vae
+    vae.tile_sample_min_size = 64
+    coarse = torch.rand(1, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    video = torch.nn.functional.interpolate(coarse, (128, 128), mode="bicubic").clamp(0, 1)
+
+    def encode_and_decode() -> torch.Tensor:
+        latents = pipeline.encode_clip(as_clip(video), (128, 128), 4)
+        (frames,) = pipeline.decode(latents)
+        return torch.from_numpy(frames).float()
+
+    def check(module: Any, inputs: tuple[torch.Tensor, ...]) -> None:
+        if inputs[0].shape[-1] > largest[module]:
+            raise torch.OutOfMemoryError("the memory of the test is used up")
+
+    whole = encode_and_decode()
+    largest = {vae.encoder: 64, vae.decoder: 16}
+    for module in largest:
+        module.register_forward_pre_hook(check)
+    with pytest.warns(UserWarning, match="overlapping tiles"):
+        tiled = encode_and_decode()
+    assert tiled.shape == whole.shape
+    assert float((tiled - whole).abs().mean()) < 3
