@@ -4,7 +4,8 @@
     python -m tools.evaluate inversion --count 50 --out results/inversion
     python -m tools.evaluate clips --count 20 --out results/clips
 
-Writes results.csv (one line for each picture or clip), table.md and, but for inversion, sheet.png.
+Writes results.csv (one line for each picture or clip), table.md and, but for inversion and where this
+method is left out, sheet.png.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ def run_scenes(arguments: argparse.Namespace) -> None:
     )
     rows = [result.row() for result in results]
     report(rows, make_table(rows, ("method", "task"), evaluate_scenes.FORMATS), arguments.out)
-    evaluate_scenes.make_sheet(results, arguments.out / "sheet.png")
+    if "pnp" in arguments.methods:
+        evaluate_scenes.make_sheet(results, arguments.out / "sheet.png")
 
 
 def run_inversion(arguments: argparse.Namespace) -> None:
