@@ -4,8 +4,8 @@
     python -m tools.evaluate inversion --count 50 --out results/inversion
     python -m tools.evaluate clips --count 20 --out results/clips
 
-Writes results.csv (one line for each picture or clip), table.md and, but for inversion and where this
-method is left out, sheet.png.
+Writes results.csv (one line for each picture or clip), table.md and a sheet.png of what this method
+made of scenes or clips.
 """
 
 from __future__ import annotations
