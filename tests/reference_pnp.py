@@ -333,10 +333,10 @@ def ddim_invert(
     """
     z, trajectory, out = z0, {}, None
     for t, a, a_prev in reversed(_levels(steps, alphas)):
-        z_prev, tried = z, []
-        passes = iterations if out is not None and iterations > 1 else iterations - 1
-        if passes == iterations - 1:
+        z_prev, tried, passes = z, [], iterations
+        if out is None or iterations == 1:
             out = _predict(unet, z_prev, t, text)
+            passes -= 1
         x0, eps = _x0_and_eps(z_prev, out, a_prev, prediction)
         z = math.sqrt(a) * x0 + math.sqrt(1 - a) * eps
         for _ in range(passes):

@@ -35,7 +35,14 @@ FORMATS = {
 TASKS = (*DRAWINGS, "class", "colour", "material", "light", "ground")
 STRENGTHS = (0.4, 0.6, 0.8)
 GUIDANCE_SCALE = 3.0  # of methods without injection: what the model wants from text alone
-METHODS = ("truth", "pnp", "ddim", "ddim guided", *(f"sdedit {s}" for s in STRENGTHS), "generation")
+_PLAIN = {"tau_f": 0.0, "tau_a": 0.0, "noise_share": 0.0}
+FROM_INVERSION: dict[str, dict[str, Any]] = {
+    "pnp": {},
+    "ddim": _PLAIN,
+    "ddim guided": _PLAIN | {"guidance_scale": GUIDANCE_SCALE},
+}
+"""Methods that start from the inverted noise, with the options that replace the model's own."""
+METHODS = ("truth", *FROM_INVERSION, *(f"sdedit {s}" for s in STRENGTHS), "generation")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,13 +183,7 @@ class Translator:
         if method == "truth":
             return [render([example.target], "photo", SIZE)[0] for example in self.examples]
         generator = Generator().manual_seed(self.examples[0].index)
-        if method in ("pnp", "ddim", "ddim guided"):
-            # The method without injection, from the same inverted noise.
-            plain: dict[str, Any] = {}
-            if method != "pnp":
-                plain = {"tau_f": 0.0, "tau_a": 0.0, "noise_share": 0.0}
-            if method == "ddim guided":
-                plain["guidance_scale"] = GUIDANCE_SCALE
+        if method in FROM_INVERSION:
             first = self.examples[0]
             negative = full_caption(first.source, first.style) if negated else None
             frames, self.trajectory = self.pipeline(
@@ -192,7 +193,7 @@ class Translator:
                 negative_prompt=negative,
                 generator=generator,
                 return_dict=False,
-                **plain,
+                **FROM_INVERSION[method],
                 **self.common,
             )
             pictures: Tensor = frames[:, 0]
