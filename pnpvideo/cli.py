@@ -230,6 +230,13 @@ def _add_frames(group: Any) -> None:
         help="of --noise-share: fresh noise, or that of each scene's first frame (gaussian)",
     )
     _add_switch(group, "--noise-motion", "carry shared noise along the source's motion")
+    group.add_argument(
+        "--blend-radius",
+        type=int,
+        metavar="N",
+        help="frames on either side that a result's frame is averaged with along the source's "
+        "motion, against flicker; 0: none (2)",
+    )
 
 
 def _add_model(group: Any) -> None:

@@ -1,4 +1,5 @@
-"""Every option of the method with its default, written once. The defaults are the paper's.
+"""Every option of the method with its default, written once. The defaults are the paper's, which
+is about images; `blend_radius` is for clips.
 
 A model's folder may hold a `pnp.json` with other values for that model (see `load_model`).
 """
@@ -50,6 +51,8 @@ class PnPOptions:
     keyframe_every: frames from one keyframe to the next, at least 1.
     keyframe_window: keyframes that attend to one another, at least 1. They go through the network
         together, so they take memory as that many frames of a batch do.
+    blend_radius: frames on either side that each frame of the result is averaged with along the
+        source's motion, at least 0 (see `blend_frames`).
     """
 
     steps: int = 50
@@ -70,6 +73,7 @@ class PnPOptions:
     keyframes: KeyframeStrategy = "random"
     keyframe_every: int = 8
     keyframe_window: int = 4
+    blend_radius: int = 2
 
     def __post_init__(self) -> None:
         if not 1 <= self.steps < 1000:
@@ -103,6 +107,8 @@ class PnPOptions:
         for name in ("inversion_iterations", "keyframe_every", "keyframe_window"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; give a number of at least 1")
+        if self.blend_radius < 0:
+            raise InputError(f"blend_radius is {self.blend_radius}; give a number of at least 0")
         for name, kind in (
             ("negative_schedule", NegativeSchedule),
             ("noise_source", NoiseSource),

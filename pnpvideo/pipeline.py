@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from pnpvideo import fingerprint
 from pnpvideo.as_clip import Video, as_clip
+from pnpvideo.blend_frames import blend_frames
 from pnpvideo.clip import Clip, Frames
 from pnpvideo.decode_latents import decode_latents, tensor_to_frames
 from pnpvideo.denoise_latents import DenoisingState, Texts, denoise_latents, source_steps
@@ -284,6 +285,25 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
 
         return Batches(batch_size, self._cut_into_tiles).run(len(latents), decode)
 
+    def decode_clip(
+        self,
+        latents: Tensor,
+        trajectory: Trajectory,
+        clip: Clip | None,
+        blend_radius: int,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+    ) -> Iterator[Frames]:
+        """The frames of one result, (frames, c, h, w), blended along the motion of its source.
+
+        trajectory, clip: the source's; without a clip the trajectory is decoded for its motion.
+        Gives uint8 frames (n, height, width, 3) of the working size, some at a time.
+        """
+        frames = self.decode(latents, batch_size)
+        if len(latents) == 1:
+            return frames
+        read_source = self._source_frames(clip, trajectory, batch_size)
+        return blend_frames(frames, read_source, blend_radius)
+
     @torch.no_grad()
     def __call__(
         self,
@@ -311,6 +331,7 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         keyframes: KeyframeStrategy | None = None,
         keyframe_every: int | None = None,
         keyframe_window: int | None = None,
+        blend_radius: int | None = None,
         height: int | None = None,
         width: int | None = None,
         generator: torch.Generator | None = None,
@@ -335,8 +356,7 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
             Or trajectory, from an earlier output.
         negative_prompt: one for all or one for each prompt; or negative_prompt_embeds.
         inversion_prompt: describes the source; '' as in the paper.
-        num_inference_steps ... keyframe_window: see `PnPOptions`; None means the model's own
-            default.
+        num_inference_steps ... blend_radius: see `PnPOptions`; None means the model's own default.
         height, width: the working size in pixels; by default the model's own area in the video's
             aspect ratio.
         generator: draws all noise, so a seed repeats a result.
@@ -344,7 +364,8 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         storage: where and how precisely the trajectory is kept (see `Storage`).
         job: keeps the trajectory and every finished step, and goes on from there (see `JobFolder`).
             For that the generator must start the same.
-        output_type: "pil", "np", "pt" or "latent" (see `PnPVideoPipelineOutput`).
+        output_type: "pil", "np", "pt" or "latent" (see `PnPVideoPipelineOutput`); latents are not
+            blended yet, which `decode_clip` does.
         callback_on_step_end: called as (pipeline, step, timestep, {"latents": ...}) with latents
             (prompts, frames, c, h, w); what it returns under "latents" replaces them.
         Raises InputError (a ValueError) for what cannot be used, before any work is done.
@@ -382,6 +403,7 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
                 "keyframes": keyframes,
                 "keyframe_every": keyframe_every,
                 "keyframe_window": keyframe_window,
+                "blend_radius": blend_radius,
             }
         )
         wanted = None if width is None or height is None else (width, height)
@@ -462,7 +484,7 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         origins = None
         from_keyframe = options.noise_source == "keyframe"
         shares = options.attention_sharing != "none"
-        read = self._source_frames(clip, trajectory, size, batch_size)
+        read = self._source_frames(clip, trajectory, batch_size)
         if len(inverted) > 1 and (shares or options.noise_motion or from_keyframe):
             scenes = find_scenes(read())
         if len(inverted) > 1 and options.noise_motion:
@@ -514,8 +536,15 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
                 progress=bar.update,
             )
 
-        # 6. Decode
-        frames = self._output(latents, output_type, batch_size)
+        # 6. Decode, and blend along the source's motion
+        if output_type == "latent":
+            frames = latents
+        else:
+            clips = (
+                self.decode_clip(one, trajectory, clip, options.blend_radius, batch_size)
+                for one in latents
+            )
+            frames = _output([np.concatenate(list(some)) for some in clips], output_type)
         self.maybe_free_model_hooks()
         if not return_dict:
             return frames, trajectory
@@ -553,11 +582,12 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         return trajectory.latents.shape[-1] * factor, trajectory.latents.shape[-2] * factor
 
     def _source_frames(
-        self, clip: Clip | None, trajectory: Trajectory, size: tuple[int, int], batch_size: int
+        self, clip: Clip | None, trajectory: Trajectory, batch_size: int
     ) -> Callable[[], Iterator[Frames]]:
         """Reads the source at its working size, in batches; without a clip it is decoded."""
         if clip is None:
             return lambda: self.decode(trajectory.clean, batch_size)
+        size = self._size_of(trajectory)
         return lambda: (resize_frames(frames, *size) for frames in clip.batches(batch_size))
 
     def _room(
@@ -623,14 +653,12 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         given = PromptEmbeddings(hidden=hidden, pooled=pooled)
         return given.to(self._execution_device, self.unet.dtype)
 
-    def _output(self, latents: Tensor, output_type: str, batch_size: int) -> Any:
-        if output_type == "latent":
-            return latents
-        arrays = [np.concatenate(list(self.decode(one, batch_size))) for one in latents]
-        if output_type == "pil":
-            return [[Image.fromarray(frame) for frame in frames] for frames in arrays]
-        stacked = np.stack(arrays).astype(np.float32) / 255
-        return stacked if output_type == "np" else torch.from_numpy(stacked).movedim(-1, -3)
+
+def _output(clips: Sequence[Frames], output_type: str) -> Any:
+    if output_type == "pil":
+        return [[Image.fromarray(frame) for frame in frames] for frames in clips]
+    stacked = np.stack(clips).astype(np.float32) / 255
+    return stacked if output_type == "np" else torch.from_numpy(stacked).movedim(-1, -3)
 
 
 def _identity_of_texts(texts: str | Sequence[str] | None, embeddings: PromptEmbeddings) -> str:

@@ -35,7 +35,8 @@ class Settings:
         is float32, bfloat16 or float16.
     steps, inversion_steps, inversion_iterations, guidance_scale, guidance_start, guidance_end,
         tau_f, tau_a, negative_alpha, negative_schedule, noise_share, noise_source, noise_motion,
-        eta, attention_sharing, keyframes, keyframe_every, keyframe_window: see `PnPOptions`.
+        eta, attention_sharing, keyframes, keyframe_every, keyframe_window, blend_radius: see
+        `PnPOptions`.
     seed: of all noise. batch_size: frames in one pass.
     size: working (width, height) in pixels. original_size: bring the result to the source's size.
     start, frames, stride: number of the first frame, how many at most, every n-th.
@@ -76,6 +77,7 @@ class Settings:
     keyframes: KeyframeStrategy | None = None
     keyframe_every: int | None = None
     keyframe_window: int | None = None
+    blend_radius: int | None = None
     seed: int = 0
     batch_size: int = DEFAULT_BATCH_SIZE
     size: tuple[int, int] | None = None

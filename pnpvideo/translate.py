@@ -139,7 +139,10 @@ def run(settings: Settings, *, overwrite: bool = False, quiet: bool = False) -> 
             open_things.callback(trajectory.close)
             # 4. Decode and write
             for one, path in zip(latents, outputs, strict=True):
-                _write(pipeline, one, path, clip, settings, overwrite)
+                frames = pipeline.decode_clip(
+                    one, trajectory, clip, options.blend_radius, settings.batch_size
+                )
+                _write(frames, path, clip, settings, overwrite)
             for path, compare in zip(outputs, compares, strict=False):
                 _write_compare(path, compare, clip, settings, overwrite)
             inversion = None
@@ -166,14 +169,9 @@ def run(settings: Settings, *, overwrite: bool = False, quiet: bool = False) -> 
 
 
 def _write(
-    pipeline: PnPVideoPipeline,
-    latents: torch.Tensor,
-    output: str,
-    clip: Clip | None,
-    settings: Settings,
-    overwrite: bool,
+    frames: Iterator[Frames], output: str, clip: Clip | None, settings: Settings, overwrite: bool
 ) -> None:
-    frames: Iterator[Frames] = read_ahead(pipeline.decode(latents, settings.batch_size))
+    frames = read_ahead(frames)
     if settings.original_size and clip is not None:
         frames = _resized(frames, clip.width, clip.height)
     write_clip(

@@ -17,11 +17,14 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from clips import decode, frame_times, make_video, samples
+from clips import all_frames, decode, frame_times, make_video, samples
 from command import SHORT, Cli, assert_refused, names, pixels, save_frames, subprocess_run
 from models import save_lora
+from PIL import Image
 
+from pnpvideo.blend_frames import blend_frames
 from pnpvideo.cli import main
+from pnpvideo.read_clip import read_clip
 from pnpvideo.settings import Settings
 
 # Good runs
@@ -127,6 +130,23 @@ def test_a_lora_changes_the_result(cli: Cli, picture: Path, tmp_path: Path) -> N
     code, _, err = cli(str(picture), *SHORT, "-o", "with.png", "--lora", "lora.safetensors")
     assert (code, err) == (0, "")
     assert not np.array_equal(pixels(tmp_path / "without.png"), pixels(tmp_path / "with.png"))
+
+
+def test_frames_are_blended_along_the_motion_of_the_source(cli: Cli, tmp_path: Path) -> None:
+    y, x = np.mgrid[:28, :36]
+    source = [128 + 60 * np.sin((x - 2 * i) / 4) * np.cos(y / 5) for i in range(5)]
+    (tmp_path / "in").mkdir()
+    for i, grey in enumerate(source):
+        Image.fromarray(grey.astype(np.uint8)).convert("RGB").save(tmp_path / "in" / f"{i}.png")
+    seeded = ("in", *SHORT, "--noise-share", "0.5")
+    assert cli(*seeded, "-o", "plain", "--blend-radius", "0")[0] == 0
+    assert cli(*seeded, "-o", "blended")[0] == 0
+    clips = [read_clip(str(tmp_path / name)) for name in ("plain", "blended", "in")]
+    plain, blended, sources = (all_frames(clip) for clip in clips)
+    expected = list(blend_frames([plain], lambda: iter([sources]), 2))
+    np.testing.assert_array_equal(blended, np.concatenate(expected))
+    assert not np.array_equal(blended, plain)
+    assert yaml.safe_load((tmp_path / "blended.yaml").read_text())["blend_radius"] == 2
 
 
 def test_a_config_repeats_its_run_and_the_command_line_wins(

@@ -32,6 +32,7 @@ ORDER = [
     "encode_prompt",
     "encode_frames",
     "decode_latents",
+    "blend_frames",
     "latent_file",
     "trajectory",
     "free_memory",

@@ -29,6 +29,7 @@ def test_the_defaults_are_the_papers() -> None:
         {"negative_alpha": 0, "negative_schedule": "exp"},
         {"noise_share": 1, "eta": 1.0},
         {"keyframe_every": 1, "keyframe_window": 1, "keyframes": "content"},
+        {"blend_radius": 0},
         {"attention_sharing": "propagate", "noise_source": "keyframe", "noise_motion": True},
     ],
 )
@@ -58,6 +59,7 @@ def test_the_limits_themselves_are_allowed(values: dict[str, Any]) -> None:
         ({"noise_source": "x"}, "noise source is 'x'; give gaussian or keyframe"),
         ({"keyframe_every": 0}, "keyframe_every is 0"),
         ({"keyframe_window": 0}, "keyframe_window is 0"),
+        ({"blend_radius": -1}, "blend_radius is -1"),
         *(
             ({name: value}, f"{name} is {value}")
             for name in ("guidance_end", "tau_f", "tau_a", "negative_alpha", "noise_share", "eta")
