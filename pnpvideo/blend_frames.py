@@ -86,7 +86,7 @@ def _join(one: _Moment, other: _Moment) -> None:
 
 def _with_trust(flow: Flow, opposite: Flow) -> NDArray[np.float32]:
     returned = _sample(opposite, _pixels(flow) + flow)
-    squares = [np.square(x).sum(axis=2) for x in (flow + returned, flow, returned)]
+    squares = [_square_sum(x) for x in (flow + returned, flow, returned)]
     trust = squares[0] < 0.01 * (squares[1] + squares[2]) + 0.5
     return np.dstack([flow, trust.astype(np.float32)])
 
@@ -128,11 +128,15 @@ def _sample(
 
 def _inside(places: NDArray[np.float32]) -> NDArray[np.bool_]:
     height, width = places.shape[:2]
-    inside = (places >= 0) & (places <= (width - 1, height - 1))
-    return np.asarray(inside.all(axis=2))
+    x, y = places[..., 0], places[..., 1]
+    return np.asarray((x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1))
 
 
 def _likeness(one: Frames, other: NDArray[np.float32]) -> NDArray[np.float32]:
     """1 where two pictures are the same around a pixel, 0 where they differ much."""
-    difference = np.square(one - other).mean(axis=2)
+    difference = _square_sum(one - other) / 3
     return np.asarray(np.exp(cv2.blur(difference, _AROUND) / (-2 * _UNLIKE**2)))
+
+
+def _square_sum(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(np.einsum("yxc,yxc->yx", vectors, vectors))
