@@ -30,14 +30,15 @@ from tools.scenes import random_scene, render
 SIZE = 128
 HELD_OUT = 30_000_000  # seeds of these scenes; training uses smaller ones
 STYLES = ("cartoon", "sketch")  # of the sources, in turn
+_NOISE: dict[str, Any] = {"noise_share": 0.1}
 MODES: dict[str, dict[str, Any]] = {
     "frame by frame": {"noise_share": 0.0, "attention_sharing": "none", "blend_radius": 0},
-    "shared noise": {"attention_sharing": "none", "blend_radius": 0},
-    "extended": {"attention_sharing": "extended", "blend_radius": 0},
-    "propagate": {"attention_sharing": "propagate", "blend_radius": 0},
+    "shared noise": _NOISE | {"attention_sharing": "none", "blend_radius": 0},
+    "extended": _NOISE | {"attention_sharing": "extended", "blend_radius": 0},
+    "propagate": _NOISE | {"attention_sharing": "propagate", "blend_radius": 0},
     "default": {},
-    "default without noise": {"noise_share": 0.0},
-    "propagate, blended": {"attention_sharing": "propagate"},
+    "shared noise, blended": _NOISE,
+    "propagate, blended": _NOISE | {"attention_sharing": "propagate"},
 }
 FORMATS = {
     "seconds": ".2f",
@@ -176,10 +177,11 @@ def evaluate_clips(
 
 
 def make_sheet(results: Sequence[Result], path: Path, *, shown: int = 6) -> None:
-    """For the first clip: frames of source, truth and every mode in rows, each with its x-t slice:
-    the middle row of pixels over time, downwards.
+    """Of the clip that flickers most frames of source, truth and every mode in rows, each with its
+    x-t slice: the middle row of pixels over time, downwards.
     """
-    mine = [result for result in results if result.index == results[0].index]
+    worst = max(results, key=lambda result: float(result.row["flicker"]))
+    mine = [result for result in results if result.index == worst.index]
     scene, count = make_scene(mine[0].index), len(mine[0].frames)
     rows = {
         "source": draw(scene, mine[0].row["source"], count),
