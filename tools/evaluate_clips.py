@@ -177,10 +177,10 @@ def evaluate_clips(
 
 
 def make_sheet(results: Sequence[Result], path: Path, *, shown: int = 6) -> None:
-    """Of the clip that flickers most frames of source, truth and every mode in rows, each with its
-    x-t slice: the middle row of pixels over time, downwards.
+    """Of the clip with the greatest warp error frames of source, truth and every mode in rows, each
+    with its x-t slice: the middle row of pixels over time, downwards.
     """
-    worst = max(results, key=lambda result: float(result.row["flicker"]))
+    worst = max(results, key=lambda result: float(result.row["warp"]))
     mine = [result for result in results if result.index == worst.index]
     scene, count = make_scene(mine[0].index), len(mine[0].frames)
     rows = {
