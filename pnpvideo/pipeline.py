@@ -468,9 +468,8 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
                 }
             )
         if clip is not None and trajectory.unfinished(batch_size):
-            latents = self.encode_clip(clip, size, batch_size)
             self.invert(
-                latents,
+                self.encode_clip(clip, size, batch_size),
                 size,
                 options,
                 prompt=inversion_prompt,
