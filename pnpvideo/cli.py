@@ -13,7 +13,7 @@ import transformers
 
 from pnpvideo.errors import InputError, RunError
 from pnpvideo.keep_trajectory import DEFAULT_PRECISION, MEMORY_SHARE, Place, Precision
-from pnpvideo.options import AttentionSharing, KeyframeStrategy, NoiseSource
+from pnpvideo.options import PRESETS, AttentionSharing, KeyframeStrategy, NoiseSource
 from pnpvideo.settings import make_settings, read_settings
 from pnpvideo.translate import DTYPES, run
 
@@ -144,6 +144,11 @@ def _add_switch(group: Any, option: str, text: str) -> None:
 
 
 def _add_method(group: Any) -> None:
+    group.add_argument(
+        "--preset",
+        choices=tuple(PRESETS),
+        help="how fast, by fewer steps (best); --steps and the others here win over it",
+    )
     group.add_argument("--steps", type=int, metavar="N", help="sampling steps (50)")
     group.add_argument(
         "--inversion-steps", type=int, metavar="N", help="a multiple of --steps (the same)"

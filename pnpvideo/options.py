@@ -15,6 +15,11 @@ NoiseSource = Literal["gaussian", "keyframe"]
 AttentionSharing = Literal["none", "extended", "propagate"]
 KeyframeStrategy = Literal["uniform", "random", "sliding", "content"]
 
+Preset = Literal["fast", "balanced", "best"]
+
+PRESETS: dict[Preset, float] = {"fast": 0.3, "balanced": 0.6, "best": 1.0}
+"""By preset: the share of the model's own number of steps, both of inversion and of sampling."""
+
 DEFAULT_BATCH_SIZE = 4
 """Frames in one pass of the network."""
 
@@ -121,6 +126,16 @@ class PnPOptions:
                     f"{name.replace('_', ' ')} is {value!r}; "
                     f"give {', '.join(accepted[:-1])} or {accepted[-1]}"
                 )
+
+    def at(self, preset: Preset | None) -> "PnPOptions":
+        """These options at another speed; None and "best" are the options as they are."""
+        if preset is None:
+            return self
+        if preset not in PRESETS:
+            raise InputError(f"preset is {preset!r}; give {', '.join(PRESETS)}")
+        steps = max(1, round(PRESETS[preset] * self.steps))
+        finer = self.inversion_steps and self.inversion_steps // self.steps * steps
+        return replace(self, steps=steps, inversion_steps=finer)
 
     def override(self, values: dict[str, Any]) -> "PnPOptions":
         """These options with the named ones replaced; None means: keep."""

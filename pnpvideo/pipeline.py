@@ -48,6 +48,7 @@ from pnpvideo.options import (
     NegativeSchedule,
     NoiseSource,
     PnPOptions,
+    Preset,
 )
 from pnpvideo.predict_noise import Network
 from pnpvideo.read_ahead import read_ahead
@@ -313,6 +314,7 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         guidance_prompt: str | None = None,
         negative_prompt: str | Sequence[str] | None = None,
         inversion_prompt: str = "",
+        preset: Preset | None = None,
         num_inference_steps: int | None = None,
         num_inversion_steps: int | None = None,
         inversion_iterations: int | None = None,
@@ -356,6 +358,7 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
             Or trajectory, from an earlier output.
         negative_prompt: one for all or one for each prompt; or negative_prompt_embeds.
         inversion_prompt: describes the source; '' as in the paper.
+        preset: how fast, see `PnPOptions.at`; what else is given wins over it.
         num_inference_steps ... blend_radius: see `PnPOptions`; None means the model's own default.
         height, width: the working size in pixels; by default the model's own area in the video's
             aspect ratio.
@@ -383,7 +386,7 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
             raise InputError("callback_on_step_end_tensor_inputs may only hold 'latents'")
         if (height is None) != (width is None):
             raise InputError("give both height and width, or neither")
-        options = self.model_options.override(
+        options = self.model_options.at(preset).override(
             {
                 "steps": num_inference_steps,
                 "inversion_steps": num_inversion_steps,

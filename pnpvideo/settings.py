@@ -18,6 +18,7 @@ from pnpvideo.options import (
     KeyframeStrategy,
     NegativeSchedule,
     NoiseSource,
+    Preset,
 )
 
 
@@ -33,6 +34,7 @@ class Settings:
     output: file or folder; with several prompts -1, -2, ... is added to its name.
     model, model_config, lora, device, dtype: see `load_model`, where model_config is config; dtype
         is float32, bfloat16 or float16.
+    preset: how fast, see `PnPOptions.at`; what else is given wins over it.
     steps, inversion_steps, inversion_iterations, guidance_scale, guidance_start, guidance_end,
         tau_f, tau_a, negative_alpha, negative_schedule, noise_share, noise_source, noise_motion,
         eta, attention_sharing, keyframes, keyframe_every, keyframe_window, blend_radius: see
@@ -59,6 +61,7 @@ class Settings:
     lora: tuple[str, ...] = ()
     device: str | None = None
     dtype: str | None = None
+    preset: Preset | None = None
     steps: int | None = None
     inversion_steps: int | None = None
     inversion_iterations: int | None = None

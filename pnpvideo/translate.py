@@ -75,7 +75,7 @@ def run(settings: Settings, *, overwrite: bool = False, quiet: bool = False) -> 
     given = _options(settings)
     if settings.steps is None:
         given.pop("inversion_steps")  # It depends on the model's own number of steps.
-    PnPOptions().override(given)
+    PnPOptions().at(settings.preset).override(given)
     device, dtype = _device(settings), _dtype(settings)
     place, precision = settings.trajectory, settings.trajectory_precision
     Storage(place=place, precision=precision)
@@ -115,7 +115,7 @@ def run(settings: Settings, *, overwrite: bool = False, quiet: bool = False) -> 
             loras=settings.lora,
             config=settings.model_config,
         )
-        options = pipeline.model_options.override(_options(settings))
+        options = pipeline.model_options.at(settings.preset).override(_options(settings))
         pipeline.set_progress_bar_config(disable=quiet)
         try:
             # 3. Read, invert, denoise
