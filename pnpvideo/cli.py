@@ -301,7 +301,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         overwrite, quiet = given.pop("overwrite", False), given.pop("quiet", False)
         _show_notices(quiet)
         config = given.pop("config", None)
-        values = (read_settings(Path(config)) if config else {}) | given
+        values = read_settings(Path(config)) if config else {}
+        if "preset" in given:  # The file's steps are those of its own preset.
+            values = {k: v for k, v in values.items() if k not in ("steps", "inversion_steps")}
+        values |= given
         # A source on the command line replaces whichever kind of source the file has.
         for name, other in (("source", "guidance_prompt"), ("guidance_prompt", "source")):
             if name in given and other not in given:

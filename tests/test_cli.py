@@ -149,6 +149,22 @@ def test_frames_are_blended_along_the_motion_of_the_source(cli: Cli, tmp_path: P
     assert yaml.safe_load((tmp_path / "blended.yaml").read_text())["blend_radius"] == 2
 
 
+def test_a_preset_sets_the_steps_unless_they_are_given(
+    cli: Cli, picture: Path, tmp_path: Path
+) -> None:
+    def steps_of(name: str, *options: str) -> int:
+        code, _, err = cli(*options, "-o", name)
+        assert (code, err) == (0, "")
+        steps: int = yaml.safe_load((tmp_path / f"{name}.yaml").read_text())["steps"]
+        return steps
+
+    new = (str(picture), "--prompt", "a stone", "--preset", "fast")
+    assert steps_of("fast.png", *new) == 15
+    assert steps_of("given.png", *new, "--steps", "2") == 2
+    assert steps_of("again.png", "--config", "fast.png.yaml") == 15
+    assert steps_of("other.png", "--config", "fast.png.yaml", "--preset", "balanced") == 30
+
+
 def test_a_config_repeats_its_run_and_the_command_line_wins(
     cli: Cli, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

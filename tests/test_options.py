@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from pnpvideo.errors import InputError
-from pnpvideo.options import PnPOptions
+from pnpvideo.options import PnPOptions, Preset
 
 
 def test_the_defaults_are_the_papers() -> None:
@@ -77,6 +77,24 @@ def test_override_keeps_what_is_none_and_checks_the_rest() -> None:
     assert options == PnPOptions(steps=10, tau_f=0.0, eta=0.5)
     with pytest.raises(InputError, match="eta is 2"):
         options.override({"eta": 2})
+
+
+@pytest.mark.parametrize(
+    ("preset", "steps", "inversion_steps"),
+    [("best", 20, 60), ("balanced", 12, 36), ("fast", 6, 18), (None, 20, 60)],
+)
+def test_a_preset_takes_a_share_of_the_steps(
+    preset: Preset | None, steps: int, inversion_steps: int
+) -> None:
+    options = PnPOptions(steps=20, inversion_steps=60, tau_f=0.5)
+    expected = PnPOptions(steps=steps, inversion_steps=inversion_steps, tau_f=0.5)
+    assert options.at(preset) == expected
+
+
+def test_a_preset_leaves_at_least_one_step_and_must_be_known() -> None:
+    assert PnPOptions(steps=1).at("fast") == PnPOptions(steps=1)
+    with pytest.raises(InputError, match="preset is 'slow'; give fast, balanced, best"):
+        PnPOptions().at("slow")  # type: ignore[arg-type]
 
 
 def test_options_do_not_change() -> None:

@@ -2,16 +2,19 @@
 
     python -m tools.benchmark models --models embedded --frames 1 16 64 256 --out results
     python -m tools.benchmark files --frames 16 64 256 1024 --out results
+    python -m tools.benchmark profile --models embedded --out results
 
-`models` measures this method beside the plain one, in one process; `files` measures whole runs of
-the command line, which gets the options after --.
+`models` measures this method, by itself and with each preset, beside the plain one, in one process;
+`files` measures whole runs of the command line, which gets the options after --; `profile` says
+which of PyTorch's operations the time goes to.
 
 The plain method is the same mathematics without our savings: stock diffusers modules with fused
 attention, the source, negative and target branches in one batch at every step, the same precision
-and batch size. Both run in turn, `--repeats` times each, and the best time counts. Stable Diffusion
+and batch size. All run in turn, `--repeats` times each, and the best time counts. Stable Diffusion
 models have random weights here, which cost as much time as trained ones.
 
-Prints a table and writes it as NAME.md and NAME.json; `models` also draws a plot.
+Prints a table and writes it as NAME.md, and but for `profile` as NAME.json; `models` also draws a
+plot.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -41,7 +44,7 @@ from pnpvideo.fit_batches import Batches
 from pnpvideo.inject_features import FeatureInjector, InjectionLayers, default_layers
 from pnpvideo.invert_latents import invert_latents
 from pnpvideo.noise_schedule import NoiseSchedule, ddim_step, make_schedule
-from pnpvideo.options import PnPOptions
+from pnpvideo.options import DEFAULT_BATCH_SIZE, PRESETS, PnPOptions, Preset
 from pnpvideo.pipeline import PnPVideoPipeline
 from pnpvideo.predict_noise import Network
 from pnpvideo.trajectory import Trajectory
@@ -76,6 +79,9 @@ _UNETS: dict[str, dict[str, Any]] = {
     },
 }
 MODELS = ("embedded", *_UNETS)
+Method = Literal["plain"] | Preset
+METHODS: tuple[Method, ...] = ("plain", *reversed(PRESETS))
+"""The last ones are ours at each preset; `best` is the exact one, at the same steps as `plain`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,9 +255,14 @@ class Clock:
 
 
 def translate_once(
-    subject: Subject, method: str, frames: Tensor, options: PnPOptions, batch_size: int
+    subject: Subject, method: Method, frames: Tensor, options: PnPOptions, batch_size: int
 ) -> Run:
-    """All stages on `frames` (n, 3, size, size), by the "plain" method or by "ours"."""
+    """All stages on `frames` (n, 3, size, size), by one of METHODS.
+
+    options: those of `best`.
+    """
+    if method != "plain":
+        options = options.at(method)
     unet, vae = subject.unet, subject.vae
     device, dtype = unet.device, unet.dtype
     clock = Clock(device)
@@ -266,7 +277,12 @@ def translate_once(
         ]
     with clock.stage("invert"):
         latents = invert_latents(
-            network, schedule, torch.cat(parts), texts.source, batches=Batches(batch_size)
+            network,
+            schedule,
+            torch.cat(parts),
+            texts.source,
+            iterations=options.inversion_iterations,
+            batches=Batches(batch_size),
         )
     trajectory = Trajectory(latents=latents, timesteps=schedule.timesteps)
     with clock.stage("denoise"):
@@ -306,6 +322,10 @@ def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
     return 2 * side**3 / best
 
 
+def fastest(runs: Sequence[Run]) -> dict[str, float]:
+    return min((run.seconds for run in runs), key=lambda stages: sum(stages.values()))
+
+
 def measure(
     subject: Subject,
     frames: Tensor,
@@ -317,22 +337,22 @@ def measure(
 ) -> list[dict[str, Any]]:
     """One row for each method."""
     count, device = len(frames), subject.unet.device
-    runs: dict[str, list[Run]] = {"plain": [], "ours": []}
-    memory: dict[str, float] = {}
+    runs: dict[Method, list[Run]] = {method: [] for method in METHODS}
+    memory: dict[Method, float] = {}
     for _ in range(repeats):
         for method, done in runs.items():
             reset_peak_memory(device)
             done.append(translate_once(subject, method, frames, options, batch_size))
             memory[method] = peak_memory(device)
-    reference = runs["plain"][0].latents
+    reference, plain = runs["plain"][0].latents, fastest(runs["plain"])
     rows = []
     for method, done in runs.items():
         with FlopCounterMode(display=False) as counter:
             translate_once(subject, method, frames[:1], options, 1)
-        best = min((run.seconds for run in done), key=lambda stages: sum(stages.values()))
+        best = fastest(done)
         seconds = sum(best.values()) / count
         flop = counter.get_total_flops()
-        difference = (done[0].latents - reference).abs().max() / reference.abs().max()
+        difference = (done[0].latents - reference).norm() / reference.norm()
         rows.append(
             {
                 "model": subject.name,
@@ -345,6 +365,7 @@ def measure(
                 "share of matmul rate": flop / seconds / rate,
                 "peak GiB": memory[method],
                 "difference": float(difference),
+                "times faster": sum(plain.values()) / sum(best.values()),
             }
         )
     return rows
@@ -377,16 +398,28 @@ def draw_plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
     cv2.imwrite(str(path), picture)
 
 
-def run_models(arguments: argparse.Namespace) -> None:
-    device = torch.device(arguments.device)
-    default = "float32" if device.type == "cpu" else "bfloat16"
-    dtype: torch.dtype = getattr(torch, arguments.dtype or default)
-    rate = matmul_rate(device, dtype)
-    rows: list[dict[str, Any]] = []
+def subjects(arguments: argparse.Namespace) -> Iterator[tuple[Subject, PnPOptions, int]]:
+    """Each model of the command line with its options and its pixels a side."""
     for name in arguments.models:
-        subject = make_subject(name, device, dtype)
-        options = subject.options.override({"steps": arguments.steps})
+        device = torch.device(arguments.device)
+        subject = make_subject(name, device, _dtype(arguments))
+        options = subject.options.override(
+            {"steps": arguments.steps, "tau_f": arguments.tau_f, "tau_a": arguments.tau_a}
+        )
         size = arguments.size or subject.unet.config.sample_size * vae_factor(subject.vae)
+        yield subject, options, size
+
+
+def _dtype(arguments: argparse.Namespace) -> torch.dtype:
+    default = "float32" if arguments.device == "cpu" else "bfloat16"
+    dtype: torch.dtype = getattr(torch, arguments.dtype or default)
+    return dtype
+
+
+def run_models(arguments: argparse.Namespace) -> None:
+    rate = matmul_rate(torch.device(arguments.device), _dtype(arguments))
+    rows: list[dict[str, Any]] = []
+    for subject, options, size in subjects(arguments):
         for count in arguments.frames:
             rows += measure(
                 subject,
@@ -399,6 +432,23 @@ def run_models(arguments: argparse.Namespace) -> None:
     print(f"{rate / 1e12:.2f} TFLOP/s in large matrix products")
     report(rows, "models", arguments.out)
     draw_plot(rows, arguments.out / "models.png")
+
+
+def run_profile(arguments: argparse.Namespace) -> None:
+    tables = []
+    for subject, options, size in subjects(arguments):
+        frames = random_frames(arguments.frames[0], size)
+        translate_once(
+            subject, "best", frames, options.override({"steps": 1}), arguments.batch_size
+        )
+        with torch.profiler.profile() as profiler:
+            translate_once(subject, "best", frames, options, arguments.batch_size)
+        sort = "self_cpu_time_total" if arguments.device == "cpu" else "self_device_time_total"
+        table = profiler.key_averages().table(sort_by=sort, row_limit=12, max_name_column_width=40)
+        tables.append(f"{subject.name}, {size} px\n\n```\n{table}\n```\n")
+    print("\n".join(tables))
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "profile.md").write_text("\n".join(tables))
 
 
 def run_files(arguments: argparse.Namespace) -> None:
@@ -419,20 +469,26 @@ def main() -> None:
     )
     commands = parser.add_subparsers(required=True)
     models = commands.add_parser("models", help="beside the plain method, by stage")
-    models.add_argument("--models", nargs="+", choices=MODELS, default=["embedded"])
-    models.add_argument("--size", type=int, help="pixels a side; the model's own by default")
-    models.add_argument("--steps", type=int, default=50)
     models.add_argument("--frames", type=int, nargs="+", default=[1, 16, 64, 256])
-    models.add_argument("--batch-size", type=int, default=4)
     models.add_argument("--repeats", type=int, default=3)
-    models.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    models.add_argument("--dtype", choices=("float32", "bfloat16", "float16", "float64"))
     models.set_defaults(run=run_models)
+    profile = commands.add_parser("profile", help="which operations the time goes to")
+    profile.add_argument("--frames", type=int, nargs=1, default=[4])
+    profile.set_defaults(run=run_profile)
+    for command in (models, profile):
+        command.add_argument("--models", nargs="+", choices=MODELS, default=["embedded"])
+        command.add_argument("--size", type=int, help="pixels a side; the model's own by default")
+        command.add_argument("--steps", type=int, help="the model's own by default")
+        command.add_argument("--tau-f", type=float, help="the model's own by default")
+        command.add_argument("--tau-a", type=float, help="the model's own by default")
+        command.add_argument("--batch-size", type=int, default=DEFAULT_BATCH_SIZE)
+        command.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+        command.add_argument("--dtype", choices=("float32", "bfloat16", "float16", "float64"))
     files = commands.add_parser("files", help="the command line, from file to file")
     files.add_argument("--frames", type=int, nargs="+", default=[16, 64, 256, 1024])
     files.add_argument("options", nargs="*", help="of pnpvideo translate, after --")
     files.set_defaults(run=run_files)
-    for command in (models, files):
+    for command in (models, profile, files):
         command.add_argument("--out", type=Path, required=True, help="folder of the results")
     arguments = parser.parse_args()
     arguments.run(arguments)
