@@ -95,8 +95,9 @@ def _blend(moments: list[_Moment], place: int, radius: int) -> Frames:
     here = moments[place]
     total = here.result * np.float32(radius + 1)
     weight = np.full((*total.shape[:2], 1), radius + 1, dtype=np.float32)
+    start = _pixels(here.source)
     for direction in (-1, 1):
-        pixels, trust = _pixels(here.source), np.ones(total.shape[:2], np.float32)
+        pixels, trust = start, np.ones(total.shape[:2], np.float32)
         for distance in range(1, radius + 1):
             if not 0 <= place + direction * distance < len(moments):
                 break
