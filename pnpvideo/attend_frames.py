@@ -128,13 +128,15 @@ class Sharing:
 class Running:
     """The pass of the network that is under way.
 
-    frames: in each branch of the batch. source: the first branch is the source. features,
-    attention: what is injected from it. keep: only its features are wanted, for another pass.
-    sharing: None where frames are on their own.
+    frames: in each branch of the batch. source: the first branch is the source. alike: so many
+    branches after one another have the same latents, and differ in their text alone. features,
+    attention: what is injected from the source. keep: only its features are wanted, for another
+    pass. sharing: None where frames are on their own.
     """
 
     frames: int = 0
     source: bool = False
+    alike: int = 1
     features: bool = False
     attention: bool = False
     keep: bool = False

@@ -143,7 +143,9 @@ def denoise_latents(
         """Take a part of the pass's frames through step i."""
         work = work.part(part)
         frames, count = list(work.frames), len(work.frames)
-        features, attention = i < feature_steps, i < attention_steps
+        sharing = None if keyframes is None else keyframes.sharing(work)
+        features = i < feature_steps
+        attention = i < attention_steps and injector.takes_attention(sharing)
         guided = i in guidance_steps
         text = guided_text if guided else unguided_text
         per_prompt = (len(text) - 1) // prompts
@@ -164,7 +166,8 @@ def denoise_latents(
             features=features,
             attention=attention,
             source=with_source,
-            sharing=None if keyframes is None else keyframes.sharing(work),
+            alike=per_prompt,
+            sharing=sharing,
         ):
             branches = text if with_source else text[1:]
             output = network.predict(batch, timestep, branches, count)

@@ -79,6 +79,7 @@ class FeatureInjector:
             self.shared += [module for module in found if module not in self.shared]
         levels = [_self_attentions(block) for block in (unet.mid_block, *unet.up_blocks)]
         self.observed = [layers[0] for layers in levels if layers]
+        self.before_text = _layers_before_text(unet)
         self._installed = False
         self._shares = False
         self._running = Running()
@@ -110,6 +111,9 @@ class FeatureInjector:
                 if block.time_emb_proj is not None:
                     hooks.append(block.time_emb_proj.register_forward_hook(self._drop_more))
                 hooks.append(block.conv2.register_forward_hook(self._replace_features))
+            for layer in self.before_text:
+                hooks.append(layer.register_forward_pre_hook(self._drop_alike))
+                hooks.append(layer.register_forward_hook(self._repeat_alike))
             yield self
         finally:
             for hook in hooks:
@@ -126,18 +130,21 @@ class FeatureInjector:
         features: bool,
         attention: bool,
         source: bool = True,
+        alike: int = 1,
         sharing: Sharing | None = None,
     ) -> Iterator[None]:
         """Inject and share in the passes within, with this many frames in each branch.
 
         source: the first branch is the source's. Without it, the features are those of the last
-        pass in `keeping`, and no attention can be injected.
+        pass in `keeping`, and no attention can be injected. alike: so many branches after one
+        another, but for the source's, have the same latents.
         """
         if sharing is not None and not self._shares:
             raise RuntimeError("this injector is not installed for sharing")
         self._running = Running(
             frames=frames,
             source=source,
+            alike=alike,
             features=features and (source or bool(self._kept)),
             attention=attention and source,
             sharing=sharing,
@@ -147,6 +154,15 @@ class FeatureInjector:
         finally:
             self._running = Running()
             self._kept = {}
+
+    def takes_attention(self, sharing: Sharing | None) -> bool:
+        """Whether a pass has layers to inject queries and keys into.
+
+        Not where all of them take keyframes' outputs instead.
+        """
+        if sharing is None or sharing.mode != "propagate" or sharing.work.role != "between":
+            return True
+        return any(layer not in self.shared for layer in self.attentions)
 
     @contextmanager
     def keeping(self, frames: int) -> Iterator[None]:
@@ -184,17 +200,19 @@ class FeatureInjector:
     # What a block adds to its input is the source's for all branches: so in the block, from its
     # first norm to its second convolution, there are only the source's frames.
 
-    def _source_part(self, tensor: Tensor) -> Tensor:
-        return tensor[: self._running.frames if self._running.source else 0]
+    def _split_source(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
+        """The source's frames, if they are there, and all the others."""
+        count = self._running.frames if self._running.source else 0
+        return tensor[:count], tensor[count:]
 
     def _drop_targets(self, module: Any, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
         if not self._running.features:
             return None
         self._batch = len(inputs[0])
-        return (self._source_part(inputs[0]),)
+        return (self._split_source(inputs[0])[0],)
 
     def _drop_more(self, module: Any, inputs: Any, output: Tensor) -> Tensor:
-        return self._source_part(output) if self._running.features else output
+        return self._split_source(output)[0] if self._running.features else output
 
     def _replace_features(self, module: Any, inputs: Any, output: Tensor) -> Tensor:
         if self._running.keep:
@@ -206,6 +224,28 @@ class FeatureInjector:
         source = output if self._running.source else self._kept[module]
         return source.repeat(self._batch // len(source), 1, 1, 1)
 
+    # Up to the first layer that sees a text, branches of the same latents are the same.
+
+    def _drop_alike(self, module: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        now = self._running
+        if now.alike == 1:
+            return None
+
+        def first_of_each(tensor: Tensor) -> Tensor:
+            own, rest = self._split_source(tensor)
+            rest = rest.unflatten(0, (-1, now.alike, now.frames))[:, 0].flatten(0, 1)
+            return torch.cat([own, rest])
+
+        return tuple(first_of_each(tensor) for tensor in inputs)
+
+    def _repeat_alike(self, module: Any, inputs: Any, output: Tensor) -> Tensor:
+        now = self._running
+        if now.alike == 1:
+            return output
+        own, rest = self._split_source(output)
+        rest = rest.unflatten(0, (-1, now.frames)).repeat_interleave(now.alike, dim=0)
+        return torch.cat([own, rest.flatten(0, 1)])
+
 
 def _self_attentions(place: torch.nn.Module) -> list[Any]:
     """The self-attention layers in a module, or the module itself if it is one."""
@@ -214,3 +254,14 @@ def _self_attentions(place: torch.nn.Module) -> list[Any]:
         for module in place.modules()
         if hasattr(module, "set_processor") and is_plain_self_attention(module)
     ]
+
+
+def _layers_before_text(unet: Any) -> list[Any]:
+    """Residual blocks and the self-attention that come before the first layer that sees a text."""
+    if unet.config.addition_embed_type is not None:
+        return []  # A text is in the timestep's embedding, so no layer is without one.
+    block = unet.down_blocks[0]
+    if not getattr(block, "has_cross_attention", False):
+        return list(block.resnets)
+    attention = block.attentions[0].transformer_blocks[0].attn1
+    return [block.resnets[0], *_self_attentions(attention)]

@@ -8,6 +8,7 @@ from test_denoise_latents import Run, assert_close
 
 from pnpvideo import share_keyframes
 from pnpvideo.denoise_latents import DenoisingState
+from pnpvideo.inject_features import FeatureInjector
 from pnpvideo.match_tokens import match_clip
 
 MODES = ("extended", "propagate")
@@ -51,6 +52,16 @@ def test_frames_that_are_all_alike_stay_so(mode: str) -> None:
     shared = run.sample(attention_sharing=mode, keyframe_every=2, keyframe_window=2)[-1]
     for frame in range(5):
         assert_close(shared[0, frame], alone[0, 0])
+
+
+def test_where_outputs_are_propagated_the_source_is_not_missed(
+    seven: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"attention_sharing": "propagate", "keyframe_every": 3}
+    without = seven.sample(**options)
+    monkeypatch.setattr(FeatureInjector, "takes_attention", lambda *_: True)
+    for mine, other in zip(without, seven.sample(**options), strict=True):
+        assert_close(mine, other, 1e-11)
 
 
 def test_tokens_are_matched_anew_only_for_new_keyframes(

@@ -76,7 +76,7 @@ def flops_of_a_run(network: Network, prompts: int) -> int:
     return counter.get_total_flops()
 
 
-@pytest.mark.parametrize(("prompts", "share"), [(1, 0.89), (4, 0.72)])
+@pytest.mark.parametrize(("prompts", "share"), [(1, 0.88), (4, 0.58)])
 def test_share_of_the_plain_methods_work(network: Network, prompts: int, share: float) -> None:
     one = flops_of_a_pass(network)
     assert one == pytest.approx(0.803e12, rel=0.01)
