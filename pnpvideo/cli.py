@@ -288,7 +288,8 @@ def _add_model(group: Any) -> None:
         "--batch-size",
         type=int,
         metavar="N",
-        help="frames in one pass (4); halved where the memory is not enough",
+        help="frames in one pass of sampling, three times as many in one of inversion (4); halved "
+        "where the memory is not enough",
     )
 
 

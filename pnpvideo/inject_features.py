@@ -233,8 +233,8 @@ class FeatureInjector:
 
         def first_of_each(tensor: Tensor) -> Tensor:
             own, rest = self._split_source(tensor)
-            rest = rest.unflatten(0, (-1, now.alike, now.frames))[:, 0].flatten(0, 1)
-            return torch.cat([own, rest])
+            first = rest.view(-1, now.alike, now.frames, *rest.shape[1:])[:, 0]
+            return torch.cat([own, first.flatten(0, 1)])
 
         return tuple(first_of_each(tensor) for tensor in inputs)
 
@@ -243,7 +243,7 @@ class FeatureInjector:
         if now.alike == 1:
             return output
         own, rest = self._split_source(output)
-        rest = rest.unflatten(0, (-1, now.frames)).repeat_interleave(now.alike, dim=0)
+        rest = rest.view(-1, now.frames, *rest.shape[1:]).repeat_interleave(now.alike, dim=0)
         return torch.cat([own, rest.flatten(0, 1)])
 
 

@@ -21,7 +21,11 @@ PRESETS: dict[Preset, float] = {"fast": 0.3, "balanced": 0.6, "best": 1.0}
 """By preset: the share of the model's own number of steps, both of inversion and of sampling."""
 
 DEFAULT_BATCH_SIZE = 4
-"""Frames in one pass of the network."""
+"""Frames in one pass of the network while sampling."""
+
+BRANCHES = 3
+"""Of sampling with guidance: source, negative prompt, prompt. Inversion has one, so that as many
+times as many frames in one of its passes take no more memory, and less time each."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,6 +42,7 @@ from pnpvideo.keep_trajectory import Storage, empty_trajectory
 from pnpvideo.load_model import default_device, default_dtype, load_model
 from pnpvideo.noise_schedule import NoiseSchedule, make_schedule
 from pnpvideo.options import (
+    BRANCHES,
     DEFAULT_BATCH_SIZE,
     AttentionSharing,
     KeyframeStrategy,
@@ -201,9 +202,10 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
             )
         text = self.encode_texts([prompt])
         each = len(schedule.inversion_timesteps) * options.inversion_iterations
-        parts = into.unfinished(batch_size)
+        at_once = BRANCHES * batch_size
+        parts = into.unfinished(at_once)
         missing = sum(part.stop - part.start for part in parts)
-        batches = Batches(batch_size)
+        batches = Batches(at_once)
         with (
             self._network(size) as network,
             self._bar("inverting", len(latents) * each, (len(latents) - missing) * each) as bar,
@@ -260,14 +262,15 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         text = self.encode_texts([trajectory.prompt])
         noise = trajectory.noise.to(self._latent_dtype)
         clean = torch.empty_like(noise)
-        batches = Batches(batch_size)
+        at_once = BRANCHES * batch_size
+        batches = Batches(at_once)
         with (
             self._network(size) as network,
             self._bar("reconstructing", len(noise) * len(schedule.timesteps)) as bar,
         ):
-            for first in range(0, len(noise), batch_size):
+            for first in range(0, len(noise), at_once):
                 # A batch at a time: all steps of all frames would be as large as the trajectory.
-                part = slice(first, first + batch_size)
+                part = slice(first, first + at_once)
                 clean[part] = reconstruct_latents(
                     network,
                     schedule,
@@ -363,7 +366,8 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         height, width: the working size in pixels; by default the model's own area in the video's
             aspect ratio.
         generator: draws all noise, so a seed repeats a result.
-        batch_size: frames in one pass; changes memory and time, not the result.
+        batch_size: frames in one pass of sampling, BRANCHES times as many in one of inversion;
+            changes memory and time, not the result.
         storage: where and how precisely the trajectory is kept (see `Storage`).
         job: keeps the trajectory and every finished step, and goes on from there (see `JobFolder`).
             For that the generator must start the same.

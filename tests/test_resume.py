@@ -17,7 +17,7 @@ from pnpvideo.cli import main
 FRAMES = 5
 RUN = (
     *("../frames", "--prompt", "a stone", "--prompt", "two trees", "--seed", "3", "--steps", "3"),
-    *("--batch-size", "3", "--eta", "0.7", "--noise-share", "0.3", "-o", "out/", "--overwrite"),
+    *("--batch-size", "1", "--eta", "0.7", "--noise-share", "0.3", "-o", "out/", "--overwrite"),
 )
 JOB = ("--job", "job")
 

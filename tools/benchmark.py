@@ -10,8 +10,8 @@ which of PyTorch's operations the time goes to.
 
 The plain method is the same mathematics without our savings: stock diffusers modules with fused
 attention, the source, negative and target branches in one batch at every step, the same precision
-and batch size. All run in turn, `--repeats` times each, and the best time counts. Stable Diffusion
-models have random weights here, which cost as much time as trained ones.
+and frames in a pass. All run in turn, `--repeats` times each, and the best time counts. Stable
+Diffusion models have random weights here, which cost as much time as trained ones.
 
 Prints a table and writes it as NAME.md, and but for `profile` as NAME.json; `models` also draws a
 plot.
@@ -45,7 +45,7 @@ from pnpvideo.fit_batches import Batches
 from pnpvideo.inject_features import FeatureInjector, InjectionLayers, default_layers
 from pnpvideo.invert_latents import invert_latents
 from pnpvideo.noise_schedule import NoiseSchedule, ddim_step, make_schedule
-from pnpvideo.options import DEFAULT_BATCH_SIZE, PRESETS, PnPOptions, Preset
+from pnpvideo.options import BRANCHES, DEFAULT_BATCH_SIZE, PRESETS, PnPOptions, Preset
 from pnpvideo.pipeline import PnPVideoPipeline
 from pnpvideo.predict_noise import Network
 from pnpvideo.trajectory import Trajectory
@@ -283,7 +283,7 @@ def translate_once(
             torch.cat(parts),
             texts.source,
             iterations=options.inversion_iterations,
-            batches=Batches(batch_size),
+            batches=Batches(batch_size if method == "plain" else BRANCHES * batch_size),
         )
     trajectory = Trajectory(latents=latents, timesteps=schedule.timesteps)
     with clock.stage("denoise"):
