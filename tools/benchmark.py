@@ -10,8 +10,8 @@ which of PyTorch's operations the time goes to.
 
 The plain method is the same mathematics without our savings: stock diffusers modules with fused
 attention, the source, negative and target branches in one batch at every step, the same precision
-and frames in a pass. All run in turn, `--repeats` times each, and the best time counts. Stable
-Diffusion models have random weights here, which cost as much time as trained ones.
+and frames in a pass. All run in turn, `--repeats` times each, and the best time of each stage
+counts. Stable Diffusion models have random weights here, which cost as much time as trained ones.
 
 Prints a table and writes it as NAME.md, and but for `profile` as NAME.json; `models` also draws a
 plot.
@@ -22,7 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,19 +38,20 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from pnpvideo.decode_latents import decode_latents
-from pnpvideo.denoise_latents import Texts, denoise_latents, first_steps
+from pnpvideo.denoise_latents import Texts, denoise_latents
 from pnpvideo.encode_frames import encode_frames, vae_factor
 from pnpvideo.encode_prompt import PromptEmbeddings
 from pnpvideo.fit_batches import Batches
 from pnpvideo.inject_features import FeatureInjector, InjectionLayers, default_layers
 from pnpvideo.invert_latents import invert_latents
-from pnpvideo.noise_schedule import NoiseSchedule, ddim_step, make_schedule
+from pnpvideo.noise_schedule import make_schedule
 from pnpvideo.options import BRANCHES, DEFAULT_BATCH_SIZE, PRESETS, PnPOptions, Preset
 from pnpvideo.pipeline import PnPVideoPipeline
 from pnpvideo.predict_noise import Network
 from pnpvideo.trajectory import Trajectory
 from tools.benchmark_files import measure_files
 from tools.peak_memory import peak_memory, reset_peak_memory
+from tools.plain_method import plain_denoise
 
 # What Stable Diffusion's configurations say, where it is not diffusers' default.
 _VAE: dict[str, Any] = {
@@ -158,83 +159,6 @@ def random_frames(count: int, size: int) -> Tensor:
     return torch.cat([wide[..., i : i + size, i : i + size] for i in range(count)]).clamp(-1, 1)
 
 
-# The plain method
-
-
-class PlainInjection:
-    """The paper's self-attention: all branches' queries and keys are made, then overwritten."""
-
-    def __init__(self, is_on: Callable[[], bool]) -> None:
-        self.is_on = is_on
-
-    def __call__(
-        self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Any = None, **_: Any
-    ) -> Tensor:
-        query, key, value = (to(hidden_states) for to in (attn.to_q, attn.to_k, attn.to_v))
-        if self.is_on():
-            query, key = (x[: len(x) // 3].repeat(3, 1, 1) for x in (query, key))
-        heads = (x.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for x in (query, key, value))
-        output = functional.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
-        result: Tensor = attn.to_out[1](attn.to_out[0](output))
-        return result
-
-
-@contextmanager
-def plain_injection(subject: Subject, state: dict[str, bool]) -> Iterator[None]:
-    """Install the plain method; `state` says what is injected at the step."""
-    modules = dict(subject.unet.named_modules())
-    before = subject.unet.attn_processors
-    places = FeatureInjector(subject.unet, subject.layers).attentions
-    for attention in places:
-        attention.set_processor(PlainInjection(lambda: state["attention"]))
-
-    def replace(module: Any, inputs: Any, output: Tensor) -> Tensor:
-        source = output[: len(output) // 3]
-        return source.repeat(3, 1, 1, 1) if state["features"] else output
-
-    hooks = [modules[name].conv2.register_forward_hook(replace) for name in subject.layers.features]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-        subject.unet.set_attn_processor(dict(before))
-
-
-@torch.no_grad()
-def plain_denoise(
-    subject: Subject,
-    network: Network,
-    schedule: NoiseSchedule,
-    trajectory: Trajectory,
-    texts: Texts,
-    options: PnPOptions,
-    batch_size: int,
-) -> Tensor:
-    """Three branches at every step, frame batch by frame batch."""
-    steps, device = len(schedule.timesteps), network.unet.device
-    text = texts.branches(guided=True, scheduled=False)
-    state = {"features": False, "attention": False}
-    x = trajectory.noise.clone()
-    with plain_injection(subject, state):
-        for i, timestep in enumerate(schedule.timesteps):
-            state["features"] = i < first_steps(options.tau_f, steps)
-            state["attention"] = i < first_steps(options.tau_a, steps)
-            for part in torch.split(torch.arange(len(x)), batch_size):
-                target = x[part].to(device)
-                source = trajectory.latents[i, part].to(device)
-                batch = torch.cat([source, target, target])
-                output = network.predict(batch, timestep, text, len(part))
-                _, negative, positive = output.chunk(3)
-                prediction = negative + options.guidance_scale * (positive - negative)
-                start, end = schedule.alphas[i : i + 2]
-                x[part] = ddim_step(target, prediction, start, end, schedule.prediction_type).to(x)
-    return x
-
-
-# Measuring
-
-
 class Clock:
     """Seconds of named stages, the device's queue emptied around each."""
 
@@ -289,7 +213,7 @@ def translate_once(
     with clock.stage("denoise"):
         if method == "plain":
             result = plain_denoise(
-                subject, network, schedule, trajectory, texts, options, batch_size
+                network, subject.layers, schedule, trajectory, texts, options, batch_size
             )
         else:
             with FeatureInjector(unet, subject.layers).installed() as injector:
@@ -324,7 +248,17 @@ def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def fastest(runs: Sequence[Run]) -> dict[str, float]:
-    return min((run.seconds for run in runs), key=lambda stages: sum(stages.values()))
+    """The best time of each stage."""
+    return {name: min(run.seconds[name] for run in runs) for name in runs[0].seconds}
+
+
+def count_flops(subject: Subject, method: Method, frame: Tensor, options: PnPOptions) -> int:
+    """The work of one frame (1, 3, size, size)."""
+    # Torch counts no work of the CPU's fused attention.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        translate_once(subject, method, frame, options, 1)
+    flops: int = counter.get_total_flops()
+    return flops
 
 
 def measure(
@@ -334,11 +268,12 @@ def measure(
     *,
     batch_size: int,
     repeats: int,
+    flops: Mapping[Method, int],
     rate: float,
 ) -> list[dict[str, Any]]:
-    """One row for each method."""
+    """One row for each method in flops, which has its work for a frame, "plain" among them."""
     count, device = len(frames), subject.unet.device
-    runs: dict[Method, list[Run]] = {method: [] for method in METHODS}
+    runs: dict[Method, list[Run]] = {method: [] for method in flops}
     memory: dict[Method, float] = {}
     for _ in range(repeats):
         for method, done in runs.items():
@@ -348,12 +283,8 @@ def measure(
     reference, plain = runs["plain"][0].latents, fastest(runs["plain"])
     rows = []
     for method, done in runs.items():
-        # Torch counts no work of the CPU's fused attention.
-        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-            translate_once(subject, method, frames[:1], options, 1)
         best = fastest(done)
         seconds = sum(best.values()) / count
-        flop = counter.get_total_flops()
         difference = (done[0].latents - reference).norm() / reference.norm()
         rows.append(
             {
@@ -363,8 +294,8 @@ def measure(
                 "method": method,
                 "seconds a frame": seconds,
                 **{f"{name} s": value / count for name, value in best.items()},
-                "TFLOP a frame": flop / 1e12,
-                "share of matmul rate": flop / seconds / rate,
+                "TFLOP a frame": flops[method] / 1e12,
+                "share of matmul rate": flops[method] / seconds / rate,
                 "peak GiB": memory[method],
                 "difference": float(difference),
                 "times faster": sum(plain.values()) / sum(best.values()),
@@ -422,6 +353,12 @@ def run_models(arguments: argparse.Namespace) -> None:
     rate = matmul_rate(torch.device(arguments.device), _dtype(arguments))
     rows: list[dict[str, Any]] = []
     for subject, options, size in subjects(arguments):
+        frame = random_frames(1, size)
+        flops = {
+            method: count_flops(subject, method, frame, options)
+            for method in METHODS
+            if method == "plain" or method in arguments.presets
+        }
         for count in arguments.frames:
             rows += measure(
                 subject,
@@ -429,6 +366,7 @@ def run_models(arguments: argparse.Namespace) -> None:
                 options,
                 batch_size=arguments.batch_size,
                 repeats=arguments.repeats,
+                flops=flops,
                 rate=rate,
             )
     print(f"{rate / 1e12:.2f} TFLOP/s in large matrix products")
@@ -473,6 +411,9 @@ def main() -> None:
     models = commands.add_parser("models", help="beside the plain method, by stage")
     models.add_argument("--frames", type=int, nargs="+", default=[1, 16, 64, 256])
     models.add_argument("--repeats", type=int, default=3)
+    models.add_argument(
+        "--presets", nargs="*", choices=tuple(PRESETS), default=tuple(PRESETS), help="all"
+    )
     models.set_defaults(run=run_models)
     profile = commands.add_parser("profile", help="which operations the time goes to")
     profile.add_argument("--frames", type=int, nargs=1, default=[4])
