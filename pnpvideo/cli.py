@@ -267,6 +267,9 @@ def _add_model(group: Any) -> None:
     group.add_argument(
         "--dtype", choices=tuple(DTYPES), help="of the model (what suits the device)"
     )
+    _add_switch(
+        group, "--offload", "for a small GPU: keep only the part of the model at work on it; slower"
+    )
     group.add_argument(
         "--job",
         metavar="FOLDER",

@@ -7,13 +7,15 @@ from torch import Tensor
 
 from pnpvideo.clip import Frames
 from pnpvideo.encode_frames import latent_scaling
+from pnpvideo.working_device import working_device
 
 
 @torch.no_grad()
 def decode_latents(vae: Any, latents: Tensor) -> Tensor:
     """Scaled latents (n, c, h, w) to images (n, 3, h * factor, w * factor), -1 to 1, float32."""
     shift, scale = latent_scaling(vae)
-    images = vae.decode((latents / scale + shift).to(vae.device, vae.dtype)).sample
+    scaled = (latents / scale + shift).to(working_device(vae), vae.dtype)
+    images = vae.decode(scaled).sample
     result: Tensor = images.float().clamp(-1, 1)
     return result
 

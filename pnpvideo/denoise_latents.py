@@ -110,7 +110,7 @@ def denoise_latents(
     `noise_origins`. resume: a state to go on from in place of `start`. Returns the clean latents in
     the shape of `start`.
     """
-    steps, device = len(schedule.timesteps), network.unet.device
+    steps, device = len(schedule.timesteps), network.device
     feature_steps = first_steps(options.tau_f, steps)
     attention_steps = first_steps(options.tau_a, steps)
     guidance_steps: Container[int] = ()

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pnpvideo.clip import Frames
 from pnpvideo.errors import InputError
+from pnpvideo.working_device import working_device
 
 MAX_SIDE = 8192
 
@@ -62,7 +63,7 @@ def encode_frames(vae: Any, images: Tensor) -> Tensor:
 
     The mean of the autoencoder's distribution, not a sample: inversion wants no noise of ours.
     """
-    encoded = vae.encode(images.to(vae.device, vae.dtype))
+    encoded = vae.encode(images.to(working_device(vae), vae.dtype))
     latents = encoded.latent_dist.mean if hasattr(encoded, "latent_dist") else encoded.latents
     shift, scale = latent_scaling(vae)
     result: Tensor = (latents - shift) * scale

@@ -39,7 +39,7 @@ def invert_latents(
     """
     steps, ratio = len(schedule.timesteps), schedule.inversion_ratio
     alphas, timesteps = schedule.inversion_alphas, schedule.inversion_timesteps
-    device = network.unet.device
+    device = network.device
 
     def invert(part: slice) -> Tensor:
         z = latents[part].to(device)
@@ -104,7 +104,7 @@ def reconstruct_latents(
     Returns (T + 1, frames, c, h, w) in the computer's memory, noisiest first.
     """
     steps = len(schedule.timesteps)
-    device = network.unet.device
+    device = network.device
 
     def sample(part: slice) -> Tensor:
         x = noise[part].to(device)

@@ -50,7 +50,7 @@ def match_clip(
     matches: Matches = {}
 
     def tokens_of(frames: list[int]) -> dict[int, Tensor]:
-        latents = trajectory.latents[step, frames].to(network.unet.device)
+        latents = trajectory.latents[step, frames].to(network.device)
         with injector.recording() as tokens:
             network.predict(latents, trajectory.timesteps[step], text, len(frames))
         return describe_tokens(tokens, *latents.shape[-2:])

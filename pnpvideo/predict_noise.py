@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pnpvideo.encode_prompt import PromptEmbeddings
 from pnpvideo.keep_text import TextKeys
+from pnpvideo.working_device import working_device
 
 
 @dataclass(kw_only=True)
@@ -22,6 +23,11 @@ class Network:
     unet: Any
     image_size: tuple[int, int]
     text_keys: TextKeys | None = field(default=None, init=False, repr=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where its inputs must be, and its output is."""
+        return working_device(self.unet)
 
     @contextmanager
     def keeping_text(self) -> Iterator[None]:

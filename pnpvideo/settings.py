@@ -32,6 +32,7 @@ class Settings:
     negative_prompt: none, one for all, or one for each prompt. inversion_prompt: what the
         source shows.
     output: file or folder; with several prompts -1, -2, ... is added to its name.
+    offload: keep on the GPU only that part of the model which is at work.
     model, model_config, lora, device, dtype: see `load_model`, where model_config is config; dtype
         is float32, bfloat16 or float16.
     preset: how fast, see `PnPOptions.at`; what else is given wins over it.
@@ -61,6 +62,7 @@ class Settings:
     lora: tuple[str, ...] = ()
     device: str | None = None
     dtype: str | None = None
+    offload: bool = False
     preset: Preset | None = None
     steps: int | None = None
     inversion_steps: int | None = None

@@ -29,7 +29,7 @@ class KeyframeSharing:
         seed: int,
     ) -> None:
         self.match = partial(match_clip, network, injector, trajectory, text, scenes)
-        self.options, self.scenes, self.device = options, scenes, network.unet.device
+        self.options, self.scenes, self.device = options, scenes, network.device
         self.seed = seed
         self.change = latent_change(trajectory.clean) if options.keyframes == "content" else ()
         self.current: tuple[int, ...] = ()

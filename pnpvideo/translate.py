@@ -77,6 +77,8 @@ def run(settings: Settings, *, overwrite: bool = False, quiet: bool = False) -> 
         given.pop("inversion_steps")  # It depends on the model's own number of steps.
     PnPOptions().at(settings.preset).override(given)
     device, dtype = _device(settings), _dtype(settings)
+    if settings.offload and device.type == "cpu":
+        raise InputError("offload is for a GPU, and this run is on the CPU; leave it out")
     place, precision = settings.trajectory, settings.trajectory_precision
     Storage(place=place, precision=precision)
     with contextlib.ExitStack() as open_things:
@@ -119,7 +121,10 @@ def run(settings: Settings, *, overwrite: bool = False, quiet: bool = False) -> 
         pipeline.set_progress_bar_config(disable=quiet)
         try:
             # 3. Read, invert, denoise
-            pipeline.to(device)
+            if settings.offload:
+                pipeline.enable_model_cpu_offload(device=device)
+            else:
+                pipeline.to(device)
             latents, trajectory = pipeline(
                 settings.prompt,
                 clip,

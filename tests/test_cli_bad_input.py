@@ -96,6 +96,7 @@ MANY = ("--prompt", "a", "--prompt", "b", "--prompt", "c", "--steps", "2")
         (("source0.png", *SHORT, "--seed", "-1"), "seed is -1"),
         (("source0.png", *SHORT, "--batch-size", "0"), "batch_size is 0"),
         (("source0.png", *SHORT, "--quality", "0"), "quality is 0"),
+        (("source0.png", *SHORT, "--offload", "--device", "cpu"), "offload is for a GPU"),
         (("source0.png", *SHORT, "--size", "32"), "give WIDTHxHEIGHT"),
         (("source0.png", *SHORT, "--size", "0x0"), "multiples of"),
         (("source0.png", *SHORT, "--size", "33x32"), "multiples of"),

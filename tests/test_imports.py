@@ -9,6 +9,7 @@ ORDER = [
     "options",
     "read_ahead",
     "fit_batches",
+    "working_device",
     "clip",
     "as_clip",
     "choose_frames",

@@ -13,6 +13,7 @@ from pnpvideo.errors import InputError
 from pnpvideo.options import PnPOptions
 from pnpvideo.pipeline import PnPVideoPipeline
 from pnpvideo.trajectory import Trajectory
+from pnpvideo.working_device import working_device
 
 STEPS = 3
 PROMPT = "a photo of a red star on sand"
@@ -197,6 +198,31 @@ def test_noise_moves_with_or_without_the_clip(pipeline: PnPVideoPipeline, source
     )
     assert again.frames.shape == result.frames.shape
     assert not torch.allclose(again.frames, still)
+
+
+def test_offloaded_it_works_where_the_hooks_put_it(
+    pipeline: PnPVideoPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a GPU the parts can only be moved from "cpu" to "cpu:0", which torch tells apart."""
+    expected, moved = run(pipeline, frames(2)), []
+    to = torch.nn.Module.to
+
+    def count(module: torch.nn.Module, *args: object, **options: object) -> torch.nn.Module:
+        moved.append((type(module), *args))
+        return to(module, *args, **options)
+
+    pipeline.enable_model_cpu_offload(device="cpu")
+    try:
+        place = torch.device("cpu:0")
+        assert working_device(pipeline.unet) == working_device(pipeline.vae) == place
+        monkeypatch.setattr(torch.nn.Module, "to", count)
+        np.testing.assert_array_equal(run(pipeline, frames(2)), expected)
+        for part in (pipeline.text_encoder, pipeline.unet, pipeline.vae):
+            assert (type(part), place) in moved
+    finally:
+        monkeypatch.undo()
+        pipeline.remove_all_hooks()
+    assert working_device(pipeline.unet) == torch.device("cpu")
 
 
 def test_the_callback_may_replace_latents(pipeline: PnPVideoPipeline) -> None:

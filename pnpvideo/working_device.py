@@ -1,0 +1,16 @@
+"""Where a model works, which with offloading is not where it lies."""
+
+from typing import Any
+
+import torch
+
+
+def working_device(model: Any) -> torch.device:
+    """The device that a model's inputs must be on.
+
+    Offloaded (`DiffusionPipeline.enable_model_cpu_offload`), a model lies in the computer's memory
+    until it is called.
+    """
+    hook = getattr(model, "_hf_hook", None)
+    device: torch.device = getattr(hook, "execution_device", None) or model.device
+    return device
