@@ -40,7 +40,7 @@ class Settings:
         tau_f, tau_a, negative_alpha, negative_schedule, noise_share, noise_source, noise_motion,
         eta, attention_sharing, keyframes, keyframe_every, keyframe_window, blend_radius: see
         `PnPOptions`.
-    seed: of all noise. batch_size: frames in one pass.
+    seed: of all noise. batch_size: frames in one pass of sampling.
     size: working (width, height) in pixels. original_size: bring the result to the source's size.
     start, frames, stride: number of the first frame, how many at most, every n-th.
     frame_rate: frames a second of a folder or pattern of images.
