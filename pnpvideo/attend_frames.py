@@ -117,6 +117,11 @@ class Sharing:
     matches: Mapping[int, Tensor] = field(default_factory=dict)
 
     @property
+    def takes_outputs(self) -> bool:
+        """Whether its frames take keyframes' outputs in place of attention of their own."""
+        return self.mode == "propagate" and self.work.role == "between"
+
+    @property
     def weights(self) -> Tensor:
         """The share of the keyframe before each frame, by distance: (frames)."""
         pairs = zip(self.work.frames, self.work.neighbours, strict=True)
@@ -186,7 +191,7 @@ class FrameAttention:
 
     def _share(self, attn: Any, hidden_states: Tensor, now: Running, sharing: Sharing) -> Tensor:
         work = sharing.work
-        if sharing.mode == "propagate" and work.role == "between":
+        if sharing.takes_outputs:
             (before,), (after,) = self._neighbours(work)
             matches = sharing.matches[hidden_states.shape[1]]
             target = propagate(before, after, matches, sharing.weights).flatten(0, 1)

@@ -160,7 +160,7 @@ class FeatureInjector:
 
         Not where all of them take keyframes' outputs instead.
         """
-        if sharing is None or sharing.mode != "propagate" or sharing.work.role != "between":
+        if sharing is None or not sharing.takes_outputs:
             return True
         return any(layer not in self.shared for layer in self.attentions)
 

@@ -32,9 +32,9 @@ class Settings:
     negative_prompt: none, one for all, or one for each prompt. inversion_prompt: what the
         source shows.
     output: file or folder; with several prompts -1, -2, ... is added to its name.
-    offload: keep on the GPU only that part of the model which is at work.
     model, model_config, lora, device, dtype: see `load_model`, where model_config is config; dtype
         is float32, bfloat16 or float16.
+    offload: keep on the GPU only that part of the model which is at work.
     preset: how fast, see `PnPOptions.at`; what else is given wins over it.
     steps, inversion_steps, inversion_iterations, guidance_scale, guidance_start, guidance_end,
         tau_f, tau_a, negative_alpha, negative_schedule, noise_share, noise_source, noise_motion,
