@@ -12,9 +12,9 @@ import diffusers
 import transformers
 
 from pnpvideo.errors import InputError, RunError
-from pnpvideo.keep_trajectory import DEFAULT_PRECISION, MEMORY_SHARE, Place, Precision
+from pnpvideo.keep_trajectory import MEMORY_SHARE
 from pnpvideo.options import PRESETS, AttentionSharing, KeyframeStrategy, NoiseSource
-from pnpvideo.settings import make_settings, read_settings
+from pnpvideo.settings import DEFAULT_PRECISION, Place, Precision, make_settings, read_settings
 from pnpvideo.translate import DTYPES, run
 
 _INTRO = """\

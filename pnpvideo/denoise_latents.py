@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from pnpvideo.denoising_state import DenoisingState
 from pnpvideo.encode_prompt import PromptEmbeddings, concatenate
 from pnpvideo.fit_batches import Batches
 from pnpvideo.inject_features import FeatureInjector
@@ -49,18 +50,6 @@ class Texts:
                 parts.append(self.negatives[one])
             parts.append(self.targets[one])
         return concatenate(parts)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DenoisingState:
-    """All that the rest of a run depends on, after some of its steps.
-
-    steps: how many are done. latents: x_t, (prompts, frames, c, h, w). generator: its state.
-    """
-
-    steps: int
-    latents: Tensor
-    generator: Tensor
 
 
 def first_steps(share: float, steps: int) -> int:

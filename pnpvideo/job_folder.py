@@ -22,7 +22,7 @@ from torch import Tensor
 
 from pnpvideo import fingerprint
 from pnpvideo.atomic_output import write_error
-from pnpvideo.denoise_latents import DenoisingState
+from pnpvideo.denoising_state import DenoisingState
 from pnpvideo.errors import InputError, RunError
 from pnpvideo.keep_trajectory import check_room, tell_size
 from pnpvideo.latent_file import LatentFile, file_size

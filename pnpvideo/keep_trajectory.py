@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, get_args
+from typing import BinaryIO, get_args
 
 import torch
 
@@ -14,15 +14,8 @@ from pnpvideo.atomic_output import write_error
 from pnpvideo.errors import InputError, RunError
 from pnpvideo.free_memory import free_memory
 from pnpvideo.latent_file import LatentFile, file_size
+from pnpvideo.settings import DEFAULT_PRECISION, Place, Precision
 from pnpvideo.trajectory import Trajectory, describe
-
-Place = Literal["auto", "memory", "disk"]
-Precision = Literal["half", "full"]
-
-# Half precision costs nothing that can be seen: for six scenes of the embedded model's world, 15
-# steps, the results are within 70 to 75 dB (PSNR) of those with float32, and as near to the true
-# pictures to 0.001 dB (bfloat16: 61 to 68 dB, and 0.004 dB).
-DEFAULT_PRECISION: Precision = "half"
 
 MEMORY_SHARE = 0.25
 """Part of the free memory that a trajectory may take; a larger one goes to disk."""

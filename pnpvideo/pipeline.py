@@ -22,7 +22,8 @@ from pnpvideo.as_clip import Video, as_clip
 from pnpvideo.blend_frames import blend_frames
 from pnpvideo.clip import Clip, Frames
 from pnpvideo.decode_latents import decode_latents, tensor_to_frames
-from pnpvideo.denoise_latents import DenoisingState, Texts, denoise_latents, source_steps
+from pnpvideo.denoise_latents import Texts, denoise_latents, source_steps
+from pnpvideo.denoising_state import DenoisingState
 from pnpvideo.encode_frames import (
     encode_frames,
     frames_to_tensor,

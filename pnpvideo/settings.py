@@ -5,13 +5,12 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import NoneType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
 
 from pnpvideo.atomic_output import atomic_output
 from pnpvideo.errors import InputError
-from pnpvideo.keep_trajectory import DEFAULT_PRECISION, Place, Precision
 from pnpvideo.options import (
     DEFAULT_BATCH_SIZE,
     AttentionSharing,
@@ -20,6 +19,14 @@ from pnpvideo.options import (
     NoiseSource,
     Preset,
 )
+
+Place = Literal["auto", "memory", "disk"]
+Precision = Literal["half", "full"]
+
+# Half precision costs nothing that can be seen: for six scenes of the embedded model's world, 15
+# steps, the results are within 70 to 75 dB (PSNR) of those with float32, and as near to the true
+# pictures to 0.001 dB (bfloat16: 61 to 68 dB, and 0.004 dB).
+DEFAULT_PRECISION: Precision = "half"
 
 
 @dataclass(frozen=True, kw_only=True)

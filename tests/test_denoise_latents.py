@@ -8,7 +8,8 @@ import torch
 from models import sd_scheduler
 from torch import Tensor
 
-from pnpvideo.denoise_latents import DenoisingState, Texts, denoise_latents
+from pnpvideo.denoise_latents import Texts, denoise_latents
+from pnpvideo.denoising_state import DenoisingState
 from pnpvideo.encode_prompt import PromptEmbeddings, concatenate
 from pnpvideo.fit_batches import Batches
 from pnpvideo.inject_features import FeatureInjector

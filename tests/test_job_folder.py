@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pnpvideo.denoise_latents import DenoisingState
+from pnpvideo.denoising_state import DenoisingState
 from pnpvideo.errors import InputError
 from pnpvideo.job_folder import Identity, JobFolder
 from pnpvideo.trajectory import Trajectory

@@ -7,7 +7,7 @@ import torch
 from test_denoise_latents import Run, assert_close
 
 from pnpvideo import share_keyframes
-from pnpvideo.denoise_latents import DenoisingState
+from pnpvideo.denoising_state import DenoisingState
 from pnpvideo.inject_features import FeatureInjector
 from pnpvideo.match_tokens import match_clip
 

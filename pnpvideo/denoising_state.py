@@ -1,0 +1,17 @@
+"""What a run that is started again needs to go on from the middle of denoising."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenoisingState:
+    """All that the rest of a run depends on, after some of its steps.
+
+    steps: how many are done. latents: x_t, (prompts, frames, c, h, w). generator: its state.
+    """
+
+    steps: int
+    latents: Tensor
+    generator: Tensor
