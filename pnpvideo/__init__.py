@@ -1,16 +1,16 @@
 """Translate video, frame sequences and images from a text prompt, keeping layout and motion."""
 
-from pnpvideo.clip import Clip, Sound, Timing
+from pnpvideo.clips.clip import Clip, Sound, Timing
+from pnpvideo.clips.read import read_clip
+from pnpvideo.clips.write import write_clip
 from pnpvideo.errors import InputError, RunError
-from pnpvideo.job_folder import JobFolder
-from pnpvideo.keep_trajectory import Storage
-from pnpvideo.options import PnPOptions
+from pnpvideo.options.method import PnPOptions
+from pnpvideo.options.settings import Settings
 from pnpvideo.pipeline import PnPVideoPipeline, PnPVideoPipelineOutput
-from pnpvideo.read_clip import read_clip
-from pnpvideo.settings import Settings
-from pnpvideo.trajectory import Trajectory
-from pnpvideo.translate import Inversion, Translation, translate
-from pnpvideo.write_clip import write_clip
+from pnpvideo.run import Inversion, Translation, translate
+from pnpvideo.storage.allocate import Storage
+from pnpvideo.storage.job_folder import JobFolder
+from pnpvideo.storage.trajectory import Trajectory
 
 __version__ = "0.1.0"
 

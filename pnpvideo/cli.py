@@ -12,10 +12,16 @@ import diffusers
 import transformers
 
 from pnpvideo.errors import InputError, RunError
-from pnpvideo.keep_trajectory import MEMORY_SHARE
-from pnpvideo.options import PRESETS, AttentionSharing, KeyframeStrategy, NoiseSource
-from pnpvideo.settings import DEFAULT_PRECISION, Place, Precision, make_settings, read_settings
-from pnpvideo.translate import DTYPES, run
+from pnpvideo.options.method import PRESETS, AttentionSharing, KeyframeStrategy, NoiseSource
+from pnpvideo.options.settings import (
+    DEFAULT_PRECISION,
+    Place,
+    Precision,
+    make_settings,
+    read_settings,
+)
+from pnpvideo.run import DTYPES, run
+from pnpvideo.storage.allocate import MEMORY_SHARE
 
 _INTRO = """\
 Translate a video, a frame sequence or an image to what a text prompt says, keeping its layout and

@@ -17,32 +17,26 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from pnpvideo import fingerprint
-from pnpvideo.as_clip import Video, as_clip
-from pnpvideo.blend_frames import blend_frames
-from pnpvideo.clip import Clip, Frames
-from pnpvideo.decode_latents import decode_latents, tensor_to_frames
-from pnpvideo.denoise_latents import Texts, denoise_latents, source_steps
-from pnpvideo.denoising_state import DenoisingState
-from pnpvideo.encode_frames import (
+from pnpvideo.clips.as_clip import Video, as_clip
+from pnpvideo.clips.clip import Clip, Frames
+from pnpvideo.clips.read_ahead import read_ahead
+from pnpvideo.errors import InputError
+from pnpvideo.models.autoencoder import (
     encode_frames,
     frames_to_tensor,
     resize_frames,
     vae_factor,
     working_size,
 )
-from pnpvideo.encode_prompt import PromptEmbeddings, concatenate, encode_prompt
-from pnpvideo.errors import InputError
-from pnpvideo.estimate_motion import estimate_motion
-from pnpvideo.find_scenes import find_scenes
-from pnpvideo.fit_batches import Batches
-from pnpvideo.inject_features import FeatureInjector, InjectionLayers, default_layers
-from pnpvideo.invert_latents import invert_latents, reconstruct_latents
-from pnpvideo.job_folder import Identity, JobFolder
-from pnpvideo.keep_trajectory import Storage, empty_trajectory
-from pnpvideo.load_model import default_device, default_dtype, load_model
-from pnpvideo.noise_schedule import NoiseSchedule, make_schedule
-from pnpvideo.options import (
+from pnpvideo.models.batches import Batches
+from pnpvideo.models.decode_latents import decode_latents, tensor_to_frames
+from pnpvideo.models.load import default_device, default_dtype, load_model
+from pnpvideo.models.network import Network
+from pnpvideo.models.prompt import PromptEmbeddings, concatenate, encode_prompt
+from pnpvideo.motion.blend import blend_frames
+from pnpvideo.motion.flow import estimate_motion
+from pnpvideo.motion.scenes import find_scenes
+from pnpvideo.options.method import (
     BRANCHES,
     DEFAULT_BATCH_SIZE,
     AttentionSharing,
@@ -52,10 +46,16 @@ from pnpvideo.options import (
     PnPOptions,
     Preset,
 )
-from pnpvideo.predict_noise import Network
-from pnpvideo.read_ahead import read_ahead
-from pnpvideo.share_noise import common_noise, gaussian_noise, noise_origins, share_noise
-from pnpvideo.trajectory import Trajectory
+from pnpvideo.sampling.denoise import Texts, denoise_latents, source_steps
+from pnpvideo.sampling.inject import FeatureInjector, InjectionLayers, default_layers
+from pnpvideo.sampling.invert import invert_latents, reconstruct_latents
+from pnpvideo.sampling.noise import common_noise, gaussian_noise, noise_origins, share_noise
+from pnpvideo.sampling.schedule import NoiseSchedule, make_schedule
+from pnpvideo.storage import identity as fingerprint
+from pnpvideo.storage.allocate import Storage, empty_trajectory
+from pnpvideo.storage.denoising_state import DenoisingState
+from pnpvideo.storage.job_folder import Identity, JobFolder
+from pnpvideo.storage.trajectory import Trajectory
 
 
 @dataclass

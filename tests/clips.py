@@ -9,7 +9,7 @@ import imageio_ffmpeg
 import numpy as np
 from numpy.typing import NDArray
 
-from pnpvideo.clip import Clip, Frames
+from pnpvideo.clips.clip import Clip, Frames
 
 
 def ffmpeg(*arguments: str | Path) -> bytes:

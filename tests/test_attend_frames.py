@@ -9,9 +9,9 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor
 from torch.nn import functional
 
-from pnpvideo.attend_frames import FrameAttention, Running, Sharing
-from pnpvideo.match_tokens import nearest_tokens
-from pnpvideo.plan_passes import plan_shared
+from pnpvideo.sampling.attend import FrameAttention, Running, Sharing
+from pnpvideo.sampling.match_tokens import nearest_tokens
+from pnpvideo.sampling.passes import plan_shared
 
 FRAMES, TOKENS, CHANNELS, HEADS, TARGETS = 9, 6, 8, 2, 2
 KEYFRAMES = (0, 3, 4, 8)

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from pnpvideo.blend_frames import blend_frames
-from pnpvideo.clip import Frames
-from pnpvideo.estimate_motion import find_flow
+from pnpvideo.clips.clip import Frames
+from pnpvideo.motion.blend import blend_frames
+from pnpvideo.motion.flow import find_flow
 
 HEIGHT, WIDTH = 64, 80
 

@@ -6,8 +6,8 @@ from typing import get_args
 import pytest
 import torch
 
-from pnpvideo.choose_keyframes import choose_keyframes, latent_change
-from pnpvideo.options import KeyframeStrategy
+from pnpvideo.options.method import KeyframeStrategy
+from pnpvideo.sampling.choose_keyframes import choose_keyframes, latent_change
 
 
 def choose(

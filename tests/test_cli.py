@@ -22,10 +22,10 @@ from command import SHORT, Cli, assert_refused, names, pixels, save_frames, subp
 from models import save_lora
 from PIL import Image
 
-from pnpvideo.blend_frames import blend_frames
 from pnpvideo.cli import main
-from pnpvideo.read_clip import read_clip
-from pnpvideo.settings import Settings
+from pnpvideo.clips.read import read_clip
+from pnpvideo.motion.blend import blend_frames
+from pnpvideo.options.settings import Settings
 
 # Good runs
 

@@ -8,17 +8,17 @@ import torch
 from models import sd_scheduler
 from torch import Tensor
 
-from pnpvideo.denoise_latents import Texts, denoise_latents
-from pnpvideo.denoising_state import DenoisingState
-from pnpvideo.encode_prompt import PromptEmbeddings, concatenate
-from pnpvideo.fit_batches import Batches
-from pnpvideo.inject_features import FeatureInjector
-from pnpvideo.invert_latents import invert_latents, reconstruct_latents
-from pnpvideo.noise_schedule import NoiseSchedule, make_schedule
-from pnpvideo.options import PnPOptions
-from pnpvideo.predict_noise import Network
-from pnpvideo.share_noise import gaussian_noise
-from pnpvideo.trajectory import Trajectory
+from pnpvideo.models.batches import Batches
+from pnpvideo.models.network import Network
+from pnpvideo.models.prompt import PromptEmbeddings, concatenate
+from pnpvideo.options.method import PnPOptions
+from pnpvideo.sampling.denoise import Texts, denoise_latents
+from pnpvideo.sampling.inject import FeatureInjector
+from pnpvideo.sampling.invert import invert_latents, reconstruct_latents
+from pnpvideo.sampling.noise import gaussian_noise
+from pnpvideo.sampling.schedule import NoiseSchedule, make_schedule
+from pnpvideo.storage.denoising_state import DenoisingState
+from pnpvideo.storage.trajectory import Trajectory
 
 STEPS = 5
 SIZE = (128, 96)

@@ -5,16 +5,16 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
 
-from pnpvideo.decode_latents import decode_latents, tensor_to_frames
-from pnpvideo.encode_frames import (
+from pnpvideo.errors import InputError
+from pnpvideo.models.autoencoder import (
     encode_frames,
     frames_to_tensor,
     resize_frames,
     vae_factor,
     working_size,
 )
-from pnpvideo.errors import InputError
-from pnpvideo.load_model import EMBEDDED
+from pnpvideo.models.decode_latents import decode_latents, tensor_to_frames
+from pnpvideo.models.load import EMBEDDED
 
 
 @pytest.mark.parametrize(

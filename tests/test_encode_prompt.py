@@ -13,8 +13,8 @@ from transformers import (
     CLIPTokenizer,
 )
 
-from pnpvideo.encode_prompt import encode_prompt
-from pnpvideo.load_model import EMBEDDED
+from pnpvideo.models.load import EMBEDDED
+from pnpvideo.models.prompt import encode_prompt
 
 TEXTS = ["a photo of a red star on sand", ""]
 CPU = torch.device("cpu")

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from pnpvideo.clip import Frames
-from pnpvideo.find_scenes import find_scenes
+from pnpvideo.clips.clip import Frames
+from pnpvideo.motion.scenes import find_scenes
 from tools.scenes import random_scene, render
 
 

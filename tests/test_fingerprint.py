@@ -6,8 +6,8 @@ from clips import smooth_frames
 from diffusers import UNet2DConditionModel
 from models import tiny_unet
 
-from pnpvideo import fingerprint
-from pnpvideo.clip import clip_of_frames
+from pnpvideo.clips.clip import clip_of_frames
+from pnpvideo.storage import identity as fingerprint
 
 
 def test_a_clip_is_known_by_its_pixels() -> None:

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from pnpvideo import PnPVideoPipeline
-from pnpvideo.as_clip import as_clip
-from pnpvideo.fit_batches import Batches
+from pnpvideo.clips.as_clip import as_clip
+from pnpvideo.models.batches import Batches
 
 
 def test_a_batch_that_does_not_fit_is_done_again_in_halves() -> None:

@@ -1,78 +1,96 @@
-"""The package's files import one way: each only from those above it."""
+"""The package's rooms import one way, without circles, and some of them without torch."""
 
 import ast
+import subprocess
+import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+
+import pytest
+from clips import LIGHT_IMPORT
 
 PACKAGE = Path(__file__).parent.parent / "pnpvideo"
 ORDER = [
-    "errors",
-    "options",
-    "read_ahead",
-    "fit_batches",
-    "working_device",
-    "clip",
-    "as_clip",
-    "choose_frames",
-    "find_scenes",
-    "estimate_motion",
-    "choose_keyframes",
-    "plan_passes",
-    "run_ffmpeg",
-    "probe_video",
-    "frame_timing",
-    "decode_image",
-    "read_images",
-    "read_video",
-    "read_clip",
-    "atomic_output",
-    "mux_frames",
-    "write_images",
-    "write_video",
-    "write_clip",
-    "load_model",
-    "encode_prompt",
-    "encode_frames",
-    "decode_latents",
-    "blend_frames",
-    "latent_file",
-    "trajectory",
-    "free_memory",
-    "settings",
-    "keep_trajectory",
-    "noise_schedule",
-    "keep_text",
-    "predict_noise",
-    "invert_latents",
-    "share_noise",
-    "attend_frames",
-    "inject_features",
-    "match_tokens",
-    "share_keyframes",
-    "denoising_state",
-    "denoise_latents",
-    "fingerprint",
-    "job_folder",
-    "pipeline",
-    "translate",
-    "cli",
-    "__init__",
-    "__main__",
+    {"errors"},
+    {"atomic_output"},
+    {"options"},
+    {"clips"},
+    {"motion", "models", "storage"},
+    {"sampling"},
+    {"pipeline"},
+    {"run"},
+    {"cli", "__init__"},
+    {"__main__"},
 ]
+"""Folders, and files beside them. Each imports only from lines above its own and from itself."""
+
+FILES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
+    for path in PACKAGE.rglob("*.py")
+}
+"""The package's modules, as `clips.read`."""
 
 
 def imported(path: Path) -> set[str]:
+    """The package's modules that a file imports, wherever in it, named as in FILES."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pnpvideo."):
-            names.add(node.module.split(".")[1])
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relative to itself"
+            found = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        names |= {_module(name) for name in found if name.split(".")[0] == "pnpvideo"}
     return names
 
 
+def _module(name: str) -> str:
+    """The module that holds a name: pnpvideo.clips.read.read_clip is in clips.read."""
+    parts = name.split(".")[1:]
+    for length in range(len(parts), 0, -1):
+        if (module := ".".join(parts[:length])) in FILES:
+            return module
+        if (module := f"{module}.__init__") in FILES:
+            return module
+    return "__init__"
+
+
 def test_every_file_has_its_place() -> None:
-    assert sorted(path.stem for path in PACKAGE.glob("*.py")) == sorted(ORDER)
+    rooms = [room for line in ORDER for room in line]
+    assert sorted({name.split(".")[0] for name in FILES}) == sorted(rooms)
 
 
-def test_files_import_only_from_those_above() -> None:
-    for place, name in enumerate(ORDER):
-        below = imported(PACKAGE / f"{name}.py") - set(ORDER[:place])
-        assert not below, f"{name} imports {below} from below"
+def test_rooms_import_only_from_those_above() -> None:
+    above: set[str] = set()
+    for line in ORDER:
+        for module, path in FILES.items():
+            room = module.split(".")[0]
+            if room in line:
+                allowed = above | {room}
+                wrong = {name for name in imported(path) if name.split(".")[0] not in allowed}
+                assert not wrong, f"{module} imports {wrong}, not above {room}"
+        above |= line
+
+
+def test_no_circles() -> None:
+    graph = {name: imported(path) for name, path in FILES.items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
+@pytest.mark.parametrize("room", ["errors", "atomic_output", "options", "clips", "motion"])
+def test_no_torch(room: str) -> None:
+    names = {name for name in FILES if name.split(".")[0] == room} - {"clips.as_clip"}
+    modules = sorted(f"pnpvideo.{name.removesuffix('.__init__')}" for name in names)
+    script = (
+        f"{LIGHT_IMPORT}import importlib\n"
+        f"for name in {modules}:\n"
+        "    importlib.import_module(name)\n"
+        "    assert 'torch' not in sys.modules, f'{name} imports torch'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

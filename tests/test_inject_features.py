@@ -7,11 +7,11 @@ import reference_pnp as reference
 import torch
 from diffusers import UNet2DConditionModel
 
-from pnpvideo.attend_frames import Sharing
 from pnpvideo.errors import InputError
-from pnpvideo.inject_features import FeatureInjector, InjectionLayers, default_layers
-from pnpvideo.load_model import EMBEDDED
-from pnpvideo.plan_passes import Pass, plan_shared
+from pnpvideo.models.load import EMBEDDED
+from pnpvideo.sampling.attend import Sharing
+from pnpvideo.sampling.inject import FeatureInjector, InjectionLayers, default_layers
+from pnpvideo.sampling.passes import Pass, plan_shared
 
 
 def output(unet: UNet2DConditionModel) -> torch.Tensor:

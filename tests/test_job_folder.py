@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from pnpvideo.denoising_state import DenoisingState
 from pnpvideo.errors import InputError
-from pnpvideo.job_folder import Identity, JobFolder
-from pnpvideo.trajectory import Trajectory
+from pnpvideo.storage.denoising_state import DenoisingState
+from pnpvideo.storage.job_folder import Identity, JobFolder
+from pnpvideo.storage.trajectory import Trajectory
 
 FRAMES = (5, 2, 3, 2)
 TIMESTEPS = (501, 1)

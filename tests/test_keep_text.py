@@ -3,8 +3,8 @@
 import reference_pnp as reference
 import torch
 
-from pnpvideo.encode_prompt import PromptEmbeddings
-from pnpvideo.predict_noise import Network
+from pnpvideo.models.network import Network
+from pnpvideo.models.prompt import PromptEmbeddings
 
 
 def embeddings(count: int, seed: int) -> PromptEmbeddings:

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from pnpvideo import keep_trajectory
 from pnpvideo.errors import InputError, RunError
-from pnpvideo.free_memory import free_memory
-from pnpvideo.keep_trajectory import Storage, empty_trajectory
-from pnpvideo.latent_file import LatentFile
 from pnpvideo.pipeline import PnPVideoPipeline
-from pnpvideo.trajectory import Trajectory
+from pnpvideo.storage import allocate
+from pnpvideo.storage.allocate import Storage, empty_trajectory
+from pnpvideo.storage.available_memory import free_memory
+from pnpvideo.storage.latent_file import LatentFile
+from pnpvideo.storage.trajectory import Trajectory
 
 TIMESTEPS = (751, 501, 251, 1)
 FRAMES = (3, 4, 8, 8)
@@ -31,10 +31,10 @@ def test_what_does_not_fit_in_memory_goes_to_disk(
 ) -> None:
     caplog.set_level(logging.INFO, "pnpvideo")
     storage = Storage(precision="full", folder=tmp_path)
-    monkeypatch.setattr(keep_trajectory, "free_memory", lambda: 4 * SIZE)
+    monkeypatch.setattr(allocate, "free_memory", lambda: 4 * SIZE)
     assert isinstance(room(storage).latents, torch.Tensor)
     assert not caplog.messages
-    monkeypatch.setattr(keep_trajectory, "free_memory", lambda: 4 * SIZE - 4)
+    monkeypatch.setattr(allocate, "free_memory", lambda: 4 * SIZE - 4)
     kept = room(storage)
     assert isinstance(kept.latents, LatentFile)
     # z_T, what two steps read, and z_0: three of five levels.

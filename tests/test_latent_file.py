@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from pnpvideo.errors import InputError, RunError
-from pnpvideo.latent_file import LatentFile, file_size
+from pnpvideo.storage.latent_file import LatentFile, file_size
 
 SHAPE = (4, 5, 2, 3, 2)
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pnpvideo.errors import InputError, RunError
-from pnpvideo.load_model import LoadedModel, load_model
+from pnpvideo.models.load import LoadedModel, load_model
 from pnpvideo.pipeline import PnPVideoPipeline
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch_dtype` is deprecated:FutureWarning")

@@ -6,9 +6,14 @@ from test_denoise_latents import Run
 from torch import Tensor
 from torch.nn import functional
 
-from pnpvideo import match_tokens
-from pnpvideo.inject_features import FeatureInjector
-from pnpvideo.match_tokens import describe_tokens, match_clip, matching_step, nearest_tokens
+from pnpvideo.sampling import match_tokens
+from pnpvideo.sampling.inject import FeatureInjector
+from pnpvideo.sampling.match_tokens import (
+    describe_tokens,
+    match_clip,
+    matching_step,
+    nearest_tokens,
+)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16])

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from pnpvideo.errors import InputError
-from pnpvideo.options import PnPOptions, Preset
+from pnpvideo.options.method import PnPOptions, Preset
 
 
 def test_the_defaults_are_the_papers() -> None:

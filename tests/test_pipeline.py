@@ -7,13 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
-from pnpvideo.as_clip import as_clip
-from pnpvideo.clip import clip_of_frames
+from pnpvideo.clips.as_clip import as_clip
+from pnpvideo.clips.clip import clip_of_frames
 from pnpvideo.errors import InputError
-from pnpvideo.options import PnPOptions
+from pnpvideo.models.device import working_device
+from pnpvideo.options.method import PnPOptions
 from pnpvideo.pipeline import PnPVideoPipeline
-from pnpvideo.trajectory import Trajectory
-from pnpvideo.working_device import working_device
+from pnpvideo.storage.trajectory import Trajectory
 
 STEPS = 3
 PROMPT = "a photo of a red star on sand"

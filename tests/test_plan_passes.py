@@ -2,7 +2,7 @@
 
 import pytest
 
-from pnpvideo.plan_passes import plan_alone, plan_shared
+from pnpvideo.sampling.passes import plan_alone, plan_shared
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 100])

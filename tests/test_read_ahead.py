@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pnpvideo.read_ahead import read_ahead
+from pnpvideo.clips.read_ahead import read_ahead
 
 
 def counted(count: int, made: list[int]) -> Iterator[int]:

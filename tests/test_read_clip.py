@@ -11,9 +11,9 @@ import pytest
 from clips import LIGHT_IMPORT, all_frames, decode, ffmpeg, frame_times, make_video, samples
 from PIL import Image
 
-from pnpvideo import read_video
+from pnpvideo.clips import read_video
+from pnpvideo.clips.read import read_clip
 from pnpvideo.errors import InputError
-from pnpvideo.read_clip import read_clip
 
 H264 = ("-c:v", "libx264", "-g", "12", "-bf", "2")
 
@@ -352,7 +352,7 @@ def test_unreadable_file(tmp_path: Path) -> None:
 def test_memory_does_not_grow_with_the_clip(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mp4", "-c:v", "libx264", size="1920x1080", frames=40)
     script = (
-        f"{LIGHT_IMPORT}import resource; from pnpvideo.read_clip import read_clip\n"
+        f"{LIGHT_IMPORT}import resource; from pnpvideo.clips.read import read_clip\n"
         "clip = read_clip(sys.argv[1])\n"
         "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024\n"
         "clip.read(0, 2); before = peak()\n"

@@ -7,9 +7,9 @@ import pytest
 from clips import all_frames
 from PIL import Image, ImageCms, ImageFile
 
-from pnpvideo.clip import Timing
+from pnpvideo.clips.clip import Timing
+from pnpvideo.clips.read import read_clip
 from pnpvideo.errors import InputError
-from pnpvideo.read_clip import read_clip
 
 
 def read_one(path: Path, **options: object) -> list[int]:

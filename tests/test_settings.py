@@ -6,7 +6,13 @@ import pytest
 import yaml
 
 from pnpvideo.errors import InputError
-from pnpvideo.settings import Settings, make_settings, parse_size, read_settings, write_settings
+from pnpvideo.options.settings import (
+    Settings,
+    make_settings,
+    parse_size,
+    read_settings,
+    write_settings,
+)
 
 LEAST: dict[str, Any] = {"source": "a.mp4", "prompt": "a stone"}
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from test_denoise_latents import Run, assert_close
 
-from pnpvideo import share_keyframes
-from pnpvideo.denoising_state import DenoisingState
-from pnpvideo.inject_features import FeatureInjector
-from pnpvideo.match_tokens import match_clip
+from pnpvideo.sampling import share_keyframes
+from pnpvideo.sampling.inject import FeatureInjector
+from pnpvideo.sampling.match_tokens import match_clip
+from pnpvideo.storage.denoising_state import DenoisingState
 
 MODES = ("extended", "propagate")
 

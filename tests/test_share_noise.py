@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pnpvideo.share_noise import (
+from pnpvideo.sampling.noise import (
     carry_noise,
     common_noise,
     gaussian_noise,

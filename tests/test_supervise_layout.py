@@ -8,7 +8,7 @@ from torch import Generator
 from transformers import CLIPTokenizer
 
 import pnpvideo
-from pnpvideo.inject_features import FeatureInjector, InjectionLayers
+from pnpvideo.sampling.inject import FeatureInjector, InjectionLayers
 from tools.embedded_model import Denoiser
 from tools.scenes import COLOURS, GROUNDS, MATERIALS, SHAPES, STYLES, object_masks, random_scene
 from tools.supervise_layout import (

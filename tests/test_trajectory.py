@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pnpvideo.errors import InputError
-from pnpvideo.trajectory import Trajectory
+from pnpvideo.storage.trajectory import Trajectory
 
 
 def test_it_comes_back_from_its_file(tmp_path: Path) -> None:

@@ -5,13 +5,13 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch.utils.flop_counter import FlopCounterMode
 
-from pnpvideo.denoise_latents import Texts, denoise_latents
-from pnpvideo.encode_prompt import PromptEmbeddings
-from pnpvideo.inject_features import FeatureInjector
-from pnpvideo.noise_schedule import NoiseSchedule
-from pnpvideo.options import PnPOptions
-from pnpvideo.predict_noise import Network
-from pnpvideo.trajectory import Trajectory
+from pnpvideo.models.network import Network
+from pnpvideo.models.prompt import PromptEmbeddings
+from pnpvideo.options.method import PnPOptions
+from pnpvideo.sampling.denoise import Texts, denoise_latents
+from pnpvideo.sampling.inject import FeatureInjector
+from pnpvideo.sampling.schedule import NoiseSchedule
+from pnpvideo.storage.trajectory import Trajectory
 
 STEPS = 10  # At 50 the shares are the same.
 

@@ -23,10 +23,10 @@ from clips import (
 )
 from PIL import Image
 
-from pnpvideo.clip import Frames, Sound, Timing
+from pnpvideo.clips.clip import Frames, Sound, Timing
+from pnpvideo.clips.read import read_clip
+from pnpvideo.clips.write import DEFAULT_FRAME_RATE, check_output, side_by_side, write_clip
 from pnpvideo.errors import InputError, RunError
-from pnpvideo.read_clip import read_clip
-from pnpvideo.write_clip import DEFAULT_FRAME_RATE, check_output, side_by_side, write_clip
 
 VIDEOS = [".mp4", ".mov", ".m4v", ".mkv", ".webm"]
 ANIMATIONS = [".gif", ".webp"]
@@ -324,7 +324,7 @@ def test_folder_without_permission(tmp_path: Path) -> None:
 WRITE_NOISE = f"""{LIGHT_IMPORT}
 import resource, signal, sys, time
 import numpy as np
-from pnpvideo.write_clip import write_clip
+from pnpvideo.clips.write import write_clip
 def noise(pause):
     rng = np.random.default_rng(0)
     for _ in range(200):

@@ -37,18 +37,18 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from pnpvideo.decode_latents import decode_latents
-from pnpvideo.denoise_latents import Texts, denoise_latents
-from pnpvideo.encode_frames import encode_frames, vae_factor
-from pnpvideo.encode_prompt import PromptEmbeddings
-from pnpvideo.fit_batches import Batches
-from pnpvideo.inject_features import FeatureInjector, InjectionLayers, default_layers
-from pnpvideo.invert_latents import invert_latents
-from pnpvideo.noise_schedule import make_schedule
-from pnpvideo.options import BRANCHES, DEFAULT_BATCH_SIZE, PRESETS, PnPOptions, Preset
+from pnpvideo.models.autoencoder import encode_frames, vae_factor
+from pnpvideo.models.batches import Batches
+from pnpvideo.models.decode_latents import decode_latents
+from pnpvideo.models.network import Network
+from pnpvideo.models.prompt import PromptEmbeddings
+from pnpvideo.options.method import BRANCHES, DEFAULT_BATCH_SIZE, PRESETS, PnPOptions, Preset
 from pnpvideo.pipeline import PnPVideoPipeline
-from pnpvideo.predict_noise import Network
-from pnpvideo.trajectory import Trajectory
+from pnpvideo.sampling.denoise import Texts, denoise_latents
+from pnpvideo.sampling.inject import FeatureInjector, InjectionLayers, default_layers
+from pnpvideo.sampling.invert import invert_latents
+from pnpvideo.sampling.schedule import make_schedule
+from pnpvideo.storage.trajectory import Trajectory
 from tools.benchmark_files import measure_files
 from tools.peak_memory import peak_memory, reset_peak_memory
 from tools.plain_method import plain_denoise

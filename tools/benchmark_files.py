@@ -12,10 +12,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from pnpvideo.clip import Timing
-from pnpvideo.options import DEFAULT_BATCH_SIZE
-from pnpvideo.read_clip import read_clip
-from pnpvideo.write_clip import write_clip
+from pnpvideo.clips.clip import Timing
+from pnpvideo.clips.read import read_clip
+from pnpvideo.clips.write import write_clip
+from pnpvideo.options.method import DEFAULT_BATCH_SIZE
 from tools.make_samples import FLOWER, drawn
 
 

@@ -14,10 +14,10 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Generator, Tensor
 
-from pnpvideo.as_clip import as_clip
-from pnpvideo.options import DEFAULT_BATCH_SIZE, PnPOptions
+from pnpvideo.clips.as_clip import as_clip
+from pnpvideo.options.method import DEFAULT_BATCH_SIZE, PnPOptions
 from pnpvideo.pipeline import PnPVideoPipeline
-from pnpvideo.trajectory import Trajectory
+from pnpvideo.storage.trajectory import Trajectory
 from tools.captions import full_caption
 from tools.evaluate_scenes import FORMATS as SCENE_FORMATS
 from tools.evaluation_pool import Row, run_jobs

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Generator
 
-from pnpvideo.as_clip import as_clip
+from pnpvideo.clips.as_clip import as_clip
 from pnpvideo.pipeline import PnPVideoPipeline
-from pnpvideo.translate import check_inversion
+from pnpvideo.run import check_inversion
 from tools.evaluate_scenes import HELD_OUT, SIZE
 from tools.evaluation_pool import Row, run_jobs
 from tools.scenes import STYLES, random_scene, render

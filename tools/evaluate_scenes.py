@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from torch import Generator, Tensor
 
 from pnpvideo.pipeline import PnPVideoPipeline
-from pnpvideo.trajectory import Trajectory
+from pnpvideo.storage.trajectory import Trajectory
 from tools.captions import full_caption
 from tools.evaluation_pool import Row, run_jobs
 from tools.layout import Scene

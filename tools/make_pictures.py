@@ -8,11 +8,11 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from pnpvideo.clip import Frames
-from pnpvideo.read_clip import read_clip
-from pnpvideo.settings import make_settings, read_settings
-from pnpvideo.translate import run
-from pnpvideo.write_clip import write_clip
+from pnpvideo.clips.clip import Frames
+from pnpvideo.clips.read import read_clip
+from pnpvideo.clips.write import write_clip
+from pnpvideo.options.settings import make_settings, read_settings
+from pnpvideo.run import run
 
 # Which frames of which sample are shown.
 SHOWN = {

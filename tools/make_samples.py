@@ -16,8 +16,8 @@ import imageio_ffmpeg
 import numpy as np
 import yaml
 
-from pnpvideo.clip import Frames, Sound, Timing
-from pnpvideo.write_clip import write_clip
+from pnpvideo.clips.clip import Frames, Sound, Timing
+from pnpvideo.clips.write import write_clip
 from tools.layout import Camera, Object, Scene
 from tools.scenes import render
 

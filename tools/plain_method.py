@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pnpvideo.denoise_latents import Texts, first_steps
-from pnpvideo.inject_features import FeatureInjector, InjectionLayers
-from pnpvideo.noise_schedule import NoiseSchedule, ddim_step
-from pnpvideo.options import PnPOptions
-from pnpvideo.predict_noise import Network
-from pnpvideo.trajectory import Trajectory
+from pnpvideo.models.network import Network
+from pnpvideo.options.method import PnPOptions
+from pnpvideo.sampling.denoise import Texts, first_steps
+from pnpvideo.sampling.inject import FeatureInjector, InjectionLayers
+from pnpvideo.sampling.schedule import NoiseSchedule, ddim_step
+from pnpvideo.storage.trajectory import Trajectory
 
 
 class PlainInjection:

@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from pnpvideo.load_model import load_model
+from pnpvideo.models.load import load_model
 from tools.evaluate_scenes import Setting, evaluate_scenes
 from tools.evaluation_pool import Row, write_csv
 

@@ -1,0 +1,89 @@
+"""Time stamps -> Timing: the exact frame rate where there is one, each frame's time where not."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from math import ceil, floor
+
+from pnpvideo.clips.clip import Timing
+
+
+def find_timing(
+    times: Sequence[Fraction],
+    end: Fraction,
+    *,
+    tick: Fraction,
+    claims: Sequence[float] = (),
+    stride: int = 1,
+) -> Timing:
+    """Timing of every `stride`-th of some frames.
+
+    times, end: seconds at which each frame appears and at which the last one ends.
+    tick: seconds, the step to which the file rounds its times.
+    claims: frame rates the file claims, with two decimals; they settle what rounding leaves open.
+    """
+    rising = all(a < b for a, b in zip(times, [*times[1:], end], strict=True))
+    if not rising:  # A file without usable times: all that is left is what it claims.
+        claimed = (_plain_rate(claim) for claim in claims)
+        return Timing(frame_rate=next((r for r in claimed if r), Fraction(25)) / stride)
+    shifts = [time - times[0] for time in times]
+    rate = _constant_rate(shifts, end - times[0], tick, claims)
+    if rate is not None:
+        return Timing(frame_rate=rate / stride)
+    chosen = tuple(shifts[::stride])
+    last = (len(chosen) - 1) * stride + stride
+    length = (shifts[last] if last < len(shifts) else end - times[0]) - chosen[0]
+    return Timing(frame_rate=len(chosen) / length, times=chosen)
+
+
+def _constant_rate(
+    shifts: Sequence[Fraction], length: Fraction, tick: Fraction, claims: Sequence[float]
+) -> Fraction | None:
+    """The rate r with shift i = i / r up to one tick, the simplest or the claimed one of these."""
+    count = len(shifts)
+    low, high = Fraction(0), 2 * length  # Bounds of the seconds between two frames.
+    for i in range(1, count):
+        low = max(low, (shifts[i] - tick) / i)
+        high = min(high, (shifts[i] + tick) / i)
+    if count == 1:
+        low, high = length - tick, length + tick
+    low = max(low, tick / 2)
+    if low > high:
+        return None
+    # The last frame's length is often carelessly written; only where it is clearly held (or cut)
+    # do the times have to be kept one by one.
+    if abs(length - count * (low + high) / 2) > (low + high) / 4:
+        return None
+    exact = shifts[-1] / (count - 1) if count > 1 else length
+    even = all(shifts[i] == i * exact for i in range(count))
+    candidates = [rate for claim in claims if (rate := _plain_rate(claim))]
+    if even and tick < Fraction(1, 5000):  # Coarser times, milliseconds say, look even by rounding.
+        candidates.append(1 / exact)
+    for rate in candidates:
+        if low <= 1 / rate <= high:
+            return rate
+    cent = Fraction(1, 200)  # Half of a claim's last decimal.
+    for claim in (round(Fraction(claim), 2) for claim in claims):
+        slowest, fastest = max(1 / high, claim - cent), min(1 / low, claim + cent)
+        if slowest <= fastest:
+            return _simplest(slowest, fastest)
+    return _simplest(1 / high, 1 / low)
+
+
+def _plain_rate(claim: float) -> Fraction | None:
+    """The rate meant by a figure with two decimals: 29.97 is 30000/1001, 25 is 25."""
+    if claim <= 0:
+        return None
+    if abs(claim - round(claim)) < 1e-6:
+        return Fraction(round(claim))
+    near = Fraction(ceil(claim) * 1000, 1001)
+    return near if abs(float(near) - claim) < 0.006 else None
+
+
+def _simplest(low: Fraction, high: Fraction) -> Fraction:
+    """The fraction with the smallest denominator in [low, high], both above 0 (Stern-Brocot)."""
+    whole = floor(low)
+    if whole == low:
+        return Fraction(whole)
+    if whole + 1 <= high:
+        return Fraction(whole + 1)
+    return whole + 1 / _simplest(1 / (high - whole), 1 / (low - whole))

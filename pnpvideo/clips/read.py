@@ -1,0 +1,80 @@
+"""Video | animated image | frame folder or numbered pattern | single image -> Clip."""
+
+import re
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+from pnpvideo.clips.clip import Clip, Timing
+from pnpvideo.clips.decode_image import IMAGE_SUFFIXES, open_image
+from pnpvideo.clips.read_images import read_folder, read_image, read_pattern
+from pnpvideo.clips.read_options import ReadOptions
+from pnpvideo.clips.read_video import read_video
+from pnpvideo.errors import InputError
+
+
+def read_clip(
+    source: str | Path,
+    *,
+    start: int = 0,
+    frames: int | None = None,
+    stride: int = 1,
+    frame_rate: Fraction | None = None,
+    background: tuple[int, int, int] = (255, 255, 255),
+    allow_truncated: bool = False,
+) -> Clip:
+    """Open a source of frames. Frames are decoded when they are asked for, never all at once.
+
+    source: a video file; an animated GIF, WebP or PNG; one image; a folder of png, jpg or webp
+        files in natural order; a numbered pattern of these (frames/%04d.png) or a glob
+        (frames/*.png).
+    start: number of the first frame, from 0. frames: how many at most. stride: every n-th.
+    frame_rate: frames a second of a folder or pattern of images, before the stride.
+    background: RGB that shows where an image is transparent.
+    allow_truncated: use what can be read of a cut or damaged file: the frames before the damage.
+
+    Frames come upright, with square pixels, as RGB. With a stride, the timing is that of the
+    chosen frames, and they last as long as the frames they stand for. The sound is that of the
+    chosen range. A video is decoded once on opening, up to the last frame wanted, to know its
+    frames and find damage before any expensive work.
+
+    Raises InputError where the source cannot be used, in one line that says why.
+    """
+    options = ReadOptions(
+        start=start,
+        frames=frames,
+        stride=stride,
+        background=background,
+        allow_truncated=allow_truncated,
+    )
+    path = Path(source)
+    try:
+        clip = _read(path, options)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
+    if frame_rate is None:
+        return clip
+    if path.is_file():
+        clip.close()
+        raise InputError(f"a frame rate is for a folder or pattern of images, and {path} is a file")
+    return replace(clip, timing=Timing(frame_rate=frame_rate / stride))
+
+
+def _read(path: Path, options: ReadOptions) -> Clip:
+    if path.is_dir():
+        return read_folder(path, options)
+    if not path.exists():
+        if re.search(r"%0?\d*d|[*?]", path.name):
+            return read_pattern(path, options)
+        raise InputError(f"{path} does not exist")
+    if not path.is_file():
+        raise InputError(f"{path} is not a file or folder")
+    with path.open("rb") as file:  # The system's reason where it may not be read.
+        if not file.read(1):
+            raise InputError(f"{path} is empty")
+    image = open_image(path)
+    if image is not None:
+        return read_image(image, path, options)
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        raise InputError(f"{path} is not an image, or is damaged")
+    return read_video(path, options)

@@ -1,0 +1,236 @@
+"""Image files -> Clip: one image, an animated image, or many images that are frames."""
+
+import re
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pnpvideo.clips.clip import Clip, FrameReader, Frames
+from pnpvideo.clips.decode_image import BROKEN, decode_image, open_image, reason, upright_size
+from pnpvideo.clips.frame_timing import find_timing
+from pnpvideo.clips.read_options import ReadOptions, readable
+from pnpvideo.errors import InputError
+
+FRAME_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+"""What counts as a frame in a folder."""
+
+
+def read_folder(folder: Path, options: ReadOptions) -> Clip:
+    """The png, jpg and webp files of a folder in natural order."""
+    paths = [p for p in _files(folder) if p.suffix.lower() in FRAME_SUFFIXES]
+    if not paths:
+        raise InputError(f"{folder} holds no images (png, jpg or webp) to use as frames")
+    name = folder.resolve().name
+    return _clip(paths, name, folder, options)
+
+
+def read_pattern(pattern: Path, options: ReadOptions) -> Clip:
+    """The images that a numbered pattern (%04d) or a glob (* and ?) names.
+
+    Numbers need not start at 0 or 1, and may have gaps.
+    """
+    folder = pattern.parent
+    if not folder.is_dir():
+        raise InputError(f"{folder} does not exist (looking for {pattern.name} in it)")
+    number = re.search(r"%0?(\d*)d", pattern.name)
+    if number is not None:
+        digits = rf"\d{{{int(number[1])},}}" if number[1] else r"\d+"
+        before, after = pattern.name[: number.start()], pattern.name[number.end() :]
+        form = re.compile(re.escape(before) + digits + re.escape(after))
+        paths = [p for p in _files(folder) if form.fullmatch(p.name)]
+    else:
+        named = set(folder.glob(pattern.name))
+        paths = [p for p in _files(folder) if p in named]
+    if not paths:
+        raise InputError(f"no file is named like {pattern}")
+    name = folder.resolve().name
+    return _clip(paths, name, pattern, options)
+
+
+def read_image(image: Image.Image, path: Path, options: ReadOptions) -> Clip:
+    """Clip of an opened image: animated where it has several frames.
+
+    The image is closed here, or by the clip where it is animated.
+    """
+    try:
+        durations = _durations(image, path, options.allow_truncated)
+    except BaseException:
+        image.close()
+        raise
+    if len(durations) == 1:
+        with image:  # Decoded now, so that damage is found before the expensive work.
+            decode_image(image, path, options)
+        return _clip([path], path.stem, path, options)
+    chosen = options.choose(len(durations), path)
+    times = [sum(durations[:i], Fraction(0)) for i in range(len(durations) + 1)]
+    until = min(chosen[-1] + options.stride, len(durations))
+    width, height = upright_size(image)
+    # Animated images count in milliseconds or hundredths, and mean them.
+    exact = Fraction(1, 10**9)
+    return Clip(
+        reader=AnimationReader(image, path, chosen, options),
+        width=width,
+        height=height,
+        timing=find_timing(
+            times[options.start : until], times[until], tick=exact, stride=options.stride
+        ),
+        name=path.stem,
+    )
+
+
+class ImageReader(FrameReader):
+    """Frames from image files of one size."""
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        size: tuple[int, int],
+        options: ReadOptions,
+    ) -> None:
+        self._paths = paths
+        self._size = size
+        self._options = options
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def read(self, start: int, stop: int) -> Frames:
+        if not 0 <= start <= stop <= len(self):
+            raise ValueError(f"frames {start} to {stop} asked for; the clip has {len(self)}")
+        width, height = self._size
+        frames = np.empty((stop - start, height, width, 3), np.uint8)
+        for frame, path in zip(frames, self._paths[start:stop], strict=True):
+            image = _open(path)
+            with image:
+                frame[:] = decode_image(image, path, self._options)
+        return frames
+
+
+class AnimationReader(FrameReader):
+    """Frames `chosen` of an animated image, which stays open."""
+
+    def __init__(
+        self,
+        image: Image.Image,
+        path: Path,
+        chosen: range,
+        options: ReadOptions,
+    ) -> None:
+        self._image = image
+        self._path = path
+        self._chosen = chosen
+        self._options = options
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def read(self, start: int, stop: int) -> Frames:
+        if not 0 <= start <= stop <= len(self):
+            raise ValueError(f"frames {start} to {stop} asked for; the clip has {len(self)}")
+        width, height = upright_size(self._image)
+        first = _first_frame(self._image)
+        frames = np.empty((stop - start, height, width, 3), np.uint8)
+        for frame, number in zip(frames, self._chosen[start:stop], strict=True):
+            if first + number < self._image.tell():
+                # Pillow cannot always go back in a PNG whose end it has seen.
+                self._image.close()
+                self._image = _open(self._path)
+            try:
+                self._image.seek(first + number)
+            except BROKEN as error:
+                raise InputError(f"{self._path} is damaged: {reason(error)}") from None
+            frame[:] = decode_image(self._image, self._path, self._options)
+        return frames
+
+    def close(self) -> None:
+        self._image.close()
+
+
+def _clip(paths: list[Path], name: str, source: Path, options: ReadOptions) -> Clip:
+    chosen = [paths[i] for i in options.choose(len(paths), source)]
+    size: tuple[int, int] | None = None
+    for path in chosen:
+        with _open(path) as image:
+            its = upright_size(image)
+        if size is not None and its != size:
+            raise InputError(
+                f"{source} has images of differing sizes: {chosen[0].name} has "
+                f"{size[0]}x{size[1]}, {path.name} has {its[0]}x{its[1]}; make them the same"
+            )
+        size = its
+    assert size is not None
+    return Clip(
+        reader=ImageReader(chosen, size, options),
+        width=size[0],
+        height=size[1],
+        name=name,
+    )
+
+
+def _open(path: Path) -> Image.Image:
+    image = open_image(path)
+    if image is None:
+        raise InputError(f"{path} is not an image, or is damaged")
+    return image
+
+
+def _files(folder: Path) -> list[Path]:
+    """The folder's files, but for hidden ones, in natural order: frame2 before frame10."""
+    try:
+        files = [p for p in folder.iterdir() if not p.name.startswith(".") and p.is_file()]
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read: {error.strerror}") from None
+    return sorted(files, key=_natural)
+
+
+def _natural(path: Path) -> tuple[list[tuple[str, int]], str]:
+    """Text as text and digits as numbers; the name itself settles what is then equal."""
+    parts = re.findall(r"(\D*)(\d*)", path.name.lower())
+    return [(text, int(digits or -1)) for text, digits in parts], path.name
+
+
+def _durations(image: Image.Image, path: Path, allow_truncated: bool) -> list[Fraction]:
+    """Seconds for which each frame of an animation is shown; one entry where it is none."""
+    first = _first_frame(image)
+    try:
+        # Several pages, sizes or views (TIFF, ICO, MPO) are not an animation.
+        animated = image.format in ("GIF", "WEBP", "PNG", "AVIF")
+        count = getattr(image, "n_frames", 1) if animated else 1
+    except BROKEN:
+        image.seek(first)
+        count = 1_000_000  # A cut GIF cannot be counted: it is read as far as it goes.
+    if count - first <= 1:
+        return [Fraction(0)]
+    durations: list[Fraction] = []
+    for number in range(first, count):
+        try:
+            image.seek(number)
+            image.load()  # WebP tells a frame's duration only then. It finds damage, too.
+        except BROKEN as error:
+            if allow_truncated and durations:
+                return durations
+            raise InputError(
+                f"{path} is cut off or damaged ({reason(error)}): {readable(len(durations))}"
+            ) from None
+        milliseconds = Fraction(image.info.get("duration", 0)).limit_denominator(10_000)
+        # As browsers do: a frame shown for next to no time is one without a stated time.
+        durations.append((milliseconds if milliseconds > 10 else Fraction(100)) / 1000)
+    if image.format == "GIF" and not allow_truncated and not _has_trailer(path):
+        raise InputError(f"{path} is cut off: {readable(len(durations))}")
+    return durations
+
+
+def _first_frame(image: Image.Image) -> int:
+    """Number of the animation's first frame."""
+    # A PNG may hold a picture for viewers that cannot animate before the animation.
+    return int(bool(image.info.get("default_image")))
+
+
+def _has_trailer(path: Path) -> bool:
+    """Whether a GIF has its closing byte: Pillow takes the end of the file for the end of it."""
+    with path.open("rb") as file:
+        file.seek(-min(64, path.stat().st_size), 2)
+        return b"\x3b" in file.read()

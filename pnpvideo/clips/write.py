@@ -1,0 +1,119 @@
+"""Frames -> video (sound and frame rate kept) | frame folder | animated image | image."""
+
+import os
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from itertools import zip_longest
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from pnpvideo.atomic_output import atomic_output, check_free
+from pnpvideo.clips.clip import Frames, Sound, Timing
+from pnpvideo.clips.write_images import write_animation, write_folder, write_image
+from pnpvideo.clips.write_video import CONTAINERS, write_video
+from pnpvideo.errors import InputError
+
+DEFAULT_FRAME_RATE = Fraction(24)
+"""Frames a second of a video or animation made from frames that have no timing."""
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+_SUFFIXES = (*CONTAINERS, ".webp", *IMAGE_SUFFIXES)
+
+
+def write_clip(
+    frames: Iterable[Frames],
+    output: str | Path,
+    *,
+    timing: Timing | None = None,
+    sound: Sound | None = None,
+    quality: int = 80,
+    overwrite: bool = False,
+) -> Path:
+    """Write frames as they come, never all in memory, in the format of the output's name.
+
+    frames: batches of uint8 RGB, shape (n, height, width, 3), all of one size.
+    output: .mp4, .mov, .m4v (H.264, AAC), .mkv (H.264), .webm (VP9, Opus), .gif, .webp (animated
+        where there are several frames), .png, .jpg (one frame), or a name without suffix or with
+        a / at its end: a folder of 000001.png and so on. Parent folders are made.
+    timing: kept exactly, as the container can (GIF: hundredths of a second, at most 50 frames a
+        second; WebP, Matroska: milliseconds). None: DEFAULT_FRAME_RATE.
+    sound: put beside the frames, copied where the container takes its codec; the frames alone say
+        how long the result is. Images, animations and folders have none.
+    quality: 1 to 100, of everything that is not lossless.
+    overwrite: replace what is there.
+
+    H.264 has even sizes only: an odd width or height grows by one repeated column or row.
+    The output appears when it is complete; on an error or Ctrl-C nothing is left and what was there
+    before stays. Returns the path. InputError where the output cannot be as asked, RunError where
+    writing fails (a full disk).
+    """
+    if not 1 <= quality <= 100:
+        raise InputError(f"quality is {quality}; it must be 1 to 100")
+    folder = _names_folder(output)
+    path = check_output(output, overwrite)
+    shown = timing or Timing(frame_rate=DEFAULT_FRAME_RATE)
+    batches = (batch for batch in frames if len(batch))
+    with atomic_output(path, folder=folder, overwrite=overwrite) as part:
+        suffix = path.suffix.lower()
+        if folder:
+            write_folder(batches, part)
+        elif suffix in IMAGE_SUFFIXES:
+            write_image(batches, part, quality=quality)
+        elif suffix == ".webp":
+            write_animation(batches, part, timing=shown, quality=quality)
+        else:
+            write_video(batches, part, output=path, timing=shown, sound=sound, quality=quality)
+    return path
+
+
+def check_output(output: str | Path, overwrite: bool = False) -> Path:
+    """InputError unless `write_clip` could write there now; changes nothing. Returns the path."""
+    folder = _names_folder(output)
+    path = Path(output)
+    if not folder and path.suffix.lower() not in _SUFFIXES:
+        raise InputError(
+            f"{output} has an unknown suffix; known are {' '.join(_SUFFIXES)}, and none "
+            "(or a / at the end) for a folder of frames"
+        )
+    check_free(path, folder=folder, overwrite=overwrite)
+    return path
+
+
+def side_by_side(left: Iterable[Frames], right: Iterable[Frames]) -> Iterator[Frames]:
+    """Pairs of frames in one picture, the left one resized to the right one's height.
+
+    Batches may be cut differently on both sides; those given are as on the right. ValueError where
+    one side has more frames than the other.
+    """
+    singles = (frame for batch in left for frame in batch)
+    for batch in right:
+        height = batch.shape[1]
+        pairs = []
+        for ours, frame in zip_longest(batch, _take(singles, len(batch))):
+            if ours is None or frame is None:
+                raise ValueError("the two sides have different numbers of frames")
+            if frame.shape[0] != height:
+                width = max(1, round(frame.shape[1] * height / frame.shape[0]))
+                shrinks = frame.shape[0] > height
+                how = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+                frame = cv2.resize(frame, (width, height), interpolation=how)
+            pairs.append(np.concatenate([frame, ours], axis=1))
+        yield np.stack(pairs)
+    if next(singles, None) is not None:
+        raise ValueError("the two sides have different numbers of frames")
+
+
+def _take(frames: Iterator[Frames], count: int) -> Iterator[Frames]:
+    for _ in range(count):
+        frame = next(frames, None)
+        if frame is None:
+            return
+        yield frame
+
+
+def _names_folder(output: str | Path) -> bool:
+    # Path drops a slash at the end.
+    ends = str(output).endswith(tuple(sep for sep in (os.sep, os.altsep) if sep))
+    return ends or not Path(output).suffix

@@ -1,0 +1,96 @@
+"""Frames -> a folder of images | one image | an animated WebP."""
+
+import io
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pnpvideo.clips.clip import Frames, Timing
+from pnpvideo.errors import InputError
+
+
+def write_folder(batches: Iterator[Frames], folder: Path) -> None:
+    """000001.png and so on in an empty folder."""
+    number = 0
+    for batch in batches:
+        for frame in batch:
+            number += 1
+            Image.fromarray(frame).save(folder / f"{number:06d}.png")
+    if number == 0:
+        raise InputError("there are no frames to write")
+
+
+def write_image(batches: Iterator[Frames], part: Path, *, quality: int) -> None:
+    """One frame as png or jpg. InputError where there are several."""
+    frame = None
+    for batch in batches:
+        if frame is not None or len(batch) > 1:
+            raise InputError(
+                f"{part.suffix} holds one frame, and there are several: name a folder (a name "
+                "without suffix) or a video"
+            )
+        frame = batch[0].copy()
+    if frame is None:
+        raise InputError("there are no frames to write")
+    if part.suffix.lower() == ".png":
+        Image.fromarray(frame).save(part)
+    else:
+        # Half-resolution colours are visible at red edges: only low qualities have them.
+        subsampling = 0 if quality >= 80 else 2
+        Image.fromarray(frame).save(part, "JPEG", quality=quality, subsampling=subsampling)
+
+
+def write_animation(batches: Iterator[Frames], part: Path, *, timing: Timing, quality: int) -> None:
+    """A WebP, animated where there are several frames.
+
+    Frames are encoded one by one and put together here: Pillow would hold all of them, and it and
+    ffmpeg would merge equal ones.
+    """
+    frames = (frame for batch in batches for frame in batch)
+    first, second = next(frames, None), next(frames, None)
+    if first is None:
+        raise InputError("there are no frames to write")
+    if second is None:
+        part.write_bytes(_encode(first, quality))
+        return
+    height, width = first.shape[:2]
+    canvas = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    with part.open("wb") as file:
+        file.write(b"RIFF\0\0\0\0WEBP")
+        file.write(_chunk(b"VP8X", b"\x02\0\0\0" + canvas))  # 2: animated.
+        file.write(_chunk(b"ANIM", b"\xff\xff\xff\xff\0\0"))  # White behind, for ever.
+        shown = 0
+        for number, frame in enumerate(chain((first, second), frames), start=1):
+            # From the exact times, so that rounding does not add up.
+            until = max(round(_end(timing, number) * 1000), shown + 1)
+            place = b"\0" * 6 + canvas + (until - shown).to_bytes(3, "little") + b"\x02"
+            file.write(_chunk(b"ANMF", place + _encode(frame, quality)[12:]))
+            shown = until
+        size = file.tell() - 8
+        file.seek(4)
+        file.write(size.to_bytes(4, "little"))
+
+
+def _end(timing: Timing, number: int) -> Fraction:
+    """Seconds at which the frame before `number` ends."""
+    if timing.times is not None and number < len(timing.times):
+        return timing.times[number]
+    return number / timing.frame_rate
+
+
+def _encode(frame: NDArray[np.uint8], quality: int) -> bytes:
+    """A WebP file of one frame."""
+    if max(frame.shape[:2]) > 16383:
+        raise InputError(f"WebP holds at most 16383 pixels a side, not {max(frame.shape[:2])}")
+    memory = io.BytesIO()
+    Image.fromarray(frame).save(memory, "WEBP", quality=quality)
+    return memory.getvalue()
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    return name + len(content).to_bytes(4, "little") + content + b"\0" * (len(content) % 2)

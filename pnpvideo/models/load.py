@@ -1,0 +1,248 @@
+"""A model by name to its diffusers components: embedded, a folder, a hub id or one checkpoint."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import huggingface_hub
+import torch
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+from safetensors import SafetensorError, safe_open
+
+from pnpvideo.errors import InputError, RunError
+from pnpvideo.options.method import PnPOptions
+
+EMBEDDED = Path(__file__).parent.parent / "embedded"
+COMPONENTS = (
+    "vae",
+    "text_encoder",
+    "tokenizer",
+    "unet",
+    "scheduler",
+    "text_encoder_2",
+    "tokenizer_2",
+)
+_SDXL_KEY = "conditioner.embedders.1.model.ln_final.weight"
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+_CHECKPOINTS = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")
+# What diffusers, transformers and safetensors raise for files that are not what they should be.
+_UNUSABLE = (
+    SafetensorError,
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    ImportError,
+    RuntimeError,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """components: what the pipeline is made of, by the names that diffusers gives.
+
+    options: the model's own values for fields of `PnPOptions`; layers: its `InjectionLayers`
+    fields. Both come from `pnp.json` in the model's folder and are empty without one.
+    """
+
+    components: dict[str, Any]
+    options: dict[str, Any] = field(default_factory=dict)
+    layers: dict[str, Any] = field(default_factory=dict)
+
+
+def default_device() -> torch.device:
+    """cuda, mps or cpu, the first that is there."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def default_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 on a GPU that computes in it, float16 on an older one, float32 elsewhere."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
+    return torch.float32
+
+
+def load_model(
+    model: str | Path = "embedded",
+    *,
+    dtype: torch.dtype = torch.float32,
+    loras: Sequence[str | Path] = (),
+    config: str | Path | None = None,
+    **options: Any,
+) -> LoadedModel:
+    """Load a Stable Diffusion 1.x, 2.x or XL model, from safetensors only.
+
+    model: "embedded", a diffusers folder, a hub id, or a `.safetensors` checkpoint.
+    loras: LoRA `.safetensors` files, merged into the weights.
+    config: for a checkpoint, a diffusers folder with the configuration, tokenizer and scheduler of
+        its kind of model (the weights are not needed); without it, diffusers asks the hub.
+    options: passed on to diffusers.
+    Raises InputError where there is no such model, RunError where the hub cannot be reached.
+    """
+    path = EMBEDDED if str(model) == "embedded" else Path(model).expanduser()
+    if path.is_file():
+        stock = _load_checkpoint(path, dtype, config, options)
+    elif config is not None:
+        raise InputError(f"a model config is for a .safetensors checkpoint; {model} is none")
+    elif path.is_dir():
+        _check_folder(path)
+        stock = _load_diffusers(str(path), dtype, options)
+    elif _HUB_ID.fullmatch(str(model)) and path.suffix not in _CHECKPOINTS:
+        stock = _load_diffusers(str(model), dtype, _reach_hub(options))
+    else:
+        raise InputError(
+            f"there is no model {str(model)!r}; give 'embedded', a diffusers folder, "
+            "a hub id such as owner/name, or a .safetensors file"
+        )
+    for name in ("tokenizer", "tokenizer_2"):
+        # transformers makes an empty one where its files are missing.
+        tokenizer = getattr(stock, name, None)
+        if tokenizer is not None and len(tokenizer) < 256:
+            raise InputError(f"the model {model} cannot be loaded: its {name} has no vocabulary")
+    for lora in loras:
+        _merge_lora(stock, Path(lora).expanduser())
+    components: dict[str, Any] = {name: getattr(stock, name, None) for name in COMPONENTS}
+    zeros = stock.config.get("force_zeros_for_empty_prompt", False)
+    components["force_zeros_for_empty_prompt"] = zeros
+    vae = components["vae"]
+    if components["text_encoder_2"] is not None and dtype == torch.float16:
+        # SDXL's autoencoder overflows in float16 and says so in its configuration.
+        vae.to(torch.float32 if vae.config.get("force_upcast") else dtype)
+    return LoadedModel(components=components, **_read_own(path / "pnp.json"))
+
+
+def _load_diffusers(name: str, dtype: torch.dtype, options: dict[str, Any]) -> Any:
+    try:
+        index = diffusers.DiffusionPipeline.load_config(name, **options)
+        if not {"vae", "unet", "text_encoder", "tokenizer"} <= set(index):
+            raise InputError(
+                f"the model {name} is a {index.get('_class_name')}; "
+                "give a Stable Diffusion 1.x, 2.x or XL model"
+            )
+        stock, extra = _stock("text_encoder_2" in index)
+        return stock.from_pretrained(
+            name, torch_dtype=dtype, use_safetensors=True, **extra, **options
+        )
+    except InputError:
+        raise
+    except _UNUSABLE as error:
+        if options.get("local_files_only"):
+            raise _unreachable(f"the model {name}", "name a folder") from None
+        why = _one_line(error)
+        # diffusers puts its own errors in front of the hub's.
+        if isinstance(error.__context__, GatedRepoError):
+            why = "the hub wants you to accept its terms; do so there and log in"
+        elif isinstance(error.__context__, RepositoryNotFoundError):
+            why = "the hub has no public model of this name; check it"
+        raise InputError(f"the model {name} cannot be loaded: {why}") from None
+
+
+def _load_checkpoint(
+    path: Path, dtype: torch.dtype, config: str | Path | None, options: dict[str, Any]
+) -> Any:
+    if path.suffix != ".safetensors":
+        raise InputError(
+            f"{path} is not a .safetensors file; other checkpoints can hold code and are not read"
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            keys = set(file.keys())
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} is not a safetensors file: {_one_line(error)}") from None
+    if not any(key.startswith("model.diffusion_model.") for key in keys):
+        raise InputError(f"{path} holds no whole Stable Diffusion model (a LoRA goes to --lora)")
+    if config is not None:
+        config = Path(config).expanduser()
+        _check_folder(config)
+        options = {**options, "config": str(config), "local_files_only": True}
+    else:
+        options = _reach_hub(options)
+    stock, extra = _stock(_SDXL_KEY in keys)
+    try:
+        return stock.from_single_file(str(path), torch_dtype=dtype, **extra, **options)
+    except _UNUSABLE as error:
+        if config is None and options.get("local_files_only"):
+            what = f"the configuration of {path.name}"
+            raise _unreachable(what, "give --model-config FOLDER") from None
+        raise InputError(f"{path} cannot be loaded: {_one_line(error)}") from None
+
+
+def _stock(large: bool) -> tuple[Any, dict[str, Any]]:
+    # Reached through diffusers, which imports them now: their import prints notices, which the
+    # command line has silenced by now.
+    if large:
+        return diffusers.StableDiffusionXLPipeline, {}
+    return diffusers.StableDiffusionPipeline, {
+        "safety_checker": None,
+        "requires_safety_checker": False,
+    }
+
+
+def _check_folder(folder: Path) -> None:
+    if not (folder / "model_index.json").is_file():
+        raise InputError(f"{folder} is no diffusers model: it has no model_index.json")
+
+
+def _merge_lora(stock: Any, path: Path) -> None:
+    if path.suffix != ".safetensors" or not path.is_file():
+        raise InputError(f"there is no LoRA file {path}; give a .safetensors file")
+    try:
+        stock.load_lora_weights(str(path.parent), weight_name=path.name, local_files_only=True)
+        # diffusers only warns of a file without a key that it knows.
+        if not stock.get_active_adapters():
+            raise ValueError("it names none of the model's layers")
+        stock.fuse_lora()
+        stock.unload_lora_weights()
+    except _UNUSABLE as error:
+        raise InputError(f"{path} is no LoRA for this model: {_one_line(error)}") from None
+
+
+def _read_own(path: Path) -> dict[str, dict[str, Any]]:
+    """What a model's pnp.json says, under "options" and "layers"; nothing where there is none."""
+    if not path.is_file():
+        return {}
+    try:
+        own = json.loads(path.read_text(encoding="utf-8"))
+        options, layers = dict(own.get("options", {})), dict(own.get("layers", {}))
+        PnPOptions(**options)
+        if layers and set(layers) | {"shared"} != {"features", "attentions", "shared"}:
+            raise ValueError(
+                f"layers names {', '.join(layers)}, not features and attentions (and shared)"
+            )
+        layers = {name: tuple(modules) for name, modules in layers.items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} cannot be used: {_one_line(error)}") from None
+    return {"options": options, "layers": layers}
+
+
+def _reach_hub(options: dict[str, Any]) -> dict[str, Any]:
+    """The options, with local files only where the hub does not answer at the first knock.
+
+    Its client would knock again and again for half a minute before it says so.
+    """
+    if options.get("local_files_only"):
+        return options
+    try:
+        url = huggingface_hub.constants.ENDPOINT
+        huggingface_hub.get_session().head(url, timeout=10)
+    except Exception:  # Of one HTTP library or another, as its version has it.
+        return {**options, "local_files_only": True}
+    return options
+
+
+def _unreachable(what: str, remedy: str) -> RunError:
+    return RunError(f"the hub cannot be reached for {what}; connect to the network, or {remedy}")
+
+
+def _one_line(error: BaseException) -> str:
+    """The first sentence of an error: what follows are hints for those who call the library."""
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    first = " ".join(text.split()).split(". ")[0].rstrip(".")
+    return first[:300] or type(error).__name__

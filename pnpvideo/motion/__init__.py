@@ -1,0 +1,1 @@
+"""What moves where, in pixels; it knows no torch."""

@@ -1,0 +1,1 @@
+"""What can be chosen, with its limits and defaults; it knows no torch."""

@@ -1,0 +1,125 @@
+"""Latents to their trajectory: DDIM inversion, or sampling where the model makes the source."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, linalg
+
+from pnpvideo.models.batches import Batches
+from pnpvideo.models.network import Network
+from pnpvideo.models.prompt import PromptEmbeddings
+from pnpvideo.sampling.schedule import NoiseSchedule, ddim_step, undo_ddim_step
+from pnpvideo.storage.trajectory import empty_latents
+
+Progress = Callable[[int], None]
+"""Told how many network passes of one frame are done since the last call."""
+
+
+@torch.no_grad()
+def invert_latents(
+    network: Network,
+    schedule: NoiseSchedule,
+    latents: Tensor,
+    text: PromptEmbeddings,
+    *,
+    iterations: int = 1,
+    batches: Batches,
+    progress: Progress = lambda count: None,
+) -> Tensor:
+    """DDIM inversion (Song et al. 2021, section 4.3; Tumanyan et al. 2022, section 3).
+
+    latents: (frames, c, h, w), clean; text: one embedding. No guidance.
+    Going from the level of z_{t-1} to t the network is evaluated at (z_{t-1}, t). With more
+    iterations it is evaluated at the z_t found so far, again and again, which nears the exact
+    inverse of a sampling step: a fixed-point iteration with Anderson acceleration (Pan et al. 2023,
+    "Effective real image editing with accelerated iterative diffusion inversion", section 3). It
+    starts from the last step's output, so that only the first step needs a pass at z_{t-1}.
+    Frames are independent, so each batch runs through all timesteps before the next begins.
+    Returns (T + 1, frames, c, h, w) in the computer's memory, noisiest first.
+    """
+    steps, ratio = len(schedule.timesteps), schedule.inversion_ratio
+    alphas, timesteps = schedule.inversion_alphas, schedule.inversion_timesteps
+    device = network.device
+
+    def invert(part: slice) -> Tensor:
+        z = latents[part].to(device)
+        trajectory = empty_latents(steps, latents[part])
+        output: Tensor | None = None
+        for i in reversed(range(len(timesteps))):
+            before, passes, kind = z, iterations, schedule.prediction_type
+            if output is None or iterations == 1:
+                output = network.predict(before, timesteps[i], text, len(z))
+                passes -= 1
+            z = ddim_step(before, output, alphas[i + 1], alphas[i], kind)
+            iteration = _Anderson()
+            for _ in range(passes):
+                output = network.predict(z, timesteps[i], text, len(z))
+                found = undo_ddim_step(before, output, alphas[i], alphas[i + 1], kind)
+                z = iteration.next(z, found)
+            progress(len(z) * iterations)
+            if i % ratio == 0:
+                trajectory[i // ratio] = z.cpu()
+        return trajectory
+
+    return torch.cat(list(batches.run(len(latents), invert)), dim=1)
+
+
+class _Anderson:
+    """Fixed-point iteration with Anderson acceleration of depth 1 (Walker and Ni 2011, section 1).
+
+    Each frame has its own weight, so that it does not depend on the frames beside it.
+    """
+
+    def __init__(self) -> None:
+        self.last: tuple[Tensor, Tensor] | None = None
+
+    def next(self, latents: Tensor, found: Tensor) -> Tensor:
+        """Where to evaluate next, after `found` came out at `latents`: (frames, c, h, w)."""
+        change, result = found - latents, found
+        if self.last is not None:
+            last_found, last_change = self.last
+            turn = change - last_change
+            size = linalg.vecdot(turn.flatten(1), turn.flatten(1)).clamp_min(1e-30)
+            weight = linalg.vecdot(change.flatten(1), turn.flatten(1)) / size
+            result = found - weight[:, None, None, None] * (found - last_found)
+        self.last = found, change
+        return result
+
+
+@torch.no_grad()
+def reconstruct_latents(
+    network: Network,
+    schedule: NoiseSchedule,
+    noise: Tensor,
+    texts: PromptEmbeddings,
+    *,
+    guidance_scale: float = 1.0,
+    batches: Batches,
+    progress: Progress = lambda count: None,
+) -> Tensor:
+    """DDIM sampling from z_T without injection: the way back of `invert_latents`.
+
+    noise: (frames, c, h, w); texts: the prompt, or (negative prompt, prompt) with guidance. Also
+    makes the source of generated guidance (Tumanyan et al. 2022, section 4).
+    Returns (T + 1, frames, c, h, w) in the computer's memory, noisiest first.
+    """
+    steps = len(schedule.timesteps)
+    device = network.device
+
+    def sample(part: slice) -> Tensor:
+        x = noise[part].to(device)
+        trajectory = empty_latents(steps, noise[part])
+        trajectory[0] = noise[part].cpu()
+        for i, timestep in enumerate(schedule.timesteps):
+            batch = x.repeat(len(texts), 1, 1, 1)
+            output = network.predict(batch, timestep, texts, len(x))
+            if len(texts) == 2:
+                negative, positive = output.chunk(2)
+                output = negative + guidance_scale * (positive - negative)
+            alpha_from, alpha_to = schedule.alphas[i : i + 2]
+            x = ddim_step(x, output, alpha_from, alpha_to, schedule.prediction_type)
+            trajectory[i + 1] = x.cpu()
+            progress(len(x))
+        return trajectory
+
+    return torch.cat(list(batches.run(len(noise), sample)), dim=1)

@@ -1,0 +1,119 @@
+"""Which tokens of the source's keyframes show what a frame's tokens show."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pnpvideo.models.network import Network
+from pnpvideo.models.prompt import PromptEmbeddings
+from pnpvideo.sampling.inject import FeatureInjector
+from pnpvideo.storage.trajectory import Trajectory
+
+Matches = dict[int, Tensor]
+"""By the number of tokens of a layer: indices (frames, 2, tokens) of the matching tokens in the
+keyframes before and after each frame; int32. Those of keyframes mean nothing."""
+
+_MATCHING_PROGRESS = 0.8
+_SIMILARITIES = 2**22
+
+
+def matching_step(steps: int) -> int:
+    """The sampling step at whose noise level the source's tokens are compared.
+
+    Late enough for the tokens to show the picture, not its noise.
+    """
+    return round(_MATCHING_PROGRESS * (steps - 1))
+
+
+@torch.no_grad()
+def match_clip(
+    network: Network,
+    injector: FeatureInjector,
+    trajectory: Trajectory,
+    text: PromptEmbeddings,
+    scenes: Sequence[range],
+    keyframes: Sequence[int],
+    *,
+    batch_size: int,
+) -> Matches:
+    """Match every frame to the keyframes before and after it: once for given keyframes.
+
+    As Geyer et al. 2023, but at one noise level for all steps, and once for all layers of a
+    resolution. text: the source's, one embedding. The network sees the source alone, a batch at a
+    time; tokens of two keyframes and one batch are kept.
+    """
+    steps = len(trajectory.timesteps)
+    step, count = matching_step(steps), trajectory.latents.shape[1]
+    matches: Matches = {}
+
+    def tokens_of(frames: list[int]) -> dict[int, Tensor]:
+        latents = trajectory.latents[step, frames].to(network.device)
+        with injector.recording() as tokens:
+            network.predict(latents, trajectory.timesteps[step], text, len(frames))
+        return describe_tokens(tokens, *latents.shape[-2:])
+
+    for scene in scenes:
+        ends = [k for k in keyframes if k in scene]
+        sides = [tokens_of(ends[:1])] if len(ends) > 1 else []
+        for before, after in pairwise(ends):
+            sides = [sides[-1], tokens_of([after])]
+            for first in range(before + 1, after, batch_size):
+                frames = list(range(first, min(first + batch_size, after)))
+                for size, tokens in tokens_of(frames).items():
+                    if size not in matches:
+                        matches[size] = torch.zeros((count, 2, size), dtype=torch.int32)
+                    for side in range(2):
+                        nearest = nearest_tokens(tokens, sides[side][size][0])
+                        matches[size][frames, side] = nearest.int().cpu()
+    return matches
+
+
+def describe_tokens(tokens: dict[int, Tensor], height: int, width: int) -> dict[int, Tensor]:
+    """Tokens of each resolution with those of all coarser ones at their place, each of length 1.
+
+    Coarse tokens know which part of a thing it is, fine ones where exactly: on scenes with known
+    motion half as many fine tokens went astray so as by themselves. tokens: (frames, tokens,
+    channels) by their number; height, width: of the latents. Returns the same with more channels.
+    """
+    grids: dict[int, Tensor] = {}
+    for size, some in tokens.items():
+        dtype = torch.float64 if some.dtype == torch.float64 else torch.float32
+        grid = functional.normalize(some.to(dtype), dim=-1).transpose(1, 2)
+        grids[size] = grid.reshape(*grid.shape[:2], *_sides(size, height, width))
+    return {
+        size: torch.cat(
+            [
+                functional.interpolate(other, size=grid.shape[-2:], mode="bilinear")
+                for coarse, other in grids.items()
+                if coarse <= size
+            ],
+            dim=1,
+        )
+        .flatten(2)
+        .transpose(1, 2)
+        for size, grid in grids.items()
+    }
+
+
+def _sides(size: int, height: int, width: int) -> tuple[int, int]:
+    """The (height, width) of a level of the UNet, which halves the latents' sides, rounding up."""
+    while height * width > size:
+        height, width = -(-height // 2), -(-width // 2)
+    return height, width
+
+
+def nearest_tokens(tokens: Tensor, others: Tensor) -> Tensor:
+    """Index of the token with the largest cosine.
+
+    tokens: (frames, tokens, channels); others: (tokens of the other frame, channels). Returns
+    (frames, tokens). The similarities are computed a few million at a time.
+    """
+    dtype = torch.float64 if tokens.dtype == torch.float64 else torch.float32
+    rows = functional.normalize(tokens.to(dtype), dim=-1).flatten(0, 1)
+    columns = functional.normalize(others.to(dtype), dim=-1).T
+    part = max(1, _SIMILARITIES // len(others))
+    nearest = torch.cat([(some @ columns).argmax(dim=1) for some in torch.split(rows, part)])
+    return nearest.view(tokens.shape[:2])

@@ -1,0 +1,65 @@
+"""Keyframes over the steps of a run: chosen anew, the source's tokens matched where needed."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from pnpvideo.models.network import Network
+from pnpvideo.models.prompt import PromptEmbeddings
+from pnpvideo.options.method import PnPOptions
+from pnpvideo.sampling.attend import Sharing
+from pnpvideo.sampling.choose_keyframes import choose_keyframes, latent_change
+from pnpvideo.sampling.inject import FeatureInjector
+from pnpvideo.sampling.match_tokens import Matches, match_clip
+from pnpvideo.sampling.passes import Pass, plan_shared
+from pnpvideo.storage.trajectory import Trajectory
+
+
+class KeyframeSharing:
+    """Plans the passes of each step of one run, and says what each of them shares."""
+
+    def __init__(
+        self,
+        network: Network,
+        trajectory: Trajectory,
+        text: PromptEmbeddings,
+        options: PnPOptions,
+        injector: FeatureInjector,
+        scenes: Sequence[range],
+        *,
+        seed: int,
+    ) -> None:
+        self.match = partial(match_clip, network, injector, trajectory, text, scenes)
+        self.options, self.scenes, self.device = options, scenes, network.device
+        self.seed = seed
+        self.change = latent_change(trajectory.clean) if options.keyframes == "content" else ()
+        self.current: tuple[int, ...] = ()
+        self.matches: Matches = {}
+
+    def plan(self, step: int, batch_size: int) -> Iterator[Pass]:
+        """The passes of a step, its tokens matched where that is needed."""
+        keyframes = choose_keyframes(
+            self.scenes,
+            self.options.keyframes,
+            every=self.options.keyframe_every,
+            step=step,
+            seed=self.seed,
+            change=self.change,
+        )
+        if self.options.attention_sharing == "propagate" and keyframes != self.current:
+            self.matches = self.match(keyframes, batch_size=batch_size)
+        self.current = keyframes
+        return plan_shared(
+            self.scenes,
+            keyframes,
+            window=self.options.keyframe_window,
+            step=step,
+            batch_size=batch_size,
+        )
+
+    def sharing(self, work: Pass) -> Sharing:
+        """What a pass shares."""
+        matches = {}
+        if work.role == "between":
+            part = list(work.frames)
+            matches = {n: m[part].to(self.device).long() for n, m in self.matches.items()}
+        return Sharing(mode=self.options.attention_sharing, work=work, matches=matches)

@@ -1,0 +1,1 @@
+"""What outlives a step; it knows no model and no sampling."""

@@ -1,0 +1,115 @@
+"""Where a trajectory is kept: in memory, or on disk where it would not fit."""
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, get_args
+
+import torch
+
+from pnpvideo.atomic_output import write_error
+from pnpvideo.errors import InputError, RunError
+from pnpvideo.options.settings import DEFAULT_PRECISION, Place, Precision
+from pnpvideo.storage.available_memory import free_memory
+from pnpvideo.storage.latent_file import LatentFile, file_size
+from pnpvideo.storage.trajectory import Trajectory, describe
+
+MEMORY_SHARE = 0.25
+"""Part of the free memory that a trajectory may take; a larger one goes to disk."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Storage:
+    """How a trajectory is kept.
+
+    place: "memory", "disk" (a file without a name, gone with its last user), or "auto": in memory
+        where it takes at most MEMORY_SHARE of what is free. A job folder has its own place.
+    precision: "half" (float16; float64 latents stay as they are) or "full", that of the latents.
+        The same in memory and on disk, so that the result does not depend on the place.
+    folder: for the file; None is the system's folder for temporary files.
+    """
+
+    place: Place = "auto"
+    precision: Precision = DEFAULT_PRECISION
+    folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        for name, choices in (("place", get_args(Place)), ("precision", get_args(Precision))):
+            value = getattr(self, name)
+            if value not in choices:
+                raise InputError(f"trajectory {name} is {value!r}; give {', '.join(choices)}")
+
+    def dtype(self, latents: torch.dtype) -> torch.dtype:
+        """The type that latents of this type are kept in."""
+        exact = self.precision == "full" or latents == torch.float64
+        return latents if exact else torch.float16
+
+
+def empty_trajectory(
+    frames: Sequence[int],
+    timesteps: tuple[int, ...],
+    prompt: str,
+    storage: Storage,
+    dtype: torch.dtype,
+    *,
+    steps_read: int | None = None,
+) -> Trajectory:
+    """Room for the trajectory of a run without a job folder.
+
+    frames: (frames, channels, height, width); dtype: of the latents. steps_read: how many first
+    steps read the source (None: all); a file keeps these, z_T and z_0, memory keeps all for
+    further runs.
+    RunError where the disk has too little room.
+    """
+    steps, kept_dtype = len(timesteps), storage.dtype(dtype)
+    shape = (steps + 1, *frames)
+    in_memory = file_size(shape, kept_dtype) <= MEMORY_SHARE * free_memory()
+    if storage.place == "memory" or (storage.place == "auto" and in_memory):
+        latents = torch.empty(shape, dtype=kept_dtype)
+        return Trajectory(latents=latents, timesteps=timesteps, prompt=prompt)
+    kept = sorted({0, *range(steps if steps_read is None else steps_read), steps})
+    folder = storage.folder or Path(tempfile.gettempdir())
+    check_room(file_size(shape, kept_dtype, kept), folder)
+    tell_size(file_size(shape, kept_dtype, kept), folder, frames[0])
+    try:
+        # It has no name, and is gone when this process ends, in whatever way.
+        file: BinaryIO = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 -- it outlives this
+    except OSError as error:
+        raise write_error(folder, error) from None
+    metadata = describe(timesteps, prompt)
+    room = LatentFile.create(
+        file, folder, shape=shape, dtype=kept_dtype, kept=kept, metadata=metadata
+    )
+    return Trajectory.of_file(room)
+
+
+def check_room(size: int, folder: Path) -> None:
+    """RunError where a folder's disk has too little room for so many bytes of a trajectory."""
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise write_error(folder, error) from None
+    if free < size:
+        raise RunError(
+            f"the source's trajectory needs {_readable(size)} in {folder} and "
+            f"{_readable(free)} is free; make room, give --job FOLDER on another disk, "
+            "fewer --frames or --steps, or a smaller --size"
+        )
+
+
+def tell_size(size: int, folder: Path, frames: int) -> None:
+    """Tell beforehand how many bytes a trajectory will take."""
+    _log.info("the source's trajectory (%d frames) takes %s in %s", frames, _readable(size), folder)
+
+
+def _readable(size: int) -> str:
+    """Bytes as people say them."""
+    for unit, name in ((10**9, "GB"), (10**6, "MB")):
+        if size >= unit:
+            return f"{size / unit:.1f} {name}"
+    return f"{-(-size // 1000)} kB"

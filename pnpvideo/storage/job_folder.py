@@ -1,0 +1,305 @@
+"""A folder that keeps what a run has finished, so that the run started again goes on from there.
+
+It holds `trajectory.safetensors` with the source's latents, `trajectory.log` with a line for every
+batch of frames that is finished there; while denoising `denoising.safetensors` with the state after
+the last finished step, and `lock`.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pnpvideo.atomic_output import write_error
+from pnpvideo.errors import InputError, RunError
+from pnpvideo.storage import identity as fingerprint
+from pnpvideo.storage.allocate import check_room, tell_size
+from pnpvideo.storage.denoising_state import DenoisingState
+from pnpvideo.storage.latent_file import LatentFile, file_size
+from pnpvideo.storage.trajectory import Trajectory, describe
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+Identity = dict[str, str]
+"""What a result belongs to: everything that changes it, by name, each as a short text."""
+
+_log = logging.getLogger(__name__)
+
+
+class JobFolder:
+    """Use it as a context: `with JobFolder(path) as job: pipeline(..., job=job)`.
+
+    Only one run can use it at a time. When the context ends without an error, the denoising state
+    is removed; the trajectory stays, for other prompts. A file counts only if it is whole and
+    belongs to this run: states are written under another name and renamed, and all has a checksum.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._trajectory = self.path / "trajectory.safetensors"
+        self._journal = self.path / "trajectory.log"
+        self._state = self.path / "denoising.safetensors"
+        self._lock: IO[str] | None = None
+        self._identity: Identity = {}
+        self._resumed: list[str] = []
+
+    def __enter__(self) -> Self:
+        """Make the folder and take it. InputError where it is another's, or no job folder."""
+        lock = self.path / "lock"
+        try:
+            if self.path.is_dir() and not lock.exists() and any(self.path.iterdir()):
+                raise InputError(f"{self.path} is not empty and no job folder; choose another")
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = lock.open("a+", encoding="utf-8")
+            taken = _take(self._lock)
+        except FileExistsError:
+            raise InputError(f"{self.path} is a file; choose another job folder") from None
+        except OSError as error:
+            raise InputError(
+                f"the job folder {self.path} cannot be used: {error.strerror}"
+            ) from None
+        if not taken:
+            self._lock.seek(0)
+            process = self._lock.read().strip()
+            self._lock.close()
+            raise InputError(
+                f"the job folder {self.path} is in use by process {process}; "
+                "wait for it, or give another folder"
+            )
+        self._lock.truncate(0)
+        self._lock.write(f"{os.getpid()}\n")
+        self._lock.flush()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for path in (self._trajectory, self._journal, self._state):
+            _part_of(path).unlink(missing_ok=True)
+        if kind is None:
+            self._state.unlink(missing_ok=True)
+        assert self._lock is not None
+        # The system gives the lock back, as it does when a process dies.
+        self._lock.close()
+
+    def trajectory(
+        self,
+        identity: Identity,
+        frames: Sequence[int],
+        timesteps: tuple[int, ...],
+        prompt: str,
+        dtype: torch.dtype,
+    ) -> Trajectory:
+        """The source's trajectory with what earlier runs have finished of it, or an empty one.
+
+        identity: of the inversion; a trajectory of another one is replaced. frames: (frames,
+        channels, height, width). dtype: to keep it in. All timesteps are kept, so that it serves
+        other options too. RunError where the disk has too little room.
+        """
+        shape = (len(timesteps) + 1, *frames)
+        found, other = self._find_trajectory(identity)
+        if found is None:
+            size = file_size(shape, dtype)
+            check_room(size - self._taken(), self.path)
+            tell_size(size, self.path, frames[0])
+            # First the journal: without it nothing counts as finished.
+            self._journal.unlink(missing_ok=True)
+            self._trajectory.unlink(missing_ok=True)
+            metadata = describe(timesteps, prompt) | {"identity": _text_of(identity)}
+            with _renamed(self._trajectory) as part, part.open("wb") as file:
+                LatentFile.create(file, part, shape=shape, dtype=dtype, metadata=metadata)
+            found = _JournaledFile.open(self._trajectory, "r+b")
+            if other:
+                self._resumed.append(f"inverting anew ({other})")
+        found.resume(self._journal)
+        done = frames[0] - len(found.missing)
+        if not found.missing:
+            self._resumed.append("reusing the inversion")
+        elif done:
+            size = file_size((shape[0], len(found.missing), *shape[2:]), dtype)
+            check_room(size, self.path)
+            self._resumed.append(f"inverting goes on after {done} of {frames[0]} frames")
+        return Trajectory.of_file(found)
+
+    def state(self, identity: Identity) -> DenoisingState | None:
+        """The state of denoising after the last finished step, if it was of this identity.
+
+        Tells what is reused. `save` keeps the next states under the same identity.
+        """
+        self._identity = identity
+        state, other = self._find_state(identity)
+        if state is not None:
+            self._resumed.append(f"denoising goes on after {state.steps} steps")
+        elif other:
+            self._resumed.append(f"denoising anew ({other})")
+        if self._resumed:
+            _log.info("job %s: %s", self.path, ", ".join(self._resumed))
+        self._resumed = []
+        return state
+
+    def save(self, state: DenoisingState) -> None:
+        """Keep a state in place of the one before. RunError where the disk is full or fails."""
+        tensors = {"latents": state.latents.contiguous(), "generator": state.generator}
+        metadata = {
+            "steps": str(state.steps),
+            "identity": _text_of(self._identity),
+            "checksum": fingerprint.of_tensors(sorted(tensors.items())),
+        }
+        with _renamed(self._state) as part:
+            save_file(tensors, part, metadata)
+
+    def _taken(self) -> int:
+        """Bytes that the trajectory here takes and gives back when it is replaced."""
+        return self._trajectory.stat().st_size if self._trajectory.exists() else 0
+
+    def _find_trajectory(self, identity: Identity) -> "tuple[_JournaledFile | None, str]":
+        """The trajectory's file of this identity; otherwise why there is none, '' for no file."""
+        if not self._trajectory.exists():
+            return None, ""
+        try:
+            found = _JournaledFile.open(self._trajectory, "r+b")
+        except InputError:
+            return None, "it was damaged"
+        other = _difference(found.metadata.get("identity", ""), identity)
+        if other:
+            found.close()
+            return None, other
+        return found, ""
+
+    def _find_state(self, identity: Identity) -> tuple[DenoisingState | None, str]:
+        """The state of this identity; otherwise why there is none, '' for no file."""
+        if not self._state.exists():
+            return None, ""
+        try:
+            with safe_open(self._state, framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in ("generator", "latents")}
+            steps = int(metadata["steps"])
+        except (SafetensorError, OSError, KeyError, ValueError):
+            return None, "its state was damaged"
+        if metadata.get("checksum") != fingerprint.of_tensors(tensors.items()):
+            return None, "its state was damaged"
+        other = _difference(metadata.get("identity", ""), identity)
+        if other:
+            return None, other
+        # A copy: what safetensors gives may still be the file.
+        latents = tensors["latents"].clone()
+        return DenoisingState(
+            steps=steps, latents=latents, generator=tensors["generator"].clone()
+        ), ""
+
+
+class _JournaledFile(LatentFile):
+    """A file of latents with a journal: a line for every batch that was written in full.
+
+    A line holds the number of the first frame, the number of frames, and their checksum.
+    """
+
+    journal: Path
+
+    def resume(self, journal: Path) -> None:
+        """Find the frames that are whole. What is not is struck from the journal."""
+        self.journal = journal
+        lines = journal.read_text(errors="replace").splitlines(True) if journal.exists() else []
+        good = [line for line in lines if self._holds(line)]
+        if good != lines:
+            with _renamed(journal) as part:
+                part.write_text("".join(good))
+        whole = {frame for line in good for frame in _frames_of(line)}
+        self.missing = [frame for frame in range(self.shape[1]) if frame not in whole]
+
+    def write(self, first: int, latents: Tensor) -> None:
+        super().write(first, latents)
+        count = latents.shape[1]
+        checksum = self.checksum(slice(first, first + count))
+        try:
+            # The latents are on the disk before the line that says so.
+            os.fsync(self.fileno())
+            with self.journal.open("a") as file:
+                file.write(f"{first} {count} {checksum}\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise write_error(self.journal, error) from None
+
+    def _holds(self, line: str) -> bool:
+        """Whether a line of the journal is whole and true."""
+        frames = _frames_of(line)
+        if not frames or frames.stop > self.shape[1]:
+            return False
+        return self.checksum(slice(frames.start, frames.stop)) == int(line.split()[2])
+
+
+def _frames_of(line: str) -> range:
+    """The frames that a line of a journal names; none where it is cut off or something else."""
+    words = line.split()
+    if len(words) != 3 or not line.endswith("\n") or not all(word.isdecimal() for word in words):
+        return range(0)
+    first, count, _ = map(int, words)
+    return range(first, first + count)
+
+
+def _text_of(identity: Identity) -> str:
+    return json.dumps(identity, sort_keys=True)
+
+
+def _difference(text: str, identity: Identity) -> str:
+    """Names in which a stored identity differs, as people read them; '' for none."""
+    try:
+        stored = dict(json.loads(text))
+    except ValueError:
+        return "it was another's"
+    names = [name for name in identity | stored if stored.get(name) != identity.get(name)]
+    return f"other {', '.join(names)}" if names else ""
+
+
+def _part_of(path: Path) -> Path:
+    """The name under which a file is written until it is whole."""
+    return path.with_name(f"{path.name}.part")
+
+
+@contextlib.contextmanager
+def _renamed(path: Path) -> Iterator[Path]:
+    """Yields a name to write a file under; it takes `path`'s place when it is on the disk.
+
+    RunError where the disk is full or fails.
+    """
+    part = _part_of(path)
+    try:
+        yield part
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    except (OSError, SafetensorError) as error:
+        part.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise write_error(path, error) from None
+        raise RunError(f"{path} cannot be written: {error}") from None
+
+
+def _take(file: IO[str]) -> bool:
+    """Lock an open file for this process, without waiting; False where another has it."""
+    try:
+        if sys.platform == "win32":
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):  # Linux and macOS; Windows.
+        return False
+    return True

@@ -1,0 +1,112 @@
+"""The source's latents at every sampling timestep: what the source branch reads."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pnpvideo.errors import InputError
+from pnpvideo.storage.latent_file import LatentFile
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trajectory:
+    """z_t of all frames.
+
+    latents: (T + 1, frames, channels, height, width), from the noisiest (the first sampling
+        timestep) to the clean latents; in memory, or in a file that is read as `latents[i, part]`.
+    timesteps: the T sampling timesteps, descending.
+    prompt: the text under which the source was inverted or generated.
+    """
+
+    latents: Tensor | LatentFile
+    timesteps: tuple[int, ...]
+    prompt: str = ""
+
+    def __post_init__(self) -> None:
+        shape = self.latents.shape
+        if len(shape) != 5 or shape[0] != len(self.timesteps) + 1:
+            raise InputError(
+                f"a trajectory of {len(self.timesteps)} timesteps needs latents of shape "
+                f"({len(self.timesteps) + 1}, frames, channels, height, width), "
+                f"not {tuple(shape)}"
+            )
+
+    @property
+    def noise(self) -> Tensor:
+        """z_T: (frames, channels, height, width)."""
+        return self.latents[0, :]
+
+    @property
+    def clean(self) -> Tensor:
+        """z_0: (frames, channels, height, width)."""
+        return self.latents[-1, :]
+
+    def write(self, first: int, latents: Tensor) -> None:
+        """Put in the frames from number `first` on: (T + 1, n, channels, height, width)."""
+        if isinstance(self.latents, LatentFile):
+            self.latents.write(first, latents)
+        else:
+            self.latents[:, first : first + latents.shape[1]] = latents
+
+    def unfinished(self, batch_size: int) -> list[slice]:
+        """The frames that are still to be written, consecutive ones in batches.
+
+        All of them in memory; in a file those that no earlier run has written.
+        """
+        missing: Sequence[int] = range(self.latents.shape[1])
+        if isinstance(self.latents, LatentFile):
+            missing = self.latents.missing
+        parts: list[slice] = []
+        for frame in missing:
+            last = parts[-1] if parts else slice(0, -1)
+            if last.stop == frame and frame - last.start < batch_size:
+                parts[-1] = slice(last.start, frame + 1)
+            else:
+                parts.append(slice(frame, frame + 1))
+        return parts
+
+    def save(self, path: Path | str) -> None:
+        """Write a safetensors file."""
+        if isinstance(self.latents, LatentFile):
+            self.latents.copy(Path(path))
+        else:
+            metadata = describe(self.timesteps, self.prompt)
+            save_file({"latents": self.latents.contiguous()}, path, metadata)
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Trajectory":
+        """Read what `save` wrote. InputError where the file is something else."""
+        latents = LatentFile.open(Path(path))
+        if len(latents.kept) < latents.shape[0]:
+            return cls.of_file(latents)
+        in_memory = torch.stack([latents[level, :] for level in latents.kept])
+        latents.close()
+        return replace(cls.of_file(latents), latents=in_memory)
+
+    @classmethod
+    def of_file(cls, latents: LatentFile) -> "Trajectory":
+        """The trajectory in an open file."""
+        timesteps = tuple(int(t) for t in latents.metadata.get("timesteps", "").split())
+        prompt = latents.metadata.get("prompt", "")
+        return cls(latents=latents, timesteps=timesteps, prompt=prompt)
+
+    def close(self) -> None:
+        """Close the file, if it is in one."""
+        if isinstance(self.latents, LatentFile):
+            self.latents.close()
+
+
+def describe(timesteps: tuple[int, ...], prompt: str) -> dict[str, str]:
+    """What the header of a trajectory's file says."""
+    return {"timesteps": " ".join(map(str, timesteps)), "prompt": prompt}
+
+
+def empty_latents(steps: int, clean: Tensor) -> Tensor:
+    """Room for a trajectory of these frames, in the computer's memory, the clean end filled in."""
+    latents = torch.empty((steps + 1, *clean.shape), dtype=clean.dtype)
+    latents[-1] = clean.cpu()
+    return latents
