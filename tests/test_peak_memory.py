@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tools.peak_memory import peak_memory, reset_peak_memory
+from tools.speed.peak_memory import peak_memory, reset_peak_memory
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")

@@ -24,8 +24,8 @@ from tools.evaluation_pool import Row, run_jobs
 from tools.layout import Camera, Scene
 from tools.measure_clips import find_motion, frame_times, ground_flicker, warp_error
 from tools.measure_scenes import Measures, measure
-from tools.peak_memory import peak_memory, reset_peak_memory
 from tools.scenes import random_scene, render
+from tools.speed.peak_memory import peak_memory, reset_peak_memory
 
 SIZE = 128
 HELD_OUT = 30_000_000  # seeds of these scenes; training uses smaller ones

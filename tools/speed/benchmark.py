@@ -1,8 +1,8 @@
 """Time, work and memory of a translation.
 
-    python -m tools.benchmark models --models embedded --frames 1 16 64 256 --out results
-    python -m tools.benchmark files --frames 16 64 256 1024 --out results
-    python -m tools.benchmark profile --models embedded --out results
+    python -m tools.speed.benchmark models --models embedded --frames 1 16 64 256 --out results
+    python -m tools.speed.benchmark files --frames 16 64 256 1024 --out results
+    python -m tools.speed.benchmark profile --models embedded --out results
 
 `models` measures this method, by itself and with each preset, beside the plain one, in one process;
 `files` measures whole runs of the command line, which gets the options after --; `profile` says
@@ -49,9 +49,9 @@ from pnpvideo.sampling.inject import FeatureInjector, InjectionLayers, default_l
 from pnpvideo.sampling.invert import invert_latents
 from pnpvideo.sampling.schedule import make_schedule
 from pnpvideo.storage.trajectory import Trajectory
-from tools.benchmark_files import measure_files
-from tools.peak_memory import peak_memory, reset_peak_memory
-from tools.plain_method import plain_denoise
+from tools.speed.benchmark_files import measure_files
+from tools.speed.peak_memory import peak_memory, reset_peak_memory
+from tools.speed.plain_method import plain_denoise
 
 # What Stable Diffusion's configurations say, where it is not diffusers' default.
 _VAE: dict[str, Any] = {

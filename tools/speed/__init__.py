@@ -1,0 +1,1 @@
+"""How fast and how large runs are, beside the plain method; it knows no training."""
