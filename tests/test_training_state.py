@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Generator, nn
 
-from tools.training_state import TrainingState, checkpoints
+from tools.train.state import TrainingState, checkpoints
 
 
 def new_state() -> TrainingState:

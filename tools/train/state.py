@@ -102,7 +102,8 @@ def checkpoints(folder: Path, stage: str) -> list[Path]:
     return sorted(folder.glob(f"{stage}-????????.safetensors"))
 
 
-def autocast() -> torch.autocast:
-    """bfloat16 where the CPU computes in it; elsewhere it is emulated, at a tenth of the speed."""
+def autocast(device: torch.device | str) -> torch.autocast:
+    """bfloat16, but on a CPU that only emulates it, at a tenth of the speed."""
+    kind = torch.device(device).type
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.autocast("cpu", torch.bfloat16, enabled=native)
+    return torch.autocast(kind, torch.bfloat16, enabled=kind != "cpu" or native)

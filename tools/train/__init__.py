@@ -1,0 +1,1 @@
+"""The embedded model and its world: artwork, scenes, captions, and the stages of training."""

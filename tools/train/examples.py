@@ -1,0 +1,148 @@
+"""What training sees: pairs of pictures of one layout with captions, drawn from the pair's number.
+
+The source is a drawing, a cartoon or a 3D render; the target shows the same things in place, as a
+3D render mostly, now and then edited.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import CLIPTokenizer
+
+from tools.train.artwork import Artwork
+from tools.train.captions import caption
+from tools.train.model import TEXT_LENGTH
+from tools.train.scenes import (
+    APPEARANCES,
+    GROUNDS,
+    LIGHTS,
+    PENS,
+    SIZE,
+    STYLES,
+    Scene,
+    object_masks,
+    random_appearance,
+    random_ground,
+    random_light,
+    random_scene,
+    render,
+)
+
+SOURCES = {"line drawing": 0.32, "rough drawing": 0.23, "cartoon": 0.27, "3D render": 0.18}
+"""How often each style is the source."""
+EDITED = 0.4  # share of the drawings' targets with other looks than the source's
+BACK = 0.04  # share of the pairs from a 3D render to a drawing
+HELD_OUT = 10_000_000  # pairs from this number on are never trained on
+UNSEEN = -1  # class of what a picture does not show
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    scene: Scene
+    style: str
+    caption: str
+
+
+def edit(scene: Scene, generator: np.random.Generator) -> Scene:
+    """The same layout with other looks."""
+
+    def other(share: float, old: str, new: str) -> str:
+        return new if generator.random() < share else old
+
+    objects = tuple(
+        replace(thing, appearance=other(0.7, thing.appearance, random_appearance(generator)))
+        for thing in scene.objects
+    )
+    return replace(
+        scene,
+        objects=objects,
+        ground=other(0.5, scene.ground, random_ground(generator)),
+        light=other(0.5, scene.light, random_light(generator)),
+    )
+
+
+def make_pair(number: int, names: tuple[str, ...]) -> tuple[Picture, Picture]:
+    """Source and target of pair `number`."""
+    generator = np.random.default_rng(number)
+    scene = random_scene(generator, names)
+    style = list(SOURCES)[int(generator.choice(len(SOURCES), p=list(SOURCES.values())))]
+    render_of = "3D render"
+    edited = style == render_of or generator.random() < EDITED
+    target = edit(scene, generator) if edited else scene
+    pair = [(scene, style), (target, render_of)]
+    if generator.random() < BACK:
+        pair = [(scene, render_of), (scene, style)]
+    source, goal = (
+        Picture(scene=shown, style=kind, caption=caption(shown, kind, generator))
+        for shown, kind in pair
+    )
+    return source, goal
+
+
+class Pairs(Dataset[dict[str, Tensor]]):
+    """Pairs from number `start` on, as tensors: `pictures` (2, 3, SIZE, SIZE) uint8, `tokens` (2,
+    TEXT_LENGTH) and the truth that heads read, at the latents' size: `cover` (2, h, w) in [0, 1]
+    and classes (2, h, w) of `thing` and `appearance`, (2,) of `ground`, `light` and `style`, all
+    `UNSEEN` where the picture does not tell.
+    """
+
+    def __init__(self, artwork: Artwork, tokenizer: CLIPTokenizer, *, start: int, count: int):
+        self.artwork, self.tokenizer, self.start, self.count = artwork, tokenizer, start, count
+        self.names = artwork.names(held_out=False)
+        self.numbers = {name: number for number, name in enumerate(self.names)}
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        pair = make_pair(self.start + index, self.names)
+        truths = [self._truth(picture) for picture in pair]
+        return {
+            "pictures": torch.stack([draw(picture, self.artwork) for picture in pair]),
+            "tokens": tokenize(self.tokenizer, [picture.caption for picture in pair]),
+            **{name: torch.stack([truth[name] for truth in truths]) for name in truths[0]},
+        }
+
+    def _truth(self, picture: Picture) -> dict[str, Tensor]:
+        scene, pen = picture.scene, picture.style in PENS
+        masks = torch.from_numpy(object_masks(scene, self.artwork, size=SIZE // 4))
+        masks = torch.nn.functional.avg_pool2d(masks[None], 2)[0]
+        cover, front = masks.sum(0).clamp(0, 1), masks.argmax(0)
+
+        def of_objects(classes: list[int]) -> Tensor:
+            return torch.where(cover > 0.5, torch.tensor(classes)[front], UNSEEN)
+
+        things = [self.numbers.get(thing.name, UNSEEN) for thing in scene.objects]
+        looks = [APPEARANCES.index(thing.appearance) for thing in scene.objects]
+        return {
+            "cover": cover,
+            "thing": of_objects(things),
+            "appearance": of_objects([UNSEEN] * len(looks) if pen else looks),
+            "ground": torch.tensor(UNSEEN if pen else GROUNDS.index(scene.ground)),
+            "light": torch.tensor(UNSEEN if pen else list(LIGHTS).index(scene.light)),
+            "style": torch.tensor(STYLES.index(picture.style)),
+        }
+
+
+def draw(picture: Picture, artwork: Artwork) -> Tensor:
+    """(3, SIZE, SIZE) uint8."""
+    drawn: npt.NDArray[np.float32] = render(picture.scene, picture.style, artwork)
+    return torch.from_numpy((255 * drawn).round().astype(np.uint8)).movedim(-1, 0)
+
+
+def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
+    """Token ids (N, TEXT_LENGTH)."""
+    ids: Tensor = tokenizer(
+        texts,
+        padding="max_length",
+        truncation=True,
+        max_length=TEXT_LENGTH,
+        return_tensors="pt",
+    ).input_ids
+    return ids

@@ -1,0 +1,126 @@
+"""What the embedded model's training has beside the denoising loss: heads and injection.
+
+REPA (Yu et al. 2024) aligns a diffusion model's inner features with a pretrained encoder's, and
+training takes a fraction of the images. Here the world's own truth takes the encoder's place: small
+heads read from the decoder's coarser features what is where, the same for all styles, and the looks
+(appearance, ground, light, style) near its end. The heads are not exported.
+
+Pictures come in pairs of one layout, and in a part of them the second is denoised with the first
+one's features, queries and keys, as sampling injects them (Tumanyan et al. 2023, section 4). That
+features say what is where, and not in which style, large models have from their data; this one has
+it from being trained so.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tools.train.examples import UNSEEN
+from tools.train.model import Denoiser
+from tools.train.scenes import APPEARANCES, GROUNDS, LIGHTS, STYLES
+
+LAYOUT_FROM = ("up_blocks.1", "up_blocks.2")
+LOOKS_FROM = "up_blocks.3.attentions.0"
+FEATURES = ("up_blocks.1.resnets.1", "up_blocks.2.resnets.1", "up_blocks.3.resnets.0")
+ATTENTIONS = (
+    "up_blocks.1.attentions.1",
+    "up_blocks.2.attentions.0",
+    "up_blocks.2.attentions.1",
+    "up_blocks.3.attentions.0",
+    "up_blocks.3.attentions.1",
+)
+"""Where training injects; the embedded model's `pnp.json` names the same."""
+LOOKS = {
+    "appearance": len(APPEARANCES),
+    "ground": len(GROUNDS),
+    "light": len(LIGHTS),
+    "style": len(STYLES),
+}
+
+
+class SupervisedDenoiser(nn.Module):
+    """A denoiser in training, with heads of one linear layer on its decoder's features.
+
+    things: how many kinds of things the world has.
+    """
+
+    def __init__(self, denoiser: Denoiser, things: int):
+        super().__init__()
+        self.denoiser = denoiser
+        self._features: dict[str, Tensor] = {}
+        self._injected: dict[str, Tensor] = {}
+        find = denoiser.unet.get_submodule
+        for name in (*LAYOUT_FROM, LOOKS_FROM):
+            find(name).register_forward_hook(partial(self._keep, name))
+        for name in FEATURES:
+            find(f"{name}.conv2").register_forward_hook(partial(self._inject, "features"))
+        for name in ATTENTIONS:
+            for projection in ("to_q", "to_k"):
+                find(f"{name}.transformer_blocks.0.attn1.{projection}").register_forward_hook(
+                    partial(self._inject, "attentions")
+                )
+        channels = denoiser.unet.config["block_out_channels"]
+        self.layout_heads = nn.ModuleList(
+            nn.Conv2d(width, 1 + things, 1) for width in (channels[2], channels[1])
+        )
+        self.looks_head = nn.Conv2d(channels[0], sum(LOOKS.values()), 1)
+
+    def _keep(self, name: str, _module: nn.Module, _inputs: object, output: Any) -> None:
+        # A transformer returns a tuple.
+        self._features[name] = output[0] if isinstance(output, tuple) else output
+
+    def _inject(
+        self, kind: str, _module: nn.Module, _inputs: object, output: Tensor
+    ) -> Tensor | None:
+        if not self._injected:  # not in training
+            return None
+        source, target = output[::2], output[1::2]
+        chosen = self._injected[kind].view(-1, *[1] * (output.ndim - 1))
+        return torch.stack((source, torch.where(chosen, source, target)), 1).flatten(0, 1)
+
+    def forward(
+        self,
+        noisy: Tensor,
+        timesteps: Tensor,
+        tokens: Tensor,
+        injected: Tensor,
+        truth: dict[str, Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """Predict v, and measure what the heads read against the truth of `Pairs`.
+
+        Rows are pairs, source and target in turn; `injected` (pairs, 2) tells whether the target
+        gets the source's features, and whether its queries and keys.
+        """
+        self._injected = {"features": injected[:, 0], "attentions": injected[:, 1]}
+        predicted = self.denoiser(noisy, timesteps, tokens)
+        self._injected = {}
+        loss = noisy.new_zeros(())
+        for name, head in zip(LAYOUT_FROM, self.layout_heads, strict=True):
+            read = head(self._features[name]).float()
+            size = read.shape[-2:]
+            cover = functional.adaptive_avg_pool2d(truth["cover"].float(), size)
+            loss = loss + functional.binary_cross_entropy_with_logits(read[:, 0], cover)
+            things = functional.interpolate(truth["thing"][:, None].float(), size)[:, 0].long()
+            loss = loss + 0.5 * _class_loss(read[:, 1:], things)
+        read = self.looks_head(self._features[LOOKS_FROM]).float()
+        for (name, _), part in zip(LOOKS.items(), read.split(list(LOOKS.values()), 1), strict=True):
+            classes = truth[name]
+            if classes.ndim == 1:
+                classes = classes[:, None, None].expand(-1, *part.shape[-2:])
+            loss = loss + _class_loss(part, classes)
+        self._features.clear()
+        return predicted, loss
+
+
+def _class_loss(read: Tensor, classes: Tensor) -> Tensor:
+    """The mean cross entropy of (B, C, H, W) over a picture's places, then over pictures, so that
+    small objects count in full.
+    """
+    seen = (classes != UNSEEN).sum((1, 2)).clamp(min=1)
+    each = functional.cross_entropy(read, classes, ignore_index=UNSEEN, reduction="none")
+    return (each.sum((1, 2)) / seen).mean()

@@ -1,0 +1,117 @@
+"""Train the embedded model from nothing and export it in the diffusers folder format.
+
+    python -m tools.train.get_artwork WORK/artwork
+    python -m tools.train.train --work-dir WORK --export pnpvideo/embedded
+
+Stages, each resumed from what lies in the work folder: `vae`, its `decoder` alone, and `unet` (with
+the text encoder and heads that supervise both, see `supervise`). What a step sees is drawn from its
+number, so a resumed run goes on as if it had never stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import os
+import time
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderTiny, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from tools.train.artwork import Artwork
+from tools.train.autoencoder import load_vae, save_vae, train_vae
+from tools.train.denoiser import DenoiserTraining
+from tools.train.examples import make_pair
+from tools.train.model import Denoiser, assemble, export, make_tokenizer
+
+
+def vocabulary(artwork: Artwork) -> list[str]:
+    """Captions that hold every word of the world, those of held-out things too."""
+    names = artwork.names()
+    captions = [picture.caption for row in range(20_000) for picture in make_pair(row, names)]
+    return [*captions, *names]
+
+
+def load_exported(folder: Path, tokenizer: CLIPTokenizer) -> Denoiser:
+    """The denoiser of an exported model, to go on from."""
+    denoiser = Denoiser(tokenizer)
+    unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet")
+    denoiser.unet.load_state_dict(unet.state_dict())
+    text_encoder = CLIPTextModel.from_pretrained(folder, subfolder="text_encoder")
+    denoiser.text_encoder.load_state_dict(text_encoder.state_dict())
+    return denoiser
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--work-dir", type=Path, required=True, help="artwork and checkpoints")
+    parser.add_argument("--export", type=Path, help="folder of the exported model")
+    parser.add_argument("--init-from", type=Path, help="exported model to go on from")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--vae-minutes", type=float, default=120.0)
+    parser.add_argument("--decoder-minutes", type=float, default=0.0, help="decoder alone, after")
+    parser.add_argument("--hours", type=float, default=8.0, help="time for the unet stage")
+    parser.add_argument("--pairs", type=int, default=8, help="pairs of pictures in a batch")
+    parser.add_argument("--interval-minutes", type=float, default=10.0, help="between checkpoints")
+    parser.add_argument("--cooldown-minutes", type=float, default=15.0, help="part of --hours")
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count(), help="processes that draw pictures"
+    )
+    arguments = parser.parse_args()
+    work: Path = arguments.work_dir
+    artwork = Artwork(work / "artwork")
+    artwork.keep_layers(work / "layers.npy")
+    if not (work / "tokenizer").exists():
+        make_tokenizer(work / "tokenizer", vocabulary(artwork))
+    tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
+    device, workers = arguments.device, arguments.workers
+
+    def train(stage: str, minutes: float) -> None:
+        train_vae(work, stage, artwork, minutes=minutes, device=device, workers=workers)
+
+    torch.set_flush_denormal(True)
+    if not (work / "vae.safetensors").exists():
+        if arguments.init_from:
+            vae = AutoencoderTiny.from_pretrained(arguments.init_from, subfolder="vae")
+            save_vae(vae, work / "vae.safetensors")
+        else:
+            train("vae", arguments.vae_minutes)
+    if arguments.decoder_minutes:
+        train("decoder", arguments.decoder_minutes)
+    vae = load_vae(work / "vae.safetensors")
+    training = DenoiserTraining(
+        work,
+        artwork,
+        copy.deepcopy(vae),
+        tokenizer,
+        pairs=arguments.pairs,
+        device=device,
+        workers=workers,
+        init_from=load_exported(arguments.init_from, tokenizer) if arguments.init_from else None,
+    )
+
+    def publish() -> None:
+        if arguments.export is not None:
+            pipeline = assemble(copy.deepcopy(vae), training.averaged(), tokenizer)
+            export(pipeline, work / "tokenizer", arguments.export)
+
+    cooldown = 60 * arguments.cooldown_minutes
+    end = time.perf_counter() + 3600 * arguments.hours - cooldown
+    while (left := end - time.perf_counter()) > 0:
+        training.run(min(left, 60 * arguments.interval_minutes))
+        training.state.save(work, "unet")
+        publish()
+    # The falling rate does the averaging; a long memory would only lag. Only this last export has
+    # the cooled weights, so that a later sitting goes on from the warm ones.
+    training.state.restart_average()
+    training.state.decay = 0.98
+    training.run(cooldown, cooling=True)
+    publish()
+
+
+if __name__ == "__main__":
+    main()
