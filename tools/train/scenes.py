@@ -219,7 +219,7 @@ def _place(layer: Layer, thing: Object, camera: Camera, time: float, size: int) 
         side, shrunk = side // 2, shrunk * 2
     full = matrix @ np.linalg.inv(square_to_pixels(side))
     placed = cv2.warpAffine(layer, full[:2], (size, size), flags=cv2.INTER_LINEAR)
-    return np.asarray(placed, np.float32) / 255
+    return np.divide(placed, 255, dtype=np.float32)
 
 
 def _draw_ground(scene: Scene, style: str, size: int, time: float) -> Pixels:
@@ -247,7 +247,8 @@ def _shadow(cover: Pixels, thing: Object, camera: Camera, size: int) -> Pixels:
     reach = thing.size * camera.zoom * size / 2
     move = np.array([[1, 0, 0.06 * reach], [0, 1, 0.11 * reach]])
     moved = cv2.warpAffine(cover, move, (size, size))
-    return 0.42 * np.asarray(cv2.GaussianBlur(moved, (0, 0), 0.10 * reach), np.float32)
+    soft = cv2.GaussianBlur(moved, (0, 0), 0.10 * reach)
+    return np.asarray(0.42 * soft, np.float32)
 
 
 def _draw_ink(scene: Scene, artwork: Artwork, size: int, time: float) -> Pixels:
