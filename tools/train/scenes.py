@@ -219,7 +219,8 @@ def _place(layer: Layer, thing: Object, camera: Camera, time: float, size: int) 
         side, shrunk = side // 2, shrunk * 2
     full = matrix @ np.linalg.inv(square_to_pixels(side))
     placed = cv2.warpAffine(layer, full[:2], (size, size), flags=cv2.INTER_LINEAR)
-    return np.divide(placed, 255, dtype=np.float32)
+    shares: Pixels = placed.astype(np.float32) / 255
+    return shares
 
 
 def _draw_ground(scene: Scene, style: str, size: int, time: float) -> Pixels:
