@@ -19,6 +19,7 @@ ORDER = [
     {"sampling"},
     {"pipeline"},
     {"run"},
+    {"evaluation"},
     {"cli", "__init__"},
     {"__main__"},
 ]
