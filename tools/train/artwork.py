@@ -67,6 +67,7 @@ class Artwork:
         }
         self._numbers = {name: number for number, name in enumerate(self.things)}
         self._layers: npt.NDArray[np.uint8] | None = None
+        self._outlines: dict[str, npt.NDArray[np.bool_]] = {}
 
     def names(self, *, held_out: bool | None = None) -> tuple[str, ...]:
         """All names, or those that are held out of training, or those that are not."""
@@ -82,6 +83,13 @@ class Artwork:
             kept: Layer = self._layers[self._numbers[name], DRAWN.index(style)]
             return kept
         return draw_layer(self.things[name], style)
+
+    def outline(self, name: str) -> npt.NDArray[np.bool_]:
+        """What a thing covers, (32, 32)."""
+        if name not in self._outlines:
+            opacity = self.layer(name, "cartoon")[..., 3]
+            self._outlines[name] = cv2.resize(opacity, (32, 32)) > 127
+        return self._outlines[name]
 
     def keep_layers(self, path: Path) -> None:
         """Use the layers of a file, which is made where it is missing."""
@@ -137,10 +145,7 @@ def overlap(one: Layer, other: Layer) -> float:
 
 def look_alikes(artwork: Artwork, names: Sequence[str], count: int) -> dict[str, tuple[str, ...]]:
     """The `count` things whose outline overlaps most with that of each of the names."""
-    small = {
-        name: cv2.resize(artwork.layer(name, "cartoon")[..., 3], (32, 32)) > 127 for name in names
-    }
-    flat = np.stack([mask.ravel() for mask in small.values()]).astype(np.float32)
+    flat = np.stack([artwork.outline(name).ravel() for name in names]).astype(np.float32)
     common = flat @ flat.T
     sizes = flat.sum(1)
     shares = common / np.maximum(sizes[:, None] + sizes[None] - common, 1)

@@ -149,7 +149,8 @@ def render(
         return _pencil(ink, scene.hand) if style == "rough drawing" else _pen(ink)
     picture = _draw_ground(scene, style, size, time)
     for thing in scene.objects:
-        layer = _place(_looks(artwork, thing, style), thing, scene.camera, time, size)
+        looks = _looks(artwork, thing.name, thing.appearance, style)
+        layer = _place(looks, thing, scene.camera, time, size)
         if style == "3D render":
             picture = picture * (1 - _shadow(layer[..., 3], thing, scene.camera, size))[..., None]
         picture = picture * (1 - layer[..., 3:]) + layer[..., :3]
@@ -203,9 +204,10 @@ def _owners(scene: Scene, artwork: Artwork, size: int, time: float) -> npt.NDArr
     return owner
 
 
-def _looks(artwork: Artwork, thing: Object, style: str) -> Layer:
-    layer = artwork.layer(thing.name, style)
-    return layer if thing.appearance == NATURAL else recoloured(layer, thing.appearance)
+@lru_cache(maxsize=256)
+def _looks(artwork: Artwork, name: str, appearance: str, style: str) -> Layer:
+    layer = artwork.layer(name, style)
+    return layer if appearance == NATURAL else recoloured(layer, appearance)
 
 
 def _place(layer: Layer, thing: Object, camera: Camera, time: float, size: int) -> Pixels:

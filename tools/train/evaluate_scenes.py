@@ -1,0 +1,135 @@
+"""Translate held-out scenes, or held-out things, whose true translation is known, and measure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pnpvideo.evaluation.pool import run_jobs
+from pnpvideo.evaluation.tables import Row
+from pnpvideo.pipeline import PnPVideoPipeline
+from tools.train.appearance import Pixels
+from tools.train.captions import full_caption
+from tools.train.measure import ATTRIBUTES, Measures
+from tools.train.scenes import render
+from tools.train.tasks import DRAWINGS, GOAL, TASKS, Example, make_example, make_thing, open_world
+from tools.train.translators import METHODS, Setting, Translator, side_of
+
+THINGS = ("line drawing", "cartoon")
+"""Styles in which held-out things are drawn."""
+FORMATS = {
+    "psnr": ".1f",
+    "ssim": ".3f",
+    "style": ".3f",
+    **dict.fromkeys(ATTRIBUTES, ".3f"),
+    "iou": ".3f",
+}
+"""Columns of the table: PSNR in dB, the others from 0 to 1, more is better."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a method made of an example: pictures (size, size, 3) in [0, 1], and its measures.
+
+    setting: the number of the setting among those of the evaluation.
+    """
+
+    example: Example
+    method: str
+    setting: int
+    source: Pixels
+    picture: Pixels
+    truth: Pixels
+    measures: Measures
+
+    def row(self) -> Row:
+        return {
+            "method": self.method,
+            "task": self.example.task,
+            "index": self.example.index,
+            **self.measures.row(),
+            "prompt": self.example.prompt,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Example `index` of tasks that have the same source, for several methods and settings."""
+
+    artwork: Path
+    tasks: Sequence[str]
+    index: int
+    held_out: bool
+    methods: Sequence[str]
+    steps: int | None
+    settings: Sequence[Setting]
+
+
+def work(pipeline: PnPVideoPipeline, job: Job) -> list[Result]:
+    world, size = open_world(job.artwork), side_of(pipeline)
+    make = make_thing if job.held_out else make_example
+    examples = [make(world, task, job.index) for task in job.tasks]
+    first = examples[0]
+    source = render(first.source, first.style, world.artwork, size=size)
+    truths = [render(example.target, GOAL, world.artwork, size=size) for example in examples]
+    translator = Translator(pipeline, source, steps=job.steps)
+    prompts = [example.prompt for example in examples]
+    results = []
+    for number, setting in enumerate(job.settings):
+        negative = full_caption(first.source, first.style) if setting.negated else None
+        for method in job.methods:
+            pictures = truths
+            if method != "truth":
+                with setting.used_by(pipeline):
+                    pictures = translator.translate(
+                        prompts, method, seed=job.index, negative=negative
+                    )
+            results += [
+                Result(
+                    example=example,
+                    method=method,
+                    setting=number,
+                    source=source,
+                    picture=picture,
+                    truth=truth,
+                    measures=world.judge.measure(picture, example.target, GOAL),
+                )
+                for example, picture, truth in zip(examples, pictures, truths, strict=True)
+            ]
+    return results
+
+
+def evaluate_scenes(
+    model: str,
+    artwork: Path,
+    *,
+    count: int,
+    steps: int | None,
+    tasks: Sequence[str] = TASKS,
+    methods: Sequence[str] = METHODS,
+    settings: Sequence[Setting] = (Setting(),),
+    processes: int | None = None,
+    held_out: bool = False,
+) -> list[Result]:
+    """Results of all methods and settings on `count` held-out examples of each task; `held_out`: of
+    held-out things by themselves, the tasks being DRAWINGS.
+    """
+    # The tasks that edit a 3D render all edit the same one.
+    groups: list[Sequence[str]] = [(task,) for task in tasks if task in DRAWINGS]
+    groups.append([task for task in tasks if task not in DRAWINGS])
+    jobs = [
+        Job(
+            artwork=artwork,
+            tasks=group,
+            index=index,
+            held_out=held_out,
+            methods=methods,
+            steps=steps,
+            settings=settings,
+        )
+        for index in range(count)
+        for group in groups
+        if group
+    ]
+    return [result for results in run_jobs(work, jobs, model, processes) for result in results]
