@@ -2,10 +2,11 @@
 
 import json
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,16 +37,15 @@ from pnpvideo.models.prompt import PromptEmbeddings, concatenate, encode_prompt
 from pnpvideo.motion.blend import blend_frames
 from pnpvideo.motion.flow import estimate_motion
 from pnpvideo.motion.scenes import find_scenes
+from pnpvideo.options.declared import unknown_option
 from pnpvideo.options.method import (
     BRANCHES,
     DEFAULT_BATCH_SIZE,
-    AttentionSharing,
-    KeyframeStrategy,
-    NegativeSchedule,
-    NoiseSource,
+    DIFFUSERS_NAMES,
     PnPOptions,
     Preset,
 )
+from pnpvideo.options.settings import MachineSettings, check_negatives
 from pnpvideo.sampling.denoise import Texts, denoise_latents, source_steps
 from pnpvideo.sampling.inject import FeatureInjector, InjectionLayers, default_layers
 from pnpvideo.sampling.invert import invert_latents, reconstruct_latents
@@ -140,7 +140,7 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
     def save_pretrained(self, save_directory: str, **options: Any) -> None:
         """Write a diffusers folder, with the model's own options and layers beside the weights."""
         super().save_pretrained(save_directory, **options)
-        own = {"options": self.model_options.as_dict(), "layers": asdict(self.layers)}
+        own = {"options": self.model_options.plain(), "layers": asdict(self.layers)}
         Path(save_directory, "pnp.json").write_text(json.dumps(own, indent=2))
 
     # Stages of the main path, in order; `__call__` runs them all.
@@ -318,26 +318,8 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         guidance_prompt: str | None = None,
         negative_prompt: str | Sequence[str] | None = None,
         inversion_prompt: str = "",
+        options: PnPOptions | None = None,
         preset: Preset | None = None,
-        num_inference_steps: int | None = None,
-        num_inversion_steps: int | None = None,
-        inversion_iterations: int | None = None,
-        guidance_scale: float | None = None,
-        guidance_start: float | None = None,
-        guidance_end: float | None = None,
-        tau_f: float | None = None,
-        tau_a: float | None = None,
-        negative_alpha: float | None = None,
-        negative_schedule: NegativeSchedule | None = None,
-        noise_share: float | None = None,
-        noise_source: NoiseSource | None = None,
-        noise_motion: bool | None = None,
-        eta: float | None = None,
-        attention_sharing: AttentionSharing | None = None,
-        keyframes: KeyframeStrategy | None = None,
-        keyframe_every: int | None = None,
-        keyframe_window: int | None = None,
-        blend_radius: int | None = None,
         height: int | None = None,
         width: int | None = None,
         generator: torch.Generator | None = None,
@@ -353,6 +335,7 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         return_dict: bool = True,
         callback_on_step_end: Callable[..., dict[str, Any] | None] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        **changes: object,
     ) -> PnPVideoPipelineOutput | tuple[Any, Trajectory]:
         """Translate a video to what a prompt says, keeping its layout and motion.
 
@@ -362,8 +345,9 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
             Or trajectory, from an earlier output.
         negative_prompt: one for all or one for each prompt; or negative_prompt_embeds.
         inversion_prompt: describes the source; '' as in the paper.
-        preset: how fast, see `PnPOptions.at`; what else is given wins over it.
-        num_inference_steps ... blend_radius: see `PnPOptions`; None means the model's own default.
+        options: how; by default `model_options`. preset: how fast (see `PnPOptions.at`).
+        changes: single options by their names in `PnPOptions` or in diffusers, such as
+            num_inference_steps; they win over options and preset, None means: keep.
         height, width: the working size in pixels; by default the model's own area in the video's
             aspect ratio.
         generator: draws all noise, so a seed repeats a result.
@@ -385,35 +369,12 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
             raise InputError("give either a prompt or prompt_embeds")
         if output_type not in ("pil", "np", "pt", "latent"):
             raise InputError(f"output_type is {output_type!r}; give pil, np, pt or latent")
-        if batch_size < 1:
-            raise InputError(f"batch_size is {batch_size}; give a whole number of at least 1")
+        MachineSettings.check("batch_size", batch_size)
         if not set(callback_on_step_end_tensor_inputs) <= set(self._callback_tensor_inputs):
             raise InputError("callback_on_step_end_tensor_inputs may only hold 'latents'")
         if (height is None) != (width is None):
             raise InputError("give both height and width, or neither")
-        options = self.model_options.at(preset).override(
-            {
-                "steps": num_inference_steps,
-                "inversion_steps": num_inversion_steps,
-                "inversion_iterations": inversion_iterations,
-                "guidance_scale": guidance_scale,
-                "guidance_start": guidance_start,
-                "guidance_end": guidance_end,
-                "tau_f": tau_f,
-                "tau_a": tau_a,
-                "negative_alpha": negative_alpha,
-                "negative_schedule": negative_schedule,
-                "noise_share": noise_share,
-                "noise_source": noise_source,
-                "noise_motion": noise_motion,
-                "eta": eta,
-                "attention_sharing": attention_sharing,
-                "keyframes": keyframes,
-                "keyframe_every": keyframe_every,
-                "keyframe_window": keyframe_window,
-                "blend_radius": blend_radius,
-            }
-        )
+        options = self._options(options, preset, changes)
         wanted = None if width is None or height is None else (width, height)
         if generator is None:
             generator = torch.Generator()
@@ -426,13 +387,9 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         negatives = self._embeddings(
             negative_prompt, negative_prompt_embeds, negative_pooled_prompt_embeds
         )
+        check_negatives(len(negatives), len(targets))
         if len(negatives) == 1:
             negatives = concatenate([negatives] * len(targets))
-        if len(negatives) != len(targets):
-            raise InputError(
-                f"there are {len(negatives)} negative prompts for {len(targets)} prompts; "
-                "give one, or one for each"
-            )
 
         # 3. The source's trajectory: inverted, generated, or given, and what a job has of it
         source: Identity = {}
@@ -466,7 +423,7 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
                 made = fingerprint.of_tensors(ends)
                 source = self._identity_of_source(made, size, options, trajectory.prompt, storage)
             resume = job.state(
-                {name: str(value) for name, value in options.as_dict().items()}
+                {name: str(value) for name, value in options.plain().items()}
                 | source
                 | {
                     "prompt": _identity_of_texts(prompt, targets),
@@ -557,6 +514,16 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
             return frames, trajectory
         return PnPVideoPipelineOutput(frames=frames, trajectory=trajectory)
 
+    def _options(
+        self, base: PnPOptions | None, preset: Preset | None, changes: Mapping[str, object]
+    ) -> PnPOptions:
+        """The options of a call. InputError for a keyword that no call has."""
+        named = {DIFFUSERS_NAMES.get(name, name): value for name, value in changes.items()}
+        for name in named.keys() - PnPOptions.model_fields.keys():
+            keywords = (*DIFFUSERS_NAMES, *signature(self.__call__).parameters)
+            raise unknown_option(name, (*PnPOptions.model_fields, *keywords))
+        return (base or self.model_options).at(preset).override(named)
+
     def _cut_into_tiles(self) -> None:
         warnings.warn(
             "the memory is not enough for a whole frame in the autoencoder; frames are cut into "
@@ -574,9 +541,7 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         return torch.float64 if self.unet.dtype == torch.float64 else torch.float32
 
     def _schedule(self, options: PnPOptions) -> NoiseSchedule:
-        return make_schedule(
-            self.scheduler.config, options.steps, options.inversion_steps or options.steps
-        )
+        return make_schedule(self.scheduler.config, options.steps, options.inversion_step_count)
 
     @contextmanager
     def _network(self, size: tuple[int, int]) -> Iterator[Network]:
@@ -632,7 +597,7 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
             "size": f"{size[0]}x{size[1]}",
             "model": fingerprint.of_values(model, self.config.force_zeros_for_empty_prompt),
             "steps": str(options.steps),
-            "inversion_steps": str(options.inversion_steps or options.steps),
+            "inversion_steps": str(options.inversion_step_count),
             "inversion_iterations": str(options.inversion_iterations),
             "schedule": fingerprint.of_values(asdict(self._schedule(options))),
             "inversion_prompt": prompt,

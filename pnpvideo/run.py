@@ -4,7 +4,6 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,13 +18,12 @@ from pnpvideo.models.autoencoder import resize_frames
 from pnpvideo.models.batches import is_out_of_memory
 from pnpvideo.models.load import default_device, default_dtype
 from pnpvideo.options.method import PnPOptions
-from pnpvideo.options.settings import Settings, make_settings, write_settings
+from pnpvideo.options.settings import Settings, write_settings
 from pnpvideo.pipeline import PnPVideoPipeline
 from pnpvideo.storage.allocate import Storage
 from pnpvideo.storage.job_folder import JobFolder
 from pnpvideo.storage.trajectory import Trajectory
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _KEPT_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".gif", ".webp", ".png", ".jpg", ".jpeg")
 
 
@@ -57,7 +55,7 @@ def translate(
     *,
     overwrite: bool = False,
     quiet: bool = False,
-    **settings: Any,
+    **settings: object,
 ) -> Translation:
     """Translate a clip, a frame sequence or an image to what a prompt says.
 
@@ -66,28 +64,23 @@ def translate(
     Raises InputError for what the user gave, RunError for what failed.
     """
     values = {"source": source, "prompt": prompt} | settings
-    return run(make_settings(values), overwrite=overwrite, quiet=quiet)
+    return run(Settings.of(values), overwrite=overwrite, quiet=quiet)
 
 
 def run(settings: Settings, *, overwrite: bool = False, quiet: bool = False) -> Translation:
     """`translate` for settings that are made already."""
     # 1. Check everything that costs nothing before anything that costs time
-    given = _options(settings)
-    if settings.steps is None:
-        given.pop("inversion_steps")  # It depends on the model's own number of steps.
-    PnPOptions().at(settings.preset).override(given)
-    device, dtype = _device(settings), _dtype(settings)
+    device = _device(settings)
+    dtype: torch.dtype | None = getattr(torch, settings.dtype or "", None)
     if settings.offload and device.type == "cpu":
         raise InputError("offload is for a GPU, and this run is on the CPU; leave it out")
-    place, precision = settings.trajectory, settings.trajectory_precision
-    Storage(place=place, precision=precision)
     with contextlib.ExitStack() as open_things:
         clip = None
         if settings.source is not None:
             clip = read_clip(
                 settings.source,
                 start=settings.start,
-                frames=settings.frames,
+                frames=settings.frame_count,
                 stride=settings.stride,
                 frame_rate=settings.frame_rate,
                 allow_truncated=settings.allow_truncated,
@@ -107,17 +100,21 @@ def run(settings: Settings, *, overwrite: bool = False, quiet: bool = False) -> 
         check_free(record, folder=False, overwrite=overwrite)
         if settings.compare and clip is None:
             raise InputError("a generated source has no file to compare with; leave out compare")
-        storage = Storage(place=place, precision=precision, folder=_folder_above(output))
+        storage = Storage(
+            place=settings.trajectory_place,
+            precision=settings.trajectory_precision,
+            folder=_folder_above(output),
+        )
         job = None if settings.job is None else open_things.enter_context(JobFolder(settings.job))
 
         # 2. Load the model
         pipeline = PnPVideoPipeline.from_pretrained(
             settings.model,
             torch_dtype=dtype or default_dtype(device),
-            loras=settings.lora,
-            config=settings.model_config,
+            loras=settings.loras,
+            config=settings.config_folder,
         )
-        options = pipeline.model_options.at(settings.preset).override(_options(settings))
+        options = settings.resolve(pipeline.model_options)
         pipeline.set_progress_bar_config(disable=quiet)
         try:
             # 3. Read, invert, denoise
@@ -139,7 +136,7 @@ def run(settings: Settings, *, overwrite: bool = False, quiet: bool = False) -> 
                 job=job,
                 output_type="latent",
                 return_dict=False,
-                **_pipeline_options(options),
+                options=options,
             )
             open_things.callback(trajectory.close)
             # 4. Decode and write
@@ -163,7 +160,7 @@ def run(settings: Settings, *, overwrite: bool = False, quiet: bool = False) -> 
                 f"the memory of {device} is not enough, even for one frame at a time; give a "
                 "smaller --size"
             ) from None
-        resolved = options.as_dict() | {"output": output}
+        resolved = options.plain() | {"output": output}
         write_settings(settings, record, resolved, overwrite=overwrite)
     return Translation(
         outputs=tuple(map(Path, outputs)),
@@ -234,17 +231,6 @@ def _resized(frames: Iterator[Frames], width: int, height: int) -> Iterator[Fram
     return (resize_frames(batch, width, height) for batch in frames)
 
 
-def _options(settings: Settings) -> dict[str, Any]:
-    return {name: getattr(settings, name) for name in PnPOptions().as_dict()}
-
-
-def _pipeline_options(options: PnPOptions) -> dict[str, Any]:
-    values = options.as_dict()
-    values["num_inference_steps"] = values.pop("steps")
-    values["num_inversion_steps"] = values.pop("inversion_steps")
-    return values
-
-
 def _device(settings: Settings) -> torch.device:
     if settings.device is None:
         return default_device()
@@ -257,12 +243,6 @@ def _device(settings: Settings) -> torch.device:
             "or leave it out"
         ) from None
     return device
-
-
-def _dtype(settings: Settings) -> torch.dtype | None:
-    if settings.dtype is not None and settings.dtype not in DTYPES:
-        raise InputError(f"dtype is {settings.dtype!r}; give {', '.join(DTYPES)}")
-    return DTYPES.get(settings.dtype or "")
 
 
 def _default_output(settings: Settings, clip: Clip | None) -> str:

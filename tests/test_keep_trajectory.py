@@ -61,8 +61,11 @@ def test_the_precision_is_chosen() -> None:
     assert room(full).latents.dtype == torch.float32
     for storage in (half, full):
         assert room(storage, torch.float64).latents.dtype == torch.float64
-    for name in ("place", "precision"):
-        with pytest.raises(InputError, match=f"trajectory {name} is 'tape'; give "):
+    for name, message in (
+        ("place", "trajectory is 'tape'; give auto, memory or disk"),
+        ("precision", "trajectory_precision is 'tape'; give half or full"),
+    ):
+        with pytest.raises(InputError, match=message):
             Storage(**{name: "tape"})  # type: ignore[arg-type]
 
 

@@ -1,11 +1,11 @@
 import math
-from dataclasses import FrozenInstanceError
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from pnpvideo.errors import InputError
-from pnpvideo.options.method import PnPOptions, Preset
+from pnpvideo.options.method import Lifetime, MethodSettings, PnPOptions, Preset
 
 
 def test_the_defaults_are_the_papers() -> None:
@@ -35,7 +35,7 @@ def test_the_defaults_are_the_papers() -> None:
 )
 def test_the_limits_themselves_are_allowed(values: dict[str, Any]) -> None:
     options = PnPOptions(**values)
-    assert {name: options.as_dict()[name] for name in values} == values
+    assert {name: options.plain()[name] for name in values} == values
 
 
 @pytest.mark.parametrize(
@@ -43,20 +43,20 @@ def test_the_limits_themselves_are_allowed(values: dict[str, Any]) -> None:
     [
         ({"steps": 0}, "steps is 0"),
         ({"steps": 1001}, "steps is 1001"),
-        ({"inversion_steps": 49}, "inversion steps is 49"),
-        ({"inversion_steps": 75}, "inversion steps is 75"),
-        ({"inversion_steps": 1050}, "inversion steps is 1050"),
-        ({"inversion_steps": 0}, "inversion steps is 0"),
+        ({"inversion_steps": 49}, "inversion_steps is 49; give a multiple of steps, 50"),
+        ({"inversion_steps": 75}, "inversion_steps is 75"),
+        ({"inversion_steps": 1050}, "inversion_steps is 1050; give a whole number from 1 to 1000"),
+        ({"inversion_steps": 0}, "inversion_steps is 0"),
         ({"inversion_iterations": 0}, "inversion_iterations is 0"),
-        ({"guidance_scale": -0.1}, "guidance scale is -0.1"),
-        ({"guidance_scale": math.nan}, "guidance scale is nan"),
-        ({"guidance_scale": math.inf}, "guidance scale is inf"),
+        ({"guidance_scale": -0.1}, "guidance_scale is -0.1; give a number of at least 0"),
+        ({"guidance_scale": math.nan}, "guidance_scale is nan"),
+        ({"guidance_scale": math.inf}, "guidance_scale is inf"),
         ({"guidance_start": 0.6, "guidance_end": 0.5}, "guidance_start is 0.6; give at most"),
         ({"steps": 1000}, "steps is 1000"),
-        ({"negative_schedule": "cubic"}, "negative schedule is 'cubic'; give constant, linear or"),
-        ({"attention_sharing": "all"}, "attention sharing is 'all'; give none, extended or prop"),
+        ({"negative_schedule": "cubic"}, "negative_schedule is 'cubic'; give constant, linear or"),
+        ({"attention_sharing": "all"}, "attention_sharing is 'all'; give none, extended or prop"),
         ({"keyframes": "some"}, "keyframes is 'some'; give uniform, random, sliding or content"),
-        ({"noise_source": "x"}, "noise source is 'x'; give gaussian or keyframe"),
+        ({"noise_source": "x"}, "noise_source is 'x'; give gaussian or keyframe"),
         ({"keyframe_every": 0}, "keyframe_every is 0"),
         ({"keyframe_window": 0}, "keyframe_window is 0"),
         ({"blend_radius": -1}, "blend_radius is -1"),
@@ -93,10 +93,41 @@ def test_a_preset_takes_a_share_of_the_steps(
 
 def test_a_preset_leaves_at_least_one_step_and_must_be_known() -> None:
     assert PnPOptions(steps=1).at("fast") == PnPOptions(steps=1)
-    with pytest.raises(InputError, match="preset is 'slow'; give fast, balanced, best"):
+    with pytest.raises(InputError, match="preset is 'slow'; give fast, balanced or best"):
         PnPOptions().at("slow")  # type: ignore[arg-type]
 
 
 def test_options_do_not_change() -> None:
-    with pytest.raises(FrozenInstanceError):
+    with pytest.raises(ValidationError):
         PnPOptions().steps = 3  # type: ignore[misc]
+
+
+def test_identities_follow_from_what_an_option_changes() -> None:
+    options = PnPOptions(steps=20, blend_radius=3, tau_f=1)
+    assert options.identity(Lifetime.INVERSION) == {
+        "steps": "20",
+        "inversion_steps": "20",
+        "inversion_iterations": "1",
+    }
+    assert options.identity(Lifetime.FINISHING) == {"blend_radius": "3"}
+    sampling = options.identity(Lifetime.SAMPLING)
+    assert (sampling["tau_f"], sampling["negative_schedule"]) == ("1.0", "None")
+    assert len(options.identity(*Lifetime)) == len(sampling) + 4
+    finer = PnPOptions(steps=20, inversion_steps=40)
+    assert finer.identity(Lifetime.INVERSION)["inversion_steps"] == "40"
+
+
+def test_what_a_run_leaves_open_is_the_models_own() -> None:
+    own = PnPOptions(steps=20, tau_f=1, inversion_iterations=2)
+    assert MethodSettings().resolve(own) == own
+    assert MethodSettings(preset="fast", tau_a=1).resolve(own) == own.override(
+        {"steps": 6, "tau_a": 1}
+    )
+    # A value that is given counts, even where it is the paper's default.
+    assert MethodSettings(tau_f=0.8).resolve(own).tau_f == 0.8
+    # Whether it fits shows with the model's own steps.
+    assert MethodSettings(inversion_steps=40).resolve(own).inversion_step_count == 40
+    with pytest.raises(InputError, match="inversion_steps is 30; give a multiple of steps, 20"):
+        MethodSettings(inversion_steps=30).resolve(own)
+    with pytest.raises(InputError, match="inversion_steps is 30; give a multiple of steps, 20"):
+        MethodSettings(inversion_steps=30, steps=20)

@@ -253,7 +253,10 @@ def test_a_saved_pipeline_loads_again(pipeline: PnPVideoPipeline, tmp_path: Path
         ({"batch_size": 0}, "batch_size"),
         ({"negative_prompt": ["a", "b", "c"]}, "3 negative prompts for 1"),
         ({"tau_f": 1.5}, "tau_f is 1.5"),
-        ({"attention_sharing": "all"}, "attention sharing is 'all'"),
+        ({"attention_sharing": "all"}, "attention_sharing is 'all'"),
+        ({"tauf": 0.5}, "there is no option tauf; do you mean tau_f"),
+        ({"num_inference_step": 4}, "do you mean num_inference_steps"),
+        ({"negativ_prompt": "x"}, "do you mean negative_prompt"),
         ({"num_inference_steps": 0}, "steps is 0"),
         ({"num_inversion_steps": 4}, "multiple"),
         ({"callback_on_step_end_tensor_inputs": ["noise"]}, "latents"),
@@ -264,6 +267,23 @@ def test_what_cannot_be_used_is_named(
 ) -> None:
     with pytest.raises(InputError, match=message):
         run(pipeline, frames(1), **options)
+
+
+def test_options_may_come_together(pipeline: PnPVideoPipeline) -> None:
+    """options replace the model's own, a preset cuts their steps, single changes win over both."""
+    assert pipeline.model_options.steps != STEPS
+    changes = {"tau_f": 0.5, "guidance_scale": 3.0}
+    expected = run(pipeline, frames(1), **changes)
+    together = pipeline.model_options.override({"steps": STEPS * 10, **changes})
+    np.testing.assert_array_equal(
+        pipeline(
+            PROMPT, frames(1), options=together, width=64, height=48, num_inference_steps=STEPS,
+            generator=seeded(), output_type="np", tau_f=None,
+        ).frames,
+        expected,
+    )  # fmt: skip
+    with pytest.raises(InputError, match="preset is 'quick'; give fast, balanced or best"):
+        run(pipeline, frames(1), preset="quick")
 
 
 @pytest.mark.parametrize("shape", [(2, 8, 8), (2, 8, 8, 4), (0, 8, 8, 3)])

@@ -6,30 +6,25 @@ import pytest
 import yaml
 
 from pnpvideo.errors import InputError
-from pnpvideo.options.settings import (
-    Settings,
-    make_settings,
-    parse_size,
-    read_settings,
-    write_settings,
-)
+from pnpvideo.options.method import PnPOptions
+from pnpvideo.options.settings import Settings, read_settings, write_settings
 
 LEAST: dict[str, Any] = {"source": "a.mp4", "prompt": "a stone"}
 
 
 def test_texts_may_be_one_or_several() -> None:
-    assert make_settings(LEAST).prompt == ("a stone",)
-    several = make_settings(LEAST | {"prompt": ["a stone", "a tree"], "negative_prompt": "grey"})
+    assert Settings.of(LEAST).prompt == ("a stone",)
+    several = Settings.of(LEAST | {"prompt": ["a stone", "a tree"], "negative_prompt": "grey"})
     assert several.prompt == ("a stone", "a tree")
     assert several.negative_prompt == ("grey",)
-    assert make_settings({"source": Path("a.mp4"), "prompt": "x"}).source == "a.mp4"
+    assert Settings.of({"source": Path("a.mp4"), "prompt": "x"}).source == "a.mp4"
 
 
 def test_numbers_keep_their_value() -> None:
-    settings = make_settings(LEAST | {"tau_f": 1, "steps": 4, "size": "64x48", "compare": True})
+    settings = Settings.of(LEAST | {"tau_f": 1, "steps": 4, "size": "64x48", "compare": True})
     assert (settings.tau_f, settings.steps, settings.size) == (1, 4, (64, 48))
     assert settings.compare is True
-    assert make_settings(LEAST | {"size": [64, 48], "steps": None}).size == (64, 48)
+    assert Settings.of(LEAST | {"size": [64, 48], "steps": None}).size == (64, 48)
 
 
 @pytest.mark.parametrize(
@@ -68,24 +63,25 @@ def test_numbers_keep_their_value() -> None:
 )
 def test_wrong_values_are_named(name: str, value: Any) -> None:
     with pytest.raises(InputError, match=f"{name} is "):
-        make_settings(LEAST | {name: value})
+        Settings.of(LEAST | {name: value})
 
 
 def test_what_does_not_go_together() -> None:
-    with pytest.raises(InputError, match="there is no setting 'stesp'"):
-        make_settings(LEAST | {"stesp": 3})
+    with pytest.raises(InputError, match="there is no option stesp; do you mean steps"):
+        Settings.of(LEAST | {"stesp": 3})
     with pytest.raises(InputError, match="either a source or a guidance prompt"):
-        make_settings({"prompt": "x"})
+        Settings.of({"prompt": "x"})
     with pytest.raises(InputError, match="either a source or a guidance prompt"):
-        make_settings(LEAST | {"guidance_prompt": "x"})
+        Settings.of(LEAST | {"guidance_prompt": "x"})
     with pytest.raises(InputError, match="give a prompt"):
-        make_settings(LEAST | {"prompt": []})
+        Settings.of(LEAST | {"prompt": []})
     with pytest.raises(InputError, match="2 negative prompts for 3 prompts"):
-        make_settings(LEAST | {"prompt": ["a", "b", "c"], "negative_prompt": ["d", "e"]})
+        Settings.of(LEAST | {"prompt": ["a", "b", "c"], "negative_prompt": ["d", "e"]})
 
 
-def test_size() -> None:
-    assert parse_size("640x384") == parse_size("640X384") == (640, 384)
+@pytest.mark.parametrize("given", ["640x384", "640X384", [640, 384], (640, 384)])
+def test_size(given: Any) -> None:
+    assert Settings.of(LEAST | {"size": given}).size == (640, 384)
 
 
 @pytest.mark.parametrize(
@@ -93,16 +89,16 @@ def test_size() -> None:
     [(12, 12), ("25", 25), (23.976, Fraction(2997, 125)), ("24000/1001", Fraction(24000, 1001))],
 )
 def test_frame_rate_comes_back_exactly(tmp_path: Path, given: Any, rate: Fraction) -> None:
-    settings = make_settings(LEAST | {"frame_rate": given})
+    settings = Settings.of(LEAST | {"frame_rate": given})
     assert settings.frame_rate == rate
     write_settings(settings, tmp_path / "run.yaml", {"output": "out.mp4"})
-    assert make_settings(read_settings(tmp_path / "run.yaml")).frame_rate == rate
+    assert Settings.of(read_settings(tmp_path / "run.yaml")).frame_rate == rate
 
 
 @pytest.mark.parametrize("given", [0, -3, "fast", "1/0", 1e9, True])
 def test_a_frame_rate_that_is_none(given: Any) -> None:
-    with pytest.raises(InputError, match=r"frame.rate is "):
-        make_settings(LEAST | {"frame_rate": given})
+    with pytest.raises(InputError, match=r"frame_rate is .*; give frames a second above 0"):
+        Settings.of(LEAST | {"frame_rate": given})
 
 
 def test_paths_start_from_the_files_folder(tmp_path: Path) -> None:
@@ -135,8 +131,8 @@ def test_paths_start_from_the_files_folder(tmp_path: Path) -> None:
         (b"a: [1, 2\nb: 3\n", "are no YAML"),
         (b"a: !!python/object/apply:os.getcwd []\n", "are no YAML"),
         (b"\xff\xfe\x00", "are no text|are no YAML"),
-        (b"promt: x\n", "unknown name 'promt'"),
-        (b"5: x\n", "unknown name '5'"),
+        (b"promt: x\n", "there is no option promt; do you mean prompt"),
+        (b"5: x\n", "there is no option 5"),
     ],
 )
 def test_wrong_files(tmp_path: Path, text: bytes, message: str) -> None:
@@ -172,12 +168,12 @@ def test_written_settings_read_the_same(tmp_path: Path, monkeypatch: pytest.Monk
     file = tmp_path / "elsewhere.yaml"
     write_settings(settings, file, {"steps": 12, "tau_a": 0.5})
     monkeypatch.chdir("/")
-    again = make_settings(read_settings(file))
+    again = Settings.of(read_settings(file))
     for name, value in {
         "source": f"{tmp_path}/frames/%04d.png",
         "output": f"{tmp_path}/out.v2/",
         "model": f"{tmp_path}/model",
-        "lora": (f"{tmp_path}/a.safetensors",),
+        "loras": (f"{tmp_path}/a.safetensors",),
         "steps": 12,
         "tau_a": 0.5,
     }.items():
@@ -191,7 +187,83 @@ def test_written_settings_replace_nothing_unasked(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_text("mine")
     with pytest.raises(InputError, match="exists already"):
-        write_settings(make_settings(LEAST), file, {})
+        write_settings(Settings.of(LEAST), file, {})
     assert file.read_text() == "mine"
-    write_settings(make_settings(LEAST), file, {}, overwrite=True)
+    write_settings(Settings.of(LEAST), file, {}, overwrite=True)
     assert yaml.safe_load(file.read_text())["prompt"] == ["a stone"]
+
+
+def test_a_file_of_an_earlier_version_loads(tmp_path: Path) -> None:
+    """As the version before the declared options wrote it, with every name that it had."""
+    file = tmp_path / "run.yaml"
+    file.write_text(OLD_FILE)
+    settings = Settings.of(read_settings(file))
+    assert (settings.source, settings.output) == (f"{tmp_path}/in.mp4", f"{tmp_path}/out.mp4")
+    assert (settings.frame_count, settings.frame_rate) == (4, Fraction(24000, 1001))
+    assert (settings.loras, settings.size) == ((f"{tmp_path}/a.safetensors",), (64, 48))
+    assert settings.config_folder == f"{tmp_path}/config"
+    assert (settings.trajectory_place, settings.trajectory_precision) == ("disk", "full")
+    options = settings.resolve(PnPOptions(steps=7, tau_f=0.3, keyframe_window=9))
+    assert (options.steps, options.inversion_steps, options.tau_f) == (15, 30, 0.8)
+    assert (options.negative_schedule, options.keyframe_window) == ("exp", 4)
+    write_settings(settings, tmp_path / "again.yaml", options.plain())
+    again, before = (
+        yaml.safe_load((tmp_path / name).read_text()) for name in ("again.yaml", "run.yaml")
+    )
+    assert again.keys() == before.keys()
+    paths = ("source", "output", "lora", "model_config", "job")
+    assert {k: v for k, v in again.items() if k not in paths} == {
+        k: v for k, v in before.items() if k not in paths
+    }
+
+
+OLD_FILE = """\
+source: in.mp4
+prompt:
+- a stone
+negative_prompt: []
+inversion_prompt: ''
+output: out.mp4
+model: embedded
+model_config: config
+lora:
+- a.safetensors
+device: cpu
+dtype: float32
+offload: false
+preset: fast
+steps: 15
+inversion_steps: 30
+inversion_iterations: 1
+guidance_scale: 7.5
+guidance_start: 0.0
+guidance_end: 1.0
+tau_f: 0.8
+tau_a: 0.5
+negative_alpha: 1.0
+negative_schedule: exp
+noise_share: 0.0
+noise_source: gaussian
+noise_motion: false
+eta: 0.0
+attention_sharing: none
+keyframes: random
+keyframe_every: 8
+keyframe_window: 4
+blend_radius: 2
+seed: 0
+batch_size: 4
+size: 64x48
+original_size: false
+start: 0
+frames: 4
+stride: 1
+frame_rate: 24000/1001
+allow_truncated: false
+quality: 80
+compare: false
+check_inversion: false
+job: job
+trajectory: disk
+trajectory_precision: full
+"""

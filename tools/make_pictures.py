@@ -11,7 +11,7 @@ import numpy as np
 from pnpvideo.clips.clip import Frames
 from pnpvideo.clips.read import read_clip
 from pnpvideo.clips.write import write_clip
-from pnpvideo.options.settings import make_settings, read_settings
+from pnpvideo.options.settings import Settings, read_settings
 from pnpvideo.run import run
 
 # Which frames of which sample are shown.
@@ -41,10 +41,10 @@ def make_picture(samples: Path, picture: Path) -> None:
     with TemporaryDirectory() as temporary:
         for name, numbers in SHOWN.items():
             values = read_settings(samples / f"{name}.yaml")
-            suffix = Path(values["source"]).suffix
-            values["output"] = str(Path(temporary, f"{name}{suffix}"))
-            result = run(make_settings(values))
-            above += chosen(Path(values["source"]), numbers)
+            source = Path(str(values["source"]))
+            values["output"] = str(Path(temporary, f"{name}{source.suffix}"))
+            result = run(Settings.of(values))
+            above += chosen(source, numbers)
             below += chosen(result.outputs[0], numbers)
     rows = [np.concatenate([_framed(frame) for frame in row], axis=2) for row in (above, below)]
     write_clip([np.concatenate(rows, axis=1)], picture, overwrite=True)

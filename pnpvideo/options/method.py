@@ -1,14 +1,17 @@
-"""Every option of the method with its default, written once. The defaults are the paper's, which
+"""Every option of the method with its default, declared once. The defaults are the paper's, which
 is about images; `blend_radius` is for clips.
 
 A model's folder may hold a `pnp.json` with other values for that model (see `load_model`).
 """
 
-import math
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, get_args
+from collections.abc import Mapping
+from enum import Enum
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
 
 from pnpvideo.errors import InputError
+from pnpvideo.options.declared import Options
 
 NegativeSchedule = Literal["constant", "linear", "exp"]
 NoiseSource = Literal["gaussian", "keyframe"]
@@ -27,123 +30,179 @@ BRANCHES = 3
 """Of sampling with guidance: source, negative prompt, prompt. Inversion has one, so that as many
 times as many frames in one of its passes take no more memory, and less time each."""
 
+DIFFUSERS_NAMES = {"num_inference_steps": "steps", "num_inversion_steps": "inversion_steps"}
+"""diffusers' names of options that have a shorter one here."""
 
-@dataclass(frozen=True, kw_only=True)
-class PnPOptions:
-    """How a source is inverted and how its translation is sampled.
 
-    steps: sampling steps T, 1 to 999.
-    inversion_steps: a multiple of steps; None means the same number.
-    inversion_iterations: network passes for each step of inversion, at least 1, as in the paper;
-        with 2 the source comes back as well as the autoencoder lets it (see `invert_latents`).
-    guidance_scale: s of classifier-free guidance, eps = e + s (eps_cond - e); 1 switches it off.
-    guidance_start, guidance_end: the steps with guidance, as shares of T, 0 to 1; without it a step
-        takes a pass less (Kynkaanniemi et al. 2024, "Applying guidance in a limited interval").
-    tau_f: features are injected in the first tau_f * T steps, 0 to 1 (paper, section 4.1).
-    tau_a: queries and keys are injected in the first tau_a * T steps, 0 to 1 (section 4.2).
-    negative_alpha, negative_schedule: the negative-prompt schedule (section 4.3): at step i of T
-        e = a_i eps_uncond + (1 - a_i) eps_negative with a_i = negative_alpha * c_i, where c_i is 1
-        (constant), 1 - i / (T - 1) (linear) or exp(-6 i / (T - 1)) (exp). The negative prompt grows
-        stronger as sampling goes on. None means no schedule: e is the prediction under the
-        negative prompt, as everywhere in diffusers.
-    noise_share: s in x_T = sqrt(1 - s) z_T + sqrt(s) n with one noise n for all frames, 0 to 1.
-        0 is the paper; fresh noise frees the result from the source's brightness and colours.
-    noise_source: what n is: "gaussian", or "keyframe", the z_T of the scene's first
-        keyframe. The noise of single steps, with eta above 0, is Gaussian always.
-    noise_motion: carry n along the source's motion, instead of letting it stand still (see
-        `carry_noise`).
-    eta: of DDIM, 0 (deterministic) to 1 (as noisy as DDPM).
-    attention_sharing: "none": frame by frame, as in the paper; "extended": frames also attend to
-        the neighbouring keyframes' tokens; "propagate": they take the keyframes' attention outputs
-        (see `FrameAttention`).
-    keyframes: which frames are keyframes (see `choose_keyframes`).
-    keyframe_every: frames from one keyframe to the next, at least 1.
-    keyframe_window: keyframes that attend to one another, at least 1. They go through the network
-        together, so they take memory as that many frames of a batch do.
-    blend_radius: frames on either side that each frame of the result is averaged with along the
-        source's motion, at least 0 (see `blend_frames`).
+class Lifetime(Enum):
+    """What an option changes first, and with it all that comes later: what was made before stays.
+
+    An option notes its own in its annotation; without a note it belongs to sampling.
     """
 
-    steps: int = 50
-    inversion_steps: int | None = None
-    inversion_iterations: int = 1
-    guidance_scale: float = 7.5
-    guidance_start: float = 0.0
-    guidance_end: float = 1.0
-    tau_f: float = 0.8
-    tau_a: float = 0.5
-    negative_alpha: float = 1.0
-    negative_schedule: NegativeSchedule | None = None
-    noise_share: float = 0.0
-    noise_source: NoiseSource = "gaussian"
-    noise_motion: bool = False
-    eta: float = 0.0
-    attention_sharing: AttentionSharing = "none"
-    keyframes: KeyframeStrategy = "random"
-    keyframe_every: int = 8
-    keyframe_window: int = 4
-    blend_radius: int = 2
+    INVERSION = "the trajectory of the source"
+    SAMPLING = "the latents of the result"
+    FINISHING = "the frames of the result"
 
-    def __post_init__(self) -> None:
-        if not 1 <= self.steps < 1000:
-            raise InputError(f"steps is {self.steps}; give a whole number from 1 to 999")
-        inversion = self.steps if self.inversion_steps is None else self.inversion_steps
-        if inversion < self.steps or inversion % self.steps or inversion > 1000:
-            raise InputError(
-                f"inversion steps is {inversion}; give a multiple of the steps, {self.steps}"
-            )
-        if not 0 <= self.guidance_scale < math.inf:
-            raise InputError(
-                f"guidance scale is {self.guidance_scale}; give a number of at least 0"
-            )
-        for name in (
-            "guidance_start",
-            "guidance_end",
-            "tau_f",
-            "tau_a",
-            "negative_alpha",
-            "noise_share",
-            "eta",
-        ):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise InputError(f"{name} is {value}; give a number from 0 to 1")
-        if self.guidance_start > self.guidance_end:
-            raise InputError(
-                f"guidance_start is {self.guidance_start}; give at most guidance_end, "
-                f"{self.guidance_end}"
-            )
-        for name in ("inversion_iterations", "keyframe_every", "keyframe_window"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; give a number of at least 1")
-        if self.blend_radius < 0:
-            raise InputError(f"blend_radius is {self.blend_radius}; give a number of at least 0")
-        for name, kind in (
-            ("negative_schedule", NegativeSchedule),
-            ("noise_source", NoiseSource),
-            ("attention_sharing", AttentionSharing),
-            ("keyframes", KeyframeStrategy),
-        ):
-            value, accepted = getattr(self, name), get_args(kind)
-            if value not in accepted and not (name == "negative_schedule" and value is None):
-                raise InputError(
-                    f"{name.replace('_', ' ')} is {value!r}; "
-                    f"give {', '.join(accepted[:-1])} or {accepted[-1]}"
-                )
 
-    def at(self, preset: Preset | None) -> "PnPOptions":
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class MethodOptions(Options):
+    """The options of the method, each within its own limits; some of them may be left to the model.
+
+    With s the guidance scale, guidance is eps = e + s (eps_cond - e). Without a negative schedule e
+    is the prediction under the negative prompt, as everywhere in diffusers. With one (paper,
+    section 4.3), at step i of T, e = a_i eps_uncond + (1 - a_i) eps_negative, where a_i is
+    negative_alpha * c_i and c_i is 1 (constant), 1 - i / (T - 1) (linear) or exp(-6 i / (T - 1))
+    (exp): the negative prompt grows stronger as sampling goes on.
+    Shared noise is x_T = sqrt(1 - noise_share) z_T + sqrt(noise_share) n with one n for all frames;
+    the noise of single steps, with eta above 0, is Gaussian always.
+    Guidance in a part of the steps: Kynkaanniemi et al. 2024, "Applying guidance in a limited
+    interval". Further: `invert_latents`, `carry_noise`, `FrameAttention`, `choose_keyframes`,
+    `blend_frames`.
+    """
+
+    steps: Annotated[int, Field(ge=1, le=999), Lifetime.INVERSION] = Field(
+        default=50, description="sampling steps"
+    )
+    inversion_steps: Annotated[int | None, Field(ge=1, le=1000), Lifetime.INVERSION] = Field(
+        default=None, description="a multiple of steps (the same)"
+    )
+    inversion_iterations: Annotated[Count, Lifetime.INVERSION] = Field(
+        default=1,
+        description="passes for each step of inversion; 2 bring the source back, 1 may lose it",
+    )
+    guidance_scale: Annotated[float, Field(ge=0)] = Field(
+        default=7.5, description="how strongly the prompt is followed; 1: no guidance"
+    )
+    guidance_start: Share = Field(
+        default=0.0,
+        description="part of the steps that go by without guidance first; they are faster",
+    )
+    guidance_end: Share = Field(
+        default=1.0, description="part of the steps after which guidance ends"
+    )
+    tau_f: Share = Field(
+        default=0.8, description="part of the steps that inject features (paper, section 4.1)"
+    )
+    tau_a: Share = Field(
+        default=0.5,
+        description="part of the steps that inject self-attention queries and keys (section 4.2)",
+    )
+    negative_schedule: NegativeSchedule | None = Field(
+        default=None,
+        description="let the negative prompt grow stronger over the steps, as in the paper (off)",
+    )
+    negative_alpha: Share = Field(
+        default=1.0,
+        description="of the schedule: 1 starts with no negative prompt, 0 has it fully always",
+    )
+    noise_share: Share = Field(
+        default=0.0,
+        description="share of fresh noise, the same for all frames, in the inverted noise; more "
+        "frees the result from the source's brightness and colours",
+    )
+    noise_source: NoiseSource = Field(
+        default="gaussian",
+        description="of noise_share: fresh noise, or that of each scene's first keyframe",
+    )
+    noise_motion: bool = Field(
+        default=False,
+        description="carry shared noise along the source's motion, else it stands still",
+    )
+    eta: Share = Field(
+        default=0.0, description="randomness of DDIM sampling; 1 is as noisy as DDPM"
+    )
+    attention_sharing: AttentionSharing = Field(
+        default="none",
+        description="extended: frames also attend to the keyframes around them; propagate: they "
+        "take the keyframes' attention where the source shows the same; none: frame by frame",
+    )
+    keyframes: KeyframeStrategy = Field(
+        default="random",
+        description="every n-th; one drawn of each n, or every n-th moving on, anew at each step; "
+        "or by change of the source",
+    )
+    keyframe_every: Count = Field(default=8, description="frames from keyframe to keyframe")
+    keyframe_window: Count = Field(
+        default=4, description="keyframes that attend to one another; more takes more memory"
+    )
+    blend_radius: Annotated[int, Field(ge=0), Lifetime.FINISHING] = Field(
+        default=2,
+        description="frames on either side that a result's frame is averaged with along the "
+        "source's motion, against flicker; 0: none",
+    )
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        decided = self._decided()
+        steps, inverted = self.steps, self.inversion_steps
+        if inverted and inverted % steps and {"steps", "inversion_steps"} <= decided:
+            raise InputError(f"inversion_steps is {inverted}; give a multiple of steps, {steps}")
+        start, end = self.guidance_start, self.guidance_end
+        if start > end and {"guidance_start", "guidance_end"} <= decided:
+            raise InputError(f"guidance_start is {start}; give at most guidance_end, {end}")
+        return self
+
+    def _decided(self) -> set[str]:
+        """The options that no model changes any more."""
+        return self.model_fields_set
+
+
+class PnPOptions(MethodOptions):
+    """How a source is inverted and how its translation is sampled: all options, fit together."""
+
+    def _decided(self) -> set[str]:
+        return set(MethodOptions.model_fields)
+
+    @property
+    def inversion_step_count(self) -> int:
+        return self.inversion_steps or self.steps
+
+    def at(self, preset: Preset | None) -> Self:
         """These options at another speed; None and "best" are the options as they are."""
+        MethodSettings.check("preset", preset)
         if preset is None:
             return self
-        if preset not in PRESETS:
-            raise InputError(f"preset is {preset!r}; give {', '.join(PRESETS)}")
         steps = max(1, round(PRESETS[preset] * self.steps))
         finer = self.inversion_steps and self.inversion_steps // self.steps * steps
-        return replace(self, steps=steps, inversion_steps=finer)
+        return self.of({**self.model_dump(), "steps": steps, "inversion_steps": finer})
 
-    def override(self, values: dict[str, Any]) -> "PnPOptions":
+    def override(self, changes: Mapping[str, object]) -> Self:
         """These options with the named ones replaced; None means: keep."""
-        return replace(self, **{k: v for k, v in values.items() if v is not None})
+        given = {name: value for name, value in changes.items() if value is not None}
+        return self.of(self.model_dump() | given)
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+    @classmethod
+    def lifetime(cls, name: str) -> Lifetime:
+        notes = (note for note in cls.model_fields[name].metadata if isinstance(note, Lifetime))
+        return next(notes, Lifetime.SAMPLING)
+
+    def identity(self, *lifetimes: Lifetime) -> dict[str, str]:
+        """What tells work of these lifetimes from that with other options, by option."""
+        values = self.model_dump() | {"inversion_steps": self.inversion_step_count}
+        return {
+            name: str(value) for name, value in values.items() if self.lifetime(name) in lifetimes
+        }
+
+
+class MethodSettings(MethodOptions):
+    """The method as a run chooses it: what is not given is the model's own."""
+
+    preset: Preset | None = Field(
+        default=None,
+        description="how fast, by fewer steps (best); steps and the other options win over it",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_none(cls, values: dict[str, object]) -> dict[str, object]:
+        own = MethodOptions.model_fields
+        return {k: v for k, v in values.items() if v is not None or k not in own}
+
+    def resolve(self, own: PnPOptions) -> PnPOptions:
+        """The options of a run with a model that has these of its own."""
+        given = self.model_fields_set & set(MethodOptions.model_fields)
+        return own.at(self.preset).override({name: getattr(self, name) for name in given})

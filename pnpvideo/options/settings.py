@@ -1,27 +1,28 @@
-"""The settings of one run of `translate`, to and from a YAML file."""
+"""The settings of one run of `translate`, in groups by what they outlive, and their YAML file."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
-from types import NoneType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Literal, Self
 
 import yaml
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    WithJsonSchema,
+    model_validator,
+)
 
 from pnpvideo.atomic_output import atomic_output
 from pnpvideo.errors import InputError
-from pnpvideo.options.method import (
-    DEFAULT_BATCH_SIZE,
-    AttentionSharing,
-    KeyframeStrategy,
-    NegativeSchedule,
-    NoiseSource,
-    Preset,
-)
+from pnpvideo.options.declared import Options, Schema, declared, unknown_option
+from pnpvideo.options.method import DEFAULT_BATCH_SIZE, MethodSettings
 
 Place = Literal["auto", "memory", "disk"]
 Precision = Literal["half", "full"]
+Dtype = Literal["float32", "bfloat16", "float16"]
 
 # Half precision costs nothing that can be seen: for six scenes of the embedded model's world, 15
 # steps, the results are within 70 to 75 dB (PSNR) of those with float32, and as near to the true
@@ -29,132 +30,240 @@ Precision = Literal["half", "full"]
 DEFAULT_PRECISION: Precision = "half"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What `translate` does. None leaves a choice to the model or to the machine.
+def _size(given: object) -> tuple[int, int]:
+    """ "640x384" or [640, 384] to (640, 384)."""
+    if isinstance(given, str):
+        width, _, height = given.lower().partition("x")
+        return int(width), int(height)
+    if isinstance(given, list | tuple) and [type(side) for side in given] == [int, int]:
+        return given[0], given[1]
+    raise ValueError
 
-    source: a video, an animated or single image, a folder or numbered pattern of images; or
-        guidance_prompt: a text from which the model makes the source.
-    prompt: one text, or several for several results from one inversion.
-    negative_prompt: none, one for all, or one for each prompt. inversion_prompt: what the
-        source shows.
-    output: file or folder; with several prompts -1, -2, ... is added to its name.
-    model, model_config, lora, device, dtype: see `load_model`, where model_config is config; dtype
-        is float32, bfloat16 or float16.
-    offload: keep on the GPU only that part of the model which is at work.
-    preset: how fast, see `PnPOptions.at`; what else is given wins over it.
-    steps, inversion_steps, inversion_iterations, guidance_scale, guidance_start, guidance_end,
-        tau_f, tau_a, negative_alpha, negative_schedule, noise_share, noise_source, noise_motion,
-        eta, attention_sharing, keyframes, keyframe_every, keyframe_window, blend_radius: see
-        `PnPOptions`.
-    seed: of all noise. batch_size: frames in one pass of sampling.
-    size: working (width, height) in pixels. original_size: bring the result to the source's size.
-    start, frames, stride: number of the first frame, how many at most, every n-th.
-    frame_rate: frames a second of a folder or pattern of images.
-    allow_truncated: use what can be read of a damaged file.
-    quality: of lossy formats, 1 to 100. compare: also write source and result side by side.
-    check_inversion: also sample the source back and report how near it came (PSNR).
-    job: a folder that keeps what is finished, so that the run started again goes on from there.
-    trajectory, trajectory_precision: see `Storage`, where they are place and precision.
+
+def _size_text(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def _frame_rate(given: object) -> Fraction:
+    """ "24", 23.976 or "24000/1001" to an exact number of frames a second."""
+    try:
+        rate = Fraction(str(given))
+    except ZeroDivisionError:
+        raise ValueError from None
+    if not 0 < rate <= 1000:
+        raise ValueError
+    return rate
+
+
+def _text(given: object) -> object:
+    return str(given) if isinstance(given, Path) else given
+
+
+def _texts(given: object) -> object:
+    """One text or a list of texts to a tuple."""
+    if isinstance(given, str | Path):
+        return (str(given),)
+    return tuple(map(_text, given)) if isinstance(given, list | tuple) else given
+
+
+PathText = Annotated[str, BeforeValidator(_text), Field(json_schema_extra={"format": "path"})]
+Texts = Annotated[tuple[str, ...], BeforeValidator(_texts)]
+PathTexts = Annotated[Texts, Field(json_schema_extra={"format": "path"})]
+Size = Annotated[
+    tuple[int, int],
+    PlainValidator(_size),
+    PlainSerializer(_size_text),
+    WithJsonSchema({"type": "string", "form": "WIDTHxHEIGHT, such as 640x384", "metavar": "WxH"}),
+]
+FrameRate = Annotated[
+    Fraction,
+    PlainValidator(_frame_rate),
+    PlainSerializer(str),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "form": "frames a second above 0 and up to 1000, such as 12 or 24000/1001",
+            "metavar": "RATE",
+        }
+    ),
+]
+
+
+class ReadSettings(Options):
+    """Which frames of a source are read, and how (see `read_clip`)."""
+
+    start: int = Field(default=0, ge=0, description="number of the first frame")
+    frame_count: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, alias="frames", description="how many frames at most (all)"
+    )
+    stride: int = Field(default=1, ge=1, description="take every n-th frame")
+    frame_rate: FrameRate | None = Field(
+        default=None,
+        description="frames a second of a folder of images, such as 12 or 24000/1001 (24)",
+    )
+    allow_truncated: bool = Field(
+        default=False, description="use what can be read of a cut or damaged file"
+    )
+
+
+class SourceSettings(ReadSettings):
+    """One source: what outlives the prompts."""
+
+    source: PathText | None = Field(
+        default=None,
+        description="video, image, animated image, folder of images, or pattern such as "
+        "frames/%04d.png",
+        json_schema_extra={"positional": True},
+    )
+    guidance_prompt: str | None = Field(
+        default=None,
+        description="instead of a source: let the model make the source from this text",
+    )
+    inversion_prompt: str = Field(
+        default="", description="what the source shows (empty, as in the paper)"
+    )
+    size: Size | None = Field(
+        default=None, description="working size in pixels (the model's own area)"
+    )
+
+
+class TextSettings(Options):
+    """What the results show."""
+
+    prompt: Texts = Field(
+        default=(),
+        description="what the result shows; several give several results from one inversion",
+    )
+    negative_prompt: Texts = Field(
+        default=(), description="what the result must not show; one, or one for each prompt"
+    )
+    seed: int = Field(default=0, ge=0, lt=2**63, description="of all that is drawn")
+
+
+class ResultSettings(Options):
+    """One result's file."""
+
+    output: PathText | None = Field(
+        default=None,
+        description="video, image or animation by suffix, or a folder for frames; with several "
+        "prompts -1, -2, ... is added to its name (SOURCE-translated)",
+        json_schema_extra={"short": "-o", "metavar": "OUT"},
+    )
+    compare: bool = Field(
+        default=False, description="also write OUT-compare: source and result side by side"
+    )
+    original_size: bool = Field(
+        default=False,
+        description="bring the result to the source's size (otherwise it has the working size)",
+    )
+    quality: int = Field(default=80, ge=1, le=100, description="of lossy formats")
+    check_inversion: bool = Field(
+        default=False, description="report how near the source comes when it is sampled back (PSNR)"
+    )
+
+
+class ModelSettings(Options):
+    """One loaded model (see `load_model`, where model_config is config)."""
+
+    model: Annotated[str, BeforeValidator(_text)] = Field(
+        default="embedded",
+        description="embedded (small, offline, simple shapes), a diffusers folder, a hub id such "
+        "as owner/name, or a .safetensors checkpoint; Stable Diffusion 1.x, 2.x or XL",
+        json_schema_extra={"format": "path or name", "metavar": "MODEL"},
+    )
+    # pydantic has a model_config of its own.
+    config_folder: PathText | None = Field(
+        default=None,
+        alias="model_config",
+        description="for a checkpoint, where there is no network: a diffusers folder of the same "
+        "kind of model, for its configuration and tokenizer",
+        json_schema_extra={"metavar": "FOLDER"},
+    )
+    loras: PathTexts = Field(
+        default=(),
+        alias="lora",
+        description="LoRA .safetensors file; several may be given",
+        json_schema_extra={"metavar": "FILE"},
+    )
+    device: str | None = Field(
+        default=None,
+        description="cuda, cuda:1, mps or cpu (the best one)",
+        json_schema_extra={"metavar": "NAME"},
+    )
+    dtype: Dtype | None = Field(default=None, description="of the model (what suits the device)")
+    offload: bool = Field(
+        default=False,
+        description="for a small GPU: keep only the part of the model at work on it; slower",
+    )
+
+
+class MachineSettings(Options):
+    """How the machine is used; the result does not depend on it."""
+
+    job: PathText | None = Field(
+        default=None,
+        description="a folder that keeps what is finished: the same command goes on from there "
+        "after a break, and other prompts reuse the inversion, which stays",
+        json_schema_extra={"metavar": "FOLDER"},
+    )
+    trajectory_place: Place = Field(
+        default="auto",
+        alias="trajectory",
+        description="where the inverted source is kept during a run without a job; auto: in "
+        "memory where it takes at most a quarter of what is free",
+    )
+    trajectory_precision: Precision = Field(
+        default=DEFAULT_PRECISION,
+        description="of the inverted source: half is float16, full that of the latents",
+    )
+    batch_size: int = Field(
+        default=DEFAULT_BATCH_SIZE,
+        ge=1,
+        le=2**31,
+        description="frames in one pass of sampling, three times as many in one of inversion; "
+        "halved where the memory is not enough",
+    )
+
+
+# pydantic lists the options of the last class first.
+class Settings(
+    MachineSettings, ModelSettings, MethodSettings, ResultSettings, TextSettings, SourceSettings
+):
+    """What `translate` does, one option beside the other. None leaves a choice to the model or to
+    the machine; so do options of the method that are not given (see `MethodSettings`).
     """
 
-    source: str | None = None
-    guidance_prompt: str | None = None
-    prompt: tuple[str, ...] = ()
-    negative_prompt: tuple[str, ...] = ()
-    inversion_prompt: str = ""
-    output: str | None = None
-    model: str = "embedded"
-    model_config: str | None = None
-    lora: tuple[str, ...] = ()
-    device: str | None = None
-    dtype: str | None = None
-    offload: bool = False
-    preset: Preset | None = None
-    steps: int | None = None
-    inversion_steps: int | None = None
-    inversion_iterations: int | None = None
-    guidance_scale: float | None = None
-    guidance_start: float | None = None
-    guidance_end: float | None = None
-    tau_f: float | None = None
-    tau_a: float | None = None
-    negative_alpha: float | None = None
-    negative_schedule: NegativeSchedule | None = None
-    noise_share: float | None = None
-    noise_source: NoiseSource | None = None
-    noise_motion: bool | None = None
-    eta: float | None = None
-    attention_sharing: AttentionSharing | None = None
-    keyframes: KeyframeStrategy | None = None
-    keyframe_every: int | None = None
-    keyframe_window: int | None = None
-    blend_radius: int | None = None
-    seed: int = 0
-    batch_size: int = DEFAULT_BATCH_SIZE
-    size: tuple[int, int] | None = None
-    original_size: bool = False
-    start: int = 0
-    frames: int | None = None
-    stride: int = 1
-    frame_rate: Fraction | None = None
-    allow_truncated: bool = False
-    quality: int = 80
-    compare: bool = False
-    check_inversion: bool = False
-    job: str | None = None
-    trajectory: Place = "auto"
-    trajectory_precision: Precision = DEFAULT_PRECISION
-
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
         if (self.source is None) == (self.guidance_prompt is None):
             raise InputError("give either a source or a guidance prompt")
         if not self.prompt:
             raise InputError("give a prompt that says what the result is to show")
-        if len(self.negative_prompt) not in (0, 1, len(self.prompt)):
-            raise InputError(
-                f"there are {len(self.negative_prompt)} negative prompts for {len(self.prompt)} "
-                "prompts; give one, or one for each"
-            )
-        for name, least, most in (
-            ("batch_size", 1, 2**31),
-            ("seed", 0, 2**63),
-            ("quality", 1, 101),
-        ):
-            value = getattr(self, name)
-            if not least <= value < most:
-                accepted = f"1 to {most - 1}" if name == "quality" else f"at least {least}"
-                raise InputError(f"{name} is {value}; give a whole number, {accepted}")
+        check_negatives(len(self.negative_prompt), len(self.prompt))
+        return self
 
 
-_TYPES = get_type_hints(Settings)
-_PATHS = ("source", "output", "model", "model_config", "lora", "job")
+GROUPS: dict[str, type[Options]] = {
+    "source": SourceSettings,
+    "text": TextSettings,
+    "result": ResultSettings,
+    "method (defaults: the model's own, or the paper's)": MethodSettings,
+    "model": ModelSettings,
+    "machine": MachineSettings,
+}
+"""The groups of `Settings` in the order and with the titles that a help text or a page has."""
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """ "640x384" to (640, 384)."""
-    width, _, height = text.lower().partition("x")
-    try:
-        return int(width), int(height)
-    except ValueError:
-        raise InputError(f"size is {text!r}; give WIDTHxHEIGHT, such as 640x384") from None
-
-
-def parse_frame_rate(text: str | float) -> Fraction:
-    """ "24", "23.976" or "24000/1001" to an exact number of frames a second."""
-    try:
-        rate = Fraction(str(text))
-    except (ValueError, ZeroDivisionError):
-        rate = Fraction(0)
-    if not 0 < rate <= 1000:
+def check_negatives(negatives: int, prompts: int) -> None:
+    """InputError unless there are as many negative prompts as can be told to belong to prompts."""
+    if negatives not in (0, 1, prompts):
         raise InputError(
-            f"frame rate is {text!r}; give frames a second above 0 and up to 1000, "
-            "such as 12 or 24000/1001"
+            f"there are {negatives} negative prompts for {prompts} prompts; "
+            "give one, or one for each"
         )
-    return rate
 
 
-def read_settings(path: Path) -> dict[str, Any]:
+def read_settings(path: Path) -> dict[str, object]:
     """The settings in a YAML file. Relative paths in it start from its folder."""
     try:
         given = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -166,45 +275,41 @@ def read_settings(path: Path) -> dict[str, Any]:
         raise InputError(f"the settings {path} are no YAML: {error}") from None
     if not isinstance(given, dict):
         raise InputError(f"the settings {path} hold no 'name: value' lines")
-    unknown = sorted(set(map(str, given)) - set(_TYPES))
-    if unknown:
-        raise InputError(f"the settings {path} have an unknown name {unknown[0]!r}")
-
-    for name in _PATHS:
-        # A model that is not there by this path may be a hub id.
-        if name in given and (name != "model" or _is_path(given[name], path.parent)):
-            given[name] = _from_folder(path.parent, given[name])
-    return given
-
-
-def make_settings(values: Mapping[str, Any]) -> Settings:
-    """Settings from plain values, each checked for its type. InputError names the wrong one."""
-    return Settings(**{name: _checked(name, value) for name, value in values.items()})
+    known = declared(Settings)
+    for name in given:
+        if name not in known:
+            raise InputError(f"the settings {path}: {unknown_option(str(name), known)}")
+    return {
+        name: _from_folder(path.parent, value)
+        if _is_path(known[name], value, path.parent)
+        else value
+        for name, value in given.items()
+    }
 
 
 def write_settings(
-    settings: Settings, path: Path, resolved: Mapping[str, Any], *, overwrite: bool = False
+    settings: Settings, path: Path, resolved: Mapping[str, object], *, overwrite: bool = False
 ) -> None:
     """Write all settings, those left open as they were resolved; the file reruns the same."""
-    values = asdict(settings) | dict(resolved)
-    for name in _PATHS:
-        if name != "model" or _is_path(values[name], Path()):
-            values[name] = _from_folder(Path.cwd(), values[name])
-    if settings.size is not None:
-        values["size"] = f"{settings.size[0]}x{settings.size[1]}"
-    if settings.frame_rate is not None:
-        values["frame_rate"] = str(settings.frame_rate)
-    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if v is not None}
-    text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+    known = declared(Settings)
+    values = {
+        name: _from_folder(Path.cwd(), value) if _is_path(known[name], value, Path()) else value
+        for name, value in (settings.plain() | dict(resolved)).items()
+        if value is not None
+    }
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     with atomic_output(path, folder=False, overwrite=overwrite) as part:
         part.write_text(text, encoding="utf-8")
 
 
-def _is_path(model: Any, folder: Path) -> bool:
-    return isinstance(model, str) and model != "embedded" and (folder / model).exists()
+def _is_path(schema: Schema, value: object, folder: Path) -> bool:
+    """Whether an option's value is a path, which a name of a model need not be."""
+    if schema.get("format") == "path or name":
+        return isinstance(value, str) and value != "embedded" and (folder / value).exists()
+    return schema.get("format") == "path"
 
 
-def _from_folder(folder: Path, value: Any) -> Any:
+def _from_folder(folder: Path, value: object) -> object:
     """A path, or each of several, joined to a folder; other values as they are."""
     if isinstance(value, list | tuple):
         return [_from_folder(folder, item) for item in value]
@@ -212,36 +317,3 @@ def _from_folder(folder: Path, value: Any) -> Any:
         return value
     # Path would drop a slash at the end, which names a folder.
     return str(folder / Path(value).expanduser()) + "/" * value.endswith("/")
-
-
-def _checked(name: str, value: Any) -> Any:
-    if name not in _TYPES:
-        raise InputError(f"there is no setting {name!r}")
-    allowed = get_args(_TYPES[name]) or (_TYPES[name],)
-    if value is None and NoneType in allowed:
-        return None
-    if name == "size":
-        if isinstance(value, str):
-            return parse_size(value)
-        if isinstance(value, list | tuple) and [type(side) for side in value] == [int, int]:
-            return tuple(value)
-        raise InputError(f"size is {value!r}; give WIDTHxHEIGHT, such as 640x384")
-    if name == "frame_rate" and type(value) in (str, int, float, Fraction):
-        return parse_frame_rate(value)
-    if get_origin(_TYPES[name]) is tuple:
-        texts = (value,) if isinstance(value, str) else value
-        if isinstance(texts, list | tuple) and all(isinstance(text, str) for text in texts):
-            return tuple(texts)
-        raise InputError(f"{name} is {value!r}; give a text or a list of texts")
-    # isinstance would take true for a number.
-    if bool in allowed:
-        fits, wanted = isinstance(value, bool), "true or false"
-    elif int in allowed:
-        fits, wanted = type(value) is int, "a whole number"
-    elif float in allowed:
-        fits, wanted = type(value) in (int, float), "a number"
-    else:
-        fits, wanted, value = isinstance(value, str | Path), "a text", str(value)
-    if not fits:
-        raise InputError(f"{name} is {value!r}; give {wanted}")
-    return value

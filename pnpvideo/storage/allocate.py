@@ -6,13 +6,13 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, get_args
+from typing import BinaryIO
 
 import torch
 
 from pnpvideo.atomic_output import write_error
-from pnpvideo.errors import InputError, RunError
-from pnpvideo.options.settings import DEFAULT_PRECISION, Place, Precision
+from pnpvideo.errors import RunError
+from pnpvideo.options.settings import DEFAULT_PRECISION, MachineSettings, Place, Precision
 from pnpvideo.storage.available_memory import free_memory
 from pnpvideo.storage.latent_file import LatentFile, file_size
 from pnpvideo.storage.trajectory import Trajectory, describe
@@ -39,10 +39,8 @@ class Storage:
     folder: Path | None = None
 
     def __post_init__(self) -> None:
-        for name, choices in (("place", get_args(Place)), ("precision", get_args(Precision))):
-            value = getattr(self, name)
-            if value not in choices:
-                raise InputError(f"trajectory {name} is {value!r}; give {', '.join(choices)}")
+        MachineSettings.check("trajectory", self.place)
+        MachineSettings.check("trajectory_precision", self.precision)
 
     def dtype(self, latents: torch.dtype) -> torch.dtype:
         """The type that latents of this type are kept in."""

@@ -1,0 +1,74 @@
+"""`pnpvideo translate`: options to settings, and what a run made."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pydantic import Field
+
+from pnpvideo.commands.notices import show_notices
+from pnpvideo.options.arguments import Parser
+from pnpvideo.options.declared import Options
+from pnpvideo.options.settings import GROUPS, Settings, read_settings
+
+INTRODUCTION = """\
+Translate a video, a frame sequence or an image to what a text prompt says, keeping its layout and
+motion. No training, no upload: the source is inverted and its features guide the new picture."""
+
+_EXAMPLES = """\
+examples:
+  pnpvideo translate drawing.mp4 --prompt "a photo of a red ball on grass" -o real.mp4
+  pnpvideo translate frames/ --prompt "a photo of a moon" -o result/ --model ./stable-diffusion
+  pnpvideo translate cat.jpg --prompt "an oil painting of a cat" --prompt "a stone cat" -o cat.png
+  pnpvideo translate --guidance-prompt "a photo of a horse" --prompt "a bronze horse" -o horse.png
+  pnpvideo translate --config real.mp4.yaml --seed 2 --overwrite
+
+Exit codes: 0 done, 1 the work failed, 2 what was given cannot be used, 130 stopped by Ctrl-C."""
+
+
+class CallOptions(Options):
+    """What belongs to one call of the command, and not to the run that it describes."""
+
+    config: str | None = Field(
+        default=None,
+        description="read settings from a YAML file; the command line wins (--no-compare and the "
+        "like switch off). Every run writes such a file, OUT.yaml, that repeats it",
+        json_schema_extra={"metavar": "FILE"},
+    )
+    overwrite: bool = Field(default=False, description="replace a result that exists")
+    quiet: bool = Field(default=False, description="no progress bars and notices")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the command with the arguments that stand after its name."""
+    parser = Parser("pnpvideo translate", INTRODUCTION, _EXAMPLES)
+    for title, options in GROUPS.items():
+        parser.add_options(title, options)
+    parser.add_options("this call", CallOptions)
+    given = parser.parse(arguments)
+    call = CallOptions.of({k: v for k, v in given.items() if k in CallOptions.model_fields})
+    run_options = {k: v for k, v in given.items() if k not in CallOptions.model_fields}
+    settings = Settings.of(
+        _merge(read_settings(Path(call.config)) if call.config else {}, run_options)
+    )
+
+    show_notices(call.quiet)
+    from pnpvideo.run import run
+
+    result = run(settings, overwrite=call.overwrite, quiet=call.quiet)
+    if result.inversion is not None:
+        print(
+            f"inversion: the source comes back at {result.inversion.reconstruction:.1f} dB "
+            f"(the autoencoder alone reaches {result.inversion.autoencoder:.1f} dB)"
+        )
+    for path in (*result.outputs, *result.compares):
+        print(path)
+
+
+def _merge(config: Mapping[str, object], given: Mapping[str, object]) -> dict[str, object]:
+    """The settings of a file and of the command line, which wins."""
+    replaced: set[str] = set()
+    if "preset" in given:  # The file's steps are those of its own preset.
+        replaced |= {"steps", "inversion_steps"}
+    if "source" in given or "guidance_prompt" in given:  # Whichever kind of source the file has.
+        replaced |= {"source", "guidance_prompt"}
+    return {k: v for k, v in config.items() if k not in replaced} | dict(given)

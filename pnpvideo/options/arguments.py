@@ -1,0 +1,83 @@
+"""A command line's flags from declared options."""
+
+import argparse
+from collections.abc import Sequence
+from typing import NoReturn
+
+from pnpvideo.errors import InputError
+from pnpvideo.options.declared import Options, Schema, declared, unknown_option
+
+_METAVARS = {"integer": "N", "number": "X", "array": "TEXT"}
+_NUMBERS = {"integer": int, "number": float}
+
+
+class Parser(argparse.ArgumentParser):
+    """Options that are not given are absent; what cannot be read is an InputError."""
+
+    def __init__(self, prog: str, description: str, epilog: str) -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            argument_default=argparse.SUPPRESS,
+            allow_abbrev=False,
+        )
+
+    def add_options(self, title: str, options: type[Options]) -> None:
+        """Their flags, as a section of the help text."""
+        section = self.add_argument_group(title)
+        for name, schema in declared(options).items():
+            kind, text, metavar = schema.get("type"), _help(schema), _metavar(schema)
+            flag = f"--{name.replace('_', '-')}"
+            flags = [schema["short"], flag] if "short" in schema else [flag]
+            if schema.get("positional"):
+                section.add_argument(name, nargs="?", metavar=name.upper(), help=text)
+            elif kind == "boolean":
+                section.add_argument(*flags, action=argparse.BooleanOptionalAction, help=text)
+            elif kind == "array":
+                section.add_argument(*flags, action="append", metavar=metavar, help=text)
+            else:
+                section.add_argument(*flags, type=_Reader(schema), metavar=metavar, help=text)
+
+    def parse(self, arguments: Sequence[str] | None) -> dict[str, object]:
+        """The options that are given, by name."""
+        given, unknown = self.parse_known_args(arguments)
+        flags = [text.partition("=")[0] for text in unknown if text.startswith("-")]
+        if flags:
+            self.error(str(unknown_option(flags[0], self._option_string_actions)))
+        if unknown:
+            self.error(f"{unknown[0]} is one argument too many")
+        return vars(given)
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message} (see {self.prog} --help)")
+
+
+class _Reader:
+    """Reads a number where one is wanted; all else stays text, and the declaration refuses it."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._number = _NUMBERS.get(schema.get("type", ""))
+
+    def __call__(self, text: str) -> str | float:
+        try:
+            return text if self._number is None else self._number(text)
+        except ValueError:
+            return text
+
+
+def _help(schema: Schema) -> str:
+    text, default = schema["description"], schema["default"]
+    if schema.get("type") in _NUMBERS and default is not None:
+        text += f" ({default:g})"
+    elif default and isinstance(default, str):
+        text += f" ({default})"
+    # Of other defaults (none, an empty list) the description tells what they mean.
+    return text.replace("%", "%%")
+
+
+def _metavar(schema: Schema) -> str:
+    if "enum" in schema:
+        return f"{{{','.join(schema['enum'])}}}"
+    return schema.get("metavar") or _METAVARS.get(schema.get("type", ""), "TEXT")
