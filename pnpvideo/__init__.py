@@ -1,35 +1,33 @@
-"""Translate video, frame sequences and images from a text prompt, keeping layout and motion."""
+"""Translate video, frame sequences and images from a text prompt, keeping layout and motion.
 
-from pnpvideo.clips.clip import Clip, Sound, Timing
-from pnpvideo.clips.read import read_clip
-from pnpvideo.clips.write import write_clip
-from pnpvideo.errors import InputError, RunError
-from pnpvideo.options.method import PnPOptions
-from pnpvideo.options.settings import Settings
-from pnpvideo.pipeline import PnPVideoPipeline, PnPVideoPipelineOutput
-from pnpvideo.run import Inversion, Translation, translate
-from pnpvideo.storage.allocate import Storage
-from pnpvideo.storage.job_folder import JobFolder
-from pnpvideo.storage.trajectory import Trajectory
+The public names are those that `__init__.pyi` imports, where type checkers find them too. Each is
+imported when it is first asked for: the command line answers before torch is loaded.
+"""
+
+import ast
+from importlib import import_module
+from pathlib import Path
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "Clip",
-    "InputError",
-    "Inversion",
-    "JobFolder",
-    "PnPOptions",
-    "PnPVideoPipeline",
-    "PnPVideoPipelineOutput",
-    "RunError",
-    "Settings",
-    "Sound",
-    "Storage",
-    "Timing",
-    "Trajectory",
-    "Translation",
-    "read_clip",
-    "translate",
-    "write_clip",
-]
+_MODULES = {
+    alias.name: str(node.module)
+    for node in ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8")).body
+    if isinstance(node, ast.ImportFrom)
+    for alias in node.names
+}
+"""By public name: the module that has it."""
+
+__all__ = sorted(_MODULES)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES})

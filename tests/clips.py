@@ -104,12 +104,3 @@ def smooth_frames(count: int, width: int = 64, height: int = 48) -> Frames:
         blue = np.full_like(x, 20 + i * 200 // max(count, 1))
         frames.append(np.stack([x * 255 // width, y * 255 // height, blue], axis=-1))
     return np.stack(frames).astype(np.uint8)
-
-
-LIGHT_IMPORT = f"""
-import sys, types
-package = types.ModuleType("pnpvideo")  # Without what the whole package imports: seconds of torch.
-package.__path__ = [{str(Path(__file__).parents[1] / "pnpvideo")!r}]
-sys.modules["pnpvideo"] = package
-"""
-"""The beginning of a script that needs only the reading and writing modules."""

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from clips import (
-    LIGHT_IMPORT,
     all_frames,
     decode,
     describe,
@@ -321,7 +320,7 @@ def test_folder_without_permission(tmp_path: Path) -> None:
         check_output(tmp_path / "closed" / "a.mp4")
 
 
-WRITE_NOISE = f"""{LIGHT_IMPORT}
+WRITE_NOISE = """
 import resource, signal, sys, time
 import numpy as np
 from pnpvideo.clips.write import write_clip

@@ -1,0 +1,19 @@
+from pnpvideo.clips.clip import Clip as Clip
+from pnpvideo.clips.clip import Sound as Sound
+from pnpvideo.clips.clip import Timing as Timing
+from pnpvideo.clips.read import read_clip as read_clip
+from pnpvideo.clips.write import write_clip as write_clip
+from pnpvideo.errors import InputError as InputError
+from pnpvideo.errors import RunError as RunError
+from pnpvideo.options.method import PnPOptions as PnPOptions
+from pnpvideo.options.settings import Settings as Settings
+from pnpvideo.pipeline import PnPVideoPipeline as PnPVideoPipeline
+from pnpvideo.pipeline import PnPVideoPipelineOutput as PnPVideoPipelineOutput
+from pnpvideo.run import Inversion as Inversion
+from pnpvideo.run import Translation as Translation
+from pnpvideo.run import translate as translate
+from pnpvideo.storage.allocate import Storage as Storage
+from pnpvideo.storage.job_folder import JobFolder as JobFolder
+from pnpvideo.storage.trajectory import Trajectory as Trajectory
+
+__version__: str

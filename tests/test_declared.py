@@ -1,0 +1,184 @@
+"""An option is declared once: all faces know it from there, and none of them needs torch."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command import assert_refused, subprocess_run
+
+import pnpvideo
+from pnpvideo.cli import main
+
+PACKAGE = Path(pnpvideo.__file__).parent
+NEW = """
+    zeta: Share = Field(default=0.25, description="how new it is")
+    mood: Annotated[Literal["glad", "sad"], Lifetime.FINISHING] = Field(
+        default="glad", description="how it looks"
+    )
+"""
+
+
+@pytest.fixture(scope="module")
+def with_new_options(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the package in which two more options are declared."""
+    folder = tmp_path_factory.mktemp("declared")
+    shutil.copytree(
+        PACKAGE, folder / "pnpvideo", ignore=shutil.ignore_patterns("embedded", "__pycache__")
+    )
+    file = folder / "pnpvideo" / "options" / "method.py"
+    before, after = file.read_text().split("    tau_f: Share", 1)
+    file.write_text(f"{before}{NEW}    tau_f: Share{after}")
+    return folder
+
+
+def python(folder: Path, script: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=folder, env={}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def command(folder: Path, *arguments: str) -> tuple[int, str, str]:
+    done = subprocess_run("translate", *arguments, cwd=folder, env={})
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_command_line(with_new_options: Path) -> None:
+    code, out, _ = command(with_new_options, "--help")
+    assert code == 0
+    assert "--zeta X" in out
+    assert "how new it is (0.25)" in out
+    assert "--mood {glad,sad}" in out
+    assert "how it looks (glad)" in out
+    for arguments, message in (
+        (("--zeta", "1.5"), "zeta is 1.5; give a number from 0 to 1"),
+        (("--zeta", "much"), "zeta is 'much'; give a number from 0 to 1"),
+        (("--mood", "bad"), "mood is 'bad'; give glad or sad"),
+        (("--zeto", "1"), "there is no option --zeto; do you mean --zeta?"),
+        # Its value is read, so that what is missing is told.
+        (("--zeta", "0.5", "--mood", "sad"), "give either a source or a guidance prompt"),
+    ):
+        assert_refused(command(with_new_options, *arguments), 2, message)
+
+
+def test_a_settings_file(with_new_options: Path) -> None:
+    for text, message in (
+        ("zeta: 1.5", "zeta is 1.5; give a number from 0 to 1"),
+        ("mood: bad", "mood is 'bad'; give glad or sad"),
+        ("zeto: 1", "there is no option zeto; do you mean zeta?"),
+        ("zeta: 0.5", "give either a source or a guidance prompt"),
+    ):
+        (with_new_options / "run.yaml").write_text(text)
+        assert_refused(command(with_new_options, "--config", "run.yaml"), 2, message)
+    script = """
+from pathlib import Path
+from pnpvideo import PnPOptions, Settings
+from pnpvideo.options.settings import read_settings, write_settings
+settings = Settings(source="a", prompt=("b",), zeta=0.75)
+write_settings(settings, Path("written.yaml"), settings.resolve(PnPOptions()).plain())
+again = Settings.of(read_settings(Path("written.yaml")))
+print(again.zeta, again.mood)
+"""
+    assert python(with_new_options, script) == "0.75 glad\n"
+
+
+def test_python_and_the_schema(with_new_options: Path) -> None:
+    script = """
+import json
+from pnpvideo import InputError, PnPOptions
+from pnpvideo.options.method import Lifetime
+from pnpvideo.options.settings import Settings
+assert PnPOptions(zeta=1).zeta == 1
+for wrong in ({"zeta": 1.5}, {"mood": "bad"}, {"zeto": 1}):
+    try:
+        PnPOptions().override(wrong)
+    except InputError as error:
+        print(error)
+print(PnPOptions(mood="sad").identity(Lifetime.FINISHING)["mood"])
+assert "zeta" in PnPOptions().identity(Lifetime.SAMPLING)
+for options in (PnPOptions, Settings):
+    print(json.dumps(options.model_json_schema()["properties"]))
+"""
+    lines = python(with_new_options, script).splitlines()
+    assert lines[:4] == [
+        "zeta is 1.5; give a number from 0 to 1",
+        "mood is 'bad'; give glad or sad",
+        "there is no option zeto; do you mean zeta?",
+        "sad",
+    ]
+    for line in lines[4:]:
+        schema = json.loads(line)
+        zeta, mood = schema["zeta"], schema["mood"]
+        assert (zeta["type"], zeta["minimum"], zeta["maximum"]) == ("number", 0, 1)
+        assert (zeta["default"], zeta["description"]) == (0.25, "how new it is")
+        assert (mood["enum"], mood["default"]) == (["glad", "sad"], "glad")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["--help"], 0, "Translate a video"),
+        (["--version"], 0, f"pnpvideo {pnpvideo.__version__}"),
+        (["translate", "--help"], 0, "--tau-f"),
+        ([], 2, "give a command: translate (see pnpvideo --help)"),
+        (["--verison"], 2, "there is no option --verison; do you mean --version?"),
+        (["translat", "a.mp4"], 2, "there is no command translat; do you mean translate?"),
+        (["translate", "--tauf", "1"], 2, "do you mean --tau-f? (see pnpvideo translate --help)"),
+        (["translate", "a.mp4", "--config", "wrong.yaml"], 2, "steps is 'many'; give a whole"),
+        (["translate", "a.mp4", "--prompt", "x", "--tau-f", "2"], 2, "tau_f is 2.0; give a number"),
+    ],
+)
+def test_faces_need_no_torch(tmp_path: Path, arguments: list[str], code: int, text: str) -> None:
+    (tmp_path / "wrong.yaml").write_text("steps: many")
+    script = f"""
+import sys
+from pnpvideo.cli import main
+try:
+    code = main({arguments})
+except SystemExit as exited:
+    code = exited.code
+heavy = {{"torch", "numpy", "diffusers", "transformers", "cv2", "PIL"}} & set(sys.modules)
+assert not heavy, heavy
+sys.exit(code)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == code, done.stderr
+    assert text in done.stdout + done.stderr
+
+
+def test_public_names_are_imported_when_asked_for(tmp_path: Path) -> None:
+    script = """
+import sys
+import pnpvideo
+assert "torch" not in sys.modules
+import pnpvideo.run, pnpvideo.commands.translate
+assert type(pnpvideo.translate).__name__ == "function"
+for name in pnpvideo.__all__:
+    assert getattr(pnpvideo, name).__name__ == name
+    assert name in dir(pnpvideo)
+from pnpvideo import *
+print(translate.__module__, PnPVideoPipeline.__module__)
+try:
+    pnpvideo.nothing
+except AttributeError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "pnpvideo.run pnpvideo.pipeline",
+        "module 'pnpvideo' has no attribute 'nothing'",
+    ]
+
+
+def test_the_names_that_the_help_offers_are_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["translate", "--no-compare", "--compare"]) == 2
+    assert "give either a source" in capsys.readouterr().err
