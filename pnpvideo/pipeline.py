@@ -21,11 +21,11 @@ from tqdm import tqdm
 from pnpvideo.clips.as_clip import Video, as_clip
 from pnpvideo.clips.clip import Clip, Frames
 from pnpvideo.clips.read_ahead import read_ahead
+from pnpvideo.clips.resize import resize_frames
 from pnpvideo.errors import InputError
 from pnpvideo.models.autoencoder import (
     encode_frames,
     frames_to_tensor,
-    resize_frames,
     vae_factor,
     working_size,
 )

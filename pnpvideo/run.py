@@ -10,11 +10,12 @@ import torch
 
 from pnpvideo.atomic_output import check_free
 from pnpvideo.clips.clip import Clip, Frames
+from pnpvideo.clips.compare import side_by_side
 from pnpvideo.clips.read import read_clip
 from pnpvideo.clips.read_ahead import read_ahead
-from pnpvideo.clips.write import IMAGE_SUFFIXES, check_output, side_by_side, write_clip
+from pnpvideo.clips.resize import resize_frames
+from pnpvideo.clips.write import SINGLE_SUFFIXES, check_output, write_clip
 from pnpvideo.errors import InputError, RunError
-from pnpvideo.models.autoencoder import resize_frames
 from pnpvideo.models.batches import is_out_of_memory
 from pnpvideo.models.load import default_device, default_dtype
 from pnpvideo.options.method import PnPOptions
@@ -91,7 +92,7 @@ def run(settings: Settings, *, overwrite: bool = False, quiet: bool = False) -> 
         compares = tuple(_beside(path, "-compare") for path in outputs) if settings.compare else ()
         for path in (*outputs, *compares):
             target = check_output(path, overwrite)
-            if target.suffix.lower() in IMAGE_SUFFIXES and clip is not None and len(clip) > 1:
+            if target.suffix.lower() in SINGLE_SUFFIXES and clip is not None and len(clip) > 1:
                 raise InputError(
                     f"{path} is one image, and the source has {len(clip)} frames; "
                     "name a video or a folder, or give --frames 1"
@@ -253,9 +254,9 @@ def _default_output(settings: Settings, clip: Clip | None) -> str:
     suffix = source.suffix.lower()
     if clip.timing is None and len(clip) > 1:
         suffix = ""
-    elif clip.timing is None and suffix not in IMAGE_SUFFIXES:
+    elif clip.timing is None and suffix not in SINGLE_SUFFIXES:
         suffix = ".png"
-    elif clip.timing is not None and (suffix not in _KEPT_SUFFIXES or suffix in IMAGE_SUFFIXES):
+    elif clip.timing is not None and (suffix not in _KEPT_SUFFIXES or suffix in SINGLE_SUFFIXES):
         suffix = ".mp4"
     return f"{source.stem}-translated{suffix}"
 

@@ -5,11 +5,11 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
 
+from pnpvideo.clips.resize import resize_frames
 from pnpvideo.errors import InputError
 from pnpvideo.models.autoencoder import (
     encode_frames,
     frames_to_tensor,
-    resize_frames,
     vae_factor,
     working_size,
 )

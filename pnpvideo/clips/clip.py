@@ -26,6 +26,12 @@ class Timing:
     frame_rate: Fraction
     times: tuple[Fraction, ...] | None = None
 
+    def start_of(self, number: int) -> Fraction:
+        """Seconds at which a frame appears; for the number of frames, when the last one ends."""
+        if self.times is not None and number < len(self.times):
+            return self.times[number]
+        return number / self.frame_rate
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sound:
@@ -40,7 +46,10 @@ class Sound:
 
 
 class FrameReader(ABC):
-    """Reads frames from one source. Frame numbers count the chosen frames: 0 to len(self) - 1."""
+    """Reads frames from one source. Frame numbers count the chosen frames: 0 to len(self) - 1.
+
+    It is asked for such frames only: `Clip` checks that.
+    """
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -74,7 +83,12 @@ class Clip:
         return len(self.reader)
 
     def read(self, start: int, stop: int) -> Frames:
-        """Frames start to stop - 1 as uint8 of shape (stop - start, height, width, 3)."""
+        """Frames start to stop - 1 as uint8 of shape (stop - start, height, width, 3).
+
+        ValueError where the clip has no such frames.
+        """
+        if not 0 <= start <= stop <= len(self):
+            raise ValueError(f"frames {start} to {stop} asked for; the clip has {len(self)}")
         return self.reader.read(start, stop)
 
     def batches(self, size: int) -> Iterator[Frames]:

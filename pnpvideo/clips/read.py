@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 
 from pnpvideo.clips.clip import Clip, Timing
@@ -13,25 +12,13 @@ from pnpvideo.clips.read_video import read_video
 from pnpvideo.errors import InputError
 
 
-def read_clip(
-    source: str | Path,
-    *,
-    start: int = 0,
-    frames: int | None = None,
-    stride: int = 1,
-    frame_rate: Fraction | None = None,
-    background: tuple[int, int, int] = (255, 255, 255),
-    allow_truncated: bool = False,
-) -> Clip:
+def read_clip(source: str | Path, **options: object) -> Clip:
     """Open a source of frames. Frames are decoded when they are asked for, never all at once.
 
     source: a video file; an animated GIF, WebP or PNG; one image; a folder of png, jpg or webp
         files in natural order; a numbered pattern of these (frames/%04d.png) or a glob
         (frames/*.png).
-    start: number of the first frame, from 0. frames: how many at most. stride: every n-th.
-    frame_rate: frames a second of a folder or pattern of images, before the stride.
-    background: RGB that shows where an image is transparent.
-    allow_truncated: use what can be read of a cut or damaged file: the frames before the damage.
+    options: see `ReadOptions`.
 
     Frames come upright, with square pixels, as RGB. With a stride, the timing is that of the
     chosen frames, and they last as long as the frames they stand for. The sound is that of the
@@ -40,24 +27,18 @@ def read_clip(
 
     Raises InputError where the source cannot be used, in one line that says why.
     """
-    options = ReadOptions(
-        start=start,
-        frames=frames,
-        stride=stride,
-        background=background,
-        allow_truncated=allow_truncated,
-    )
+    chosen = ReadOptions.of(options)
     path = Path(source)
     try:
-        clip = _read(path, options)
+        clip = _read(path, chosen)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
-    if frame_rate is None:
+    if chosen.frame_rate is None:
         return clip
     if path.is_file():
         clip.close()
         raise InputError(f"a frame rate is for a folder or pattern of images, and {path} is a file")
-    return replace(clip, timing=Timing(frame_rate=frame_rate / stride))
+    return replace(clip, timing=Timing(frame_rate=chosen.frame_rate / chosen.stride))
 
 
 def _read(path: Path, options: ReadOptions) -> Clip:

@@ -9,9 +9,10 @@ import numpy as np
 from PIL import Image
 
 from pnpvideo.clips.clip import Clip, FrameReader, Frames
+from pnpvideo.clips.damage import damaged
 from pnpvideo.clips.decode_image import BROKEN, decode_image, open_image, reason, upright_size
 from pnpvideo.clips.frame_timing import find_timing
-from pnpvideo.clips.read_options import ReadOptions, readable
+from pnpvideo.clips.read_options import ReadOptions
 from pnpvideo.errors import InputError
 
 FRAME_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -98,8 +99,6 @@ class ImageReader(FrameReader):
         return len(self._paths)
 
     def read(self, start: int, stop: int) -> Frames:
-        if not 0 <= start <= stop <= len(self):
-            raise ValueError(f"frames {start} to {stop} asked for; the clip has {len(self)}")
         width, height = self._size
         frames = np.empty((stop - start, height, width, 3), np.uint8)
         for frame, path in zip(frames, self._paths[start:stop], strict=True):
@@ -128,8 +127,6 @@ class AnimationReader(FrameReader):
         return len(self._chosen)
 
     def read(self, start: int, stop: int) -> Frames:
-        if not 0 <= start <= stop <= len(self):
-            raise ValueError(f"frames {start} to {stop} asked for; the clip has {len(self)}")
         width, height = upright_size(self._image)
         first = _first_frame(self._image)
         frames = np.empty((stop - start, height, width, 3), np.uint8)
@@ -212,14 +209,12 @@ def _durations(image: Image.Image, path: Path, allow_truncated: bool) -> list[Fr
         except BROKEN as error:
             if allow_truncated and durations:
                 return durations
-            raise InputError(
-                f"{path} is cut off or damaged ({reason(error)}): {readable(len(durations))}"
-            ) from None
+            raise damaged(path, reason(error), len(durations)) from None
         milliseconds = Fraction(image.info.get("duration", 0)).limit_denominator(10_000)
         # As browsers do: a frame shown for next to no time is one without a stated time.
         durations.append((milliseconds if milliseconds > 10 else Fraction(100)) / 1000)
     if image.format == "GIF" and not allow_truncated and not _has_trailer(path):
-        raise InputError(f"{path} is cut off: {readable(len(durations))}")
+        raise damaged(path, "its end is missing", len(durations))
     return durations
 
 

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from pnpvideo.clips.clip import Clip, FrameReader, Frames, Sound
+from pnpvideo.clips.damage import damaged
 from pnpvideo.clips.ffmpeg import Ffmpeg, input_arguments
 from pnpvideo.clips.frame_timing import find_timing
 from pnpvideo.clips.probe_video import ShownFrames, VideoFacts, list_frames, probe_video
-from pnpvideo.clips.read_options import ReadOptions, readable
+from pnpvideo.clips.read_options import ReadOptions
 from pnpvideo.errors import InputError
 
 try:
@@ -42,7 +43,7 @@ def read_video(path: Path, options: ReadOptions) -> Clip:
     count = len(shown.times)
     short = shown.damage is not None and (stop is None or count < stop)
     if short and (count == 0 or not options.allow_truncated):
-        raise InputError(f"{path} is cut off or damaged ({shown.damage}): {readable(count)}")
+        raise damaged(path, str(shown.damage), count)
     if count == 0:
         raise InputError(f"{path} holds no frames, or is cut off before the first")
     chosen = options.choose(count if stop is None else min(stop, count), path)
@@ -96,8 +97,6 @@ class VideoReader(FrameReader):
         return self._try_decord
 
     def read(self, start: int, stop: int) -> Frames:
-        if not 0 <= start <= stop <= len(self):
-            raise ValueError(f"frames {start} to {stop} asked for; the clip has {len(self)}")
         if start < stop and self._try_decord:
             try:
                 return self._read_decord(start, stop)

@@ -1,25 +1,19 @@
 """Frames -> video (sound and frame rate kept) | frame folder | animated image | image."""
 
 import os
-from collections.abc import Iterable, Iterator
-from fractions import Fraction
-from itertools import zip_longest
+from collections.abc import Iterable
 from pathlib import Path
-
-import cv2
-import numpy as np
 
 from pnpvideo.atomic_output import atomic_output, check_free
 from pnpvideo.clips.clip import Frames, Sound, Timing
 from pnpvideo.clips.write_images import write_animation, write_folder, write_image
 from pnpvideo.clips.write_video import CONTAINERS, write_video
 from pnpvideo.errors import InputError
+from pnpvideo.options.settings import DEFAULT_FRAME_RATE, DEFAULT_QUALITY, ResultSettings
 
-DEFAULT_FRAME_RATE = Fraction(24)
-"""Frames a second of a video or animation made from frames that have no timing."""
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-_SUFFIXES = (*CONTAINERS, ".webp", *IMAGE_SUFFIXES)
+SINGLE_SUFFIXES = (".png", ".jpg", ".jpeg")
+"""Of files that hold one frame."""
+_SUFFIXES = (*CONTAINERS, ".webp", *SINGLE_SUFFIXES)
 
 
 def write_clip(
@@ -28,7 +22,7 @@ def write_clip(
     *,
     timing: Timing | None = None,
     sound: Sound | None = None,
-    quality: int = 80,
+    quality: int = DEFAULT_QUALITY,
     overwrite: bool = False,
 ) -> Path:
     """Write frames as they come, never all in memory, in the format of the output's name.
@@ -49,8 +43,7 @@ def write_clip(
     before stays. Returns the path. InputError where the output cannot be as asked, RunError where
     writing fails (a full disk).
     """
-    if not 1 <= quality <= 100:
-        raise InputError(f"quality is {quality}; it must be 1 to 100")
+    ResultSettings.check("quality", quality)
     folder = _names_folder(output)
     path = check_output(output, overwrite)
     shown = timing or Timing(frame_rate=DEFAULT_FRAME_RATE)
@@ -59,7 +52,7 @@ def write_clip(
         suffix = path.suffix.lower()
         if folder:
             write_folder(batches, part)
-        elif suffix in IMAGE_SUFFIXES:
+        elif suffix in SINGLE_SUFFIXES:
             write_image(batches, part, quality=quality)
         elif suffix == ".webp":
             write_animation(batches, part, timing=shown, quality=quality)
@@ -79,38 +72,6 @@ def check_output(output: str | Path, overwrite: bool = False) -> Path:
         )
     check_free(path, folder=folder, overwrite=overwrite)
     return path
-
-
-def side_by_side(left: Iterable[Frames], right: Iterable[Frames]) -> Iterator[Frames]:
-    """Pairs of frames in one picture, the left one resized to the right one's height.
-
-    Batches may be cut differently on both sides; those given are as on the right. ValueError where
-    one side has more frames than the other.
-    """
-    singles = (frame for batch in left for frame in batch)
-    for batch in right:
-        height = batch.shape[1]
-        pairs = []
-        for ours, frame in zip_longest(batch, _take(singles, len(batch))):
-            if ours is None or frame is None:
-                raise ValueError("the two sides have different numbers of frames")
-            if frame.shape[0] != height:
-                width = max(1, round(frame.shape[1] * height / frame.shape[0]))
-                shrinks = frame.shape[0] > height
-                how = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-                frame = cv2.resize(frame, (width, height), interpolation=how)
-            pairs.append(np.concatenate([frame, ours], axis=1))
-        yield np.stack(pairs)
-    if next(singles, None) is not None:
-        raise ValueError("the two sides have different numbers of frames")
-
-
-def _take(frames: Iterator[Frames], count: int) -> Iterator[Frames]:
-    for _ in range(count):
-        frame = next(frames, None)
-        if frame is None:
-            return
-        yield frame
 
 
 def _names_folder(output: str | Path) -> bool:

@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Iterator
-from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 
@@ -67,20 +66,13 @@ def write_animation(batches: Iterator[Frames], part: Path, *, timing: Timing, qu
         shown = 0
         for number, frame in enumerate(chain((first, second), frames), start=1):
             # From the exact times, so that rounding does not add up.
-            until = max(round(_end(timing, number) * 1000), shown + 1)
+            until = max(round(timing.start_of(number) * 1000), shown + 1)
             place = b"\0" * 6 + canvas + (until - shown).to_bytes(3, "little") + b"\x02"
             file.write(_chunk(b"ANMF", place + _encode(frame, quality)[12:]))
             shown = until
         size = file.tell() - 8
         file.seek(4)
         file.write(size.to_bytes(4, "little"))
-
-
-def _end(timing: Timing, number: int) -> Fraction:
-    """Seconds at which the frame before `number` ends."""
-    if timing.times is not None and number < len(timing.times):
-        return timing.times[number]
-    return number / timing.frame_rate
 
 
 def _encode(frame: NDArray[np.uint8], quality: int) -> bytes:

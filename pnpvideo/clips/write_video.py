@@ -92,7 +92,7 @@ class _Clock:
     def __init__(self, timing: Timing, *, gif: bool) -> None:
         self.rate = timing.frame_rate
         self.base = 1 / timing.frame_rate
-        self._times = timing.times
+        self._start_of = timing.start_of
         self.each = None if timing.times is None else self._varying
         if gif:
             self.base = Fraction(1, 100)
@@ -104,19 +104,14 @@ class _Clock:
             # Few enough for all containers; 90000 is the customary one.
             self.base = Fraction(1, units if units <= 1_000_000 else 90_000)
 
-    def _time(self, number: int) -> Fraction:
-        if self._times is not None and number < len(self._times):
-            return self._times[number]
-        return number / self.rate
-
     def _varying(self, number: int) -> tuple[Fraction, Fraction]:
-        time = self._time(number)
-        return time, max(self._time(number + 1) - time, self.base)
+        time = self._start_of(number)
+        return time, max(self._start_of(number + 1) - time, self.base)
 
     def _hundredths(self, number: int) -> tuple[Fraction, Fraction]:
         """GIF counts in 1/100 s, and viewers slow frames of less than 2/100 s down to 10/100 s."""
         time = self._next
-        self._next = max(round(self._time(number + 1) * 100), time + 2)
+        self._next = max(round(self._start_of(number + 1) * 100), time + 2)
         return Fraction(time, 100), Fraction(self._next - time, 100)
 
 

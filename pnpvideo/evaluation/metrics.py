@@ -14,14 +14,15 @@ import numpy as np
 import numpy.typing as npt
 from skimage.metrics import structural_similarity
 
+from pnpvideo.clips.compare import psnr_of
+
 Values = npt.NDArray[np.floating]
 Mask = npt.NDArray[np.bool_]
 
 
 def psnr(picture: Values, truth: Values) -> float:
     """Peak signal-to-noise ratio in dB; infinite where both are the same."""
-    error = float(np.square(picture.astype(np.float64) - truth).mean())
-    return -10 * math.log10(error) if error else math.inf
+    return psnr_of(float(np.square(picture.astype(np.float64) - truth).mean()), peak=1)
 
 
 def ssim(picture: Values, truth: Values) -> float:

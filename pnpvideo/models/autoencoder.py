@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import cv2
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -41,15 +39,6 @@ def working_size(
                 f"give multiples of {multiple}, up to {MAX_SIDE}"
             )
     return wanted
-
-
-def resize_frames(frames: Frames, width: int, height: int) -> Frames:
-    """Frames (n, h, w, 3) at another size, antialiased when they shrink."""
-    if frames.shape[1:3] == (height, width):
-        return frames
-    shrinks = width * height < frames.shape[1] * frames.shape[2]
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-    return np.stack([cv2.resize(frame, (width, height), interpolation=how) for frame in frames])
 
 
 def frames_to_tensor(frames: Frames) -> Tensor:

@@ -56,6 +56,10 @@ class Options(BaseModel):
         """InputError unless one option may have this value."""
         cls(**{name: value})
 
+    def group(self, group: "type[Options]") -> dict[str, object]:
+        """Those that a group declares, by the names they are given under."""
+        return self.model_dump(by_alias=True, include=set(group.model_fields))
+
     def plain(self) -> dict[str, object]:
         """All of them by name, as YAML and JSON hold them."""
         return self.model_dump(mode="json", by_alias=True)

@@ -18,7 +18,7 @@ from pydantic import (
 from pnpvideo.atomic_output import atomic_output
 from pnpvideo.errors import InputError
 from pnpvideo.options.declared import Options, Schema, declared, unknown_option
-from pnpvideo.options.method import DEFAULT_BATCH_SIZE, MethodSettings
+from pnpvideo.options.method import BRANCHES, DEFAULT_BATCH_SIZE, MethodSettings
 
 Place = Literal["auto", "memory", "disk"]
 Precision = Literal["half", "full"]
@@ -28,6 +28,13 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 # steps, the results are within 70 to 75 dB (PSNR) of those with float32, and as near to the true
 # pictures to 0.001 dB (bfloat16: 61 to 68 dB, and 0.004 dB).
 DEFAULT_PRECISION: Precision = "half"
+
+
+DEFAULT_QUALITY = 80
+DEFAULT_FRAME_RATE = Fraction(24)
+"""Frames a second of a video or animation made from frames that have no timing."""
+MEMORY_SHARE = 0.25
+"""Part of the free memory that a trajectory may take; a larger one goes to disk."""
 
 
 def _size(given: object) -> tuple[int, int]:
@@ -72,13 +79,13 @@ PathTexts = Annotated[Texts, Field(json_schema_extra={"format": "path"})]
 Size = Annotated[
     tuple[int, int],
     PlainValidator(_size),
-    PlainSerializer(_size_text),
+    PlainSerializer(_size_text, when_used="json"),
     WithJsonSchema({"type": "string", "form": "WIDTHxHEIGHT, such as 640x384", "metavar": "WxH"}),
 ]
 FrameRate = Annotated[
     Fraction,
     PlainValidator(_frame_rate),
-    PlainSerializer(str),
+    PlainSerializer(str, when_used="json"),
     WithJsonSchema(
         {
             "type": "string",
@@ -92,14 +99,15 @@ FrameRate = Annotated[
 class ReadSettings(Options):
     """Which frames of a source are read, and how (see `read_clip`)."""
 
-    start: int = Field(default=0, ge=0, description="number of the first frame")
+    start: int = Field(default=0, ge=0, description="number of the first frame, from 0")
     frame_count: Annotated[int, Field(ge=1)] | None = Field(
         default=None, alias="frames", description="how many frames at most (all)"
     )
     stride: int = Field(default=1, ge=1, description="take every n-th frame")
     frame_rate: FrameRate | None = Field(
         default=None,
-        description="frames a second of a folder of images, such as 12 or 24000/1001 (24)",
+        description="frames a second of a folder of images, such as 12 or 24000/1001 "
+        f"({DEFAULT_FRAME_RATE})",
     )
     allow_truncated: bool = Field(
         default=False, description="use what can be read of a cut or damaged file"
@@ -156,7 +164,7 @@ class ResultSettings(Options):
         default=False,
         description="bring the result to the source's size (otherwise it has the working size)",
     )
-    quality: int = Field(default=80, ge=1, le=100, description="of lossy formats")
+    quality: int = Field(default=DEFAULT_QUALITY, ge=1, le=100, description="of lossy formats")
     check_inversion: bool = Field(
         default=False, description="report how near the source comes when it is sampled back (PSNR)"
     )
@@ -210,7 +218,7 @@ class MachineSettings(Options):
         default="auto",
         alias="trajectory",
         description="where the inverted source is kept during a run without a job; auto: in "
-        "memory where it takes at most a quarter of what is free",
+        f"memory where it takes at most {MEMORY_SHARE:.0%} of what is free",
     )
     trajectory_precision: Precision = Field(
         default=DEFAULT_PRECISION,
@@ -220,7 +228,8 @@ class MachineSettings(Options):
         default=DEFAULT_BATCH_SIZE,
         ge=1,
         le=2**31,
-        description="frames in one pass of sampling, three times as many in one of inversion; "
+        description=f"frames in one pass of sampling, {BRANCHES} times as many in one of "
+        "inversion; "
         "halved where the memory is not enough",
     )
 

@@ -12,13 +12,16 @@ import torch
 
 from pnpvideo.atomic_output import write_error
 from pnpvideo.errors import RunError
-from pnpvideo.options.settings import DEFAULT_PRECISION, MachineSettings, Place, Precision
+from pnpvideo.options.settings import (
+    DEFAULT_PRECISION,
+    MEMORY_SHARE,
+    MachineSettings,
+    Place,
+    Precision,
+)
 from pnpvideo.storage.available_memory import free_memory
 from pnpvideo.storage.latent_file import LatentFile, file_size
 from pnpvideo.storage.trajectory import Trajectory, describe
-
-MEMORY_SHARE = 0.25
-"""Part of the free memory that a trajectory may take; a larger one goes to disk."""
 
 _log = logging.getLogger(__name__)
 
