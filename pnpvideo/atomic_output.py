@@ -34,13 +34,19 @@ def check_free(output: Path, *, folder: bool, overwrite: bool) -> None:
             raise InputError(f"{output} is a file; choose another name for the folder")
         if not overwrite:
             raise InputError(f"{output} exists already; choose another name or --overwrite")
-    above = output.absolute().parent
-    while not above.exists():
-        above = above.parent
+    above = folder_above(output)
     if not above.is_dir():
         raise InputError(f"{output} cannot be written: {above} is not a folder")
     if not os.access(above, os.W_OK | os.X_OK):
         raise InputError(f"{output} cannot be written: no permission to write in {above}")
+
+
+def folder_above(output: Path) -> Path:
+    """The folder that an output goes to, or the one in which that will be made."""
+    above = output.absolute().parent
+    while not above.exists():
+        above = above.parent
+    return above
 
 
 @contextlib.contextmanager

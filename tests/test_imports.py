@@ -14,7 +14,7 @@ ORDER = [
     {"atomic_output"},
     {"options"},
     {"clips"},
-    {"motion", "models", "storage"},
+    {"motion", "models", "storage", "outputs"},
     {"sampling"},
     {"pipeline"},
     {"run"},

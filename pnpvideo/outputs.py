@@ -1,0 +1,115 @@
+"""The names of a run's results, and writing them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pnpvideo.atomic_output import check_free
+from pnpvideo.clips.clip import Clip, Frames
+from pnpvideo.clips.compare import side_by_side
+from pnpvideo.clips.read import read_clip
+from pnpvideo.clips.read_ahead import read_ahead
+from pnpvideo.clips.resize import resize_frames
+from pnpvideo.clips.write import SINGLE_SUFFIXES, check_output, write_clip
+from pnpvideo.errors import InputError
+from pnpvideo.options.settings import Settings
+
+# A result has its source's format where it is one of these.
+_KEPT_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".gif", ".webp", *SINGLE_SUFFIXES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """Where a run writes.
+
+    output: what was asked for; results: one for each prompt; compares: the same, source beside
+    result, or none; record: the settings. A name of a folder may end with a slash.
+    """
+
+    output: str
+    results: tuple[str, ...]
+    compares: tuple[str, ...]
+    record: Path
+
+
+def plan_outputs(settings: Settings, clip: Clip | None, overwrite: bool) -> Outputs:
+    """The names of all that a run writes. InputError unless all can be written; changes nothing.
+
+    clip: the source, None where the model makes it.
+    """
+    if settings.compare and clip is None:
+        raise InputError("a generated source has no file to compare with; leave out compare")
+    output = settings.output or _default_output(settings, clip)
+    results: tuple[str, ...] = (output,)
+    if len(settings.prompt) > 1:
+        results = tuple(_beside(output, f"-{i + 1}") for i in range(len(settings.prompt)))
+    compares = tuple(_beside(path, "-compare") for path in results) if settings.compare else ()
+    for path in (*results, *compares):
+        target = check_output(path, overwrite)
+        if target.suffix.lower() in SINGLE_SUFFIXES and clip is not None and len(clip) > 1:
+            raise InputError(
+                f"{path} is one image, and the source has {len(clip)} frames; "
+                "name a video or a folder, or give --frames 1"
+            )
+    record = Path(f"{output.rstrip('/')}.yaml")
+    check_free(record, folder=False, overwrite=overwrite)
+    return Outputs(output=output, results=results, compares=compares, record=record)
+
+
+def write_result(
+    frames: Iterator[Frames], output: str, clip: Clip | None, settings: Settings, overwrite: bool
+) -> None:
+    """Write a result's frames as they come, with the timing and the sound of its source."""
+    frames = read_ahead(frames)
+    if settings.original_size and clip is not None:
+        width, height = clip.width, clip.height
+        frames = (resize_frames(batch, width, height) for batch in frames)
+    _write(frames, output, clip, settings, overwrite)
+
+
+def write_compare(
+    result: str, compare: str, clip: Clip, settings: Settings, overwrite: bool
+) -> None:
+    """Write a source beside its result, which is read from its file."""
+    written = read_clip(result)
+    try:
+        left, right = (one.batches(settings.batch_size) for one in (clip, written))
+        _write(side_by_side(left, right), compare, clip, settings, overwrite)
+    finally:
+        written.close()
+
+
+def _write(
+    frames: Iterator[Frames], output: str, clip: Clip | None, settings: Settings, overwrite: bool
+) -> None:
+    write_clip(
+        frames,
+        output,
+        timing=clip.timing if clip is not None else None,
+        sound=clip.sound if clip is not None else None,
+        quality=settings.quality,
+        overwrite=overwrite,
+    )
+
+
+def _default_output(settings: Settings, clip: Clip | None) -> str:
+    """In the current folder, named for the source, in its format where that can be written."""
+    if clip is None or settings.source is None:
+        return "generated-translated.png"
+    source = Path(settings.source)
+    suffix = source.suffix.lower()
+    if clip.timing is None and len(clip) > 1:
+        suffix = ""
+    elif clip.timing is None and suffix not in SINGLE_SUFFIXES:
+        suffix = ".png"
+    elif clip.timing is not None and (suffix not in _KEPT_SUFFIXES or suffix in SINGLE_SUFFIXES):
+        suffix = ".mp4"
+    return f"{source.stem}-translated{suffix}"
+
+
+def _beside(output: str, ending: str) -> str:
+    """The same name with an ending before its suffix."""
+    path = Path(output)
+    if output.endswith("/"):
+        return f"{path}{ending}/"
+    return str(path.with_name(f"{path.stem}{ending}{path.suffix}"))

@@ -1,0 +1,73 @@
+"""One run after the other with a model that is loaded once."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from command import names, pixels, save_frames
+
+from pnpvideo import InputError, Settings, translate
+from pnpvideo.options.settings import ModelSettings
+from pnpvideo.pipeline import PnPVideoPipeline
+from pnpvideo.run import load_pipeline, run
+
+
+@pytest.fixture(scope="module")
+def pipeline(tiny_model: Path) -> PnPVideoPipeline:
+    return load_pipeline(ModelSettings(model=str(tiny_model), device="cpu", dtype="float32"))
+
+
+def settings(folder: Path, model: Path, output: str, **more: object) -> Settings:
+    common = {"prompt": "a stone", "steps": 2, "model": model, "seed": 3}
+    return Settings.of(common | {"source": folder / "in", "output": folder / output} | more)
+
+
+def test_a_loaded_model_serves_many_runs(
+    pipeline: PnPVideoPipeline, tiny_model: Path, tmp_path: Path
+) -> None:
+    save_frames(tmp_path / "in", 3)
+    more: dict[str, object] = {"attention_sharing": "extended", "compare": True}
+    alone = run(settings(tmp_path, tiny_model, "alone/"), quiet=True)
+    processors, weights = pipeline.unet.attn_processors, pipeline.unet.state_dict()
+    before = {name: weight.clone() for name, weight in weights.items()}
+    first = run(settings(tmp_path, tiny_model, "first/"), pipeline, quiet=True)
+    other = run(settings(tmp_path, tiny_model, "other/", **more), pipeline, quiet=True)
+    again = run(settings(tmp_path, tiny_model, "again/"), pipeline, quiet=True)
+    for result in (first, again):
+        for name in ("000001.png", "000002.png", "000003.png"):
+            expected = pixels(alone.outputs[0] / name)
+            np.testing.assert_array_equal(pixels(result.outputs[0] / name), expected)
+    assert names(other.compares[0]) == {"000001.png", "000002.png", "000003.png"}
+    assert pipeline.unet.attn_processors == processors
+    for name, weight in pipeline.unet.state_dict().items():
+        assert torch.equal(weight, before[name])
+    one, two = (yaml.safe_load(result.settings.read_text()) for result in (alone, first))
+    assert {k: v for k, v in one.items() if k != "output"} == {
+        k: v for k, v in two.items() if k != "output"
+    }
+
+
+def test_an_error_leaves_a_loaded_model_as_it_was(
+    pipeline: PnPVideoPipeline, tiny_model: Path, tmp_path: Path
+) -> None:
+    save_frames(tmp_path / "in", 1)
+    processors = pipeline.unet.attn_processors
+    with pytest.raises(InputError, match="multiples of"):
+        run(settings(tmp_path, tiny_model, "a.png", size="33x32"), pipeline, quiet=True)
+    with pytest.raises(InputError, match="inversion_steps is 5; give a multiple of steps, 2"):
+        run(settings(tmp_path, tiny_model, "a.png", inversion_steps=5), pipeline, quiet=True)
+    assert pipeline.unet.attn_processors == processors
+    assert names(tmp_path) == {"in", "in/source0.png"}
+
+
+def test_translate_takes_a_loaded_model(
+    pipeline: PnPVideoPipeline, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_frames(tmp_path, 1)
+    done = translate("source0.png", "a stone", pipeline=pipeline, steps=2, quiet=True)
+    assert done.outputs == (Path("source0-translated.png"),)
+    with pytest.raises(InputError, match="there is no option stesp; do you mean steps"):
+        translate("source0.png", "a stone", pipeline=pipeline, stesp=2)
