@@ -63,10 +63,30 @@ def atomic_output(output: Path, *, folder: bool, overwrite: bool) -> Iterator[Pa
     # The suffix stays: programs tell formats by it.
     part = output.with_name(f".{output.stem}-{token}.part{'' if folder else output.suffix}")
     try:
-        if folder:
-            part.mkdir()
-        yield part
-        check_free(output, folder=folder, overwrite=overwrite)
+        with renamed(part, output):
+            if folder:
+                part.mkdir()
+            yield part
+            check_free(output, folder=folder, overwrite=overwrite)
+    except BaseException:
+        for parent in made:
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+        raise
+
+
+@contextlib.contextmanager
+def renamed(part: Path, output: Path, *, settled: bool = False) -> Iterator[None]:
+    """For writing `part`: it takes `output`'s place at the end, and is gone on any exception.
+
+    settled: only when it is on the disk, so that it is whole even if the machine stops. RunError
+    where the disk is full or fails.
+    """
+    try:
+        yield
+        if settled:
+            with part.open("rb+") as file:
+                os.fsync(file.fileno())
         if output.is_dir():
             _swap(part, output)
         else:
@@ -76,9 +96,6 @@ def atomic_output(output: Path, *, folder: bool, overwrite: bool) -> Iterator[Pa
             shutil.rmtree(part, ignore_errors=True)
         else:
             part.unlink(missing_ok=True)
-        for parent in made:
-            with contextlib.suppress(OSError):
-                parent.rmdir()
         if isinstance(error, OSError):
             raise write_error(output, error) from None
         raise

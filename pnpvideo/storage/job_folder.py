@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pnpvideo.atomic_output import write_error
+from pnpvideo.atomic_output import renamed, write_error
 from pnpvideo.errors import InputError, RunError
 from pnpvideo.storage import identity as fingerprint
 from pnpvideo.storage.allocate import check_room, tell_size
@@ -282,14 +282,9 @@ def _renamed(path: Path) -> Iterator[Path]:
     """
     part = _part_of(path)
     try:
-        yield part
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
-    except (OSError, SafetensorError) as error:
-        part.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise write_error(path, error) from None
+        with renamed(part, path, settled=True):
+            yield part
+    except SafetensorError as error:
         raise RunError(f"{path} cannot be written: {error}") from None
 
 
