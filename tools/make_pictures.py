@@ -16,11 +16,11 @@ from pnpvideo.run import run
 
 # Which frames of which sample are shown.
 SHOWN = {
-    "sketches": (0, 5, 11),
-    "animation": (0, 11),
-    "with-sound": (0, 15),
-    "moon": (0,),
-    "flower": (0,),
+    "fox": (0, 5, 11),
+    "rocket": (0, 11),
+    "sailboat": (0, 15),
+    "teapot": (0,),
+    "castle": (0,),
 }
 GAP = 4
 
@@ -56,4 +56,4 @@ def _framed(frame: Frames) -> Frames:
 
 
 if __name__ == "__main__":
-    make_picture(Path("samples"), Path("docs/translations.png"))
+    make_picture(Path("samples"), Path("docs/translations.jpg"))

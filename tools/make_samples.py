@@ -1,8 +1,9 @@
-"""Make `samples/`: short clips, a sketch sequence and single images, with settings to run them.
+"""Make `samples/`: short clips, a drawing sequence and single images, with settings to run them.
 
     python -m tools.make_samples [FOLDER]
 
-Everything is drawn by the procedural world of `scenes.py`; the sound is made here too.
+All are scenes of `tools/train/scenes.py`; the sound is made here too. The drawings of
+`samples/drawings` were made by hand.
 """
 
 import subprocess
@@ -18,116 +19,50 @@ import yaml
 
 from pnpvideo.clips.clip import Frames, Sound, Timing
 from pnpvideo.clips.write import write_clip
-from tools.layout import Camera, Object, Scene
-from tools.scenes import render
+from tools.train.artwork import Artwork
+from tools.train.layout import Camera, Object, Scene
+from tools.train.motion import frame_times
+from tools.train.scenes import render
 
-SIZE = 128
-
-ROLLING_STAR = Scene(
+HOPPING_FOX = Scene(
     objects=(
-        Object(
-            shape="star",
-            colour="red",
-            material="plastic",
-            x=-0.1,
-            y=0.0,
-            size=0.66,
-            angle=-0.3,
-            dx=0.2,
-            bow=-0.05,
-            spin=0.9,
-        ),
+        Object(name="fox", x=-0.3, y=0.24, size=0.62, angle=-0.12, dx=0.6, bow=-0.5, spin=0.24),
     ),
-    ground="sand",
-    light="day",
-    azimuth=-2.2,
-    camera=Camera(zoom=1.0),
-    marks=False,
-    offset_x=1.0,
-    offset_y=2.0,
+    ground="white",
 )
-PASSING = Scene(
+RISING_ROCKET = Scene(
     objects=(
-        Object(
-            shape="heart",
-            colour="green",
-            material="plastic",
-            x=-0.45,
-            y=-0.3,
-            size=0.38,
-            angle=0.1,
-            dx=0.8,
-            spin=-0.3,
-        ),
-        Object(
-            shape="circle",
-            colour="yellow",
-            material="metal",
-            x=0.45,
-            y=0.4,
-            size=0.36,
-            angle=0.0,
-            dx=-0.8,
-            bow=0.1,
-        ),
+        Object(name="rocket", x=-0.26, y=0.3, size=0.6, dx=0.5, dy=-0.56, spin=-0.25, growth=0.1),
     ),
-    ground="water",
-    light="day",
-    azimuth=-1.9,
-    camera=Camera(zoom=1.0),
-    marks=False,
-    offset_x=0.3,
-    offset_y=1.2,
+    ground="blue",
+    camera=Camera(spin=-0.08),
 )
-FLOWER = Scene(
+AT_SEA = Scene(
     objects=(
-        Object(
-            shape="flower",
-            colour="pink",
-            material="plastic",
-            x=0.0,
-            y=0.0,
-            size=0.5,
-            angle=0.0,
-            spin=1.0,
-            growth=0.25,
-        ),
+        Object(name="sailboat", x=-0.42, y=-0.3, size=0.5, angle=-0.1, dx=0.36, bow=0.06, spin=0.2),
+        Object(name="whale", x=0.5, y=0.42, size=0.44, angle=0.08, dx=-0.6, bow=0.16, spin=-0.16),
     ),
-    ground="grass",
-    light="day",
-    azimuth=-2.0,
-    camera=Camera(zoom=1.0, dx=0.1),
-    marks=False,
-    offset_x=2.0,
-    offset_y=0.4,
+    ground="sea",
+    camera=Camera(dx=0.06),
 )
-MOON = Scene(
+TEAPOT = Scene(
+    objects=(Object(name="teapot", x=0.0, y=0.02, size=0.82, angle=-0.06),), ground="white"
+)
+CASTLE = Scene(
     objects=(
-        Object(
-            shape="moon",
-            colour="orange",
-            material="wood",
-            x=0.1,
-            y=-0.05,
-            size=0.62,
-            angle=0.2,
-        ),
+        Object(name="castle", x=0.08, y=-0.06, size=0.74),
+        Object(name="snail", x=-0.62, y=0.58, size=0.3, flipped=True),
     ),
-    ground="wooden floor",
-    light="day",
-    azimuth=-2.2,
-    camera=Camera(zoom=1.0),
-    marks=False,
-    offset_x=0.7,
-    offset_y=0.2,
-)
+    ground="meadow",
+)  # fmt: skip
 
 
 def drawn(scene: Scene, style: str, frames: int) -> Iterator[Frames]:
-    """A scene over time as uint8 frames (1, SIZE, SIZE, 3)."""
-    for i in range(frames):
-        image = render([scene], style, SIZE, time=i / max(frames - 1, 1))
-        yield (image.movedim(1, -1).numpy() * 255).round().astype(np.uint8)
+    """A scene over time as uint8 frames (1, height, width, 3)."""
+    artwork = Artwork()
+    for time in frame_times(frames):
+        picture = render(scene, style, artwork, time=time)
+        yield (255 * picture[None]).round().astype(np.uint8)
 
 
 def make_sound(path: Path, seconds: Fraction) -> Sound:
@@ -149,32 +84,32 @@ def write_run(folder: Path, source: str, prompt: str, **settings: object) -> Non
 def make_samples(folder: Path) -> None:
     """Write every sample into the folder, replacing those that are there."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_clip(drawn(ROLLING_STAR, "sketch", 12), folder / "sketches", overwrite=True)
-    write_run(folder, "sketches", "a photo of a red star on sand", frame_rate=12)
+    write_clip(drawn(HOPPING_FOX, "line drawing", 12), folder / "fox", overwrite=True)
+    write_run(folder, "fox", "a 3D render of a golden fox on a blue background", frame_rate=12)
 
     write_clip(
-        drawn(FLOWER, "cartoon", 12),
-        folder / "animation.mp4",
+        drawn(RISING_ROCKET, "cartoon", 12),
+        folder / "rocket.mp4",
         timing=Timing(frame_rate=Fraction(12)),
         overwrite=True,
     )
-    write_run(folder, "animation.mp4", "a photo of a blue flower on sand")
+    write_run(folder, "rocket.mp4", "a 3D render of a rocket on a purple background")
 
     frame_rate = Fraction(15000, 1001)
     with TemporaryDirectory() as temporary:
         write_clip(
-            drawn(PASSING, "cartoon", 16),
-            folder / "with-sound.mp4",
+            drawn(AT_SEA, "cartoon", 16),
+            folder / "sailboat.mp4",
             timing=Timing(frame_rate=frame_rate),
             sound=make_sound(Path(temporary, "tone.mp4"), 16 / frame_rate),
             overwrite=True,
         )
-    write_run(folder, "with-sound.mp4", "a photo of a red heart and a red circle on sand")
+    write_run(folder, "sailboat.mp4", "a 3D render of a sailboat and a whale in the sea at sunset")
 
-    write_clip(drawn(MOON, "sketch", 1), folder / "moon.png", overwrite=True)
-    write_run(folder, "moon.png", "a photo of a purple moon on a wooden floor")
-    write_clip(drawn(FLOWER, "cartoon", 1), folder / "flower.jpg", overwrite=True, quality=95)
-    write_run(folder, "flower.jpg", "a photo of a red flower on gravel at sunset")
+    write_clip(drawn(TEAPOT, "line drawing", 1), folder / "teapot.png", overwrite=True)
+    write_run(folder, "teapot.png", "a 3D render of a jade teapot on a pink background")
+    write_clip(drawn(CASTLE, "cartoon", 1), folder / "castle.jpg", overwrite=True, quality=95)
+    write_run(folder, "castle.jpg", "a 3D render of a castle and a snail in the snow")
 
 
 if __name__ == "__main__":

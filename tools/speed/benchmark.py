@@ -13,14 +13,13 @@ attention, the source, negative and target branches in one batch at every step, 
 and frames in a pass. All run in turn, `--repeats` times each, and the best time of each stage
 counts. Stable Diffusion models have random weights here, which cost as much time as trained ones.
 
-Prints a table and writes it as NAME.md, and but for `profile` as NAME.json; `models` also draws a
+Prints a table and writes it as NAME.md, and but for `profile` as NAME.csv; `models` also draws a
 plot.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -37,6 +36,7 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from pnpvideo.evaluation.tables import Row, markdown, report
 from pnpvideo.models.autoencoder import encode_frames, vae_factor
 from pnpvideo.models.batches import Batches
 from pnpvideo.models.decode_latents import decode_latents
@@ -270,7 +270,7 @@ def measure(
     repeats: int,
     flops: Mapping[Method, int],
     rate: float,
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     """One row for each method in flops, which has its work for a frame, "plain" among them."""
     count, device = len(frames), subject.unet.device
     runs: dict[Method, list[Run]] = {method: [] for method in flops}
@@ -304,16 +304,15 @@ def measure(
     return rows
 
 
-def make_table(rows: Sequence[dict[str, Any]]) -> str:
+def make_table(rows: Sequence[Row]) -> str:
+    def cell(value: object) -> str:
+        return f"{value:.3g}" if isinstance(value, float) else str(value)
+
     names = list(rows[0])
-    lines = [" | ".join(names), "|".join("---" for _ in names)]
-    for row in rows:
-        cells = [f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()]
-        lines.append(" | ".join(cells))
-    return "\n".join(f"| {line} |" for line in lines) + "\n"
+    return markdown(names, [[cell(row[name]) for name in names] for row in rows], words=1)
 
 
-def draw_plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
+def draw_plot(rows: Sequence[Row], path: Path) -> None:
     """Bars of the seconds a frame."""
     longest = max(row["seconds a frame"] for row in rows)
     picture = np.full((34 * len(rows) + 10, 900, 3), 255, np.uint8)
@@ -351,7 +350,7 @@ def _dtype(arguments: argparse.Namespace) -> torch.dtype:
 
 def run_models(arguments: argparse.Namespace) -> None:
     rate = matmul_rate(torch.device(arguments.device), _dtype(arguments))
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     for subject, options, size in subjects(arguments):
         frame = random_frames(1, size)
         flops = {
@@ -370,7 +369,7 @@ def run_models(arguments: argparse.Namespace) -> None:
                 rate=rate,
             )
     print(f"{rate / 1e12:.2f} TFLOP/s in large matrix products")
-    report(rows, "models", arguments.out)
+    report(rows, make_table(rows), arguments.out, "models")
     draw_plot(rows, arguments.out / "models.png")
 
 
@@ -392,15 +391,8 @@ def run_profile(arguments: argparse.Namespace) -> None:
 
 
 def run_files(arguments: argparse.Namespace) -> None:
-    report(measure_files(arguments.frames, arguments.options), "files", arguments.out)
-
-
-def report(rows: Sequence[dict[str, Any]], name: str, folder: Path) -> None:
-    table = make_table(rows)
-    print(f"\n{table}")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps(rows, indent=2))
-    (folder / f"{name}.md").write_text(table)
+    rows = measure_files(arguments.frames, arguments.options)
+    report(rows, make_table(rows), arguments.out, "files")
 
 
 def main() -> None:

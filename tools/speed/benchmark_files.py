@@ -16,7 +16,7 @@ from pnpvideo.clips.clip import Timing
 from pnpvideo.clips.read import read_clip
 from pnpvideo.clips.write import write_clip
 from pnpvideo.options.method import DEFAULT_BATCH_SIZE
-from tools.make_samples import FLOWER, drawn
+from tools.make_samples import RISING_ROCKET, drawn
 
 
 def run_command(command: Sequence[str]) -> tuple[float, float]:
@@ -53,11 +53,18 @@ def measure_files(counts: Sequence[int], options: Sequence[str]) -> list[dict[st
         for count in (1, *counts):
             source = folder / f"{count}.mp4"
             write_clip(
-                drawn(FLOWER, "cartoon", count), source, timing=Timing(frame_rate=Fraction(24))
+                drawn(RISING_ROCKET, "cartoon", count),
+                source,
+                timing=Timing(frame_rate=Fraction(24)),
             )
             output = folder / f"{count}-result.mp4"
             command = [sys.executable, "-m", "pnpvideo", "translate", str(source), "--quiet"]
-            command += ["--prompt", "a photo of a blue flower on sand", "-o", str(output)]
+            command += [
+                "--prompt",
+                "a 3D render of a rocket on a purple background",
+                "-o",
+                str(output),
+            ]
             seconds, memory = run_command([*command, *options])
             if count == 1:
                 started = seconds
