@@ -27,10 +27,10 @@ from tools.train.examples import make_pair
 from tools.train.model import Denoiser, assemble, export, make_tokenizer
 
 
-def vocabulary(artwork: Artwork) -> list[str]:
+def vocabulary(artwork: Artwork, *, pairs: int = 20_000) -> list[str]:
     """Captions that hold every word of the world, those of held-out things too."""
     names = artwork.names()
-    captions = [picture.caption for row in range(20_000) for picture in make_pair(row, names)]
+    captions = [picture.caption for row in range(pairs) for picture in make_pair(row, names)]
     return [*captions, *names]
 
 
