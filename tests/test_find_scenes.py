@@ -5,11 +5,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-import torch
 
 from pnpvideo.clips.clip import Frames
 from pnpvideo.motion.scenes import find_scenes
-from tools.scenes import random_scene, render
+from tools.train.artwork import Artwork
+from tools.train.scenes import random_scene, render
 
 
 def batches(frames: Frames, size: int = 3) -> Iterator[Frames]:
@@ -17,12 +17,13 @@ def batches(frames: Frames, size: int = 3) -> Iterator[Frames]:
 
 
 def moving_scene(seed: int, style: str, count: int) -> Frames:
-    scene = random_scene(torch.Generator().manual_seed(seed), moving=True)
-    pictures = [render([scene], style, 48, time=t / 8)[0] for t in range(count)]
-    return (255 * torch.stack(pictures).clamp(0, 1)).byte().movedim(1, -1).numpy()
+    artwork = Artwork()
+    scene = random_scene(np.random.default_rng(seed), artwork.names(), moving=True)
+    pictures = [render(scene, style, artwork, size=48, time=t / 8) for t in range(count)]
+    return (255 * np.stack(pictures)).astype(np.uint8)
 
 
-@pytest.mark.parametrize("style", ["sketch", "cartoon", "photo"])
+@pytest.mark.parametrize("style", ["line drawing", "cartoon", "3D render"])
 def test_hard_cuts_between_moving_scenes_are_found(style: str) -> None:
     lengths = (6, 1, 5, 2)
     clip = np.concatenate([moving_scene(i, style, n) for i, n in enumerate(lengths)])

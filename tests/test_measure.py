@@ -57,7 +57,7 @@ def judge(world: World) -> Judge:
 @pytest.mark.parametrize("style", STYLES)
 def test_true_pictures_are_right_in_everything(judge: Judge, style: str, size: int) -> None:
     generator = np.random.default_rng(3)
-    for _ in range(3):
+    for _ in range(2):
         scene = random_scene(generator, judge.artwork.names())
         found = judge.measure(render(scene, style, judge.artwork, size=size), scene, style)
         assert found.ssim == pytest.approx(1)
@@ -93,9 +93,10 @@ def test_a_wrong_value_is_seen_and_the_others_stay_right(judge: Judge, name: str
 
 @pytest.mark.parametrize("style", STYLES)
 def test_the_style_is_told(judge: Judge, style: str) -> None:
-    picture = render(PAIR, style, judge.artwork)
+    scene = replace(PAIR, objects=PAIR.objects[:1])
+    picture = render(scene, style, judge.artwork)
     for other in STYLES:
-        assert judge.measure(picture, PAIR, other).style == (style == other)
+        assert judge.measure(picture, scene, other).style == (style == other)
 
 
 def test_wrong_looks_do_not_hide_the_right_class_and_area(judge: Judge) -> None:

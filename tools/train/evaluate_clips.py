@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +119,7 @@ class ModeSampler:
         """What the mode makes of the clip, its seconds in all and its peak memory in GiB."""
         options = self.pipeline.model_options.override(MODES[mode])
         # Blending comes after sampling, which modes that differ in it alone have in common.
-        sampling = replace(options, blend_radius=0)
+        sampling = options.override({"blend_radius": 0})
         if sampling not in self._sampled:
             self._sampled[sampling] = self._sample(mode)
         latents, seconds, memory = self._sampled[sampling]

@@ -1,11 +1,12 @@
 """Search where and how long to inject for a model, on held-out scenes: structure or attributes.
 
-    python -m tools.search_injection --count 6 --steps 20 --out results/search
+    python -m tools.train.search_injection --artwork WORK/artwork --count 6 --steps 20 --out results
 
 From the model's own `pnp.json` on, one choice after another is varied while the others stay; the
-best of it is kept. Structure is the mean of the objects' overlap (IoU) and of their shapes kept;
-attributes the mean accuracy of style, colour, material, light and ground. Writes search.csv with
-every setting tried, best ones marked as Pareto, and pnp.json with the best sum.
+best of it is kept. Structure is the mean of the objects' overlap (IoU) and of their classes kept;
+attributes the mean accuracy of style, natural colours, named ones, material, light and ground.
+Writes search.csv with every setting tried, best ones marked as Pareto, and pnp.json with the best
+sum.
 """
 
 from __future__ import annotations
@@ -15,16 +16,18 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
+from pnpvideo.evaluation.tables import Row, mean, write_csv
 from pnpvideo.models.load import load_model
-from tools.evaluate_scenes import Setting, evaluate_scenes
-from tools.evaluation_pool import Row, write_csv
+from tools.train.artwork import SMALL
+from tools.train.evaluate_scenes import evaluate_scenes
+from tools.train.tasks import DRAWINGS
+from tools.train.translators import Setting
 
-TASKS = ("sketch", "rough drawing", "cartoon", "colour", "ground", "light")
-"""Those that keep the shapes, so that one measure of structure holds for all."""
-ATTRIBUTES = ("style", "colour", "material", "light", "ground")
+TASKS = (*DRAWINGS, "colour", "material", "ground", "light")
+"""Those that keep the things, so that one measure of structure holds for all."""
+ATTRIBUTES = ("style", "natural", "colour", "material", "light", "ground")
 OPTIONS: dict[str, tuple[Any, ...]] = {
     "guidance_scale": (1.0, 1.5, 2.0, 3.0),
     "noise_share": (0.0, 0.1, 0.3),
@@ -56,6 +59,7 @@ def evaluate(settings: Sequence[Setting], arguments: argparse.Namespace) -> list
     """Structure and attributes of each setting, 0 to 1."""
     results = evaluate_scenes(
         arguments.model,
+        arguments.artwork,
         count=arguments.count,
         steps=arguments.steps,
         tasks=TASKS,
@@ -66,15 +70,15 @@ def evaluate(settings: Sequence[Setting], arguments: argparse.Namespace) -> list
     tried = []
     for number, setting in enumerate(settings):
         rows = [result.row() for result in results if result.setting == number]
-        structure = fmean((row["iou"] + row["shape"]) / 2 for row in rows)
-        attributes = fmean(row[name] for row in rows for name in ATTRIBUTES)
+        structure = mean(row[name] for row in rows for name in ("iou", "class"))
+        attributes = mean(row[name] for row in rows for name in ATTRIBUTES)
         tried.append(
             {
                 "structure": structure,
                 "attributes": attributes,
                 "sum": structure + attributes,
-                "ssim": fmean(row["ssim"] for row in rows),
-                "psnr": fmean(row["psnr"] for row in rows),
+                "ssim": mean(row["ssim"] for row in rows),
+                "psnr": mean(row["psnr"] for row in rows),
                 "options": json.dumps(setting.options),
                 "layers": json.dumps(dict(setting.layers)),
                 "negated": setting.negated,
@@ -133,6 +137,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", default="embedded")
+    parser.add_argument("--artwork", type=Path, default=SMALL, help="folder of things")
     parser.add_argument("--count", type=int, default=20, help="examples of each task")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--processes", type=int, help="one for each CPU core by default")
