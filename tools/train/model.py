@@ -26,13 +26,54 @@ def new_vae() -> AutoencoderTiny:
     Most of the work is done at a quarter and half of the full size; the last step is linear.
     """
     width = (48, 48, 48, 48)
-    return AutoencoderTiny(
+    vae = AutoencoderTiny(
         encoder_block_out_channels=width,
         decoder_block_out_channels=width,
         num_encoder_blocks=(0, 1, 2, 3),
         num_decoder_blocks=(3, 3, 2, 0),
         latent_channels=LATENT_CHANNELS,
     )
+    lead_colours_through(vae)
+    return vae
+
+
+@torch.no_grad()
+def lead_colours_through(vae: AutoencoderTiny) -> None:
+    """Let the first three channels of all layers start as the picture's own colours, averaged on
+    the way to the latents and smoothly enlarged on the way back.
+
+    Training then adds what is missing. From random weights it is long content with two dimensions
+    of colour, in which purple is blue.
+    """
+    average, enlarge = torch.zeros(3, 3), torch.tensor([1.0, 2.0, 1.0]) / 4
+    average[1:, 1:] = 0.25
+    spread = 3.0  # brings colours to the latents' deviation
+    keep = torch.zeros(3, 3)
+    keep[1, 1] = 1
+
+    def lead(layer: nn.Conv2d, kernel: torch.Tensor, bias: float = 0.0) -> None:
+        layer.weight[:3] = 0
+        for channel in range(3):
+            layer.weight[channel, channel] = kernel
+        if layer.bias is not None:
+            layer.bias[:3] = bias
+
+    for part in (vae.encoder, vae.decoder):
+        for block in (layer for layer in part.layers if hasattr(layer, "fuse")):
+            lead(block.conv[-1], torch.zeros(3, 3))
+    encoder = [layer for layer in vae.encoder.layers if isinstance(layer, nn.Conv2d)]
+    decoder = [layer for layer in vae.decoder.layers if isinstance(layer, nn.Conv2d)]
+    lead(encoder[0], keep)
+    for layer in encoder[1:-1]:
+        lead(layer, average)
+    lead(encoder[-1], spread * keep, bias=-spread / 2)
+    lead(decoder[0], keep / spread, bias=0.5)
+    for layer in decoder[1:-1]:
+        lead(layer, torch.outer(enlarge, enlarge))
+    decoder[-1].weight *= 0.1
+    decoder[-1].bias *= 0.1
+    for channel in range(3):
+        decoder[-1].weight[channel, channel] = keep
 
 
 def new_unet() -> UNet2DConditionModel:
