@@ -45,7 +45,7 @@ from pnpvideo.options.method import (
     PnPOptions,
     Preset,
 )
-from pnpvideo.options.settings import MachineSettings, check_negatives
+from pnpvideo.options.settings import EMBEDDED_MODEL, MachineSettings, check_negatives
 from pnpvideo.sampling.denoise import Texts, denoise_latents, source_steps
 from pnpvideo.sampling.inject import FeatureInjector, InjectionLayers, default_layers
 from pnpvideo.sampling.invert import invert_latents, reconstruct_latents
@@ -117,7 +117,7 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
     @classmethod
     def from_pretrained(
         cls,
-        model: str = "embedded",
+        model: str = EMBEDDED_MODEL,
         *,
         torch_dtype: torch.dtype | None = None,
         loras: Sequence[str] = (),

@@ -181,8 +181,8 @@ def choose_device(settings: ModelSettings) -> torch.device:
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError):
             raise InputError(
-                f"the device {settings.device!r} is not there; give cuda, cuda:1, mps or cpu, "
-                "or leave it out"
+                f"device is {settings.device!r}, which is not there; give cuda, cuda:1, mps or "
+                "cpu, or leave it out"
             ) from None
     if settings.offload and device.type == "cpu":
         raise InputError("offload is for a GPU, and this run is on the CPU; leave it out")

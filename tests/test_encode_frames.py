@@ -39,7 +39,7 @@ def test_the_default_size_keeps_area_and_aspect(
 
 @pytest.mark.parametrize("wanted", [(0, 64), (-8, 64), (60, 64), (64, 63), (9000, 64)])
 def test_impossible_sizes_are_named(wanted: tuple[int, int]) -> None:
-    with pytest.raises(InputError, match=f"size {wanted[0]}x{wanted[1]} does not fit"):
+    with pytest.raises(InputError, match=f"size is {wanted[0]}x{wanted[1]}; give multiples of 8"):
         working_size(64, 64, 512, 8, wanted)
 
 

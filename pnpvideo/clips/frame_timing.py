@@ -13,7 +13,7 @@ def find_timing(
     *,
     tick: Fraction,
     claims: Sequence[float] = (),
-    stride: int = 1,
+    stride: int,
 ) -> Timing:
     """Timing of every `stride`-th of some frames.
 

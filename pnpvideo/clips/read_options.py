@@ -27,6 +27,7 @@ class ReadOptions(ReadSettings):
         if self.start >= count:
             have = "1 frame" if count == 1 else f"{count} frames"
             raise InputError(
-                f"cannot start at frame {self.start} of {source}: it has {have}, counted from 0"
+                f"start is {self.start}; give at most {count - 1}, as {source} has {have}, "
+                "counted from 0"
             )
         return range(self.start, count, self.stride)[: self.frame_count]

@@ -4,9 +4,10 @@ import contextlib
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pnpvideo.clips.clip import Clip, FrameReader, Frames, Sound
 from pnpvideo.clips.damage import damaged
@@ -81,7 +82,7 @@ class VideoReader(FrameReader):
         self._shape = (facts.height, facts.width, 3)
         self._times = [shown.times[i] * shown.time_base for i in chosen]
         self._pipe = FfmpegFrames(path, facts, shown, chosen)
-        self._decord: Any = None
+        self._decord: _Decord | None = None
         plain = facts.upright and facts.square and facts.pixel_format in _DECORD_FORMATS
         even = facts.width % 2 == 0 and facts.height % 2 == 0
         small = facts.width * facts.height <= _DECORD_PIXELS
@@ -106,11 +107,11 @@ class VideoReader(FrameReader):
 
     def _read_decord(self, start: int, stop: int) -> Frames:
         if self._decord is None:
-            reader = decord.VideoReader(str(self._path), ctx=decord.cpu(0), num_threads=1)
+            reader: _Decord = decord.VideoReader(str(self._path), ctx=decord.cpu(0), num_threads=1)
             _same_times(reader, self._chosen, self._times)
             self._decord = reader
         wanted = list(self._chosen[start:stop])
-        frames: Frames = self._decord.get_batch(wanted).asnumpy()
+        frames = self._decord.get_batch(wanted).asnumpy()
         if frames.shape != (len(wanted), *self._shape):
             raise ValueError(f"decord gave frames of shape {frames.shape}")
         return np.ascontiguousarray(frames)
@@ -120,7 +121,19 @@ class VideoReader(FrameReader):
         self._pipe.close()
 
 
-def _same_times(reader: Any, chosen: range, times: Sequence[Fraction]) -> None:
+class _Array(Protocol):
+    def asnumpy(self) -> Frames: ...
+
+
+class _Decord(Protocol):
+    """What is used of `decord.VideoReader`, which has no types."""
+
+    def __len__(self) -> int: ...
+    def get_batch(self, indices: list[int]) -> _Array: ...
+    def get_frame_timestamp(self, idx: list[int]) -> NDArray[np.floating]: ...
+
+
+def _same_times(reader: _Decord, chosen: range, times: Sequence[Fraction]) -> None:
     """ValueError unless decord counts the frames as ffmpeg shows them (edit lists: it does not)."""
     if len(reader) <= chosen[-1]:
         raise ValueError("decord finds fewer frames")

@@ -35,8 +35,8 @@ def working_size(
     for side in wanted:
         if side <= 0 or side % multiple or side > MAX_SIDE:
             raise InputError(
-                f"size {wanted[0]}x{wanted[1]} does not fit the model; "
-                f"give multiples of {multiple}, up to {MAX_SIDE}"
+                f"size is {wanted[0]}x{wanted[1]}; give multiples of {multiple}, as the model "
+                f"wants, up to {MAX_SIDE}"
             )
     return wanted
 

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from pnpvideo.errors import InputError, RunError
 from pnpvideo.options.method import PnPOptions
+from pnpvideo.options.settings import EMBEDDED_MODEL
 
 EMBEDDED = Path(__file__).parent.parent / "embedded"
 COMPONENTS = (
@@ -70,7 +71,7 @@ def default_dtype(device: torch.device) -> torch.dtype:
 
 
 def load_model(
-    model: str | Path = "embedded",
+    model: str | Path = EMBEDDED_MODEL,
     *,
     dtype: torch.dtype = torch.float32,
     loras: Sequence[str | Path] = (),
@@ -86,7 +87,7 @@ def load_model(
     options: passed on to diffusers.
     Raises InputError where there is no such model, RunError where the hub cannot be reached.
     """
-    path = EMBEDDED if str(model) == "embedded" else Path(model).expanduser()
+    path = EMBEDDED if str(model) == EMBEDDED_MODEL else Path(model).expanduser()
     if path.is_file():
         stock = _load_checkpoint(path, dtype, config, options)
     elif config is not None:
@@ -98,7 +99,7 @@ def load_model(
         stock = _load_diffusers(str(model), dtype, _reach_hub(options))
     else:
         raise InputError(
-            f"there is no model {str(model)!r}; give 'embedded', a diffusers folder, "
+            f"there is no model {str(model)!r}; give '{EMBEDDED_MODEL}', a diffusers folder, "
             "a hub id such as owner/name, or a .safetensors file"
         )
     for name in ("tokenizer", "tokenizer_2"):

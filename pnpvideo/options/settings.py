@@ -30,6 +30,8 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 DEFAULT_PRECISION: Precision = "half"
 
 
+EMBEDDED_MODEL = "embedded"
+"""The name of the model that comes with the package, the default."""
 DEFAULT_QUALITY = 80
 DEFAULT_FRAME_RATE = Fraction(24)
 """Frames a second of a video or animation made from frames that have no timing."""
@@ -174,9 +176,9 @@ class ModelSettings(Options):
     """One loaded model (see `load_model`, where model_config is config)."""
 
     model: Annotated[str, BeforeValidator(_text)] = Field(
-        default="embedded",
-        description="embedded (small, offline, simple shapes), a diffusers folder, a hub id such "
-        "as owner/name, or a .safetensors checkpoint; Stable Diffusion 1.x, 2.x or XL",
+        default=EMBEDDED_MODEL,
+        description=f"{EMBEDDED_MODEL} (small, offline, simple shapes), a diffusers folder, a hub "
+        "id such as owner/name, or a .safetensors checkpoint; Stable Diffusion 1.x, 2.x or XL",
         json_schema_extra={"format": "path or name", "metavar": "MODEL"},
     )
     # pydantic has a model_config of its own.
@@ -314,7 +316,7 @@ def write_settings(
 def _is_path(schema: Schema, value: object, folder: Path) -> bool:
     """Whether an option's value is a path, which a name of a model need not be."""
     if schema.get("format") == "path or name":
-        return isinstance(value, str) and value != "embedded" and (folder / value).exists()
+        return isinstance(value, str) and value != EMBEDDED_MODEL and (folder / value).exists()
     return schema.get("format") == "path"
 
 
