@@ -1,9 +1,11 @@
 """An option is declared once: all faces know it from there, and none of them needs torch."""
 
+import ast
 import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,8 @@ from command import assert_refused, subprocess_run
 
 import pnpvideo
 from pnpvideo.cli import main
+from pnpvideo.clips.read_options import ReadOptions
+from pnpvideo.options.settings import DEFAULT_PLACE, DEFAULT_PRECISION, Settings
 
 PACKAGE = Path(pnpvideo.__file__).parent
 NEW = """
@@ -177,6 +181,51 @@ except AttributeError as error:
         "pnpvideo.run pnpvideo.pipeline",
         "module 'pnpvideo' has no attribute 'nothing'",
     ]
+
+
+def test_no_default_and_no_limit_stands_a_second_time() -> None:
+    """Outside options/, no parameter or field named like an option has its default as a literal of
+    its own, and no InputError comes from comparing an option with a number."""
+    defaults = {"place": DEFAULT_PLACE, "precision": DEFAULT_PRECISION}
+    for options in (Settings, ReadOptions):
+        for name, field in options.model_fields.items():
+            defaults |= {name: field.default, field.alias or name: field.default}
+    again = [
+        f"{path.name}:{line}: {name}"
+        for path in PACKAGE.rglob("*.py")
+        if path.parent.name != "options"
+        for line, name, value in _literals(ast.parse(path.read_text(encoding="utf-8")))
+        if name in defaults and value in (defaults[name], LIMIT)
+    ]
+    assert again == []
+
+
+LIMIT = object()
+
+
+def _literals(tree: ast.AST) -> Iterator[tuple[int, str, object]]:
+    """Lines and names of parameters and fields with their defaults, and of compared names with
+    LIMIT. Defaults that are None, false or empty say that nothing was chosen; they are left out.
+    """
+    for node in ast.walk(tree):
+        pairs: list[tuple[str, ast.expr | None]] = []
+        if isinstance(node, ast.FunctionDef):
+            given = node.args
+            last = [*given.posonlyargs, *given.args][::-1]
+            pairs += [(x.arg, y) for x, y in zip(last, given.defaults[::-1], strict=False)]
+            pairs += [(x.arg, y) for x, y in zip(given.kwonlyargs, given.kw_defaults, strict=True)]
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            pairs.append((node.target.id, node.value))
+        elif isinstance(node, ast.If) and "raise InputError" in ast.unparse(node.body[0]):
+            for compared in ast.walk(node.test):
+                if isinstance(compared, ast.Compare):
+                    sides = [compared.left, *compared.comparators]
+                    if any(isinstance(side, ast.Constant) and side.value for side in sides):
+                        names = [ast.unparse(side).rpartition(".")[2] for side in sides]
+                        yield from ((node.lineno, name, LIMIT) for name in names)
+        for name, value in pairs:
+            if isinstance(value, ast.Constant) and value.value:
+                yield node.lineno, name, value.value
 
 
 def test_the_names_that_the_help_offers_are_taken(capsys: pytest.CaptureFixture[str]) -> None:

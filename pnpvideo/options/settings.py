@@ -28,6 +28,7 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 # steps, the results are within 70 to 75 dB (PSNR) of those with float32, and as near to the true
 # pictures to 0.001 dB (bfloat16: 61 to 68 dB, and 0.004 dB).
 DEFAULT_PRECISION: Precision = "half"
+DEFAULT_PLACE: Place = "auto"
 
 
 EMBEDDED_MODEL = "embedded"
@@ -217,7 +218,7 @@ class MachineSettings(Options):
         json_schema_extra={"metavar": "FOLDER"},
     )
     trajectory_place: Place = Field(
-        default="auto",
+        default=DEFAULT_PLACE,
         alias="trajectory",
         description="where the inverted source is kept during a run without a job; auto: in "
         f"memory where it takes at most {MEMORY_SHARE:.0%} of what is free",

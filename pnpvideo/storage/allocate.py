@@ -13,6 +13,7 @@ import torch
 from pnpvideo.atomic_output import write_error
 from pnpvideo.errors import RunError
 from pnpvideo.options.settings import (
+    DEFAULT_PLACE,
     DEFAULT_PRECISION,
     MEMORY_SHARE,
     MachineSettings,
@@ -37,7 +38,7 @@ class Storage:
     folder: for the file; None is the system's folder for temporary files.
     """
 
-    place: Place = "auto"
+    place: Place = DEFAULT_PLACE
     precision: Precision = DEFAULT_PRECISION
     folder: Path | None = None
 
