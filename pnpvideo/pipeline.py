@@ -32,8 +32,10 @@ from pnpvideo.models.autoencoder import (
 from pnpvideo.models.batches import Batches
 from pnpvideo.models.decode_latents import decode_latents, tensor_to_frames
 from pnpvideo.models.load import default_device, default_dtype, load_model
-from pnpvideo.models.network import Network
+from pnpvideo.models.network import InjectionLayers, Network
 from pnpvideo.models.prompt import PromptEmbeddings, concatenate, encode_prompt
+from pnpvideo.models.text_cache import text_cache
+from pnpvideo.models.unet import UNet, default_layers
 from pnpvideo.motion.blend import blend_frames
 from pnpvideo.motion.flow import estimate_motion
 from pnpvideo.motion.scenes import find_scenes
@@ -46,8 +48,8 @@ from pnpvideo.options.method import (
     Preset,
 )
 from pnpvideo.options.settings import EMBEDDED_MODEL, MachineSettings, check_negatives
-from pnpvideo.sampling.denoise import Texts, denoise_latents, source_steps
-from pnpvideo.sampling.inject import FeatureInjector, InjectionLayers, default_layers
+from pnpvideo.sampling.denoise import denoise_latents, source_steps
+from pnpvideo.sampling.guidance import Texts
 from pnpvideo.sampling.invert import invert_latents, reconstruct_latents
 from pnpvideo.sampling.noise import common_noise, gaussian_noise, noise_origins, share_noise
 from pnpvideo.sampling.schedule import NoiseSchedule, make_schedule
@@ -208,7 +210,7 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         missing = sum(part.stop - part.start for part in parts)
         batches = Batches(at_once)
         with (
-            self._network(size) as network,
+            self._network() as network,
             self._bar("inverting", len(latents) * each, (len(latents) - missing) * each) as bar,
         ):
             for part in parts:
@@ -236,7 +238,7 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         shape = (1, self.unet.config.in_channels, size[1] // factor, size[0] // factor)
         noise = gaussian_noise(shape, generator, torch.empty((), dtype=self._latent_dtype))
         with (
-            self._network(size) as network,
+            self._network() as network,
             self._bar("generating the source", len(schedule.timesteps)) as bar,
         ):
             latents = reconstruct_latents(
@@ -266,7 +268,7 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         at_once = BRANCHES * batch_size
         batches = Batches(at_once)
         with (
-            self._network(size) as network,
+            self._network() as network,
             self._bar("reconstructing", len(noise) * len(schedule.timesteps)) as bar,
         ):
             for first in range(0, len(noise), at_once):
@@ -467,7 +469,7 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
             unconditional=self.encode_texts([""]),
         )
 
-        def after_step(step: int, timestep: int, latents: Tensor) -> Tensor:
+        def after_step(step: int, timestep: float, latents: Tensor) -> Tensor:
             if callback_on_step_end is not None:
                 given = {"latents": latents} if callback_on_step_end_tensor_inputs else {}
                 changed = callback_on_step_end(self, step, timestep, given) or {}
@@ -479,18 +481,17 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
 
         count, done = start.shape[1], 0 if resume is None else resume.steps
         with (
-            self._network(size) as network,
-            FeatureInjector(self.unet, self.layers).installed(sharing=shares) as injector,
+            self._network() as network,
             self._bar("translating", count * options.steps, count * done) as bar,
         ):
             latents = denoise_latents(
                 network,
+                self.layers,
                 schedule,
                 trajectory,
                 start,
                 texts,
                 options,
-                injector,
                 generator,
                 batch_size=batch_size,
                 scenes=scenes,
@@ -544,9 +545,9 @@ class PnPVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         return make_schedule(self.scheduler.config, options.steps, options.inversion_step_count)
 
     @contextmanager
-    def _network(self, size: tuple[int, int]) -> Iterator[Network]:
-        network = Network(unet=self.unet, image_size=size)
-        with network.keeping_text():
+    def _network(self) -> Iterator[Network]:
+        network = UNet(self.unet, vae_factor(self.vae))
+        with text_cache(network):
             yield network
 
     def _size_of(self, trajectory: Trajectory) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 import math
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
@@ -9,9 +10,11 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor
 from torch.nn import functional
 
-from pnpvideo.sampling.attend import FrameAttention, Running, Sharing
+from pnpvideo.models.prompt import PromptEmbeddings
+from pnpvideo.models.unet import UNet
+from pnpvideo.sampling.frame_attention import FrameAttention
 from pnpvideo.sampling.match_tokens import nearest_tokens
-from pnpvideo.sampling.passes import plan_shared
+from pnpvideo.sampling.passes import InjectedBatch, Sharing, plan_shared
 
 FRAMES, TOKENS, CHANNELS, HEADS, TARGETS = 9, 6, 8, 2, 2
 KEYFRAMES = (0, 3, 4, 8)
@@ -93,6 +96,26 @@ def matches(hidden: Tensor) -> Tensor:
     return result
 
 
+class Layer:
+    """One attention layer that is all of a network, whose batch is set by hand."""
+
+    def __init__(self, attn: Attention, *, injects: bool = True, shares: bool = True) -> None:
+        self.network = UNet(torch.nn.ModuleDict({"layer": attn}), 8)
+        (layer,) = self.network.attentions("layer")
+        self.attention = FrameAttention(self.network, layer, injects=injects, shares=shares)
+
+    def output(self, tokens: Tensor, **options: Any) -> Tensor:
+        """tokens: (branches, frames, tokens, channels)."""
+        branches, frames = tokens.shape[:2]
+        self.network.batch = InjectedBatch(
+            latents=torch.zeros(branches * frames, 1, 1, 1),
+            timestep=0,
+            texts=PromptEmbeddings(hidden=torch.zeros(branches, 1, 1)),
+            **options,
+        )
+        return self.attention.compute(tokens.flatten(0, 1)).view_as(tokens)
+
+
 @pytest.mark.parametrize("mode", ["extended", "propagate"])
 @pytest.mark.parametrize("inject", [False, True])
 @pytest.mark.parametrize("source", [False, True])
@@ -103,46 +126,39 @@ def test_every_frame_equals_the_naive_reference(
     if inject and not source:
         return
     attn, hidden = layer(), states()
-    now = Running()
-    processor = FrameAttention(lambda: now, injects=inject, shares=True)
+    ours = Layer(attn, injects=inject)
     result = torch.full_like(hidden, math.nan)
     first = 0 if source else 1
     for work in plan_shared((range(FRAMES),), KEYFRAMES, window=2, step=1, batch_size=batch_size):
         part = list(work.frames)
         shared = {TOKENS: matches(hidden)[part]}
-        now = Running(
-            frames=len(part),
-            source=source,
+        result[first:, part] = ours.output(
+            hidden[first:, part],
+            with_source=source,
             attention=inject,
             sharing=Sharing(mode=mode, work=work, matches=shared),
         )
-        batch = hidden[first:, part]
-        result[first:, part] = processor(attn, batch.flatten(0, 1)).view_as(batch)
-        assert len(processor.left) <= 3
+        assert len(ours.attention.kept) <= 3
     expected = naive(attn, hidden, mode, inject)
     torch.testing.assert_close(result[first:], expected[first:], rtol=1e-8, atol=1e-12)
 
 
 def test_a_keyframe_by_itself_attends_as_any_frame() -> None:
     attn, hidden = layer(), states()[:, :1]
-    plain = FrameAttention(lambda: Running(), injects=True, shares=True)
     (work,) = plan_shared((range(1),), (0,), window=4, step=0, batch_size=1)
+    plain = Layer(attn).output(hidden)
     for mode in ("extended", "propagate"):
-        now = Running(frames=1, source=True, sharing=Sharing(mode=mode, work=work))
-        processor = FrameAttention(lambda now=now: now, injects=True, shares=True)
-        tokens = hidden.flatten(0, 1)
-        torch.testing.assert_close(
-            processor(attn, tokens), plain(attn, tokens), rtol=1e-13, atol=1e-13
-        )
+        sharing = Sharing(mode=mode, work=work)
+        output = Layer(attn).output(hidden, with_source=True, sharing=sharing)
+        torch.testing.assert_close(output, plain, rtol=1e-13, atol=1e-13)
 
 
 def test_a_layer_that_only_injects_does_not_share() -> None:
-    attn, tokens = layer(), states()[:, :3].flatten(0, 1)
+    attn, hidden = layer(), states()[:, :3]
     (work,) = plan_shared((range(3),), (0, 1, 2), window=4, step=0, batch_size=1)
-    now = Running(
-        frames=3, source=True, attention=True, sharing=Sharing(mode="extended", work=work)
+    sharing = Sharing(mode="extended", work=work)
+    output = Layer(attn, shares=False).output(
+        hidden, with_source=True, attention=True, sharing=sharing
     )
-    output = FrameAttention(lambda: now, injects=True, shares=False)(attn, tokens)
-    alone = Running(frames=3, source=True, attention=True)
-    expected = FrameAttention(lambda: alone, injects=True, shares=True)(attn, tokens)
-    assert torch.equal(output, expected)
+    alone = Layer(attn).output(hidden, with_source=True, attention=True)
+    assert torch.equal(output, alone)

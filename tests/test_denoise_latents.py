@@ -9,11 +9,11 @@ from models import sd_scheduler
 from torch import Tensor
 
 from pnpvideo.models.batches import Batches
-from pnpvideo.models.network import Network
 from pnpvideo.models.prompt import PromptEmbeddings, concatenate
+from pnpvideo.models.unet import UNet, default_layers
 from pnpvideo.options.method import PnPOptions
-from pnpvideo.sampling.denoise import Texts, denoise_latents
-from pnpvideo.sampling.inject import FeatureInjector
+from pnpvideo.sampling.denoise import denoise_latents
+from pnpvideo.sampling.guidance import Texts
 from pnpvideo.sampling.invert import invert_latents, reconstruct_latents
 from pnpvideo.sampling.noise import gaussian_noise
 from pnpvideo.sampling.schedule import NoiseSchedule, make_schedule
@@ -21,7 +21,8 @@ from pnpvideo.storage.denoising_state import DenoisingState
 from pnpvideo.storage.trajectory import Trajectory
 
 STEPS = 5
-SIZE = (128, 96)
+SIZE = (128, 64)
+"""Of the latents below, with 8 pixels to a latent."""
 
 
 def schedule_of(prediction: str, inversion_steps: int = STEPS) -> NoiseSchedule:
@@ -59,7 +60,7 @@ class Run:
     def __init__(self, prediction: str = "epsilon", frames: int = 1, sdxl: bool = False) -> None:
         self.prediction = prediction
         self.unet = reference.tiny_sdxl_unet() if sdxl else reference.tiny_unet(prediction)
-        self.network = Network(unet=self.unet, image_size=SIZE)
+        self.network = UNet(self.unet, 8)
         self.schedule = schedule_of(prediction)
         self.alphas = sd_scheduler(prediction).alphas_cumprod.double()
         self.source, self.empty, self.negative, *self.targets = (
@@ -103,31 +104,28 @@ class Run:
         targets = targets or self.targets[:prompts]
         steps: list[Tensor] = []
 
-        def record(step: int, timestep: int, latents: Tensor) -> Tensor:
+        def record(step: int, timestep: float, latents: Tensor) -> Tensor:
             steps.append(latents.clone())
             return latents
 
-        with FeatureInjector(self.unet).installed(
-            sharing=options.get("attention_sharing", "none") != "none"
-        ) as injector:
-            denoise_latents(
-                self.network,
-                self.schedule,
-                trajectory,
-                trajectory.noise.expand(len(targets), *trajectory.noise.shape),
-                Texts(
-                    source=self.source,
-                    targets=concatenate(targets),
-                    negatives=concatenate([self.negative] * len(targets)),
-                    unconditional=self.empty,
-                ),
-                PnPOptions(steps=STEPS, **options),
-                injector,
-                torch.Generator().manual_seed(seed),
-                batch_size=batch_size,
-                resume=resume,
-                after_step=record,
-            )
+        denoise_latents(
+            self.network,
+            default_layers(self.unet),
+            self.schedule,
+            trajectory,
+            trajectory.noise.expand(len(targets), *trajectory.noise.shape),
+            Texts(
+                source=self.source,
+                targets=concatenate(targets),
+                negatives=concatenate([self.negative] * len(targets)),
+                unconditional=self.empty,
+            ),
+            PnPOptions(steps=STEPS, **options),
+            torch.Generator().manual_seed(seed),
+            batch_size=batch_size,
+            resume=resume,
+            after_step=record,
+        )
         return steps
 
     def reference_steps(
@@ -275,8 +273,8 @@ def test_the_result_does_not_depend_on_the_batch_size(batch_size: int) -> None:
 def test_finer_inversion_passes_through_every_sampling_timestep() -> None:
     fine = schedule_of("epsilon", 4 * STEPS)
     assert fine.inversion_timesteps[::4] == fine.timesteps
-    assert fine.inversion_alphas[::4] == fine.alphas[:-1]
-    assert fine.inversion_alphas[-1] == fine.alphas[-1]
+    assert fine.inversion_levels[::4] == fine.levels[:-1]
+    assert fine.inversion_levels[-1] == fine.levels[-1]
     assert list(fine.inversion_timesteps) == reference.timesteps(4 * STEPS)[3:]
     run = Run()
     latents = run.invert(fine)

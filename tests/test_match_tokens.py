@@ -1,13 +1,15 @@
 """Tokens find the most similar ones of the keyframes around them, in any batches."""
 
 import pytest
+import reference_pnp as reference
 import torch
 from test_denoise_latents import Run
 from torch import Tensor
 from torch.nn import functional
 
+from pnpvideo.models.network import Batch
+from pnpvideo.models.unet import UNet
 from pnpvideo.sampling import match_tokens
-from pnpvideo.sampling.inject import FeatureInjector
 from pnpvideo.sampling.match_tokens import (
     describe_tokens,
     match_clip,
@@ -44,20 +46,10 @@ def test_a_moved_picture_is_found_where_it_went() -> None:
 def test_frames_match_both_keyframes_of_their_scene() -> None:
     run = Run(frames=7)
     scenes, keyframes = (range(5), range(5, 7)), (0, 3, 4, 5, 6)
-    injector = FeatureInjector(run.unet)
-    with injector.installed(sharing=True):
-        results = [
-            match_clip(
-                run.network,
-                injector,
-                run.trajectory,
-                run.source,
-                scenes,
-                keyframes,
-                batch_size=size,
-            )
-            for size in (1, 2)
-        ]
+    results = [
+        match_clip(run.network, run.trajectory, run.source, scenes, keyframes, batch_size=size)
+        for size in (1, 2)
+    ]
     step = matching_step(len(run.schedule.timesteps))
     tokens = [naive_description(run, step, frame) for frame in range(7)]
     assert set(results[0]) == set(tokens[0]) == {128, 32, 8, 2}
@@ -80,7 +72,8 @@ def naive_description(run: Run, step: int, frame: int) -> dict[int, Tensor]:
         for name in names
     ]
     latents = run.trajectory.latents[step, [frame]]
-    run.network.predict(latents, run.schedule.timesteps[step], run.source, 1)
+    timestep = run.schedule.timesteps[step]
+    run.network.predict(Batch(latents=latents, timestep=timestep, texts=run.source))
     for hook in hooks:
         hook.remove()
     result = {}
@@ -98,7 +91,8 @@ def naive_description(run: Run, step: int, frame: int) -> dict[int, Tensor]:
 
 def test_levels_of_odd_sides_have_their_shapes() -> None:
     tokens = {n: torch.randn(2, n, 3) for n in (9 * 13, 5 * 7, 3 * 4, 2 * 2)}
-    described = describe_tokens(tokens, 9, 13)
+    network = UNet(reference.tiny_unet(), 8)
+    described = describe_tokens(tokens, lambda count: network.grid(count, 9, 13))
     assert {n: x.shape for n, x in described.items()} == {
         117: (2, 117, 12), 35: (2, 35, 9), 12: (2, 12, 6), 4: (2, 4, 3)
     }  # fmt: skip

@@ -59,7 +59,7 @@ def test_where_outputs_are_propagated_the_source_is_not_missed(
 ) -> None:
     options: dict[str, Any] = {"attention_sharing": "propagate", "keyframe_every": 3}
     without = seven.sample(**options)
-    monkeypatch.setattr(FeatureInjector, "takes_attention", lambda *_: True)
+    monkeypatch.setattr(FeatureInjector, "reads_attention", lambda self, batch: batch.attention)
     for mine, other in zip(without, seven.sample(**options), strict=True):
         assert_close(mine, other, 1e-11)
 

@@ -1,64 +1,115 @@
-"""One call of the UNet for frames that differ in their prompt: what conditions each of them."""
+"""What the method asks of any model that denoises: predictions, and places to change them at."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from pnpvideo.models.device import working_device
 from pnpvideo.models.prompt import PromptEmbeddings
-from pnpvideo.models.text_cache import TextKeys
+
+Change = Callable[[Tensor], Tensor]
 
 
-@dataclass(kw_only=True)
-class Network:
-    """The UNet and what it is told beside latents, timestep and text.
+@dataclass(frozen=True, kw_only=True)
+class InjectionLayers:
+    """Where to inject and where frames share, as the names of a network's modules.
 
-    image_size: (width, height) in pixels, told to an SDXL UNet (Podell et al. 2023, section 2.2).
+    features: residual blocks, such as "up_blocks.1.resnets.1".
+    attentions: self-attention layers, or modules that hold some, such as "up_blocks.2".
+    shared: the same, for sharing between frames; by default all, as in TokenFlow's code.
     """
 
-    unet: Any
-    image_size: tuple[int, int]
-    text_keys: TextKeys | None = field(default=None, init=False, repr=False)
+    features: tuple[str, ...]
+    attentions: tuple[str, ...]
+    shared: tuple[str, ...] = ("down_blocks", "mid_block", "up_blocks")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What goes through a network together. While it does, it is the network's `batch`.
+
+    latents: (branches * frames, c, h, w), branch-major. timestep: in the model's own units.
+    texts: one for each branch, in the branches' order.
+    """
+
+    latents: Tensor
+    timestep: float
+    texts: PromptEmbeddings
+
+    @property
+    def frame_count(self) -> int:
+        """Of each branch."""
+        return len(self.latents) // len(self.texts)
+
+
+class Stretch(Protocol):
+    """A part of a network where what goes in and what comes out can be changed."""
+
+    def changed(self, enter: Change, leave: Change) -> AbstractContextManager[None]:
+        """Within, `enter` changes every tensor on its way in, `leave` the one that comes out."""
+
+
+class SelfAttention(Protocol):
+    """A self-attention layer in its parts."""
+
+    @property
+    def heads(self) -> int: ...
+
+    def query(self, tokens: Tensor) -> Tensor:
+        """(batch, tokens, channels) to as many channels or others, of all heads side by side."""
+
+    def key(self, tokens: Tensor) -> Tensor: ...
+
+    def value(self, tokens: Tensor) -> Tensor: ...
+
+    def project(self, output: Tensor) -> Tensor:
+        """The layer's own last step, from its heads' joined outputs."""
+
+    def replaced(self, by: Change) -> AbstractContextManager[None]:
+        """Within, the layer's output is made by `by` from its tokens (batch, tokens, channels)."""
+
+    def watched(self, see: Callable[[Tensor], None]) -> AbstractContextManager[None]:
+        """Within, `see` gets the tokens that go into the layer."""
+
+
+class Network(Protocol):
+    """A model that denoises. Whatever changes it is a context manager that restores it."""
 
     @property
     def device(self) -> torch.device:
         """Where its inputs must be, and its output is."""
-        return working_device(self.unet)
 
-    @contextmanager
-    def keeping_text(self) -> Iterator[None]:
-        """Make what the network derives from the texts alone only once in the passes within."""
-        with TextKeys(self.unet).kept() as self.text_keys:
-            try:
-                yield
-            finally:
-                self.text_keys = None
+    @property
+    def batch(self) -> Batch | None:
+        """What is under way: the one description that all changes read."""
 
-    def predict(
-        self, latents: Tensor, timestep: int, texts: PromptEmbeddings, frames: int
-    ) -> Tensor:
-        """The UNet's output for branch-major latents.
+    def predict(self, batch: Batch) -> Tensor:
+        """The network's output for every latent, in the shape and precision of the latents.
 
-        latents: (branches * frames, c, h, w); texts: one for each branch, in the branches' order.
-        The network runs in its own precision; the result has that of the latents, which stays
-        float32 at least, so that the rounding of bf16 or fp16 does not add up over the steps.
+        The network runs in its own precision; the latents stay float32 at least, so that the
+        rounding of bf16 or fp16 does not add up over the steps.
         """
-        dtype = self.unet.dtype
-        if self.text_keys is not None:
-            self.text_keys.use(texts, frames)
-        inputs: dict[str, Any] = {
-            "encoder_hidden_states": texts.hidden.to(dtype).repeat_interleave(frames, dim=0)
-        }
-        if texts.pooled is not None:
-            width, height = self.image_size
-            time_ids = torch.tensor([[height, width, 0, 0, height, width]])
-            inputs["added_cond_kwargs"] = {
-                "text_embeds": texts.pooled.to(dtype).repeat_interleave(frames, dim=0),
-                "time_ids": time_ids.to(latents.device, dtype).repeat(len(latents), 1),
-            }
-        output: Tensor = self.unet(latents.to(dtype), timestep, return_dict=False, **inputs)[0]
-        return output.to(latents.dtype)
+
+    def feature(self, name: str) -> Stretch:
+        """The residual branch of a block, whose output is the feature. InputError: none."""
+
+    def attentions(self, name: str) -> Sequence[SelfAttention]:
+        """The self-attention layers in a module. InputError where there is no such module."""
+
+    @property
+    def text_projections(self) -> Sequence[Stretch]:
+        """The layers that see nothing but the text: (branches * frames, tokens, channels)."""
+
+    @property
+    def before_text(self) -> Sequence[Stretch]:
+        """Layers that come before the first that sees a text."""
+
+    @property
+    def observed(self) -> Sequence[SelfAttention]:
+        """One layer for each resolution whose tokens tell what the picture shows."""
+
+    def grid(self, tokens: int, height: int, width: int) -> tuple[int, int]:
+        """The (height, width) of so many tokens, for latents of this height and width."""

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -26,6 +27,18 @@ class PromptEmbeddings:
     def __getitem__(self, index: slice) -> "PromptEmbeddings":
         pooled = None if self.pooled is None else self.pooled[index]
         return PromptEmbeddings(hidden=self.hidden[index], pooled=pooled)
+
+    # The same objects at every call, so that what a network has made of them is found again.
+
+    @cached_property
+    def first(self) -> "PromptEmbeddings":
+        """The first text."""
+        return self[:1]
+
+    @cached_property
+    def rest(self) -> "PromptEmbeddings":
+        """All but the first text."""
+        return self[1:]
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "PromptEmbeddings":
         pooled = None if self.pooled is None else self.pooled.to(device, dtype)

@@ -1,7 +1,7 @@
 """The sampling loop: timestep by timestep, over all frames in chunks."""
 
-import math
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -9,52 +9,23 @@ import torch
 from torch import Tensor
 
 from pnpvideo.models.batches import Batches
-from pnpvideo.models.network import Network
-from pnpvideo.models.prompt import PromptEmbeddings, concatenate
-from pnpvideo.options.method import NegativeSchedule, PnPOptions
-from pnpvideo.sampling.inject import FeatureInjector
+from pnpvideo.models.network import InjectionLayers, Network
+from pnpvideo.options.method import PnPOptions
+from pnpvideo.sampling.guidance import Guidance, Texts
+from pnpvideo.sampling.inject import FeatureInjector, Predict
 from pnpvideo.sampling.invert import Progress
 from pnpvideo.sampling.match_tokens import matching_step
 from pnpvideo.sampling.noise import common_noise, gaussian_noise, share_noise
-from pnpvideo.sampling.passes import Pass, plan_alone
-from pnpvideo.sampling.schedule import NoiseSchedule, ddim_step
+from pnpvideo.sampling.passes import InjectedBatch, Pass, plan_alone
+from pnpvideo.sampling.schedule import NoiseSchedule, ddim_step, first_steps
 from pnpvideo.sampling.share_keyframes import KeyframeSharing
+from pnpvideo.sampling.skip_alike import skip_alike
+from pnpvideo.sampling.skip_source import skip_source
 from pnpvideo.storage.denoising_state import DenoisingState
 from pnpvideo.storage.trajectory import Trajectory
 
-AfterStep = Callable[[int, int, Tensor], Tensor]
+AfterStep = Callable[[int, float, Tensor], Tensor]
 """Called with step, timestep and latents (prompts, frames, c, h, w); returns the latents."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Texts:
-    """The embeddings of one run.
-
-    source: one, of the inversion prompt; targets, negatives: one for each prompt;
-    unconditional: one, of the empty text, for a negative-prompt schedule.
-    """
-
-    source: PromptEmbeddings
-    targets: PromptEmbeddings
-    negatives: PromptEmbeddings
-    unconditional: PromptEmbeddings
-
-    def branches(self, *, guided: bool, scheduled: bool) -> PromptEmbeddings:
-        """Texts of the branches of a pass, source first, then those of each prompt."""
-        parts = [self.source]
-        for i in range(len(self.targets)):
-            one = slice(i, i + 1)
-            if guided and scheduled:
-                parts.append(self.unconditional)
-            if guided:
-                parts.append(self.negatives[one])
-            parts.append(self.targets[one])
-        return concatenate(parts)
-
-
-def first_steps(share: float, steps: int) -> int:
-    """How many steps a first share of T is, rounded down but for the rounding of floats."""
-    return math.floor(round(share * steps, 9))
 
 
 def source_steps(options: PnPOptions) -> int:
@@ -65,22 +36,15 @@ def source_steps(options: PnPOptions) -> int:
     return steps
 
 
-def negative_weight(step: int, steps: int, alpha: float, schedule: NegativeSchedule) -> float:
-    """a_i, the share of the empty prompt (Tumanyan et al. 2022, section 4.3 and its code)."""
-    progress = step / (steps - 1) if steps > 1 else 0.0
-    factors = {"constant": 1.0, "linear": 1 - progress, "exp": math.exp(-6 * progress)}
-    return alpha * factors[schedule]
-
-
 @torch.no_grad()
 def denoise_latents(
     network: Network,
+    layers: InjectionLayers,
     schedule: NoiseSchedule,
     trajectory: Trajectory,
     start: Tensor,
     texts: Texts,
     options: PnPOptions,
-    injector: FeatureInjector,
     generator: torch.Generator,
     *,
     batch_size: int,
@@ -99,105 +63,105 @@ def denoise_latents(
     `noise_origins`. resume: a state to go on from in place of `start`. Returns the clean latents in
     the shape of `start`.
     """
-    steps, device = len(schedule.timesteps), network.device
-    feature_steps = first_steps(options.tau_f, steps)
-    attention_steps = first_steps(options.tau_a, steps)
-    guidance_steps: Container[int] = ()
-    if options.guidance_scale != 1:
-        ends = (options.guidance_start, options.guidance_end)
-        guidance_steps = range(*(first_steps(share, steps) for share in ends))
-    scheduled = options.negative_schedule is not None
-    guided_text, unguided_text = (
-        texts.branches(guided=guided, scheduled=scheduled) for guided in (True, False)
-    )
-    prompts, count = start.shape[:2]
-    x, done = start.clone(), 0
+    x, done, frame_count = start.clone(), 0, start.shape[1]
     if resume is not None:
         x, done = resume.latents, resume.steps
         generator.set_state(resume.generator)
     keyframes = None
-    if options.attention_sharing != "none" and count > 1:
-        keyframes = KeyframeSharing(
-            network,
-            trajectory,
-            texts.source,
-            options,
-            injector,
-            scenes or (range(count),),
-            # Not its state: what is drawn at a step must be the same in a resumed run.
-            seed=generator.initial_seed(),
+    if options.attention_sharing != "none" and frame_count > 1:
+        # The seed, not the state: what is drawn at a step must be the same in a resumed run.
+        seed = generator.initial_seed()
+        scenes = scenes or (range(frame_count),)
+        keyframes = KeyframeSharing(network, trajectory, texts.source, options, scenes, seed=seed)
+    batches = Batches(batch_size)
+    with _injected(network, layers, sharing=keyframes is not None) as predict:
+        stages = _Stages(
+            predict=predict,
+            device=network.device,
+            schedule=schedule,
+            trajectory=trajectory,
+            guidance=Guidance(texts, options),
+            options=options,
+            keyframes=keyframes,
         )
-
-    def advance(work: Pass, i: int, noise: Tensor | None, part: slice) -> None:
-        """Take a part of the pass's frames through step i."""
-        work = work.part(part)
-        frames, count = list(work.frames), len(work.frames)
-        sharing = None if keyframes is None else keyframes.sharing(work)
-        features = i < feature_steps
-        attention = i < attention_steps and injector.takes_attention(sharing)
-        guided = i in guidance_steps
-        text = guided_text if guided else unguided_text
-        per_prompt = (len(text) - 1) // prompts
-        target, timestep = x[:, frames].to(device), schedule.timesteps[i]
-        batch = target.repeat_interleave(per_prompt, dim=0).flatten(0, 1)
-        # For its features alone, the source goes first and only as far as they are made. Without
-        # injection nothing reads it: its branch would change no result.
-        with_source = attention
-        if features or attention:
-            source = trajectory.latents[i, frames].to(batch)
-            if with_source:
-                batch = torch.cat([source, batch])
+        for i, timestep in list(enumerate(schedule.timesteps))[done:]:
+            noise = _step_noise(start[0], options, generator, origins) if options.eta > 0 else None
+            if keyframes is None:
+                passes: Iterator[Pass] = plan_alone(frame_count, batches.size)
             else:
-                with injector.keeping(count):
-                    network.predict(source, timestep, text[:1], count)
-        with injector.injecting(
-            count,
-            features=features,
-            attention=attention,
-            source=with_source,
-            alike=per_prompt,
-            sharing=sharing,
-        ):
-            branches = text if with_source else text[1:]
-            output = network.predict(batch, timestep, branches, count)
-        output = output[count:] if with_source else output
-        output = output.view(prompts, per_prompt, count, *output.shape[1:])
-        prediction = output[:, -1]
-        if guided:
-            base = output[:, -2]
-            if options.negative_schedule is not None:
-                weight = negative_weight(
-                    i, steps, options.negative_alpha, options.negative_schedule
-                )
-                base = weight * output[:, 0] + (1 - weight) * base
-            prediction = base + options.guidance_scale * (prediction - base)
+                passes = keyframes.plan(i, batches.size)
+            for work in passes:
+                advance = partial(stages.advance, x, i, noise, work)
+                # Keyframes attend to one another, so they go together.
+                whole = work.role == "keyframes"
+                parts = [advance(slice(None))] if whole else batches.run(len(work.frames), advance)
+                for count in parts:
+                    progress(count)
+            if after_step is not None:
+                x = after_step(i, timestep, x)
+    return x
+
+
+@contextmanager
+def _injected(network: Network, layers: InjectionLayers, *, sharing: bool) -> Iterator[Predict]:
+    """The network with the source injected, and without the work that changes no result."""
+    injector = FeatureInjector(network, layers)
+    with injector.installed(sharing=sharing), skip_alike(network):
+        yield skip_source(injector)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stages:
+    """What a step of one run is made of."""
+
+    predict: Predict
+    device: torch.device
+    schedule: NoiseSchedule
+    trajectory: Trajectory
+    guidance: Guidance
+    options: PnPOptions
+    keyframes: KeyframeSharing | None
+
+    def advance(self, x: Tensor, i: int, noise: Tensor | None, work: Pass, part: slice) -> int:
+        """Take a part of the pass's frames of x through step i; returns how many they are."""
+        work = work.part(part)
+        frames = list(work.frames)
+        target = x[:, frames].to(self.device)
+        batch = self._batch(target, i, work)
+        outputs = self.predict(batch)
+        outputs = outputs.view(len(x), batch.alike, len(frames), *outputs.shape[1:])
+        start, end = self.schedule.levels[i : i + 2]
         x[:, frames] = ddim_step(
             target,
-            prediction,
-            schedule.alphas[i],
-            schedule.alphas[i + 1],
-            schedule.prediction_type,
-            eta=options.eta,
-            noise=None if noise is None else noise[frames].to(device),
+            self.guidance.combine(i, outputs),
+            start,
+            end,
+            self.schedule.prediction_type,
+            eta=self.options.eta,
+            noise=None if noise is None else noise[frames].to(self.device),
         ).to(x.device)
-        progress(count)
+        return len(frames)
 
-    batches = Batches(batch_size)
-    for i, timestep in list(enumerate(schedule.timesteps))[done:]:
-        noise = _step_noise(start[0], options, generator, origins) if options.eta > 0 else None
-        if keyframes is None:
-            passes: Iterable[Pass] = plan_alone(count, batches.size)
-        else:
-            passes = keyframes.plan(i, batches.size)
-        for work in passes:
-            if work.role == "keyframes":  # they attend to one another
-                advance(work, i, noise, slice(None))
-                continue
-            for _ in batches.run(len(work.frames), partial(advance, work, i, noise)):
-                pass
-        if after_step is not None:
-            x = after_step(i, timestep, x)
-    return x
+    def _batch(self, target: Tensor, i: int, work: Pass) -> InjectedBatch:
+        """Step i's batch for the latents of a pass, (prompts, frames, c, h, w)."""
+        options, texts, branches = self.options, self.guidance.texts(i), self.guidance.branches(i)
+        features = i < first_steps(options.tau_f, options.steps)
+        attention = i < first_steps(options.tau_a, options.steps)
+        latents = target.repeat_interleave(branches, dim=0).flatten(0, 1)
+        with_source = features or attention
+        if with_source:
+            source = self.trajectory.latents[i, list(work.frames)].to(latents)
+            latents = torch.cat([source, latents])
+        return InjectedBatch(
+            latents=latents,
+            timestep=self.schedule.timesteps[i],
+            texts=texts if with_source else texts.rest,
+            with_source=with_source,
+            features=features,
+            attention=attention,
+            alike=branches,
+            sharing=None if self.keyframes is None else self.keyframes.sharing(work),
+        )
 
 
 def _step_noise(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, linalg
 
 from pnpvideo.models.batches import Batches
-from pnpvideo.models.network import Network
+from pnpvideo.models.network import Batch, Network
 from pnpvideo.models.prompt import PromptEmbeddings
 from pnpvideo.sampling.schedule import NoiseSchedule, ddim_step, undo_ddim_step
 from pnpvideo.storage.trajectory import empty_latents
@@ -35,30 +35,32 @@ def invert_latents(
     "Effective real image editing with accelerated iterative diffusion inversion", section 3). It
     starts from the last step's output, so that only the first step needs a pass at z_{t-1}.
     Frames are independent, so each batch runs through all timesteps before the next begins.
-    Returns (T + 1, frames, c, h, w) in the computer's memory, noisiest first.
+    Returns (T + 1, frames, c, h, w) where the latents lie, noisiest first.
     """
-    steps, ratio = len(schedule.timesteps), schedule.inversion_ratio
-    alphas, timesteps = schedule.inversion_alphas, schedule.inversion_timesteps
-    device = network.device
+    levels, kind = schedule.inversion_levels, schedule.prediction_type
+    kept = {timestep: place for place, timestep in enumerate(schedule.timesteps)}
+
+    def predict(z: Tensor, timestep: float) -> Tensor:
+        return network.predict(Batch(latents=z, timestep=timestep, texts=text))
 
     def invert(part: slice) -> Tensor:
-        z = latents[part].to(device)
-        trajectory = empty_latents(steps, latents[part])
+        z = latents[part].to(network.device)
+        trajectory = empty_latents(len(schedule.timesteps), latents[part])
         output: Tensor | None = None
-        for i in reversed(range(len(timesteps))):
-            before, passes, kind = z, iterations, schedule.prediction_type
+        for i, timestep in reversed(list(enumerate(schedule.inversion_timesteps))):
+            before, passes = z, iterations
             if output is None or iterations == 1:
-                output = network.predict(before, timesteps[i], text, len(z))
+                output = predict(before, timestep)
                 passes -= 1
-            z = ddim_step(before, output, alphas[i + 1], alphas[i], kind)
+            z = ddim_step(before, output, levels[i + 1], levels[i], kind)
             iteration = _Anderson()
             for _ in range(passes):
-                output = network.predict(z, timesteps[i], text, len(z))
-                found = undo_ddim_step(before, output, alphas[i], alphas[i + 1], kind)
+                output = predict(z, timestep)
+                found = undo_ddim_step(before, output, levels[i], levels[i + 1], kind)
                 z = iteration.next(z, found)
             progress(len(z) * iterations)
-            if i % ratio == 0:
-                trajectory[i // ratio] = z.cpu()
+            if timestep in kept:
+                trajectory[kept[timestep]] = z.to(trajectory.device)
         return trajectory
 
     return torch.cat(list(batches.run(len(latents), invert)), dim=1)
@@ -101,7 +103,7 @@ def reconstruct_latents(
 
     noise: (frames, c, h, w); texts: the prompt, or (negative prompt, prompt) with guidance. Also
     makes the source of generated guidance (Tumanyan et al. 2022, section 4).
-    Returns (T + 1, frames, c, h, w) in the computer's memory, noisiest first.
+    Returns (T + 1, frames, c, h, w) where the noise lies, noisiest first.
     """
     steps = len(schedule.timesteps)
     device = network.device
@@ -109,16 +111,16 @@ def reconstruct_latents(
     def sample(part: slice) -> Tensor:
         x = noise[part].to(device)
         trajectory = empty_latents(steps, noise[part])
-        trajectory[0] = noise[part].cpu()
+        trajectory[0] = noise[part]
         for i, timestep in enumerate(schedule.timesteps):
-            batch = x.repeat(len(texts), 1, 1, 1)
-            output = network.predict(batch, timestep, texts, len(x))
+            branches = x.repeat(len(texts), 1, 1, 1)
+            output = network.predict(Batch(latents=branches, timestep=timestep, texts=texts))
             if len(texts) == 2:
                 negative, positive = output.chunk(2)
                 output = negative + guidance_scale * (positive - negative)
-            alpha_from, alpha_to = schedule.alphas[i : i + 2]
-            x = ddim_step(x, output, alpha_from, alpha_to, schedule.prediction_type)
-            trajectory[i + 1] = x.cpu()
+            start, end = schedule.levels[i : i + 2]
+            x = ddim_step(x, output, start, end, schedule.prediction_type)
+            trajectory[i + 1] = x.to(trajectory.device)
             progress(len(x))
         return trajectory
 

@@ -1,15 +1,15 @@
 """Which tokens of the source's keyframes show what a frame's tokens show."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pnpvideo.models.network import Network
+from pnpvideo.models.network import Batch, Network
 from pnpvideo.models.prompt import PromptEmbeddings
-from pnpvideo.sampling.inject import FeatureInjector
 from pnpvideo.storage.trajectory import Trajectory
 
 Matches = dict[int, Tensor]
@@ -31,7 +31,6 @@ def matching_step(steps: int) -> int:
 @torch.no_grad()
 def match_clip(
     network: Network,
-    injector: FeatureInjector,
     trajectory: Trajectory,
     text: PromptEmbeddings,
     scenes: Sequence[range],
@@ -51,9 +50,18 @@ def match_clip(
 
     def tokens_of(frames: list[int]) -> dict[int, Tensor]:
         latents = trajectory.latents[step, frames].to(network.device)
-        with injector.recording() as tokens:
-            network.predict(latents, trajectory.timesteps[step], text, len(frames))
-        return describe_tokens(tokens, *latents.shape[-2:])
+        tokens: dict[int, Tensor] = {}
+
+        def record(seen: Tensor) -> None:
+            tokens[seen.shape[1]] = seen
+
+        with ExitStack() as stack:
+            for layer in network.observed:
+                stack.enter_context(layer.watched(record))
+            batch = Batch(latents=latents, timestep=trajectory.timesteps[step], texts=text)
+            network.predict(batch)
+        height, width = latents.shape[-2:]
+        return describe_tokens(tokens, lambda count: network.grid(count, height, width))
 
     for scene in scenes:
         ends = [k for k in keyframes if k in scene]
@@ -71,18 +79,21 @@ def match_clip(
     return matches
 
 
-def describe_tokens(tokens: dict[int, Tensor], height: int, width: int) -> dict[int, Tensor]:
+def describe_tokens(
+    tokens: dict[int, Tensor], grid_of: Callable[[int], tuple[int, int]]
+) -> dict[int, Tensor]:
     """Tokens of each resolution with those of all coarser ones at their place, each of length 1.
 
     Coarse tokens know which part of a thing it is, fine ones where exactly: on scenes with known
     motion half as many fine tokens went astray so as by themselves. tokens: (frames, tokens,
-    channels) by their number; height, width: of the latents. Returns the same with more channels.
+    channels) by their number; grid_of: the (height, width) of so many. Returns the same with more
+    channels.
     """
     grids: dict[int, Tensor] = {}
     for size, some in tokens.items():
         dtype = torch.float64 if some.dtype == torch.float64 else torch.float32
         grid = functional.normalize(some.to(dtype), dim=-1).transpose(1, 2)
-        grids[size] = grid.reshape(*grid.shape[:2], *_sides(size, height, width))
+        grids[size] = grid.reshape(*grid.shape[:2], *grid_of(size))
     return {
         size: torch.cat(
             [
@@ -96,13 +107,6 @@ def describe_tokens(tokens: dict[int, Tensor], height: int, width: int) -> dict[
         .transpose(1, 2)
         for size, grid in grids.items()
     }
-
-
-def _sides(size: int, height: int, width: int) -> tuple[int, int]:
-    """The (height, width) of a level of the UNet, which halves the latents' sides, rounding up."""
-    while height * width > size:
-        height, width = -(-height // 2), -(-width // 2)
-    return height, width
 
 
 def nearest_tokens(tokens: Tensor, others: Tensor) -> Tensor:

@@ -1,9 +1,17 @@
-"""The passes of one step: which frames go through the network together, in which order."""
+"""The passes of one step: which frames go through the network together, in which order, and what
+is injected and shared there.
+"""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Literal
+
+import torch
+from torch import Tensor
+
+from pnpvideo.models.network import Batch, Stretch
+from pnpvideo.options.method import AttentionSharing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,9 +30,68 @@ class Pass:
     neighbours: tuple[tuple[int, int], ...] = ()
     kept: tuple[int, ...] = ()
 
+    @property
+    def sides(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The keyframe before each frame, and the one after each."""
+        before, after = zip(*self.neighbours, strict=True)
+        return before, after
+
     def part(self, part: slice) -> "Pass":
         """A part of the frames by themselves; keyframes, which need one another, have none."""
         return replace(self, frames=self.frames[part], neighbours=self.neighbours[part])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sharing:
+    """What a pass shares.
+
+    mode: "extended" or "propagate". work: its frames and their role.
+    matches: for "propagate" between keyframes: by the number of tokens of a layer, the indices
+        (frames, 2, tokens) that `propagate` takes, on the network's device.
+    """
+
+    mode: AttentionSharing
+    work: Pass
+    matches: Mapping[int, Tensor] = field(default_factory=dict)
+
+    @property
+    def takes_outputs(self) -> bool:
+        """Whether its frames take keyframes' outputs in place of attention of their own."""
+        return self.mode == "propagate" and self.work.role == "between"
+
+    @property
+    def weights(self) -> Tensor:
+        """The share of the keyframe before each frame, by distance: (frames)."""
+        pairs = zip(self.work.frames, self.work.neighbours, strict=True)
+        shares = [(after - frame) / (after - before) for frame, (before, after) in pairs]
+        return torch.tensor(shares, dtype=torch.float64)
+
+
+Features = Mapping[Stretch, Tensor]
+"""The source's features, (frames, channels, height, width), by the place where they are made."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InjectedBatch(Batch):
+    """A batch whose branches are of one or several targets, with what they take from the source.
+
+    with_source: the first branch is the source's. features, attention: which of its features,
+    queries and keys are injected. made: its features where an earlier pass has made them.
+    alike: so many of the targets' branches after one another have the same latents, and differ in
+    their text alone. sharing: None where frames are on their own.
+    """
+
+    with_source: bool = False
+    features: bool = False
+    attention: bool = False
+    made: Features = field(default_factory=dict)
+    alike: int = 1
+    sharing: Sharing | None = None
+
+    @property
+    def source_rows(self) -> int:
+        """How many latents of the batch are the source's; they come first."""
+        return self.frame_count if self.with_source else 0
 
 
 def plan_alone(count: int, batch_size: int) -> Iterator[Pass]:

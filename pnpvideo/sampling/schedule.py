@@ -1,4 +1,4 @@
-"""Noise levels and the DDIM step between two of them, the same equation in both directions."""
+"""Noise levels and the step between two of them, the same equation in both directions."""
 
 import math
 from dataclasses import dataclass
@@ -11,21 +11,38 @@ PredictionType = Literal["epsilon", "v_prediction", "sample"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Level:
+    """A noise level: latents are signal * clean + noise * eps, eps being of variance 1.
+
+    The squares are kept. For DDPM's models (Ho et al. 2020) they are alpha-bar and 1 - alpha-bar.
+    """
+
+    signal_square: float
+    noise_square: float
+
+    @property
+    def signal(self) -> float:
+        return math.sqrt(self.signal_square)
+
+    @property
+    def noise(self) -> float:
+        return math.sqrt(self.noise_square)
+
+
+@dataclass(frozen=True, kw_only=True)
 class NoiseSchedule:
     """The timesteps of sampling and the noise level at each.
 
-    timesteps: T descending training timesteps, such as 981, 961, ..., 1.
-    alphas: T + 1 values of alpha-bar (Ho et al. 2020): at each timestep, then at the clean end.
-    inversion_timesteps, inversion_alphas: the same for inversion; every k-th from the first is a
-        sampling timestep.
-    inversion_ratio: k.
+    timesteps: T descending timesteps of the model, such as 981, 961, ..., 1.
+    levels: T + 1: at each timestep, then at the clean end.
+    inversion_timesteps, inversion_levels: the same for inversion; the sampling timesteps are among
+        them.
     """
 
-    timesteps: tuple[int, ...]
-    alphas: tuple[float, ...]
-    inversion_timesteps: tuple[int, ...]
-    inversion_alphas: tuple[float, ...]
-    inversion_ratio: int
+    timesteps: tuple[float, ...]
+    levels: tuple[Level, ...]
+    inversion_timesteps: tuple[float, ...]
+    inversion_levels: tuple[Level, ...]
     prediction_type: PredictionType
 
 
@@ -52,59 +69,67 @@ def make_schedule(scheduler_config: Any, steps: int, inversion_steps: int) -> No
     ]
     fine = [t for t in fine if t >= 0]
 
-    def alphas(at: list[int]) -> tuple[float, ...]:
-        return (*(float(table[t]) for t in at), clean)
+    def levels(at: list[int]) -> tuple[Level, ...]:
+        alphas = (*(float(table[t]) for t in at), clean)
+        return tuple(Level(signal_square=alpha, noise_square=1 - alpha) for alpha in alphas)
 
     return NoiseSchedule(
         timesteps=tuple(timesteps),
-        alphas=alphas(timesteps),
+        levels=levels(timesteps),
         inversion_timesteps=tuple(fine),
-        inversion_alphas=alphas(fine),
-        inversion_ratio=ratio,
+        inversion_levels=levels(fine),
         prediction_type=scheduler.config.prediction_type,
     )
+
+
+def first_steps(share: float, steps: int) -> int:
+    """How many steps a first share of T is, rounded down but for the rounding of floats."""
+    return math.floor(round(share * steps, 9))
+
+
+def clean_and_noise(
+    latents: Tensor, output: Tensor, level: Level, prediction_type: PredictionType
+) -> tuple[Tensor, Tensor]:
+    """What a prediction takes the latents for: clean ones, and noise, at their level."""
+    a, s = level.signal, level.noise
+    if prediction_type == "epsilon":
+        return (latents - s * output) / a, output
+    if prediction_type == "v_prediction":
+        return a * latents - s * output, a * output + s * latents
+    return output, (latents - a * output) / s
 
 
 def ddim_step(
     latents: Tensor,
     output: Tensor,
-    alpha_from: float,
-    alpha_to: float,
+    start: Level,
+    end: Level,
     prediction_type: PredictionType,
     *,
     eta: float = 0.0,
     noise: Tensor | None = None,
 ) -> Tensor:
-    """One DDIM step from noise level alpha_from to alpha_to (Song et al. 2021, equation 12).
+    """One DDIM step from one noise level to another (Song et al. 2021, equation 12).
 
-    With alpha_to above alpha_from it denoises, below it inverts.
+    To a level with less noise it denoises, to one with more it inverts.
     latents, output, noise: of one shape; output is the network's prediction at the latents.
     eta: 0 is deterministic; otherwise `noise` is needed (equation 16).
     """
-    a, s = math.sqrt(alpha_from), math.sqrt(1 - alpha_from)
-    if prediction_type == "epsilon":
-        clean, eps = (latents - s * output) / a, output
-    elif prediction_type == "v_prediction":
-        clean, eps = a * latents - s * output, a * output + s * latents
-    else:
-        clean, eps = output, (latents - a * output) / s
+    clean, eps = clean_and_noise(latents, output, start, prediction_type)
     variance = 0.0
     if eta > 0:
-        variance = eta**2 * (1 - alpha_to) / (1 - alpha_from) * (1 - alpha_from / alpha_to)
-    result = math.sqrt(alpha_to) * clean + math.sqrt(max(1 - alpha_to - variance, 0.0)) * eps
+        share = 1 - start.signal_square / end.signal_square
+        variance = eta**2 * end.noise_square / start.noise_square * share
+    result = end.signal * clean + math.sqrt(max(end.noise_square - variance, 0.0)) * eps
     return result if noise is None or eta == 0 else result + math.sqrt(variance) * noise
 
 
 def undo_ddim_step(
-    latents: Tensor,
-    output: Tensor,
-    alpha_from: float,
-    alpha_to: float,
-    prediction_type: PredictionType,
+    latents: Tensor, output: Tensor, start: Level, end: Level, prediction_type: PredictionType
 ) -> Tensor:
     """The latents that `ddim_step`, with this output and eta 0, takes to these latents."""
     # The step is linear in both.
     one, zero = latents.new_ones(()), latents.new_zeros(())
-    of_latents = ddim_step(one, zero, alpha_from, alpha_to, prediction_type)
-    of_output = ddim_step(zero, one, alpha_from, alpha_to, prediction_type)
+    of_latents = ddim_step(one, zero, start, end, prediction_type)
+    of_output = ddim_step(zero, one, start, end, prediction_type)
     return (latents - of_output * output) / of_latents

@@ -6,11 +6,9 @@ from functools import partial
 from pnpvideo.models.network import Network
 from pnpvideo.models.prompt import PromptEmbeddings
 from pnpvideo.options.method import PnPOptions
-from pnpvideo.sampling.attend import Sharing
 from pnpvideo.sampling.choose_keyframes import choose_keyframes, latent_change
-from pnpvideo.sampling.inject import FeatureInjector
 from pnpvideo.sampling.match_tokens import Matches, match_clip
-from pnpvideo.sampling.passes import Pass, plan_shared
+from pnpvideo.sampling.passes import Pass, Sharing, plan_shared
 from pnpvideo.storage.trajectory import Trajectory
 
 
@@ -23,12 +21,11 @@ class KeyframeSharing:
         trajectory: Trajectory,
         text: PromptEmbeddings,
         options: PnPOptions,
-        injector: FeatureInjector,
         scenes: Sequence[range],
         *,
         seed: int,
     ) -> None:
-        self.match = partial(match_clip, network, injector, trajectory, text, scenes)
+        self.match = partial(match_clip, network, trajectory, text, scenes)
         self.options, self.scenes, self.device = options, scenes, network.device
         self.seed = seed
         self.change = latent_change(trajectory.clean) if options.keyframes == "content" else ()

@@ -54,7 +54,7 @@ class Storage:
 
 def empty_trajectory(
     frames: Sequence[int],
-    timesteps: tuple[int, ...],
+    timesteps: tuple[float, ...],
     prompt: str,
     storage: Storage,
     dtype: torch.dtype,

@@ -102,7 +102,7 @@ class JobFolder:
         self,
         identity: Identity,
         frames: Sequence[int],
-        timesteps: tuple[int, ...],
+        timesteps: tuple[float, ...],
         prompt: str,
         dtype: torch.dtype,
     ) -> Trajectory:

@@ -23,7 +23,7 @@ class Trajectory:
     """
 
     latents: Tensor | LatentFile
-    timesteps: tuple[int, ...]
+    timesteps: tuple[float, ...]
     prompt: str = ""
 
     def __post_init__(self) -> None:
@@ -90,7 +90,7 @@ class Trajectory:
     @classmethod
     def of_file(cls, latents: LatentFile) -> "Trajectory":
         """The trajectory in an open file."""
-        timesteps = tuple(int(t) for t in latents.metadata.get("timesteps", "").split())
+        timesteps = tuple(float(t) for t in latents.metadata.get("timesteps", "").split())
         prompt = latents.metadata.get("prompt", "")
         return cls(latents=latents, timesteps=timesteps, prompt=prompt)
 
@@ -100,13 +100,13 @@ class Trajectory:
             self.latents.close()
 
 
-def describe(timesteps: tuple[int, ...], prompt: str) -> dict[str, str]:
+def describe(timesteps: tuple[float, ...], prompt: str) -> dict[str, str]:
     """What the header of a trajectory's file says."""
-    return {"timesteps": " ".join(map(str, timesteps)), "prompt": prompt}
+    return {"timesteps": " ".join(f"{t:.17g}" for t in timesteps), "prompt": prompt}
 
 
 def empty_latents(steps: int, clean: Tensor) -> Tensor:
-    """Room for a trajectory of these frames, in the computer's memory, the clean end filled in."""
-    latents = torch.empty((steps + 1, *clean.shape), dtype=clean.dtype)
-    latents[-1] = clean.cpu()
+    """Room for a trajectory of these frames, in the same memory, the clean end filled in."""
+    latents = clean.new_empty((steps + 1, *clean.shape))
+    latents[-1] = clean
     return latents

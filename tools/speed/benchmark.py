@@ -40,12 +40,13 @@ from pnpvideo.evaluation.tables import Row, markdown, report
 from pnpvideo.models.autoencoder import encode_frames, vae_factor
 from pnpvideo.models.batches import Batches
 from pnpvideo.models.decode_latents import decode_latents
-from pnpvideo.models.network import Network
+from pnpvideo.models.network import InjectionLayers
 from pnpvideo.models.prompt import PromptEmbeddings
+from pnpvideo.models.unet import UNet, default_layers
 from pnpvideo.options.method import BRANCHES, DEFAULT_BATCH_SIZE, PRESETS, PnPOptions, Preset
 from pnpvideo.pipeline import PnPVideoPipeline
-from pnpvideo.sampling.denoise import Texts, denoise_latents
-from pnpvideo.sampling.inject import FeatureInjector, InjectionLayers, default_layers
+from pnpvideo.sampling.denoise import denoise_latents
+from pnpvideo.sampling.guidance import Texts
 from pnpvideo.sampling.invert import invert_latents
 from pnpvideo.sampling.schedule import make_schedule
 from pnpvideo.storage.trajectory import Trajectory
@@ -194,7 +195,7 @@ def translate_once(
     inversion = options.inversion_steps or options.steps
     schedule = make_schedule(subject.scheduler_config, options.steps, inversion)
     texts = random_texts(subject, device, dtype)
-    network = Network(unet=unet, image_size=(frames.shape[-1], frames.shape[-2]))
+    network = UNet(unet, vae_factor(vae))
     latent_dtype = torch.float64 if dtype == torch.float64 else torch.float32
     with torch.no_grad(), clock.stage("encode"):
         parts = [
@@ -216,18 +217,17 @@ def translate_once(
                 network, subject.layers, schedule, trajectory, texts, options, batch_size
             )
         else:
-            with FeatureInjector(unet, subject.layers).installed() as injector:
-                result = denoise_latents(
-                    network,
-                    schedule,
-                    trajectory,
-                    trajectory.noise[None],
-                    texts,
-                    options,
-                    injector,
-                    Generator().manual_seed(0),
-                    batch_size=batch_size,
-                )[0]
+            result = denoise_latents(
+                network,
+                subject.layers,
+                schedule,
+                trajectory,
+                trajectory.noise[None],
+                texts,
+                options,
+                Generator().manual_seed(0),
+                batch_size=batch_size,
+            )[0]
     with torch.no_grad(), clock.stage("decode"):
         for part in torch.split(result, 4):
             decode_latents(vae, part)

@@ -3,8 +3,10 @@
 import reference_pnp as reference
 import torch
 
-from pnpvideo.models.network import Network
+from pnpvideo.models.network import Batch
 from pnpvideo.models.prompt import PromptEmbeddings
+from pnpvideo.models.text_cache import text_cache
+from pnpvideo.models.unet import UNet
 
 
 def embeddings(count: int, seed: int) -> PromptEmbeddings:
@@ -15,25 +17,25 @@ def embeddings(count: int, seed: int) -> PromptEmbeddings:
 
 def test_kept_texts_give_the_same_outputs_and_leave_no_trace() -> None:
     unet = reference.tiny_unet()
-    network = Network(unet=unet, image_size=(32, 32))
+    network = UNet(unet, 4)
     three, other = embeddings(3, 0), embeddings(1, 1)
     # Parts of one tensor, other texts, other numbers of frames, again and again.
-    calls = [(three, 2), (three[1:], 2), (three[:1], 1), (other, 3), (three, 1), (three[1:], 2)]
+    calls = [(three, 2), (three.rest, 2), (three.first, 1), (other, 3), (three, 1), (three.rest, 2)]
     inputs = [
         torch.randn(len(texts) * frames, 4, 8, 8, dtype=torch.float64) for texts, frames in calls
     ]
 
     def outputs() -> list[torch.Tensor]:
         return [
-            network.predict(z, 401, texts, frames)
-            for z, (texts, frames) in zip(inputs, calls, strict=True)
+            network.predict(Batch(latents=z, timestep=401, texts=texts))
+            for z, (texts, _) in zip(inputs, calls, strict=True)
         ]
 
     with torch.no_grad():
         plain = outputs()
         seen: list[int] = []
         projection = unet.mid_block.attentions[0].transformer_blocks[0].attn2.to_k
-        with network.keeping_text():
+        with text_cache(network):
             counting = projection.register_forward_pre_hook(
                 lambda layer, given: seen.append(len(given[0]))
             )

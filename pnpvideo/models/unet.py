@@ -1,0 +1,233 @@
+"""How a UNet of Stable Diffusion 1.x, 2.x or XL answers as a `Network`."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pnpvideo.errors import InputError
+from pnpvideo.models.device import working_device
+from pnpvideo.models.network import Batch, Change, InjectionLayers, SelfAttention, Stretch
+
+
+def default_layers(unet: Any) -> InjectionLayers:
+    """The paper's layer 4 for features and 4 to 11 for attention, by rule for other UNets.
+
+    The rule: the second residual block of the decoder level that works at a quarter of the
+    latents' resolution, and every self-attention from there on. SD 1.x and 2.x:
+    up_blocks[1].resnets[1], which is layer 4. SDXL, with one level less: up_blocks[0].resnets[1].
+    """
+    level = max(len(unet.up_blocks) - 3, 0)
+    place = min(1, len(unet.up_blocks[level].resnets) - 1)
+    attentions = [
+        f"up_blocks.{b}.attentions.{i}"
+        for b, block in enumerate(unet.up_blocks)
+        for i in range(len(getattr(block, "attentions", ())))
+        if (b, i) >= (level, place)
+    ]
+    return InjectionLayers(
+        features=(f"up_blocks.{level}.resnets.{place}",), attentions=tuple(attentions)
+    )
+
+
+class UNet:
+    """The `Network` of a UNet, which is told the picture's size where it wants that (SDXL).
+
+    pixels: of a side for one latent, which give that size.
+    """
+
+    def __init__(self, unet: Any, pixels: int) -> None:
+        self.unet = unet
+        self.pixels = pixels
+        self.batch: Batch | None = None
+        self._modules = dict(unet.named_modules())
+
+    @property
+    def device(self) -> torch.device:
+        return working_device(self.unet)
+
+    def predict(self, batch: Batch) -> Tensor:
+        dtype, frames = self.unet.dtype, batch.frame_count
+        latents, texts = batch.latents, batch.texts
+        inputs: dict[str, Any] = {
+            "encoder_hidden_states": texts.hidden.to(dtype).repeat_interleave(frames, dim=0)
+        }
+        if texts.pooled is not None:
+            height, width = (side * self.pixels for side in latents.shape[-2:])
+            # Podell et al. 2023, section 2.2: the size, what was cropped, and the size again.
+            time_ids = torch.tensor([[height, width, 0, 0, height, width]])
+            inputs["added_cond_kwargs"] = {
+                "text_embeds": texts.pooled.to(dtype).repeat_interleave(frames, dim=0),
+                "time_ids": time_ids.to(latents.device, dtype).repeat(len(latents), 1),
+            }
+        self.batch = batch
+        try:
+            output: Tensor = self.unet(
+                latents.to(dtype), batch.timestep, return_dict=False, **inputs
+            )[0]
+        finally:
+            self.batch = None
+        return output.to(latents.dtype)
+
+    def feature(self, name: str) -> Stretch:
+        block = self._module(name)
+        if not hasattr(block, "conv2"):
+            raise InputError(f"{name!r} is no residual block, so it has no features to inject")
+        return _ResidualBranch(block)
+
+    def attentions(self, name: str) -> list[SelfAttention]:
+        return [_Attention(layer) for layer in _self_attentions(self._module(name))]
+
+    @property
+    def text_projections(self) -> list[Stretch]:
+        crossing = [m for m in self.unet.modules() if getattr(m, "is_cross_attention", False)]
+        return [_Module(layer) for m in crossing for layer in (m.to_k, m.to_v)]
+
+    @property
+    def before_text(self) -> list[Stretch]:
+        if self.unet.config.addition_embed_type is not None:
+            return []  # A text is in the timestep's embedding, so no layer is without one.
+        block = self.unet.down_blocks[0]
+        if not getattr(block, "has_cross_attention", False):
+            return [_Module(resnet) for resnet in block.resnets]
+        attention = block.attentions[0].transformer_blocks[0].attn1
+        return [_Module(layer) for layer in (block.resnets[0], *_self_attentions(attention))]
+
+    @property
+    def observed(self) -> list[SelfAttention]:
+        """The first layers in the middle and of each decoder level."""
+        levels = [_self_attentions(b) for b in (self.unet.mid_block, *self.unet.up_blocks)]
+        return [_Attention(layers[0]) for layers in levels if layers]
+
+    def grid(self, tokens: int, height: int, width: int) -> tuple[int, int]:
+        """A level has half the sides of the one before, rounded up."""
+        while height * width > tokens:
+            height, width = -(-height // 2), -(-width // 2)
+        return height, width
+
+    def _module(self, name: str) -> Any:
+        if name not in self._modules:
+            raise InputError(f"the UNet has no module {name!r} to inject into")
+        return self._modules[name]
+
+
+@dataclass(frozen=True)
+class _Module:
+    """A module as a stretch."""
+
+    module: Any
+
+    @contextmanager
+    def changed(self, enter: Change, leave: Change) -> Iterator[None]:
+        with ExitStack() as hooks:
+            hooks.enter_context(_changed_inputs(self.module, enter))
+            hooks.enter_context(_changed_output(self.module, leave))
+            yield
+
+
+@dataclass(frozen=True)
+class _ResidualBranch:
+    """What a block adds to its input: from its first norm to its second convolution."""
+
+    block: Any
+
+    @contextmanager
+    def changed(self, enter: Change, leave: Change) -> Iterator[None]:
+        with ExitStack() as hooks:
+            hooks.enter_context(_changed_inputs(self.block.norm1, enter))
+            if self.block.time_emb_proj is not None:
+                hooks.enter_context(_changed_output(self.block.time_emb_proj, enter))
+            hooks.enter_context(_changed_output(self.block.conv2, leave))
+            yield
+
+
+def _changed_inputs(module: Any, change: Change) -> Any:
+    """A hook, which leaving it as a context removes."""
+    return module.register_forward_pre_hook(lambda _, inputs: tuple(map(change, inputs)))
+
+
+def _changed_output(module: Any, change: Change) -> Any:
+    """A hook, which leaving it as a context removes."""
+    return module.register_forward_hook(lambda _, inputs, output: change(output))
+
+
+@dataclass(frozen=True)
+class _Attention:
+    """A self-attention layer of diffusers."""
+
+    layer: Any
+
+    @property
+    def heads(self) -> int:
+        heads: int = self.layer.heads
+        return heads
+
+    def query(self, tokens: Tensor) -> Tensor:
+        return self.layer.to_q(tokens)  # type: ignore[no-any-return]
+
+    def key(self, tokens: Tensor) -> Tensor:
+        return self.layer.to_k(tokens)  # type: ignore[no-any-return]
+
+    def value(self, tokens: Tensor) -> Tensor:
+        return self.layer.to_v(tokens)  # type: ignore[no-any-return]
+
+    def project(self, output: Tensor) -> Tensor:
+        return self.layer.to_out[1](self.layer.to_out[0](output))  # type: ignore[no-any-return]
+
+    @contextmanager
+    def replaced(self, by: Change) -> Iterator[None]:
+        before = self.layer.get_processor()
+        self.layer.set_processor(_Processor(by))
+        try:
+            yield
+        finally:
+            self.layer.set_processor(before)
+
+    @contextmanager
+    def watched(self, see: Callable[[Tensor], None]) -> Iterator[None]:
+        with self.layer.register_forward_pre_hook(lambda _, inputs: see(inputs[0])):
+            yield
+
+
+class _Processor:
+    """What diffusers calls in place of a layer's own computation."""
+
+    def __init__(self, compute: Change) -> None:
+        self.compute = compute
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        **_: Any,
+    ) -> Tensor:
+        if encoder_hidden_states is not None or attention_mask is not None:
+            raise RuntimeError("injection works on self-attention without a mask only")
+        return self.compute(hidden_states)
+
+
+def _self_attentions(place: torch.nn.Module) -> list[Any]:
+    """The self-attention layers in a module, or the module itself if it is one."""
+    return [
+        module
+        for module in place.modules()
+        if hasattr(module, "set_processor") and _is_plain_self_attention(module)
+    ]
+
+
+def _is_plain_self_attention(attn: Any) -> bool:
+    """Whether the parts of `_Attention` are all that the layer computes."""
+    return (
+        not attn.is_cross_attention
+        and attn.group_norm is None
+        and attn.spatial_norm is None
+        and attn.norm_q is None
+        and attn.norm_k is None
+        and not attn.residual_connection
+        and attn.rescale_output_factor == 1
+    )

@@ -1,0 +1,87 @@
+"""Which texts a step has for each prompt, and one prediction from theirs."""
+
+import math
+from collections.abc import Container
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from pnpvideo.models.prompt import PromptEmbeddings, concatenate
+from pnpvideo.options.method import NegativeSchedule, PnPOptions
+from pnpvideo.sampling.schedule import first_steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Texts:
+    """The embeddings of one run.
+
+    source: one, of the inversion prompt; targets, negatives: one for each prompt;
+    unconditional: one, of the empty text, for a negative-prompt schedule.
+    """
+
+    source: PromptEmbeddings
+    targets: PromptEmbeddings
+    negatives: PromptEmbeddings
+    unconditional: PromptEmbeddings
+
+    def branches(self, *, guided: bool, scheduled: bool) -> PromptEmbeddings:
+        """Texts of the branches of a pass, source first, then those of each prompt."""
+        parts = [self.source]
+        for i in range(len(self.targets)):
+            one = slice(i, i + 1)
+            if guided and scheduled:
+                parts.append(self.unconditional)
+            if guided:
+                parts.append(self.negatives[one])
+            parts.append(self.targets[one])
+        return concatenate(parts)
+
+
+class Guidance:
+    """Classifier-free guidance (Ho and Salimans 2022) with an interval and a negative schedule.
+
+    eps = e + s (eps_cond - e), where e is the prediction under the negative prompt or, with a
+    schedule, a_i eps_uncond + (1 - a_i) eps_negative (Tumanyan et al. 2022, section 4.3).
+    """
+
+    def __init__(self, texts: Texts, options: PnPOptions) -> None:
+        self.options = options
+        self._schedule = options.negative_schedule
+        self._guided_steps: Container[int] = ()
+        if options.guidance_scale != 1:
+            ends = (options.guidance_start, options.guidance_end)
+            self._guided_steps = range(*(first_steps(share, options.steps) for share in ends))
+        scheduled = self._schedule is not None
+        # Made once, so that what a network makes of them can be kept.
+        self._guided, self._unguided = (
+            texts.branches(guided=guided, scheduled=scheduled) for guided in (True, False)
+        )
+
+    def texts(self, step: int) -> PromptEmbeddings:
+        """Those of the branches, source first, then those of each prompt."""
+        return self._guided if step in self._guided_steps else self._unguided
+
+    def branches(self, step: int) -> int:
+        """How many branches each prompt has."""
+        if step not in self._guided_steps:
+            return 1
+        return 2 if self._schedule is None else 3
+
+    def combine(self, step: int, outputs: Tensor) -> Tensor:
+        """One prediction (prompts, ...) from those of all branches (prompts, branches, ...)."""
+        prediction = outputs[:, -1]
+        if step not in self._guided_steps:
+            return prediction
+        base = outputs[:, -2]
+        if self._schedule is not None:
+            options = self.options
+            weight = negative_weight(step, options.steps, options.negative_alpha, self._schedule)
+            base = weight * outputs[:, 0] + (1 - weight) * base
+        return base + self.options.guidance_scale * (prediction - base)
+
+
+def negative_weight(step: int, steps: int, alpha: float, schedule: NegativeSchedule) -> float:
+    """a_i, the share of the empty prompt (Tumanyan et al. 2022, section 4.3 and its code)."""
+    progress = step / (steps - 1) if steps > 1 else 0.0
+    factors = {"constant": 1.0, "linear": 1 - progress, "exp": math.exp(-6 * progress)}
+    return alpha * factors[schedule]
