@@ -9,6 +9,7 @@ import torch
 
 from pnpvideo import PnPVideoPipeline
 from pnpvideo.clips.as_clip import as_clip
+from pnpvideo.models.autoencoder import vae_factor
 from pnpvideo.models.batches import Batches
 
 
@@ -114,11 +115,13 @@ def test_a_run_fails_once_for_a_size_that_does_not_fit() -> None:
     pipeline.set_progress_bar_config(disable=True)
     options = pipeline.model_options.override({"steps": 1})
     block = pipeline.unet.mid_block.resnets[0]
+    latents = torch.randn(24, pipeline.unet.config.in_channels, 8, 8)
+    size = (8 * vae_factor(pipeline.vae),) * 2
     with memory_for(block, 2) as inverted:
-        trajectory = pipeline.invert(torch.randn(24, 4, 8, 8), (32, 32), options, batch_size=4)
+        trajectory = pipeline.invert(latents, size, options, batch_size=4)
     assert [count for count in inverted if count > 2] == [12, 6, 3]
     with memory_for(block, 2) as sampled:
-        pipeline.reconstruct(trajectory, (32, 32), options, batch_size=4)
+        pipeline.reconstruct(trajectory, size, options, batch_size=4)
     assert [count for count in sampled if count > 2] == [12, 6, 3]
 
 
@@ -139,7 +142,7 @@ def test_a_frame_too_large_for_the_autoencoder_is_cut_into_tiles() -> None:
             raise torch.OutOfMemoryError("the memory of the test is used up")
 
     whole = encode_and_decode()
-    largest = {vae.encoder: 64, vae.decoder: 16}
+    largest = {vae.encoder: 64, vae.decoder: 64 // vae_factor(vae)}
     for module in largest:
         module.register_forward_pre_hook(check)
     with pytest.warns(UserWarning, match="overlapping tiles"):

@@ -75,7 +75,7 @@ def test_the_autoencoder_learns_and_its_factor_is_8() -> None:
         state.update(loss)
         losses.append(float(loss.detach()))
         assert squared >= 0
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < 0.95 * losses[0]
     with torch.no_grad():
         latents = vae.encode(images).latents
     assert latents.shape == (2, LATENT_CHANNELS, 8, 8)
