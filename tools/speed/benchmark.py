@@ -25,79 +25,31 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch import Generator, Tensor
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from pnpvideo.clips.clip import Frames, clip_of_frames
 from pnpvideo.evaluation.tables import Row, markdown, report
-from pnpvideo.models.autoencoder import encode_frames, vae_factor
-from pnpvideo.models.batches import Batches
-from pnpvideo.models.decode_latents import decode_latents
-from pnpvideo.models.network import InjectionLayers
-from pnpvideo.models.prompt import PromptEmbeddings
-from pnpvideo.models.unet import UNet, default_layers
-from pnpvideo.options.method import BRANCHES, DEFAULT_BATCH_SIZE, PRESETS, PnPOptions, Preset
+from pnpvideo.models.autoencoder import vae_factor
+from pnpvideo.options.method import DEFAULT_BATCH_SIZE, PRESETS, PnPOptions, Preset
 from pnpvideo.pipeline import PnPVideoPipeline
-from pnpvideo.sampling.denoise import denoise_latents
-from pnpvideo.sampling.guidance import Texts
-from pnpvideo.sampling.invert import invert_latents
-from pnpvideo.sampling.schedule import make_schedule
-from pnpvideo.storage.trajectory import Trajectory
 from tools.speed.benchmark_files import measure_files
 from tools.speed.peak_memory import peak_memory, reset_peak_memory
-from tools.speed.plain_method import plain_denoise
+from tools.speed.plain_method import plain_denoise, plain_invert
+from tools.speed.random_models import MODELS, make_pipeline
 
-# What Stable Diffusion's configurations say, where it is not diffusers' default.
-_VAE: dict[str, Any] = {
-    "block_out_channels": (128, 256, 512, 512),
-    "down_block_types": ("DownEncoderBlock2D",) * 4,
-    "up_block_types": ("UpDecoderBlock2D",) * 4,
-    "layers_per_block": 2,
-}
-_UNETS: dict[str, dict[str, Any]] = {
-    "sd15": {"cross_attention_dim": 768, "attention_head_dim": 8},
-    "sd21": {
-        "cross_attention_dim": 1024,
-        "attention_head_dim": (5, 10, 20, 20),
-        "use_linear_projection": True,
-    },
-    "sdxl": {
-        "cross_attention_dim": 2048,
-        "attention_head_dim": (5, 10, 20),
-        "use_linear_projection": True,
-        "block_out_channels": (320, 640, 1280),
-        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        "transformer_layers_per_block": (1, 2, 10),
-        "addition_embed_type": "text_time",
-        "addition_time_embed_dim": 256,
-        "projection_class_embeddings_input_dim": 2816,
-    },
-}
-MODELS = ("embedded", *_UNETS)
 Method = Literal["plain"] | Preset
 METHODS: tuple[Method, ...] = ("plain", *reversed(PRESETS))
 """The last ones are ours at each preset; `best` is the exact one, at the same steps as `plain`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Subject:
-    """A model to measure. words: tokens and channels of a text's embedding."""
-
-    name: str
-    unet: Any
-    vae: Any
-    scheduler_config: Any
-    layers: InjectionLayers
-    options: PnPOptions
-    words: tuple[int, int]
+SOURCE, TARGET, NEGATIVE = "a drawing", "a photo of a stone", "grey"
+"""The texts, all different: equal ones would save work that real runs do not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,56 +60,13 @@ class Run:
     latents: Tensor
 
 
-def make_subject(name: str, device: torch.device, dtype: torch.dtype) -> Subject:
-    if name == "embedded":
-        own = PnPVideoPipeline.from_pretrained("embedded", torch_dtype=dtype)
-        unet, vae, config = own.unet, own.vae, own.scheduler.config
-        layers, options = own.layers, own.model_options
-        words = own.tokenizer.model_max_length
-    else:
-        torch.manual_seed(0)
-        with torch.device(device):
-            unet = UNet2DConditionModel(sample_size=64, **_UNETS[name])
-            vae = AutoencoderKL(**_VAE)
-        scheduler = DDIMScheduler(
-            beta_start=0.00085,
-            beta_end=0.012,
-            beta_schedule="scaled_linear",
-            clip_sample=False,
-            set_alpha_to_one=False,
-            steps_offset=1,
-            prediction_type="v_prediction" if name == "sd21" else "epsilon",
-        )
-        config, layers, options, words = scheduler.config, default_layers(unet), PnPOptions(), 77
-    unet.to(device, dtype).eval()
-    vae.to(device, dtype).eval()
-    return Subject(
-        name=name,
-        unet=unet,
-        vae=vae,
-        scheduler_config=config,
-        layers=layers,
-        options=options,
-        words=(words, unet.config.cross_attention_dim),
-    )
-
-
-def random_texts(subject: Subject, device: torch.device, dtype: torch.dtype) -> Texts:
-    generator = Generator().manual_seed(1)
-
-    def text() -> PromptEmbeddings:
-        hidden = torch.randn(1, *subject.words, generator=generator)
-        pooled = torch.randn(1, 1280, generator=generator) if subject.name == "sdxl" else None
-        return PromptEmbeddings(hidden=hidden, pooled=pooled).to(device, dtype)
-
-    return Texts(source=text(), targets=text(), negatives=text(), unconditional=text())
-
-
-def random_frames(count: int, size: int) -> Tensor:
-    """Smooth moving noise, (count, 3, size, size) in [-1, 1]."""
+def random_frames(count: int, size: int) -> Frames:
+    """Smooth moving noise, (count, size, size, 3)."""
     coarse = torch.randn(1, 3, 12, 12, generator=Generator().manual_seed(2))
     wide = functional.interpolate(coarse, (size + count, size + count), mode="bicubic")
-    return torch.cat([wide[..., i : i + size, i : i + size] for i in range(count)]).clamp(-1, 1)
+    moving = torch.cat([wide[..., i : i + size, i : i + size] for i in range(count)])
+    pixels = ((moving.clamp(-1, 1) + 1) * 127.5).byte()
+    return np.ascontiguousarray(pixels.movedim(1, -1).numpy())
 
 
 class Clock:
@@ -180,57 +89,49 @@ class Clock:
             torch.cuda.synchronize(self.device)
 
 
+@torch.no_grad()
 def translate_once(
-    subject: Subject, method: Method, frames: Tensor, options: PnPOptions, batch_size: int
+    pipeline: PnPVideoPipeline,
+    method: Method,
+    frames: Frames,
+    options: PnPOptions,
+    batch_size: int,
 ) -> Run:
-    """All stages on `frames` (n, 3, size, size), by one of METHODS.
+    """The pipeline's own stages on `frames` (n, size, size, 3), by one of METHODS.
 
     options: those of `best`.
     """
-    if method != "plain":
-        options = options.at(method)
-    unet, vae = subject.unet, subject.vae
-    device, dtype = unet.device, unet.dtype
-    clock = Clock(device)
-    inversion = options.inversion_steps or options.steps
-    schedule = make_schedule(subject.scheduler_config, options.steps, inversion)
-    texts = random_texts(subject, device, dtype)
-    network = UNet(unet, vae_factor(vae))
-    latent_dtype = torch.float64 if dtype == torch.float64 else torch.float32
-    with torch.no_grad(), clock.stage("encode"):
-        parts = [
-            encode_frames(vae, part).to("cpu", latent_dtype) for part in torch.split(frames, 4)
-        ]
+    clip, size = clip_of_frames(frames), (frames.shape[2], frames.shape[1])
+    plain = method == "plain"
+    options = options.at(None if method == "plain" else method)
+    clock = Clock(pipeline.device)
+    with clock.stage("encode"):
+        latents = pipeline.encode_clip(clip, size, batch_size)
     with clock.stage("invert"):
-        latents = invert_latents(
-            network,
-            schedule,
-            torch.cat(parts),
-            texts.source,
-            iterations=options.inversion_iterations,
-            batches=Batches(batch_size if method == "plain" else BRANCHES * batch_size),
-        )
-    trajectory = Trajectory(latents=latents, timesteps=schedule.timesteps)
-    with clock.stage("denoise"):
-        if method == "plain":
-            result = plain_denoise(
-                network, subject.layers, schedule, trajectory, texts, options, batch_size
-            )
+        if plain:
+            trajectory = plain_invert(pipeline, latents, options, SOURCE, batch_size)
         else:
-            result = denoise_latents(
-                network,
-                subject.layers,
-                schedule,
-                trajectory,
-                trajectory.noise[None],
-                texts,
-                options,
-                Generator().manual_seed(0),
+            trajectory = pipeline.invert(
+                latents, size, options, prompt=SOURCE, batch_size=batch_size
+            )
+    with clock.stage("denoise"):
+        if plain:
+            result = plain_denoise(pipeline, trajectory, options, TARGET, NEGATIVE, batch_size)
+        else:
+            results, _ = pipeline(
+                TARGET,
+                trajectory=trajectory,
+                negative_prompt=NEGATIVE,
+                options=options,
+                generator=Generator().manual_seed(0),
                 batch_size=batch_size,
-            )[0]
-    with torch.no_grad(), clock.stage("decode"):
-        for part in torch.split(result, 4):
-            decode_latents(vae, part)
+                output_type="latent",
+                return_dict=False,
+            )
+            result = results[0]
+    with clock.stage("decode"):
+        for _ in pipeline.decode(result, batch_size):
+            pass
     return Run(seconds=clock.seconds, latents=result)
 
 
@@ -252,18 +153,21 @@ def fastest(runs: Sequence[Run]) -> dict[str, float]:
     return {name: min(run.seconds[name] for run in runs) for name in runs[0].seconds}
 
 
-def count_flops(subject: Subject, method: Method, frame: Tensor, options: PnPOptions) -> int:
-    """The work of one frame (1, 3, size, size)."""
+def count_flops(
+    pipeline: PnPVideoPipeline, method: Method, frame: Frames, options: PnPOptions
+) -> int:
+    """The work of one frame (1, size, size, 3)."""
     # Torch counts no work of the CPU's fused attention.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        translate_once(subject, method, frame, options, 1)
+        translate_once(pipeline, method, frame, options, 1)
     flops: int = counter.get_total_flops()
     return flops
 
 
 def measure(
-    subject: Subject,
-    frames: Tensor,
+    name: str,
+    pipeline: PnPVideoPipeline,
+    frames: Frames,
     options: PnPOptions,
     *,
     batch_size: int,
@@ -272,13 +176,13 @@ def measure(
     rate: float,
 ) -> list[Row]:
     """One row for each method in flops, which has its work for a frame, "plain" among them."""
-    count, device = len(frames), subject.unet.device
+    count, device = len(frames), pipeline.device
     runs: dict[Method, list[Run]] = {method: [] for method in flops}
     memory: dict[Method, float] = {}
     for _ in range(repeats):
         for method, done in runs.items():
             reset_peak_memory(device)
-            done.append(translate_once(subject, method, frames, options, batch_size))
+            done.append(translate_once(pipeline, method, frames, options, batch_size))
             memory[method] = peak_memory(device)
     reference, plain = runs["plain"][0].latents, fastest(runs["plain"])
     rows = []
@@ -288,8 +192,8 @@ def measure(
         difference = (done[0].latents - reference).norm() / reference.norm()
         rows.append(
             {
-                "model": subject.name,
-                "size": frames.shape[-1],
+                "model": name,
+                "size": frames.shape[1],
                 "frames": count,
                 "method": method,
                 "seconds a frame": seconds,
@@ -330,16 +234,17 @@ def draw_plot(rows: Sequence[Row], path: Path) -> None:
     cv2.imwrite(str(path), picture)
 
 
-def subjects(arguments: argparse.Namespace) -> Iterator[tuple[Subject, PnPOptions, int]]:
+def models(
+    arguments: argparse.Namespace,
+) -> Iterator[tuple[str, PnPVideoPipeline, PnPOptions, int]]:
     """Each model of the command line with its options and its pixels a side."""
     for name in arguments.models:
-        device = torch.device(arguments.device)
-        subject = make_subject(name, device, _dtype(arguments))
-        options = subject.options.override(
+        pipeline = make_pipeline(name, torch.device(arguments.device), _dtype(arguments))
+        options = pipeline.model_options.override(
             {"steps": arguments.steps, "tau_f": arguments.tau_f, "tau_a": arguments.tau_a}
         )
-        size = arguments.size or subject.unet.config.sample_size * vae_factor(subject.vae)
-        yield subject, options, size
+        side = pipeline.unet.config.sample_size * vae_factor(pipeline.vae)
+        yield name, pipeline, options, arguments.size or side
 
 
 def _dtype(arguments: argparse.Namespace) -> torch.dtype:
@@ -351,16 +256,17 @@ def _dtype(arguments: argparse.Namespace) -> torch.dtype:
 def run_models(arguments: argparse.Namespace) -> None:
     rate = matmul_rate(torch.device(arguments.device), _dtype(arguments))
     rows: list[Row] = []
-    for subject, options, size in subjects(arguments):
+    for name, pipeline, options, size in models(arguments):
         frame = random_frames(1, size)
         flops = {
-            method: count_flops(subject, method, frame, options)
+            method: count_flops(pipeline, method, frame, options)
             for method in METHODS
             if method == "plain" or method in arguments.presets
         }
         for count in arguments.frames:
             rows += measure(
-                subject,
+                name,
+                pipeline,
                 random_frames(count, size),
                 options,
                 batch_size=arguments.batch_size,
@@ -375,16 +281,16 @@ def run_models(arguments: argparse.Namespace) -> None:
 
 def run_profile(arguments: argparse.Namespace) -> None:
     tables = []
-    for subject, options, size in subjects(arguments):
+    for name, pipeline, options, size in models(arguments):
         frames = random_frames(arguments.frames[0], size)
         translate_once(
-            subject, "best", frames, options.override({"steps": 1}), arguments.batch_size
+            pipeline, "best", frames, options.override({"steps": 1}), arguments.batch_size
         )
         with torch.profiler.profile() as profiler:
-            translate_once(subject, "best", frames, options, arguments.batch_size)
+            translate_once(pipeline, "best", frames, options, arguments.batch_size)
         sort = "self_cpu_time_total" if arguments.device == "cpu" else "self_device_time_total"
         table = profiler.key_averages().table(sort_by=sort, row_limit=12, max_name_column_width=40)
-        tables.append(f"{subject.name}, {size} px\n\n```\n{table}\n```\n")
+        tables.append(f"{name}, {size} px\n\n```\n{table}\n```\n")
     print("\n".join(tables))
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "profile.md").write_text("\n".join(tables))

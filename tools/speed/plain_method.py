@@ -9,13 +9,16 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from pnpvideo.models.autoencoder import vae_factor
+from pnpvideo.models.batches import Batches
 from pnpvideo.models.network import Batch, InjectionLayers, SelfAttention
 from pnpvideo.models.unet import UNet
 from pnpvideo.options.method import PnPOptions
+from pnpvideo.pipeline import PnPVideoPipeline
 from pnpvideo.sampling.attend import attend, split_heads
-from pnpvideo.sampling.guidance import Texts
 from pnpvideo.sampling.inject import FeatureInjector
-from pnpvideo.sampling.schedule import NoiseSchedule, ddim_step, first_steps
+from pnpvideo.sampling.invert import invert_latents
+from pnpvideo.sampling.schedule import NoiseSchedule, ddim_step, first_steps, make_schedule
 from pnpvideo.storage.trajectory import Trajectory
 
 
@@ -47,21 +50,38 @@ def _repeat_source(state: dict[str, bool], output: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def plain_invert(
+    pipeline: PnPVideoPipeline, latents: Tensor, options: PnPOptions, prompt: str, batch_size: int
+) -> Trajectory:
+    """Frame batch by frame batch, of the size that all three branches have in sampling."""
+    schedule = _schedule(pipeline, options)
+    inverted = invert_latents(
+        UNet(pipeline.unet, vae_factor(pipeline.vae)),
+        schedule,
+        latents,
+        pipeline.encode_texts([prompt]),
+        iterations=options.inversion_iterations,
+        batches=Batches(batch_size),
+    )
+    return Trajectory(latents=inverted, timesteps=schedule.timesteps, prompt=prompt)
+
+
+@torch.no_grad()
 def plain_denoise(
-    network: UNet,
-    layers: InjectionLayers,
-    schedule: NoiseSchedule,
+    pipeline: PnPVideoPipeline,
     trajectory: Trajectory,
-    texts: Texts,
     options: PnPOptions,
+    prompt: str,
+    negative_prompt: str,
     batch_size: int,
 ) -> Tensor:
-    """Three branches at every step, frame batch by frame batch."""
+    """Three branches at every step, frame batch by frame batch. Latents (frames, c, h, w)."""
+    schedule, network = _schedule(pipeline, options), UNet(pipeline.unet, vae_factor(pipeline.vae))
     steps, device = len(schedule.timesteps), network.device
-    text = texts.branches(guided=True, scheduled=False)
+    text = pipeline.encode_texts([trajectory.prompt, negative_prompt, prompt])
     state = {"features": False, "attention": False}
     x = trajectory.noise.clone()
-    with plain_injection(network, layers, state):
+    with plain_injection(network, pipeline.layers, state):
         for i, timestep in enumerate(schedule.timesteps):
             state["features"] = i < first_steps(options.tau_f, steps)
             state["attention"] = i < first_steps(options.tau_a, steps)
@@ -75,3 +95,7 @@ def plain_denoise(
                 start, end = schedule.levels[i : i + 2]
                 x[part] = ddim_step(target, prediction, start, end, schedule.prediction_type).to(x)
     return x
+
+
+def _schedule(pipeline: PnPVideoPipeline, options: PnPOptions) -> NoiseSchedule:
+    return make_schedule(pipeline.scheduler.config, options.steps, options.inversion_step_count)

@@ -1,0 +1,32 @@
+"""The benchmark's two methods are one in mathematics, through the package's own stages."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from pnpvideo.pipeline import PnPVideoPipeline
+from tools.speed.benchmark import random_frames, translate_once
+
+
+@pytest.mark.parametrize("iterations", [1, 2])
+def test_the_plain_method_gives_the_same(tiny_model: Path, iterations: int) -> None:
+    pipeline = PnPVideoPipeline.from_pretrained(str(tiny_model), torch_dtype=torch.float64)
+    pipeline.set_progress_bar_config(disable=True)
+    options = pipeline.model_options.override(
+        {"steps": 4, "inversion_iterations": iterations, "tau_f": 0.75, "tau_a": 0.5}
+    )
+    frames = random_frames(3, 32)
+    assert frames.shape == (3, 32, 32, 3)
+    plain, ours = (
+        translate_once(pipeline, method, frames, options, batch_size=2)
+        for method in ("plain", "best")
+    )
+    assert plain.latents.dtype == torch.float64
+    assert plain.latents.std() > 0.1
+    torch.testing.assert_close(ours.latents, plain.latents, rtol=1e-9, atol=1e-9)
+    assert set(ours.seconds) == {"encode", "invert", "denoise", "decode"}
+    other = translate_once(
+        pipeline, "plain", frames, options.override({"tau_a": 0.25}), batch_size=2
+    )
+    assert not torch.allclose(other.latents, plain.latents)
