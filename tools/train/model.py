@@ -70,8 +70,8 @@ def lead_colours_through(vae: AutoencoderTiny) -> None:
     lead(decoder[0], keep / spread, bias=0.5)
     for layer in decoder[1:-1]:
         lead(layer, torch.outer(enlarge, enlarge))
-    decoder[-1].weight *= 0.1
-    decoder[-1].bias *= 0.1
+    for value in decoder[-1].parameters():
+        value.mul_(0.1)
     for channel in range(3):
         decoder[-1].weight[channel, channel] = keep
 
