@@ -7,9 +7,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
-Row = dict[str, Any]
+Row = dict[str, float | str]
 
 
 def write_csv(rows: Sequence[Row], path: Path) -> None:
@@ -41,7 +40,7 @@ def table_of_means(rows: Sequence[Row], groups: Sequence[str], formats: Mapping[
     lines: list[tuple[str, ...]] = []
 
     def add(names: tuple[str, ...], members: Sequence[Row]) -> None:
-        means = {name: mean(row[name] for row in members) for name in formats}
+        means = {name: mean(float(row[name]) for row in members) for name in formats}
         cells = [
             "" if math.isnan(means[name]) else format(means[name], how)
             for name, how in formats.items()
@@ -49,10 +48,10 @@ def table_of_means(rows: Sequence[Row], groups: Sequence[str], formats: Mapping[
         lines.append((*names, *cells))
 
     *outer, inner = groups
-    for heads in dict.fromkeys(tuple(row[name] for name in outer) for row in rows):
-        mine = [row for row in rows if tuple(row[name] for name in outer) == heads]
-        for value in dict.fromkeys(row[inner] for row in mine):
-            add((*heads, value), [row for row in mine if row[inner] == value])
+    for heads in dict.fromkeys(tuple(str(row[name]) for name in outer) for row in rows):
+        mine = [row for row in rows if tuple(str(row[name]) for name in outer) == heads]
+        for value in dict.fromkeys(str(row[inner]) for row in mine):
+            add((*heads, value), [row for row in mine if str(row[inner]) == value])
         if outer:
             add((*heads, "all"), mine)
     return markdown((*groups, *formats), lines, words=len(groups))

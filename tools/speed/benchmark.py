@@ -218,12 +218,12 @@ def make_table(rows: Sequence[Row]) -> str:
 
 def draw_plot(rows: Sequence[Row], path: Path) -> None:
     """Bars of the seconds a frame."""
-    longest = max(row["seconds a frame"] for row in rows)
+    longest = max(float(row["seconds a frame"]) for row in rows)
     picture = np.full((34 * len(rows) + 10, 900, 3), 255, np.uint8)
     for line, row in enumerate(rows):
         top = 34 * line + 8
         name = f"{row['model']} {row['size']}px x{row['frames']} {row['method']}"
-        width = max(1, round(480 * row["seconds a frame"] / longest))
+        width = max(1, round(480 * float(row["seconds a frame"]) / longest))
         colour = (150, 150, 150) if row["method"] == "plain" else (200, 120, 40)
         cv2.rectangle(picture, (300, top), (300 + width, top + 24), colour, -1)
         for text, left in ((name, 8), (f"{row['seconds a frame']:.3g} s", 308 + width)):

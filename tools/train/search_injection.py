@@ -67,18 +67,18 @@ def evaluate(settings: Sequence[Setting], arguments: argparse.Namespace) -> list
         settings=settings,
         processes=arguments.processes,
     )
-    tried = []
+    tried: list[Row] = []
     for number, setting in enumerate(settings):
         rows = [result.row() for result in results if result.setting == number]
-        structure = mean(row[name] for row in rows for name in ("iou", "class"))
-        attributes = mean(row[name] for row in rows for name in ATTRIBUTES)
+        structure = mean(float(row[name]) for row in rows for name in ("iou", "class"))
+        attributes = mean(float(row[name]) for row in rows for name in ATTRIBUTES)
         tried.append(
             {
                 "structure": structure,
                 "attributes": attributes,
                 "sum": structure + attributes,
-                "ssim": mean(row["ssim"] for row in rows),
-                "psnr": mean(row["psnr"] for row in rows),
+                "ssim": mean(float(row["ssim"]) for row in rows),
+                "psnr": mean(float(row["psnr"]) for row in rows),
                 "options": json.dumps(setting.options),
                 "layers": json.dumps(dict(setting.layers)),
                 "negated": setting.negated,
@@ -91,11 +91,15 @@ def evaluate(settings: Sequence[Setting], arguments: argparse.Namespace) -> list
 def mark_best(rows: Sequence[Row]) -> None:
     """Add "pareto": no other setting is better in one of the two and as good in the other."""
     for row in rows:
-        mine = (row["structure"], row["attributes"])
-        others = [(other["structure"], other["attributes"]) for other in rows]
+        mine = _goals(row)
+        others = [_goals(other) for other in rows]
         row["pareto"] = not any(
             other != mine and other[0] >= mine[0] and other[1] >= mine[1] for other in others
         )
+
+
+def _goals(row: Row) -> tuple[float, float]:
+    return float(row["structure"]), float(row["attributes"])
 
 
 def variants(kind: str, name: str, values: Sequence[Any], base: Setting) -> list[Setting]:
@@ -120,7 +124,7 @@ def search(arguments: argparse.Namespace) -> tuple[Setting, list[Row]]:
         rows = evaluate(settings, arguments)
         tried.extend(rows)
         for setting, row in zip(settings, rows, strict=True):
-            if row["sum"] > top:
+            if float(row["sum"]) > float(top):
                 top, best = row["sum"], setting
 
     for kind, choices in (("options", OPTIONS), ("layers", LAYERS)):
