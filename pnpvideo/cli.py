@@ -43,12 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _answer(arguments: Sequence[str]) -> None:
     """What is asked of no command: --help, --version, or a name that no command has."""
-    parser = Parser("pnpvideo", translate.INTRODUCTION, _EPILOG)
+    parser = Parser("pnpvideo", "[--version] COMMAND ...", translate.INTRODUCTION, _EPILOG)
     parser.add_argument("--version", action="version", version=f"pnpvideo {__version__}")
-    parser.usage = "pnpvideo [--help] [--version] COMMAND ..."
-    for command in arguments:
-        if not command.startswith("-"):
-            parser.error(f"there is no command {command}{nearest(command, COMMANDS)}")
+    if arguments and not arguments[0].startswith("-"):
+        parser.error(f"there is no command {arguments[0]}{nearest(arguments[0], COMMANDS)}")
     parser.parse(arguments)
     parser.error(f"give a command: {', '.join(COMMANDS)}")
 

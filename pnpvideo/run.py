@@ -84,7 +84,7 @@ def run(
         device = choose_device(settings) if pipeline is None else pipeline.device
         clip = None
         if settings.source is not None:
-            clip = read_clip(settings.source, **settings.group(ReadSettings))
+            clip = read_clip(settings.source, **settings.part(ReadSettings))
             open_things.callback(clip.close)
         outputs = plan_outputs(settings, clip, overwrite)
         storage = Storage(

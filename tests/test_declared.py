@@ -130,6 +130,7 @@ for options in (PnPOptions, Settings):
         (["translate", "--help"], 0, "--tau-f"),
         ([], 2, "give a command: translate (see pnpvideo --help)"),
         (["--verison"], 2, "there is no option --verison; do you mean --version?"),
+        (["--verison", "translate"], 2, "do you mean --version? (see pnpvideo --help)"),
         (["translat", "a.mp4"], 2, "there is no command translat; do you mean translate?"),
         (["translate", "--tauf", "1"], 2, "do you mean --tau-f? (see pnpvideo translate --help)"),
         (["translate", "a.mp4", "--config", "wrong.yaml"], 2, "steps is 'many'; give a whole"),

@@ -331,7 +331,7 @@ def test_bad_input_is_told_in_one_line(tmp_path: Path) -> None:
 
 def test_bad_numbers(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mp4", *H264)
-    for options in ({"start": -1}, {"frames": 0}, {"stride": 0}):
+    for options in ({"start": -1}, {"frames": 0}, {"stride": 0}, {"background": (0, 0, 256)}):
         with pytest.raises(InputError, match=f"{next(iter(options))} is"):
             read_clip(path, **options)
     with pytest.raises(InputError, match=r"start is 10; give at most 9, as .* has 10 frames"):

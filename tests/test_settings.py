@@ -66,6 +66,22 @@ def test_wrong_values_are_named(name: str, value: Any) -> None:
         Settings.of(LEAST | {name: value})
 
 
+def test_limits_are_told() -> None:
+    for values, message in (
+        ({"seed": 10**30}, f"give a whole number from 0 to {2**63 - 1}"),
+        ({"quality": 101}, "quality is 101; give a whole number from 1 to 100"),
+        ({"frames": 0}, "frames is 0; give a whole number of at least 1"),
+        ({"compare": "yes"}, "compare is 'yes'; give true or false"),
+        ({"prompt": 5}, "prompt is 5; give a text or a list of texts"),
+        ({"size": "64x"}, "size is '64x'; give WIDTHxHEIGHT, such as 640x384"),
+        ({"trajectory": "tape"}, "trajectory is 'tape'; give auto, memory or disk"),
+        ({"model_config": 5}, "model_config is 5; give a text"),
+        ({"frame_count": 5}, "there is no option frame_count"),
+    ):
+        with pytest.raises(InputError, match=message):
+            Settings.of(LEAST | values)
+
+
 def test_what_does_not_go_together() -> None:
     with pytest.raises(InputError, match="there is no option stesp; do you mean steps"):
         Settings.of(LEAST | {"stesp": 3})

@@ -40,7 +40,8 @@ class CallOptions(Options):
 
 def main(arguments: Sequence[str]) -> None:
     """Run the command with the arguments that stand after its name."""
-    parser = Parser("pnpvideo translate", INTRODUCTION, _EXAMPLES)
+    usage = "SOURCE --prompt TEXT [OPTION ...]"
+    parser = Parser("pnpvideo translate", usage, INTRODUCTION, _EXAMPLES)
     for title, options in GROUPS.items():
         parser.add_options(title, options)
     parser.add_options("this call", CallOptions)

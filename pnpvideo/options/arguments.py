@@ -14,9 +14,10 @@ _NUMBERS = {"integer": int, "number": float}
 class Parser(argparse.ArgumentParser):
     """Options that are not given are absent; what cannot be read is an InputError."""
 
-    def __init__(self, prog: str, description: str, epilog: str) -> None:
+    def __init__(self, prog: str, usage: str, description: str, epilog: str) -> None:
         super().__init__(
             prog=prog,
+            usage=f"{prog} {usage}",
             description=description,
             epilog=epilog,
             formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -27,7 +28,8 @@ class Parser(argparse.ArgumentParser):
     def add_options(self, title: str, options: type[Options]) -> None:
         """Their flags, as a section of the help text."""
         section = self.add_argument_group(title)
-        for name, schema in declared(options).items():
+        known = declared(options).items()
+        for name, schema in sorted(known, key=lambda item: not item[1].get("positional")):
             kind, text, metavar = schema.get("type"), _help(schema), _metavar(schema)
             flag = f"--{name.replace('_', '-')}"
             flags = [schema["short"], flag] if "short" in schema else [flag]

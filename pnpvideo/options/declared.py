@@ -56,8 +56,8 @@ class Options(BaseModel):
         """InputError unless one option may have this value."""
         cls(**{name: value})
 
-    def group(self, group: "type[Options]") -> dict[str, object]:
-        """Those that a group declares, by the names they are given under."""
+    def part(self, group: "type[Options]") -> dict[str, object]:
+        """Those that one of its groups declares, by the names they are given under."""
         return self.model_dump(by_alias=True, include=set(group.model_fields))
 
     def plain(self) -> dict[str, object]:

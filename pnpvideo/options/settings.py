@@ -148,7 +148,7 @@ class TextSettings(Options):
     negative_prompt: Texts = Field(
         default=(), description="what the result must not show; one, or one for each prompt"
     )
-    seed: int = Field(default=0, ge=0, lt=2**63, description="of all that is drawn")
+    seed: int = Field(default=0, ge=0, le=2**63 - 1, description="of all that is drawn")
 
 
 class ResultSettings(Options):
