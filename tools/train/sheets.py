@@ -12,7 +12,6 @@ from PIL import Image, ImageDraw, ImageFont
 from tools.train.appearance import Pixels
 
 GAP = 12  # pixels between two rows of pictures
-LETTER = 15  # height of the text in pixels
 
 
 def write_sheet(
@@ -23,9 +22,10 @@ def write_sheet(
     """
     height = max(len(picture) for picture in rows[0][0])
     width = sum(picture.shape[1] for picture in rows[0][0])
-    font = ImageFont.load_default(LETTER - 2)
-    letters = int(width / (0.52 * LETTER))
-    down = height + 2 * LETTER + GAP
+    letter = max(13, height // 13)
+    font = ImageFont.load_default(letter)
+    letters = int(width / (0.6 * letter))
+    down = height + round(2.6 * letter) + GAP
     size = (columns * (width + GAP), -(-len(rows) // columns) * down)
     sheet = Image.new("RGB", size, "white")
     pen = ImageDraw.Draw(sheet)
