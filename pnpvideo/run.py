@@ -10,10 +10,8 @@ import torch
 from torch import Tensor
 
 from pnpvideo.atomic_output import folder_above
-from pnpvideo.clips.clip import Clip
 from pnpvideo.clips.compare import psnr_of
 from pnpvideo.clips.read import read_clip
-from pnpvideo.clips.resize import resize_frames
 from pnpvideo.errors import InputError, RunError
 from pnpvideo.models.batches import is_out_of_memory
 from pnpvideo.models.load import default_device, default_dtype
@@ -21,9 +19,9 @@ from pnpvideo.options.method import PnPOptions
 from pnpvideo.options.settings import ModelSettings, ReadSettings, Settings, write_settings
 from pnpvideo.outputs import plan_outputs, write_compare, write_result
 from pnpvideo.pipeline import PnPVideoPipeline
+from pnpvideo.source import Source
 from pnpvideo.storage.allocate import Storage
 from pnpvideo.storage.job_folder import JobFolder
-from pnpvideo.storage.trajectory import Trajectory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,23 +99,34 @@ def run(
         options = settings.resolve(pipeline.model_options)
         with _told_memory(device):
             # 3. Read, invert, denoise
-            latents, trajectory = _sample(pipeline, settings, clip, options, storage, job)
-            open_things.callback(trajectory.close)
+            generator = torch.Generator().manual_seed(settings.seed)
+            source = pipeline.open_source(
+                clip,
+                guidance_prompt=settings.guidance_prompt,
+                inversion_prompt=settings.inversion_prompt,
+                size=settings.size,
+                options=options,
+                generator=generator,
+                batch_size=settings.batch_size,
+                storage=storage,
+                job=job,
+            )
+            open_things.callback(source.close)
+            open_things.callback(source.trajectory.close)
+            prompts = pipeline.prompts(settings.prompt, settings.negative_prompt or None)
+            latents = pipeline.sample(
+                source, prompts, options, generator, batch_size=settings.batch_size, job=job
+            )
             # 4. Decode and write
             for one, path in zip(latents, outputs.results, strict=True):
-                frames = pipeline.decode_clip(
-                    one, trajectory, clip, options.blend_radius, settings.batch_size
-                )
+                frames = pipeline.finish(one, source, options.blend_radius, settings.batch_size)
                 write_result(frames, path, clip, settings, overwrite)
             inversion = None
             if clip is not None:
                 for path, compare in zip(outputs.results, outputs.compares, strict=False):
                     write_compare(path, compare, clip, settings, overwrite)
                 if settings.check_inversion:
-                    size = pipeline.working_size(clip, settings.size)
-                    inversion = check_inversion(
-                        pipeline, clip, trajectory, size, options, settings.batch_size
-                    )
+                    inversion = check_inversion(pipeline, source, options, settings.batch_size)
         resolved = options.plain() | {"output": outputs.output}
         write_settings(settings, outputs.record, resolved, overwrite=overwrite)
     return Translation(
@@ -126,35 +135,6 @@ def run(
         settings=outputs.record,
         inversion=inversion,
     )
-
-
-def _sample(
-    pipeline: PnPVideoPipeline,
-    settings: Settings,
-    clip: Clip | None,
-    options: PnPOptions,
-    storage: Storage,
-    job: JobFolder | None,
-) -> tuple[Tensor, Trajectory]:
-    """Latents (prompts, frames, c, h, w) of the results, and the source's trajectory."""
-    width, height = settings.size or (None, None)
-    latents, trajectory = pipeline(
-        settings.prompt,
-        clip,
-        guidance_prompt=settings.guidance_prompt,
-        negative_prompt=settings.negative_prompt or None,
-        inversion_prompt=settings.inversion_prompt,
-        options=options,
-        width=width,
-        height=height,
-        generator=torch.Generator().manual_seed(settings.seed),
-        batch_size=settings.batch_size,
-        storage=storage,
-        job=job,
-        output_type="latent",
-        return_dict=False,
-    )
-    return latents, trajectory
 
 
 def load_pipeline(settings: ModelSettings, device: torch.device | None = None) -> PnPVideoPipeline:
@@ -190,25 +170,20 @@ def choose_device(settings: ModelSettings) -> torch.device:
 
 
 def check_inversion(
-    pipeline: PnPVideoPipeline,
-    clip: Clip,
-    trajectory: Trajectory,
-    size: tuple[int, int],
-    options: PnPOptions,
-    batch_size: int,
+    pipeline: PnPVideoPipeline, source: Source, options: PnPOptions, batch_size: int
 ) -> Inversion:
-    """Sample a clip back from its trajectory, at the working (width, height) it was inverted at."""
-    back = pipeline.reconstruct(trajectory, size, options, batch_size=batch_size)
+    """Sample a source back from its trajectory, which is there."""
+    back = pipeline.reconstruct(source.trajectory, options, batch_size=batch_size)
 
     def psnr(latents: Tensor) -> float:
         decoded = pipeline.decode(latents, batch_size)
         errors = [
-            np.square(resize_frames(a, *size).astype(np.float32) - b).mean(axis=(1, 2, 3))
-            for a, b in zip(clip.batches(batch_size), decoded, strict=True)
+            np.square(a.astype(np.float32) - b).mean(axis=(1, 2, 3))
+            for a, b in zip(source.frames(batch_size), decoded, strict=True)
         ]
         return psnr_of(float(np.concatenate(errors).mean()), peak=255)
 
-    return Inversion(reconstruction=psnr(back), autoencoder=psnr(trajectory.clean))
+    return Inversion(reconstruction=psnr(back), autoencoder=psnr(source.trajectory.clean))
 
 
 @contextlib.contextmanager

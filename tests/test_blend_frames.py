@@ -8,6 +8,7 @@ import pytest
 from pnpvideo.clips.clip import Frames
 from pnpvideo.motion.blend import blend_frames
 from pnpvideo.motion.flow import find_flow
+from pnpvideo.motion.scenes import find_scenes
 
 HEIGHT, WIDTH = 64, 80
 
@@ -33,7 +34,8 @@ def blend(frames: Frames, source: Frames, radius: int = 2, batch: int = 4) -> Fr
     def batches(of: Frames) -> Iterator[Frames]:
         return (of[i : i + batch] for i in range(0, len(of), batch))
 
-    return np.concatenate(list(blend_frames(batches(frames), lambda: batches(source), radius)))
+    scenes = find_scenes(batches(source))
+    return np.concatenate(list(blend_frames(batches(frames), batches(source), scenes, radius)))
 
 
 def cubic(distance: np.ndarray) -> np.ndarray:
@@ -167,7 +169,7 @@ def test_frames_are_read_as_they_are_needed() -> None:
             read.append(i)
             yield source[i : i + 1]
 
-    blended = blend_frames(frames(), lambda: iter([source]), 2)
+    blended = blend_frames(frames(), [source], find_scenes([source]), 2)
     for i in range(9):
         next(blended)
         assert len(read) == min(i + 3, 9)

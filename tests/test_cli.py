@@ -24,6 +24,7 @@ from PIL import Image
 from pnpvideo.cli import main
 from pnpvideo.clips.read import read_clip
 from pnpvideo.motion.blend import blend_frames
+from pnpvideo.motion.scenes import find_scenes
 from pnpvideo.options.declared import declared
 from pnpvideo.options.settings import Settings
 
@@ -143,7 +144,7 @@ def test_frames_are_blended_along_the_motion_of_the_source(cli: Cli, tmp_path: P
     assert cli(*seeded, "-o", "blended")[0] == 0
     clips = [read_clip(str(tmp_path / name)) for name in ("plain", "blended", "in")]
     plain, blended, sources = (all_frames(clip) for clip in clips)
-    expected = list(blend_frames([plain], lambda: iter([sources]), 2))
+    expected = list(blend_frames([plain], [sources], find_scenes([sources]), 2))
     np.testing.assert_array_equal(blended, np.concatenate(expected))
     assert not np.array_equal(blended, plain)
     assert yaml.safe_load((tmp_path / "blended.yaml").read_text())["blend_radius"] == 2

@@ -18,7 +18,7 @@ from pnpvideo.sampling.invert import invert_latents, reconstruct_latents
 from pnpvideo.sampling.noise import gaussian_noise
 from pnpvideo.sampling.schedule import NoiseSchedule, make_schedule
 from pnpvideo.storage.denoising_state import DenoisingState
-from pnpvideo.storage.trajectory import Trajectory
+from pnpvideo.storage.trajectory import LatentMemory, Trajectory
 
 STEPS = 5
 SIZE = (128, 64)
@@ -87,7 +87,7 @@ class Run:
             self.unet.conv_out.weight.mul_(0.01)
 
     def as_trajectory(self, latents: Tensor) -> Trajectory:
-        return Trajectory(latents=latents, timesteps=self.schedule.timesteps)
+        return Trajectory(latents=LatentMemory(latents), timesteps=self.schedule.timesteps)
 
     def sample(
         self,
@@ -131,7 +131,8 @@ class Run:
     def reference_steps(
         self, frame: int, prompt: int = 0, scheduled: bool = False, **settings: Any
     ) -> list[Tensor]:
-        stored = self.trajectory.latents[:, frame : frame + 1]
+        one = slice(frame, frame + 1)
+        stored = [self.trajectory.latents[level, one] for level in range(STEPS + 1)]
         naive = reference.ddim_invert(
             self.unet,
             self.latents[frame : frame + 1],

@@ -1,5 +1,7 @@
 """Sizes, resizing and both kinds of autoencoder, there and back."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -8,12 +10,11 @@ from diffusers import AutoencoderKL, AutoencoderTiny
 from pnpvideo.clips.resize import resize_frames
 from pnpvideo.errors import InputError
 from pnpvideo.models.autoencoder import (
-    encode_frames,
+    Autoencoder,
     frames_to_tensor,
-    vae_factor,
+    tensor_to_frames,
     working_size,
 )
-from pnpvideo.models.decode_latents import decode_latents, tensor_to_frames
 from pnpvideo.models.load import EMBEDDED
 
 
@@ -71,21 +72,64 @@ def test_latents_are_the_scaled_and_shifted_mean() -> None:
         shift_factor=0.1,
     ).eval()
     images = torch.rand(2, 3, 16, 16) * 2 - 1
-    assert vae_factor(vae) == 2
-    latents = encode_frames(vae, images)
+    assert Autoencoder(vae).factor == 2
+    latents = Autoencoder(vae).encode(images)
     with torch.no_grad():
         mean = vae.encode(images).latent_dist.mean
         back = vae.decode(mean).sample.clamp(-1, 1)
     torch.testing.assert_close(latents, (mean - 0.1) * 0.3)
-    torch.testing.assert_close(decode_latents(vae, latents), back, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(Autoencoder(vae).decode(latents), back, rtol=1e-4, atol=1e-4)
 
 
 def test_the_tiny_autoencoder_works_the_same_way() -> None:
     vae = AutoencoderTiny.from_pretrained(EMBEDDED, subfolder="vae").eval()
     images = torch.rand(1, 3, 32, 32) * 2 - 1
-    latents = encode_frames(vae, images)
-    side = 32 // vae_factor(vae)
+    latents = Autoencoder(vae).encode(images)
+    side = 32 // Autoencoder(vae).factor
     assert latents.shape == (1, vae.config.latent_channels, side, side)
     with torch.no_grad():
         back = vae.decode(vae.encode(images).latents).sample.clamp(-1, 1)
-    torch.testing.assert_close(decode_latents(vae, latents), back, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(Autoencoder(vae).decode(latents), back, rtol=1e-3, atol=1e-3)
+
+
+def kinds(channels: int, blocks: int) -> list[Any]:
+    """Both classes with a factor of 2 to the power of blocks - 1."""
+    widths = (8,) * blocks
+    large = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * blocks,
+        up_block_types=("UpDecoderBlock2D",) * blocks,
+        block_out_channels=widths,
+        norm_num_groups=2,
+        latent_channels=channels,
+        sample_size=64,
+    )
+    tiny = AutoencoderTiny(
+        encoder_block_out_channels=widths,
+        decoder_block_out_channels=widths,
+        num_encoder_blocks=(1,) * blocks,
+        num_decoder_blocks=(1,) * blocks,
+        latent_channels=channels,
+    )
+    tiny.tile_sample_min_size = 64
+    return [large.eval(), tiny.eval()]
+
+
+@pytest.mark.parametrize(("channels", "blocks"), [(4, 3), (8, 4), (16, 2)])
+@pytest.mark.parametrize("kind", [0, 1])
+def test_any_factor_and_number_of_channels(channels: int, blocks: int, kind: int) -> None:
+    autoencoder = Autoencoder(kinds(channels, blocks)[kind])
+    assert autoencoder.factor == 2 ** (blocks - 1)
+    shape = autoencoder.latents_shape(1, (128, 64))
+    assert shape == (1, channels, 64 // autoencoder.factor, 128 // autoencoder.factor)
+    assert autoencoder.size_of(shape) == (128, 64)
+    images = torch.rand(1, 3, 64, 128) * 2 - 1
+    assert autoencoder.encode(images).shape == shape
+    whole = autoencoder.decode(torch.randn(shape))
+    assert whole.shape == (1, 3, 64, 128)
+    autoencoder.use_tiles()
+    assert torch.isfinite(autoencoder.encode(images)).all()
+    seen: list[int] = []
+    autoencoder.vae.decoder.register_forward_pre_hook(lambda _, x: seen.append(x[0].shape[-1]))
+    assert autoencoder.encode(images).shape == shape
+    assert autoencoder.decode(torch.randn(shape)).shape == whole.shape
+    assert max(seen) == 64 // autoencoder.factor

@@ -6,18 +6,26 @@ from clips import smooth_frames
 from diffusers import UNet2DConditionModel
 from models import tiny_unet
 
-from pnpvideo.clips.clip import clip_of_frames
+from pnpvideo.clips.clip import Frames, clip_of_frames
 from pnpvideo.storage import identity as fingerprint
+
+
+def of_clip(frames: Frames, batch_size: int = 2) -> str:
+    clip = clip_of_frames(frames)
+    result = fingerprint.ClipFingerprint(clip)
+    for batch in clip.batches(batch_size):
+        result.add(batch)
+    return str(result)
 
 
 def test_a_clip_is_known_by_its_pixels() -> None:
     frames = smooth_frames(5)
-    known = fingerprint.of_clip(clip_of_frames(frames, name="a"), 2)
-    assert fingerprint.of_clip(clip_of_frames(frames.copy(), name="b"), 3) == known
-    assert fingerprint.of_clip(clip_of_frames(frames[::-1].copy()), 2) != known
-    assert fingerprint.of_clip(clip_of_frames(frames[:4]), 2) != known
+    known = of_clip(frames)
+    assert of_clip(frames.copy(), 3) == known
+    assert of_clip(frames[::-1].copy()) != known
+    assert of_clip(frames[:4]) != known
     frames[3, 4, 5, 1] ^= 1
-    assert fingerprint.of_clip(clip_of_frames(frames), 2) != known
+    assert of_clip(frames) != known
 
 
 def test_a_model_is_known_by_its_weights_and_configuration() -> None:

@@ -9,8 +9,9 @@ import torch
 
 from pnpvideo import PnPVideoPipeline
 from pnpvideo.clips.as_clip import as_clip
-from pnpvideo.models.autoencoder import vae_factor
 from pnpvideo.models.batches import Batches
+from pnpvideo.source import ClipSource
+from pnpvideo.storage.allocate import Storage, empty_trajectory
 
 
 def test_a_batch_that_does_not_fit_is_done_again_in_halves() -> None:
@@ -116,12 +117,13 @@ def test_a_run_fails_once_for_a_size_that_does_not_fit() -> None:
     options = pipeline.model_options.override({"steps": 1})
     block = pipeline.unet.mid_block.resnets[0]
     latents = torch.randn(24, pipeline.unet.config.in_channels, 8, 8)
-    size = (8 * vae_factor(pipeline.vae),) * 2
+    times, memory = pipeline.schedule(options).timesteps, Storage(place="memory")
+    trajectory = empty_trajectory(latents.shape, times, "", memory, torch.float32)
     with memory_for(block, 2) as inverted:
-        trajectory = pipeline.invert(latents, size, options, batch_size=4)
+        pipeline.invert_into(trajectory, latents, options, batch_size=4)
     assert [count for count in inverted if count > 2] == [12, 6, 3]
     with memory_for(block, 2) as sampled:
-        pipeline.reconstruct(trajectory, size, options, batch_size=4)
+        pipeline.reconstruct(trajectory, options, batch_size=4)
     assert [count for count in sampled if count > 2] == [12, 6, 3]
 
 
@@ -133,7 +135,8 @@ def test_a_frame_too_large_for_the_autoencoder_is_cut_into_tiles() -> None:
     video = torch.nn.functional.interpolate(coarse, (128, 128), mode="bicubic").clamp(0, 1)
 
     def encode_and_decode() -> torch.Tensor:
-        latents = pipeline.encode_clip(as_clip(video), (128, 128), 4)
+        source = ClipSource(as_clip(video), (128, 128), Storage(), 4)
+        latents = pipeline.encode(source, 4)
         (frames,) = pipeline.decode(latents)
         return torch.from_numpy(frames).float()
 
@@ -142,7 +145,7 @@ def test_a_frame_too_large_for_the_autoencoder_is_cut_into_tiles() -> None:
             raise torch.OutOfMemoryError("the memory of the test is used up")
 
     whole = encode_and_decode()
-    largest = {vae.encoder: 64, vae.decoder: 64 // vae_factor(vae)}
+    largest = {vae.encoder: 64, vae.decoder: 64 // pipeline.autoencoder.factor}
     for module in largest:
         module.register_forward_pre_hook(check)
     with pytest.warns(UserWarning, match="overlapping tiles"):

@@ -15,7 +15,7 @@ from pnpvideo.storage import allocate
 from pnpvideo.storage.allocate import Storage, empty_trajectory
 from pnpvideo.storage.available_memory import free_memory
 from pnpvideo.storage.latent_file import LatentFile
-from pnpvideo.storage.trajectory import Trajectory
+from pnpvideo.storage.trajectory import LatentMemory, Trajectory
 
 TIMESTEPS = (751, 501, 251, 1)
 FRAMES = (3, 4, 8, 8)
@@ -32,7 +32,7 @@ def test_what_does_not_fit_in_memory_goes_to_disk(
     caplog.set_level(logging.INFO, "pnpvideo")
     storage = Storage(precision="full", folder=tmp_path)
     monkeypatch.setattr(allocate, "free_memory", lambda: 4 * SIZE)
-    assert isinstance(room(storage).latents, torch.Tensor)
+    assert isinstance(room(storage).latents, LatentMemory)
     assert not caplog.messages
     monkeypatch.setattr(allocate, "free_memory", lambda: 4 * SIZE - 4)
     kept = room(storage)
@@ -144,7 +144,7 @@ def test_half_precision_is_near_full(pipeline: PnPVideoPipeline) -> None:
 def test_sampling_back_needs_no_room_for_all_steps(pipeline: PnPVideoPipeline) -> None:
     result = run(pipeline, Storage(precision="full"))
     options = pipeline.model_options.override({"steps": 3})
-    whole = pipeline.reconstruct(result.trajectory, (32, 32), options, batch_size=3)
-    parts = pipeline.reconstruct(result.trajectory, (32, 32), options, batch_size=2)
+    whole = pipeline.reconstruct(result.trajectory, options, batch_size=3)
+    parts = pipeline.reconstruct(result.trajectory, options, batch_size=2)
     assert parts.shape == result.trajectory.clean.shape
     torch.testing.assert_close(parts, whole, rtol=1e-3, atol=1e-4)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pnpvideo.errors import InputError, RunError
 from pnpvideo.models.load import LoadedModel, load_model
+from pnpvideo.models.recommended import Recommended
 from pnpvideo.pipeline import PnPVideoPipeline
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch_dtype` is deprecated:FutureWarning")
@@ -47,8 +48,7 @@ def test_a_folder_has_the_weights_in_its_files(tiny_model: Path) -> None:
     unet = load_file(tiny_model / "unet" / "diffusion_pytorch_model.safetensors")
     assert_same(loaded.components["unet"].state_dict(), unet)
     assert loaded.components["text_encoder_2"] is None
-    assert loaded.options == {}
-    assert loaded.layers == {}
+    assert loaded.recommended == Recommended()
 
 
 def test_the_embedded_model_is_the_default() -> None:

@@ -158,3 +158,15 @@ def test_the_seed_of_a_state_is_the_seed_of_its_run(
     assert main(["translate", *run, *JOB, "--seed", "4"]) == 0
     assert "reusing the inversion, denoising anew (other seed)" in capsys.readouterr().err
     assert_same_frames(tmp_path / "here", unbroken(run, tmp_path / "unbroken", "--seed", "4"))
+
+
+def test_what_comes_after_sampling_makes_nothing_anew(
+    run: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A killed run goes on where it was when it is started again to be blended otherwise."""
+    here = tmp_path / "here"
+    assert run_killed(*run, *JOB, "--blend-radius", "1", cwd=here, after=10)[0] == -9
+    other = ("--blend-radius", "0")
+    assert main(["translate", *run, *JOB, *other]) == 0
+    assert "reusing the inversion, denoising goes on after" in capsys.readouterr().err
+    assert_same_frames(here, unbroken(run, tmp_path / "unbroken", *other))

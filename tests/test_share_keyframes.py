@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_denoise_latents import Run, assert_close
+from test_denoise_latents import STEPS, Run, assert_close
 
 from pnpvideo.sampling import share_keyframes
 from pnpvideo.sampling.inject import FeatureInjector
@@ -48,7 +48,8 @@ def test_frames_that_are_all_alike_stay_so(mode: str) -> None:
     """With one frame repeated, extended attention sees the same tokens again and again."""
     run = Run(frames=1)
     alone = run.sample()[-1]
-    run.trajectory = run.as_trajectory(run.trajectory.latents.repeat(1, 5, 1, 1, 1))
+    frames = [run.trajectory.latents[level, :].repeat(5, 1, 1, 1) for level in range(STEPS + 1)]
+    run.trajectory = run.as_trajectory(torch.stack(frames))
     shared = run.sample(attention_sharing=mode, keyframe_every=2, keyframe_window=2)[-1]
     for frame in range(5):
         assert_close(shared[0, frame], alone[0, 0])

@@ -15,7 +15,7 @@ from pnpvideo.sampling.denoise import denoise_latents
 from pnpvideo.sampling.guidance import Texts
 from pnpvideo.sampling.invert import invert_latents
 from pnpvideo.sampling.schedule import Level, NoiseSchedule
-from pnpvideo.storage.trajectory import Trajectory
+from pnpvideo.storage.trajectory import LatentMemory, Trajectory
 
 STEPS = 10  # At 50 the shares are the same.
 
@@ -68,7 +68,7 @@ def flops_of_a_run(network: UNet, prompts: int) -> int:
             network,
             default_layers(network.unet),
             schedule,
-            Trajectory(latents=latents, timesteps=times),
+            Trajectory(latents=LatentMemory(latents), timesteps=times),
             latents[0].expand(prompts, -1, -1, -1, -1),
             all_texts,
             PnPOptions(steps=STEPS),

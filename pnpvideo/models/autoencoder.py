@@ -1,8 +1,10 @@
-"""Frames to latents, in batches of the autoencoder."""
+"""Frames to latents and back, whatever the autoencoder's class, factor and number of channels."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from diffusers import AutoencoderTiny
 from torch import Tensor
 
 from pnpvideo.clips.clip import Frames
@@ -12,9 +14,86 @@ from pnpvideo.models.device import working_device
 MAX_SIDE = 8192
 
 
-def vae_factor(vae: Any) -> int:
-    """How many pixels of a side make one latent: 8 for Stable Diffusion."""
-    return int(2 ** (len(vae.config.block_out_channels) - 1))
+class Autoencoder:
+    """The face of diffusers' `AutoencoderKL` and `AutoencoderTiny`.
+
+    factor: pixels of a side that make one latent, 8 for Stable Diffusion. channels: of a latent.
+    """
+
+    def __init__(self, vae: Any) -> None:
+        self.vae = vae
+        self.factor = int(2 ** (len(vae.config.block_out_channels) - 1))
+        self.channels: int = vae.config.latent_channels
+
+    def latents_shape(self, frame_count: int, size: tuple[int, int]) -> tuple[int, int, int, int]:
+        """(frames, channels, height, width) of the latents of frames of (width, height) pixels."""
+        width, height = (side // self.factor for side in size)
+        return frame_count, self.channels, height, width
+
+    def size_of(self, shape: Sequence[int]) -> tuple[int, int]:
+        """(width, height) in pixels of latents of shape (..., height, width)."""
+        return shape[-1] * self.factor, shape[-2] * self.factor
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """Images (n, 3, h, w), -1 to 1, to scaled latents (n, c, h / factor, w / factor).
+
+        The mean of the autoencoder's distribution, not a sample: inversion wants no noise of ours.
+        """
+        images = images.to(working_device(self.vae), self.vae.dtype)
+        if self._is_tiny and self.vae.use_tiling:
+            latents = self._encode_tiles(images)
+        else:
+            encoded = self.vae.encode(images)
+            is_large = hasattr(encoded, "latent_dist")
+            latents = encoded.latent_dist.mean if is_large else encoded.latents
+        shift, scale = self._scaling
+        result: Tensor = (latents - shift) * scale
+        return result
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Scaled latents (n, c, h, w) to float32 images (n, 3, height, width), -1 to 1."""
+        shift, scale = self._scaling
+        scaled = (latents / scale + shift).to(working_device(self.vae), self.vae.dtype)
+        images = self.vae.decode(scaled).sample
+        result: Tensor = images.float().clamp(-1, 1)
+        return result
+
+    def use_tiles(self) -> None:
+        """From now on encode and decode in overlapping tiles, which take less memory."""
+        if self._is_tiny:
+            # diffusers takes its factor for 8 whatever it is.
+            self.vae.spatial_scale_factor = self.factor
+            self.vae.tile_latent_min_size = self.vae.tile_sample_min_size // self.factor
+        self.vae.enable_tiling()
+
+    def _encode_tiles(self, images: Tensor) -> Tensor:
+        """As `AutoencoderTiny` does, which takes its latents for 4 channels whatever they are."""
+        tile, factor = self.vae.tile_sample_min_size, self.factor
+        overlap = int(tile * self.vae.tile_overlap_factor)
+        ramp = torch.arange(tile // factor, device=images.device) / max(overlap // factor - 1, 1)
+        ramps = (torch.ones_like(ramp), ramp.clamp(max=1))
+        count, _, height, width = images.shape
+        latents = images.new_zeros(count, self.channels, height // factor, width // factor)
+        for top in range(0, height, tile - overlap):
+            for left in range(0, width, tile - overlap):
+                part = self.vae.encoder(images[..., top : top + tile, left : left + tile])
+                rows, columns = part.shape[-2:]
+                there = latents[..., top // factor :, left // factor :][..., :rows, :columns]
+                # What lies above and to the left gives way where tiles overlap.
+                share = ramps[top > 0][:rows, None] * ramps[left > 0][:columns]
+                there.copy_(share * part + (1 - share) * there)
+        return latents
+
+    @property
+    def _is_tiny(self) -> bool:
+        return isinstance(self.vae, AutoencoderTiny)
+
+    @property
+    def _scaling(self) -> tuple[float, float]:
+        """The shift and the scale between the autoencoder's latents and the network's."""
+        return getattr(self.vae.config, "shift_factor", None) or 0.0, self.vae.config.scaling_factor
 
 
 def working_size(
@@ -46,19 +125,7 @@ def frames_to_tensor(frames: Frames) -> Tensor:
     return torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 127.5 - 1.0
 
 
-@torch.no_grad()
-def encode_frames(vae: Any, images: Tensor) -> Tensor:
-    """Images (n, 3, h, w), -1 to 1, to scaled latents (n, c, h / factor, w / factor).
-
-    The mean of the autoencoder's distribution, not a sample: inversion wants no noise of ours.
-    """
-    encoded = vae.encode(images.to(working_device(vae), vae.dtype))
-    latents = encoded.latent_dist.mean if hasattr(encoded, "latent_dist") else encoded.latents
-    shift, scale = latent_scaling(vae)
-    result: Tensor = (latents - shift) * scale
-    return result
-
-
-def latent_scaling(vae: Any) -> tuple[float, float]:
-    """The shift and the scale between the autoencoder's latents and the UNet's."""
-    return getattr(vae.config, "shift_factor", None) or 0.0, vae.config.scaling_factor
+def tensor_to_frames(images: Tensor) -> Frames:
+    """float (n, 3, h, w), -1 to 1, to uint8 (n, h, w, 3), 0 to 255."""
+    scaled = ((images + 1) * 127.5).round().to(torch.uint8)
+    return scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()

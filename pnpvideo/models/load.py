@@ -1,9 +1,8 @@
 """A model by name to its diffusers components: embedded, a folder, a hub id or one checkpoint."""
 
-import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from safetensors import SafetensorError, safe_open
 
 from pnpvideo.errors import InputError, RunError
-from pnpvideo.options.method import PnPOptions
+from pnpvideo.models.recommended import Recommended, read_recommended
 from pnpvideo.options.settings import EMBEDDED_MODEL
 
 EMBEDDED = Path(__file__).parent.parent / "embedded"
@@ -47,13 +46,11 @@ _UNUSABLE = (
 class LoadedModel:
     """components: what the pipeline is made of, by the names that diffusers gives.
 
-    options: the model's own values for fields of `PnPOptions`; layers: its `InjectionLayers`
-    fields. Both come from `pnp.json` in the model's folder and are empty without one.
+    recommended: what the model's folder says of its use.
     """
 
     components: dict[str, Any]
-    options: dict[str, Any] = field(default_factory=dict)
-    layers: dict[str, Any] = field(default_factory=dict)
+    recommended: Recommended
 
 
 def default_device() -> torch.device:
@@ -116,7 +113,7 @@ def load_model(
     if components["text_encoder_2"] is not None and dtype == torch.float16:
         # SDXL's autoencoder overflows in float16 and says so in its configuration.
         vae.to(torch.float32 if vae.config.get("force_upcast") else dtype)
-    return LoadedModel(components=components, **_read_own(path / "pnp.json"))
+    return LoadedModel(components=components, recommended=read_recommended(path))
 
 
 def _load_diffusers(name: str, dtype: torch.dtype, options: dict[str, Any]) -> Any:
@@ -203,24 +200,6 @@ def _merge_lora(stock: Any, path: Path) -> None:
         stock.unload_lora_weights()
     except _UNUSABLE as error:
         raise InputError(f"{path} is no LoRA for this model: {_one_line(error)}") from None
-
-
-def _read_own(path: Path) -> dict[str, dict[str, Any]]:
-    """What a model's pnp.json says, under "options" and "layers"; nothing where there is none."""
-    if not path.is_file():
-        return {}
-    try:
-        own = json.loads(path.read_text(encoding="utf-8"))
-        options, layers = dict(own.get("options", {})), dict(own.get("layers", {}))
-        PnPOptions(**options)
-        if layers and set(layers) | {"shared"} != {"features", "attentions", "shared"}:
-            raise ValueError(
-                f"layers names {', '.join(layers)}, not features and attentions (and shared)"
-            )
-        layers = {name: tuple(modules) for name, modules in layers.items()}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} cannot be used: {_one_line(error)}") from None
-    return {"options": options, "layers": layers}
 
 
 def _reach_hub(options: dict[str, Any]) -> dict[str, Any]:

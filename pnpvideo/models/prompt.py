@@ -56,9 +56,13 @@ def concatenate(parts: Sequence[PromptEmbeddings]) -> PromptEmbeddings:
 
 @torch.no_grad()
 def encode_prompt(
-    texts: Sequence[str], encoders: Sequence[tuple[Any, Any]], device: torch.device
+    texts: Sequence[str],
+    encoders: Sequence[tuple[Any, Any]],
+    device: torch.device,
+    *,
+    zeros_for_empty: bool = False,
 ) -> PromptEmbeddings:
-    """Embed texts with (tokenizer, text encoder) pairs.
+    """Embed texts with (tokenizer, text encoder) pairs. zeros_for_empty: give the empty text zeros.
 
     One pair: its last hidden state (SD 1.x, 2.x). Two pairs: the last but one hidden state of
     each, side by side, and the second's projected embedding (SDXL, Podell et al. 2023, section 2).
@@ -90,4 +94,10 @@ def encode_prompt(
         hidden.append(output.hidden_states[-2] if len(encoders) > 1 else output.last_hidden_state)
         if len(encoders) > 1:
             pooled = output[0]
-    return PromptEmbeddings(hidden=torch.cat(hidden, dim=-1), pooled=pooled)
+    result = PromptEmbeddings(hidden=torch.cat(hidden, dim=-1), pooled=pooled)
+    if zeros_for_empty:
+        empty = torch.tensor([text == "" for text in texts], device=result.hidden.device)
+        result.hidden[empty] = 0
+        if result.pooled is not None:
+            result.pooled[empty] = 0
+    return result

@@ -1,6 +1,6 @@
 """Results steadied in time: each frame averaged with its neighbours along the source's motion."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from pnpvideo.clips.clip import Frames
 from pnpvideo.motion.flow import Flow, find_flow
-from pnpvideo.motion.scenes import find_scenes
 
 _UNLIKE = 0.1 * 255
 """The difference of two source colours at which a neighbour counts 0.6 of what it would."""
@@ -30,7 +29,7 @@ class _Moment:
 
 
 def blend_frames(
-    frames: Iterable[Frames], read_source: Callable[[], Iterator[Frames]], radius: int
+    frames: Iterable[Frames], source: Iterable[Frames], scenes: Sequence[range], radius: int
 ) -> Iterator[Frames]:
     """Frames averaged with up to `radius` neighbours on either side; as many come out, one by one.
 
@@ -40,15 +39,14 @@ def blend_frames(
     GPU-accelerated large displacement optical flow", equation 5), so behind what moves away, and
     where colours change. Scenes are not mixed. Single frames and radius 0 stay as they are.
 
-    frames: uint8 (n, height, width, 3). read_source: reads as many frames of the source in the same
-    size; called twice. Only 2 radius + 1 frames are held.
+    frames: uint8 (n, height, width, 3). source: as many frames of the source in the same size;
+    scenes: their numbers in each. Only 2 radius + 1 frames are held.
     """
     if radius == 0:
         yield from frames
         return
-    scenes = find_scenes(read_source())
     results = (frame for batch in frames for frame in batch)
-    sources = (frame for batch in read_source() for frame in batch)
+    sources = (frame for batch in source for frame in batch)
     moments = (
         _Moment(result=result, source=source)
         for result, source in zip(results, sources, strict=True)

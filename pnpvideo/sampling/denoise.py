@@ -15,7 +15,7 @@ from pnpvideo.sampling.guidance import Guidance, Texts
 from pnpvideo.sampling.inject import FeatureInjector, Predict
 from pnpvideo.sampling.invert import Progress
 from pnpvideo.sampling.match_tokens import matching_step
-from pnpvideo.sampling.noise import common_noise, gaussian_noise, share_noise
+from pnpvideo.sampling.noise import step_noise
 from pnpvideo.sampling.passes import InjectedBatch, Pass, plan_alone
 from pnpvideo.sampling.schedule import NoiseSchedule, ddim_step, first_steps
 from pnpvideo.sampling.share_keyframes import KeyframeSharing
@@ -85,7 +85,7 @@ def denoise_latents(
             keyframes=keyframes,
         )
         for i, timestep in list(enumerate(schedule.timesteps))[done:]:
-            noise = _step_noise(start[0], options, generator, origins) if options.eta > 0 else None
+            noise = step_noise(start[0], options, generator, origins) if options.eta > 0 else None
             if keyframes is None:
                 passes: Iterator[Pass] = plan_alone(frame_count, batches.size)
             else:
@@ -162,12 +162,3 @@ class _Stages:
             alike=branches,
             sharing=None if self.keyframes is None else self.keyframes.sharing(work),
         )
-
-
-def _step_noise(
-    like: Tensor, options: PnPOptions, generator: torch.Generator, origins: Tensor | None
-) -> Tensor:
-    """The noise of one step for all frames and prompts: (frames, c, h, w)."""
-    own = gaussian_noise(tuple(like.shape), generator, like)
-    shared = common_noise(like, generator, origins)
-    return share_noise(own, shared, options.noise_share)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pnpvideo.motion.flow import Flow
+from pnpvideo.options.method import PnPOptions
 
 
 def gaussian_noise(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:
@@ -38,6 +39,31 @@ def common_noise(
     for scene in scenes:
         drawn[scene.start] = own[scene.start]
     return carry_noise(drawn, origins)
+
+
+def starting_noise(
+    inverted: Tensor,
+    generator: torch.Generator,
+    options: PnPOptions,
+    scenes: Sequence[range] = (),
+    origins: Tensor | None = None,
+) -> Tensor:
+    """x_T of all frames, from their z_T (frames, channels, height, width).
+
+    scenes: where noise is a keyframe's. origins: where it moves, from `noise_origins`.
+    """
+    from_keyframe = options.noise_source == "keyframe"
+    common = common_noise(inverted, generator, origins, scenes if from_keyframe else ())
+    return share_noise(inverted, common, options.noise_share, independent=not from_keyframe)
+
+
+def step_noise(
+    like: Tensor, options: PnPOptions, generator: torch.Generator, origins: Tensor | None
+) -> Tensor:
+    """The noise of one step for all frames and prompts: (frames, channels, height, width)."""
+    own = gaussian_noise(tuple(like.shape), generator, like)
+    shared = common_noise(like, generator, origins)
+    return share_noise(own, shared, options.noise_share)
 
 
 def share_noise(own: Tensor, shared: Tensor, share: float, *, independent: bool = True) -> Tensor:

@@ -1,12 +1,13 @@
 """Where a trajectory is kept: in memory, or on disk where it would not fit."""
 
+import io
 import logging
 import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import torch
 
@@ -22,7 +23,9 @@ from pnpvideo.options.settings import (
 )
 from pnpvideo.storage.available_memory import free_memory
 from pnpvideo.storage.latent_file import LatentFile, file_size
-from pnpvideo.storage.trajectory import Trajectory, describe
+from pnpvideo.storage.trajectory import LatentMemory, Trajectory, describe
+
+_SMALL = 2**24
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +48,16 @@ class Storage:
     def __post_init__(self) -> None:
         MachineSettings.check("trajectory", self.place)
         MachineSettings.check("trajectory_precision", self.precision)
+
+    def open_file(self) -> tuple[IO[bytes], Path]:
+        """An empty file without a name, gone with its last user, and the folder that it is in.
+
+        In memory while it is small, or always where that is the place.
+        """
+        folder = self.folder or Path(tempfile.gettempdir())
+        if self.place == "memory":
+            return io.BytesIO(), folder
+        return tempfile.SpooledTemporaryFile(_SMALL, dir=str(folder)), folder
 
     def dtype(self, latents: torch.dtype) -> torch.dtype:
         """The type that latents of this type are kept in."""
@@ -73,7 +86,9 @@ def empty_trajectory(
     in_memory = file_size(shape, kept_dtype) <= MEMORY_SHARE * free_memory()
     if storage.place == "memory" or (storage.place == "auto" and in_memory):
         latents = torch.empty(shape, dtype=kept_dtype)
-        return Trajectory(latents=latents, timesteps=timesteps, prompt=prompt)
+        return Trajectory(
+            latents=LatentMemory(latents, empty=True), timesteps=timesteps, prompt=prompt
+        )
     kept = sorted({0, *range(steps if steps_read is None else steps_read), steps})
     folder = storage.folder or Path(tempfile.gettempdir())
     check_room(file_size(shape, kept_dtype, kept), folder)

@@ -7,17 +7,30 @@ and one that is changed in place does not.
 import hashlib
 import json
 import zlib
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Protocol
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from pnpvideo.clips.clip import Clip
+from pnpvideo.clips.clip import Clip, Frames
+from pnpvideo.storage.latent_file import bytes_of
 
 
-def of_values(*values: Any) -> str:
+class _Configuration(Protocol):
+    def to_dict(self) -> dict[str, object]: ...
+
+
+class ModelPart(Protocol):
+    """A part of a model, diffusers' or transformers'."""
+
+    @property
+    def config(self) -> Mapping[str, object] | _Configuration: ...
+
+    def state_dict(self) -> Mapping[str, Tensor]: ...
+
+
+def of_values(*values: object) -> str:
     """Of anything that JSON can write, and of what tells of itself."""
     text = json.dumps(values, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -28,7 +41,7 @@ def of_tensors(tensors: Iterable[tuple[str, Tensor]]) -> str:
     return of_values([(name, str(t.dtype), tuple(t.shape), _checksum(t)) for name, t in tensors])
 
 
-def of_modules(*modules: Any) -> str:
+def of_modules(*modules: ModelPart | None) -> str:
     """Of the weights and configurations of a model's parts; None is no part.
 
     So of everything that was merged into the weights too, and of their precision.
@@ -41,21 +54,26 @@ def of_modules(*modules: Any) -> str:
     return of_values(parts)
 
 
-def of_clip(clip: Clip, batch_size: int) -> str:
-    """Of the pixels of all frames, which are read once for it, `batch_size` at a time."""
-    frames = clip.batches(batch_size)
-    sums = [zlib.crc32(np.ascontiguousarray(frame).data) for batch in frames for frame in batch]
-    return of_values(clip.width, clip.height, sums)
+class ClipFingerprint:
+    """Of the pixels of a clip's frames, which are added in order as they are read."""
+
+    def __init__(self, clip: Clip) -> None:
+        self._size = (clip.width, clip.height)
+        self._sums: list[int] = []
+
+    def add(self, frames: Frames) -> None:
+        self._sums += [zlib.crc32(np.ascontiguousarray(frame).data) for frame in frames]
+
+    def __str__(self) -> str:
+        return of_values(*self._size, self._sums)
 
 
 def _checksum(tensor: Tensor) -> int:
-    # numpy knows no bfloat16.
-    data = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
-    return zlib.crc32(data.numpy().data)
+    return zlib.crc32(bytes_of(tensor.detach().cpu().contiguous()))
 
 
-def _configuration(module: Any) -> dict[str, Any]:
+def _configuration(module: ModelPart) -> dict[str, object]:
     config = module.config
-    values = dict(config) if isinstance(config, dict) else config.to_dict()
+    values = config if isinstance(config, Mapping) else config.to_dict()
     # Where it was loaded from, and by which version, changes nothing.
     return {k: v for k, v in values.items() if not k.startswith("_") and "version" not in k}

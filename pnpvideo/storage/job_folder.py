@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -32,6 +32,9 @@ if sys.platform == "win32":
     import msvcrt
 else:
     import fcntl
+
+_FORMAT = "2"
+"""Of what is kept. Folders of other formats are made anew."""
 
 Identity = dict[str, str]
 """What a result belongs to: everything that changes it, by name, each as a short text."""
@@ -121,7 +124,7 @@ class JobFolder:
             # First the journal: without it nothing counts as finished.
             self._journal.unlink(missing_ok=True)
             self._trajectory.unlink(missing_ok=True)
-            metadata = describe(timesteps, prompt) | {"identity": _text_of(identity)}
+            metadata = describe(timesteps, prompt) | _signature(identity)
             with _renamed(self._trajectory) as part, part.open("wb") as file:
                 LatentFile.create(file, part, shape=shape, dtype=dtype, metadata=metadata)
             found = _JournaledFile.open(self._trajectory, "r+b")
@@ -158,8 +161,8 @@ class JobFolder:
         tensors = {"latents": state.latents.contiguous(), "generator": state.generator}
         metadata = {
             "steps": str(state.steps),
-            "identity": _text_of(self._identity),
             "checksum": fingerprint.of_tensors(sorted(tensors.items())),
+            **_signature(self._identity),
         }
         with _renamed(self._state) as part:
             save_file(tensors, part, metadata)
@@ -176,7 +179,7 @@ class JobFolder:
             found = _JournaledFile.open(self._trajectory, "r+b")
         except InputError:
             return None, "it was damaged"
-        other = _difference(found.metadata.get("identity", ""), identity)
+        other = _difference(found.metadata, identity)
         if other:
             found.close()
             return None, other
@@ -195,7 +198,7 @@ class JobFolder:
             return None, "its state was damaged"
         if metadata.get("checksum") != fingerprint.of_tensors(tensors.items()):
             return None, "its state was damaged"
-        other = _difference(metadata.get("identity", ""), identity)
+        other = _difference(metadata, identity)
         if other:
             return None, other
         # A copy: what safetensors gives may still be the file.
@@ -255,16 +258,19 @@ def _frames_of(line: str) -> range:
     return range(first, first + count)
 
 
-def _text_of(identity: Identity) -> str:
-    return json.dumps(identity, sort_keys=True)
+def _signature(identity: Identity) -> dict[str, str]:
+    """What a file's header says of whom it belongs to."""
+    return {"format": _FORMAT, "identity": json.dumps(identity, sort_keys=True)}
 
 
-def _difference(text: str, identity: Identity) -> str:
+def _difference(metadata: Mapping[str, str], identity: Identity) -> str:
     """Names in which a stored identity differs, as people read them; '' for none."""
     try:
-        stored = dict(json.loads(text))
+        stored = dict(json.loads(metadata.get("identity", "")))
     except ValueError:
         return "it was another's"
+    if metadata.get("format") != _FORMAT:
+        return "another version of pnpvideo made it"
     names = [name for name in identity | stored if stored.get(name) != identity.get(name)]
     return f"other {', '.join(names)}" if names else ""
 

@@ -138,7 +138,7 @@ class LatentFile:
         latents = torch.empty((len(frames), *self.shape[2:]), dtype=self.dtype)
         for frame, room in zip(frames, latents, strict=True):
             self._file.seek(self._place(level, frame))
-            if self._file.readinto(_bytes_of(room)) < room.nbytes:  # type: ignore[attr-defined]
+            if self._file.readinto(bytes_of(room)) < room.nbytes:  # type: ignore[attr-defined]
                 raise RunError(f"{self.name} is cut off; delete it and start again")
         return latents
 
@@ -150,7 +150,7 @@ class LatentFile:
         try:
             for level in self.kept:
                 self._file.seek(self._place(level, first))
-                self._file.write(_bytes_of(latents[level].to(self.dtype).contiguous()))
+                self._file.write(bytes_of(latents[level].to(self.dtype).contiguous()))
             self._file.flush()
         except OSError as error:
             raise write_error(self.name, error) from None
@@ -161,11 +161,11 @@ class LatentFile:
         """CRC-32 of what all kept levels hold of these frames."""
         value = 0
         for level in self.kept:
-            value = zlib.crc32(_bytes_of(self[level, frames]), value)
+            value = zlib.crc32(bytes_of(self[level, frames]), value)
         return value
 
-    def copy(self, path: Path) -> None:
-        """Write the same file elsewhere."""
+    def save(self, path: Path, metadata: Mapping[str, str]) -> None:
+        """Write the same file elsewhere. metadata: what its header holds already."""
         self._file.seek(0)
         with path.open("wb") as copy:
             shutil.copyfileobj(self._file, copy)
@@ -187,6 +187,6 @@ def file_size(shape: Sequence[int], dtype: torch.dtype, kept: Sequence[int] | No
     return levels * torch.Size(shape[1:]).numel() * dtype.itemsize
 
 
-def _bytes_of(latents: Tensor) -> memoryview:
+def bytes_of(latents: Tensor) -> memoryview:
     """The memory of a contiguous tensor; numpy knows no bfloat16."""
     return latents.flatten().view(torch.uint8).numpy().data

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from safetensors.torch import save_file
@@ -12,17 +13,73 @@ from pnpvideo.errors import InputError
 from pnpvideo.storage.latent_file import LatentFile
 
 
+class Latents(Protocol):
+    """Latents (levels, frames, channels, height, width) wherever they are."""
+
+    @property
+    def shape(self) -> torch.Size: ...
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    @property
+    def missing(self) -> Sequence[int]:
+        """Frames that are still to be written, ascending."""
+
+    def __getitem__(self, place: tuple[int, slice | Sequence[int] | Tensor]) -> Tensor:
+        """The frames (n, c, h, w) at a level: a slice of them, or by their numbers."""
+
+    def write(self, first: int, latents: Tensor) -> None:
+        """Put in the frames from number `first` on, with all levels."""
+
+    def save(self, path: Path, metadata: dict[str, str]) -> None:
+        """Write a safetensors file."""
+
+    def close(self) -> None:
+        """Close the file, if they are in one."""
+
+
+class LatentMemory:
+    """Latents in memory; empty ones are all missing."""
+
+    def __init__(self, tensor: Tensor, *, empty: bool = False) -> None:
+        self.tensor = tensor
+        self.missing = list(range(tensor.shape[1])) if empty else []
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.tensor.shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.tensor.dtype
+
+    def __getitem__(self, place: tuple[int, slice | Sequence[int] | Tensor]) -> Tensor:
+        return self.tensor[place]
+
+    def write(self, first: int, latents: Tensor) -> None:
+        written = range(first, first + latents.shape[1])
+        self.tensor[:, written.start : written.stop] = latents
+        self.missing = [frame for frame in self.missing if frame not in written]
+
+    def save(self, path: Path, metadata: dict[str, str]) -> None:
+        save_file({"latents": self.tensor.contiguous()}, path, metadata)
+
+    def close(self) -> None:
+        pass
+
+
 @dataclass(frozen=True, kw_only=True)
 class Trajectory:
     """z_t of all frames.
 
     latents: (T + 1, frames, channels, height, width), from the noisiest (the first sampling
-        timestep) to the clean latents; in memory, or in a file that is read as `latents[i, part]`.
+        timestep) to the clean latents; in memory or in a file, and read as `latents[i, part]`.
     timesteps: the T sampling timesteps, descending.
     prompt: the text under which the source was inverted or generated.
     """
 
-    latents: Tensor | LatentFile
+    latents: Latents
     timesteps: tuple[float, ...]
     prompt: str = ""
 
@@ -47,21 +104,12 @@ class Trajectory:
 
     def write(self, first: int, latents: Tensor) -> None:
         """Put in the frames from number `first` on: (T + 1, n, channels, height, width)."""
-        if isinstance(self.latents, LatentFile):
-            self.latents.write(first, latents)
-        else:
-            self.latents[:, first : first + latents.shape[1]] = latents
+        self.latents.write(first, latents)
 
     def unfinished(self, batch_size: int) -> list[slice]:
-        """The frames that are still to be written, consecutive ones in batches.
-
-        All of them in memory; in a file those that no earlier run has written.
-        """
-        missing: Sequence[int] = range(self.latents.shape[1])
-        if isinstance(self.latents, LatentFile):
-            missing = self.latents.missing
+        """The frames that are still to be written, consecutive ones in batches."""
         parts: list[slice] = []
-        for frame in missing:
+        for frame in self.latents.missing:
             last = parts[-1] if parts else slice(0, -1)
             if last.stop == frame and frame - last.start < batch_size:
                 parts[-1] = slice(last.start, frame + 1)
@@ -71,11 +119,7 @@ class Trajectory:
 
     def save(self, path: Path | str) -> None:
         """Write a safetensors file."""
-        if isinstance(self.latents, LatentFile):
-            self.latents.copy(Path(path))
-        else:
-            metadata = describe(self.timesteps, self.prompt)
-            save_file({"latents": self.latents.contiguous()}, path, metadata)
+        self.latents.save(Path(path), describe(self.timesteps, self.prompt))
 
     @classmethod
     def load(cls, path: Path | str) -> "Trajectory":
@@ -85,7 +129,7 @@ class Trajectory:
             return cls.of_file(latents)
         in_memory = torch.stack([latents[level, :] for level in latents.kept])
         latents.close()
-        return replace(cls.of_file(latents), latents=in_memory)
+        return replace(cls.of_file(latents), latents=LatentMemory(in_memory))
 
     @classmethod
     def of_file(cls, latents: LatentFile) -> "Trajectory":
@@ -96,8 +140,7 @@ class Trajectory:
 
     def close(self) -> None:
         """Close the file, if it is in one."""
-        if isinstance(self.latents, LatentFile):
-            self.latents.close()
+        self.latents.close()
 
 
 def describe(timesteps: tuple[float, ...], prompt: str) -> dict[str, str]:

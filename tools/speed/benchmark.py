@@ -37,9 +37,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pnpvideo.clips.clip import Frames, clip_of_frames
 from pnpvideo.evaluation.tables import Row, markdown, report
-from pnpvideo.models.autoencoder import vae_factor
 from pnpvideo.options.method import DEFAULT_BATCH_SIZE, PRESETS, PnPOptions, Preset
 from pnpvideo.pipeline import PnPVideoPipeline
+from pnpvideo.storage.allocate import Storage
 from tools.speed.benchmark_files import measure_files
 from tools.speed.peak_memory import peak_memory, reset_peak_memory
 from tools.speed.plain_method import plain_denoise, plain_invert
@@ -106,14 +106,21 @@ def translate_once(
     options = options.at(None if method == "plain" else method)
     clock = Clock(pipeline.device)
     with clock.stage("encode"):
-        latents = pipeline.encode_clip(clip, size, batch_size)
+        source = pipeline.open_source(
+            clip,
+            inversion_prompt=SOURCE,
+            size=size,
+            options=options,
+            batch_size=batch_size,
+            storage=Storage(place="memory"),
+        )
+        latents = pipeline.encode(source, batch_size)
     with clock.stage("invert"):
+        trajectory = source.trajectory
         if plain:
             trajectory = plain_invert(pipeline, latents, options, SOURCE, batch_size)
         else:
-            trajectory = pipeline.invert(
-                latents, size, options, prompt=SOURCE, batch_size=batch_size
-            )
+            pipeline.invert_into(trajectory, latents, options, batch_size=batch_size)
     with clock.stage("denoise"):
         if plain:
             result = plain_denoise(pipeline, trajectory, options, TARGET, NEGATIVE, batch_size)
@@ -243,7 +250,7 @@ def models(
         options = pipeline.model_options.override(
             {"steps": arguments.steps, "tau_f": arguments.tau_f, "tau_a": arguments.tau_a}
         )
-        side = pipeline.unet.config.sample_size * vae_factor(pipeline.vae)
+        side, _ = pipeline.working_size(None)
         yield name, pipeline, options, arguments.size or side
 
 

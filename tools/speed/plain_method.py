@@ -9,7 +9,6 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from pnpvideo.models.autoencoder import vae_factor
 from pnpvideo.models.batches import Batches
 from pnpvideo.models.network import Batch, InjectionLayers, SelfAttention
 from pnpvideo.models.unet import UNet
@@ -18,8 +17,8 @@ from pnpvideo.pipeline import PnPVideoPipeline
 from pnpvideo.sampling.attend import attend, split_heads
 from pnpvideo.sampling.inject import FeatureInjector
 from pnpvideo.sampling.invert import invert_latents
-from pnpvideo.sampling.schedule import NoiseSchedule, ddim_step, first_steps, make_schedule
-from pnpvideo.storage.trajectory import Trajectory
+from pnpvideo.sampling.schedule import ddim_step, first_steps
+from pnpvideo.storage.trajectory import LatentMemory, Trajectory
 
 
 @contextmanager
@@ -54,16 +53,17 @@ def plain_invert(
     pipeline: PnPVideoPipeline, latents: Tensor, options: PnPOptions, prompt: str, batch_size: int
 ) -> Trajectory:
     """Frame batch by frame batch, of the size that all three branches have in sampling."""
-    schedule = _schedule(pipeline, options)
+    schedule = pipeline.schedule(options)
     inverted = invert_latents(
-        UNet(pipeline.unet, vae_factor(pipeline.vae)),
+        UNet(pipeline.unet, pipeline.autoencoder.factor),
         schedule,
         latents,
         pipeline.encode_texts([prompt]),
         iterations=options.inversion_iterations,
         batches=Batches(batch_size),
     )
-    return Trajectory(latents=inverted, timesteps=schedule.timesteps, prompt=prompt)
+    kept = LatentMemory(inverted)
+    return Trajectory(latents=kept, timesteps=schedule.timesteps, prompt=prompt)
 
 
 @torch.no_grad()
@@ -76,7 +76,7 @@ def plain_denoise(
     batch_size: int,
 ) -> Tensor:
     """Three branches at every step, frame batch by frame batch. Latents (frames, c, h, w)."""
-    schedule, network = _schedule(pipeline, options), UNet(pipeline.unet, vae_factor(pipeline.vae))
+    schedule, network = pipeline.schedule(options), UNet(pipeline.unet, pipeline.autoencoder.factor)
     steps, device = len(schedule.timesteps), network.device
     text = pipeline.encode_texts([trajectory.prompt, negative_prompt, prompt])
     state = {"features": False, "attention": False}
@@ -95,7 +95,3 @@ def plain_denoise(
                 start, end = schedule.levels[i : i + 2]
                 x[part] = ddim_step(target, prediction, start, end, schedule.prediction_type).to(x)
     return x
-
-
-def _schedule(pipeline: PnPVideoPipeline, options: PnPOptions) -> NoiseSchedule:
-    return make_schedule(pipeline.scheduler.config, options.steps, options.inversion_step_count)

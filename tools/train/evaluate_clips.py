@@ -17,9 +17,10 @@ from pnpvideo.clips.clip import Clip
 from pnpvideo.evaluation.metrics import flicker, warp_error
 from pnpvideo.evaluation.pool import run_jobs
 from pnpvideo.evaluation.tables import Row, mean
-from pnpvideo.options.method import DEFAULT_BATCH_SIZE, PnPOptions
+from pnpvideo.options.method import PnPOptions
 from pnpvideo.pipeline import PnPVideoPipeline
-from pnpvideo.storage.trajectory import Trajectory
+from pnpvideo.source import Source as OpenSource
+from pnpvideo.storage.allocate import Storage
 from tools.speed.peak_memory import peak_memory, reset_peak_memory
 from tools.train.appearance import Pixels
 from tools.train.captions import full_caption
@@ -109,9 +110,9 @@ class ModeSampler:
     """Translates a clip in several modes; what they have in common is sampled once."""
 
     def __init__(self, pipeline: PnPVideoPipeline, clip: Clip, prompt: str, job: Job) -> None:
-        self.pipeline, self.clip, self.prompt, self.job = pipeline, clip, prompt, job
+        self.pipeline, self.prompt, self.job = pipeline, prompt, job
         started = time.perf_counter()
-        self.trajectory = invert(pipeline, clip, job.steps)
+        self.source = invert(pipeline, clip, job.steps)
         self.inversion = time.perf_counter() - started
         self._sampled: dict[PnPOptions, tuple[Tensor, float, float]] = {}
 
@@ -124,7 +125,7 @@ class ModeSampler:
             self._sampled[sampling] = self._sample(mode)
         latents, seconds, memory = self._sampled[sampling]
         started = time.perf_counter()
-        clip = self.pipeline.decode_clip(latents, self.trajectory, self.clip, options.blend_radius)
+        clip = self.pipeline.finish(latents, self.source, options.blend_radius)
         frames = np.asarray(np.concatenate(list(clip)) / 255, np.float32)
         return frames, self.inversion + seconds + time.perf_counter() - started, memory
 
@@ -134,7 +135,7 @@ class ModeSampler:
         started = time.perf_counter()
         output, _ = self.pipeline(
             self.prompt,
-            trajectory=self.trajectory,
+            trajectory=self.source.trajectory,
             num_inference_steps=self.job.steps,
             generator=Generator().manual_seed(self.job.index),
             output_type="latent",
@@ -145,12 +146,12 @@ class ModeSampler:
 
 
 @torch.no_grad()
-def invert(pipeline: PnPVideoPipeline, clip: Clip, steps: int | None) -> Trajectory:
-    """The trajectory of a clip, the same for all modes."""
-    size = pipeline.working_size(clip)
+def invert(pipeline: PnPVideoPipeline, clip: Clip, steps: int | None) -> OpenSource:
+    """A clip with its trajectory, the same for all modes."""
     options = pipeline.model_options.override({"steps": steps})
-    latents = pipeline.encode_clip(clip, size, DEFAULT_BATCH_SIZE)
-    return pipeline.invert(latents, size, options)
+    source = pipeline.open_source(clip, options=options, storage=Storage(place="memory"))
+    pipeline.invert(source, options)
+    return source
 
 
 def work(pipeline: PnPVideoPipeline, job: Job) -> list[Result]:

@@ -12,6 +12,7 @@ from pnpvideo.evaluation.pool import run_jobs
 from pnpvideo.evaluation.tables import Row
 from pnpvideo.pipeline import PnPVideoPipeline
 from pnpvideo.run import check_inversion
+from pnpvideo.storage.allocate import Storage
 from tools.train.scenes import STYLES, render
 from tools.train.tasks import make_example, open_world
 from tools.train.translators import side_of
@@ -34,9 +35,9 @@ def work(pipeline: PnPVideoPipeline, job: Job) -> Row:
     scene = make_example(world, "cartoon", job.index).source
     clip = as_clip(render(scene, job.style, world.artwork, size=side_of(pipeline))[None])
     options = pipeline.model_options.override({"steps": job.steps})
-    size = pipeline.working_size(clip)
-    trajectory = pipeline.invert(pipeline.encode_clip(clip, size, 1), size, options)
-    inversion = check_inversion(pipeline, clip, trajectory, size, options, 1)
+    source = pipeline.open_source(clip, options=options, storage=Storage(place="memory"))
+    pipeline.invert(source, options, batch_size=1)
+    inversion = check_inversion(pipeline, source, options, 1)
     return {"style": job.style, "index": job.index, **asdict(inversion)}
 
 

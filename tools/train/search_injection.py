@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -113,9 +113,9 @@ def variants(kind: str, name: str, values: Sequence[Any], base: Setting) -> list
 
 def search(arguments: argparse.Namespace) -> tuple[Setting, list[Row]]:
     """The best setting found, and all that were tried."""
-    loaded = load_model(arguments.model)
-    layers = {place: tuple(names) for place, names in loaded.layers.items()}
-    best = Setting(options=dict(loaded.options), layers=layers)
+    own = load_model(arguments.model).recommended
+    options = own.options.model_dump(exclude_unset=True)
+    best = Setting(options=options, layers=asdict(own.layers) if own.layers else {})
     tried = evaluate([best], arguments)
     top = tried[0]["sum"]
 

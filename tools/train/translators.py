@@ -12,7 +12,6 @@ import torch
 from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
 from torch import Generator, Tensor
 
-from pnpvideo.models.autoencoder import vae_factor
 from pnpvideo.pipeline import PnPVideoPipeline
 from pnpvideo.storage.trajectory import Trajectory
 from tools.train.appearance import Pixels
@@ -56,8 +55,7 @@ class Setting:
 
 def side_of(pipeline: PnPVideoPipeline) -> int:
     """Pixels a side of the pictures that a model was made for."""
-    side: int = pipeline.unet.config.sample_size * vae_factor(pipeline.vae)
-    return side
+    return pipeline.working_size(None)[0]
 
 
 class Translator:

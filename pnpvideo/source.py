@@ -1,0 +1,112 @@
+"""The source as one thing that all stages are given: read once, its scenes found once."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+
+from pnpvideo.clips.clip import Clip, Frames
+from pnpvideo.clips.read_ahead import read_ahead
+from pnpvideo.clips.resize import resize_frames
+from pnpvideo.motion.scenes import find_scenes
+from pnpvideo.storage.allocate import Storage
+from pnpvideo.storage.frame_store import FrameStore
+from pnpvideo.storage.identity import ClipFingerprint, of_tensors
+from pnpvideo.storage.job_folder import Identity
+from pnpvideo.storage.trajectory import Trajectory
+
+
+class Source(ABC):
+    """What is translated. Its frames are read when they are first asked for, and then kept.
+
+    size: the working (width, height) in pixels. trajectory: its latents at all noise levels, some
+    of which may still be missing. identity: what its inversion belongs to, for a job folder.
+    """
+
+    trajectory: Trajectory
+    identity: Identity
+
+    def __init__(self, size: tuple[int, int], storage: Storage) -> None:
+        self.size = size
+        self.identity = {}
+        self._storage = storage
+        self._kept: FrameStore | None = None
+        self._scenes: tuple[range, ...] = ()
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """A short text that tells its content from another's."""
+
+    @abstractmethod
+    def _read(self) -> Iterator[Frames]:
+        """All frames at the working size, some at a time."""
+
+    def frames(self, batch_size: int) -> Iterator[Frames]:
+        """All frames at the working size, uint8 (n, height, width, 3)."""
+        return self._keep().batches(batch_size)
+
+    @property
+    def scenes(self) -> tuple[range, ...]:
+        """The frame numbers of each scene (see `find_scenes`)."""
+        self._keep()
+        return self._scenes
+
+    def _keep(self) -> FrameStore:
+        """The frames, read now if they are not there yet: the one pass that there is."""
+        if self._kept is None:
+            store = FrameStore(*self._storage.open_file(), self.size)
+            self._scenes = find_scenes(store.write_all(read_ahead(self._read())))
+            self._kept = store
+        return self._kept
+
+    def close(self) -> None:
+        """Let go of the frames that are kept; the trajectory stays open."""
+        if self._kept is not None:
+            self._kept.close()
+
+
+class ClipSource(Source):
+    """A source of frames, of which the trajectory is made by inversion."""
+
+    def __init__(
+        self, clip: Clip, size: tuple[int, int], storage: Storage, batch_size: int
+    ) -> None:
+        """batch_size: frames that are read at a time."""
+        super().__init__(size, storage)
+        self._clip, self._batch_size = clip, batch_size
+        self._seen = ClipFingerprint(clip)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the pixels of all frames as they are in the clip."""
+        self._keep()
+        return str(self._seen)
+
+    def _read(self) -> Iterator[Frames]:
+        for frames in self._clip.batches(self._batch_size):
+            self._seen.add(frames)
+            yield resize_frames(frames, *self.size)
+
+
+class TrajectorySource(Source):
+    """A source of which there is nothing but the trajectory."""
+
+    def __init__(
+        self,
+        trajectory: Trajectory,
+        size: tuple[int, int],
+        storage: Storage,
+        decode: Callable[[], Iterator[Frames]],
+    ) -> None:
+        """decode: makes its frames of its clean latents."""
+        super().__init__(size, storage)
+        self.trajectory = trajectory
+        self._decode = decode
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the two ends of the trajectory."""
+        ends = (("noise", self.trajectory.noise), ("clean", self.trajectory.clean))
+        return of_tensors(ends)
+
+    def _read(self) -> Iterator[Frames]:
+        return self._decode()

@@ -1,0 +1,297 @@
+"""The stages of the main path, each by itself, with the parts of one model."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline
+from torch import Tensor
+from tqdm import tqdm
+
+from pnpvideo.clips.as_clip import Video, as_clip
+from pnpvideo.clips.clip import Clip, Frames
+from pnpvideo.errors import InputError
+from pnpvideo.models.autoencoder import (
+    Autoencoder,
+    frames_to_tensor,
+    tensor_to_frames,
+    working_size,
+)
+from pnpvideo.models.batches import Batches
+from pnpvideo.models.network import Network
+from pnpvideo.models.prompt import PromptEmbeddings, encode_prompt
+from pnpvideo.models.text_cache import text_cache
+from pnpvideo.models.unet import UNet
+from pnpvideo.motion.blend import blend_frames
+from pnpvideo.options.method import BRANCHES, DEFAULT_BATCH_SIZE, Lifetime, PnPOptions
+from pnpvideo.sampling.denoise import source_steps
+from pnpvideo.sampling.invert import invert_latents, reconstruct_latents
+from pnpvideo.sampling.noise import gaussian_noise
+from pnpvideo.sampling.schedule import NoiseSchedule, make_schedule
+from pnpvideo.source import ClipSource, Source, TrajectorySource
+from pnpvideo.storage import identity as fingerprint
+from pnpvideo.storage.allocate import Storage, empty_trajectory
+from pnpvideo.storage.job_folder import Identity, JobFolder
+from pnpvideo.storage.trajectory import LatentMemory, Trajectory
+
+
+class Stages(DiffusionPipeline):  # type: ignore[misc]
+    """What is done with a model's parts, which diffusers gives their names."""
+
+    @property
+    def autoencoder(self) -> Autoencoder:
+        return Autoencoder(self.vae)
+
+    @property
+    def latent_dtype(self) -> torch.dtype:
+        return torch.float64 if self.unet.dtype == torch.float64 else torch.float32
+
+    def schedule(self, options: PnPOptions) -> NoiseSchedule:
+        """The noise levels of a run."""
+        return make_schedule(self.scheduler.config, options.steps, options.inversion_step_count)
+
+    def working_size(
+        self, clip: Clip | None, wanted: tuple[int, int] | None = None
+    ) -> tuple[int, int]:
+        """The (width, height) at which a clip, or what the model makes, goes through the model."""
+        factor = self.autoencoder.factor
+        side = self.unet.config.sample_size * factor
+        width, height = (side, side) if clip is None else (clip.width, clip.height)
+        return working_size(width, height, side, factor, wanted)
+
+    def encode_texts(self, texts: Sequence[str]) -> PromptEmbeddings:
+        """Embeddings of texts, with this pipeline's one or two text encoders."""
+        encoders = [(self.tokenizer, self.text_encoder)]
+        if self.text_encoder_2 is not None:
+            encoders.append((self.tokenizer_2, self.text_encoder_2))
+        zeros = self.config.force_zeros_for_empty_prompt
+        return encode_prompt(texts, encoders, self._execution_device, zeros_for_empty=zeros)
+
+    def open_source(
+        self,
+        given: Video | Trajectory | None = None,
+        *,
+        guidance_prompt: str | None = None,
+        inversion_prompt: str = "",
+        size: tuple[int, int] | None = None,
+        options: PnPOptions,
+        generator: torch.Generator | None = None,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        storage: Storage | None = None,
+        job: JobFolder | None = None,
+    ) -> Source:
+        """The source of a run: of a video, a trajectory of an earlier run, or made by the model.
+
+        size: (width, height); by default the model's own area. A video is not inverted yet, which
+        `sample` does. The rest is as in a call. InputError for what cannot be used.
+        """
+        storage, schedule = storage or Storage(), self.schedule(options)
+        if given is not None and not isinstance(given, Trajectory):
+            clip = as_clip(given)
+            source: Source = ClipSource(clip, self.working_size(clip, size), storage, batch_size)
+            frames = self.autoencoder.latents_shape(len(clip), source.size)
+            timesteps, dtype = schedule.timesteps, self.latent_dtype
+            if job is None:
+                steps = source_steps(options)
+                source.trajectory = empty_trajectory(
+                    frames, timesteps, inversion_prompt, storage, dtype, steps_read=steps
+                )
+            else:
+                source.identity = self._identity(source, options, inversion_prompt, storage)
+                source.trajectory = job.trajectory(
+                    source.identity, frames, timesteps, inversion_prompt, storage.dtype(dtype)
+                )
+            return source
+        if given is None:
+            assert guidance_prompt is not None
+            assert generator is not None
+            size = self.working_size(None, size)
+            given = self.generate_source(guidance_prompt, size, options, generator)
+        if given.timesteps != schedule.timesteps:
+            raise InputError(
+                f"the trajectory has {len(given.timesteps)} timesteps that are not the "
+                f"{options.steps} of this run; use the steps and the model it was made with"
+            )
+        source = TrajectorySource(
+            given,
+            self.autoencoder.size_of(given.latents.shape),
+            storage,
+            lambda: self.decode(given.clean, batch_size),
+        )
+        if job is not None:
+            source.identity = self._identity(source, options, given.prompt, storage)
+        return source
+
+    def encode(self, source: Source, batch_size: int) -> Tensor:
+        """Clean latents of all frames, (frames, c, h, w), in the computer's memory."""
+
+        def encode(images: Tensor, part: slice) -> Tensor:
+            return self.autoencoder.encode(images[part]).to("cpu", self.latent_dtype)
+
+        batches = Batches(batch_size, self._cut_into_tiles)
+        encoded = [
+            latents
+            for images in map(frames_to_tensor, source.frames(batch_size))
+            for latents in batches.run(len(images), partial(encode, images))
+        ]
+        return torch.cat(encoded)
+
+    def invert(
+        self, source: Source, options: PnPOptions, *, batch_size: int = DEFAULT_BATCH_SIZE
+    ) -> None:
+        """Complete the trajectory of a source under its inversion prompt."""
+        if source.trajectory.unfinished(batch_size):
+            latents = self.encode(source, batch_size)
+            self.invert_into(source.trajectory, latents, options, batch_size=batch_size)
+
+    def invert_into(
+        self, trajectory: Trajectory, latents: Tensor, options: PnPOptions, *, batch_size: int
+    ) -> None:
+        """Complete a trajectory, some frames perhaps being there, from clean latents of all."""
+        schedule, text = self.schedule(options), self.encode_texts([trajectory.prompt])
+        each = len(schedule.inversion_timesteps) * options.inversion_iterations
+        at_once = BRANCHES * batch_size
+        done = len(latents) - len(trajectory.latents.missing)
+        batches = Batches(at_once)
+        with (
+            self._network() as network,
+            self._bar("inverting", len(latents) * each, done * each) as bar,
+        ):
+            for part in trajectory.unfinished(at_once):
+                inverted = invert_latents(
+                    network,
+                    schedule,
+                    latents[part],
+                    text,
+                    iterations=options.inversion_iterations,
+                    batches=batches,
+                    progress=bar.update,
+                )
+                trajectory.write(part.start, inverted)
+
+    def generate_source(
+        self,
+        prompt: str,
+        size: tuple[int, int],
+        options: PnPOptions,
+        generator: torch.Generator,
+    ) -> Trajectory:
+        """A source of one frame made by the model, its sampling trajectory kept (section 4)."""
+        schedule = self.schedule(options)
+        shape = self.autoencoder.latents_shape(1, size)
+        noise = gaussian_noise(shape, generator, torch.empty((), dtype=self.latent_dtype))
+        with (
+            self._network() as network,
+            self._bar("generating the source", len(schedule.timesteps)) as bar,
+        ):
+            latents = reconstruct_latents(
+                network,
+                schedule,
+                noise,
+                self.encode_texts(["", prompt]),
+                guidance_scale=options.guidance_scale,
+                batches=Batches(1),
+                progress=bar.update,
+            )
+        return Trajectory(
+            latents=LatentMemory(latents), timesteps=schedule.timesteps, prompt=prompt
+        )
+
+    def reconstruct(
+        self,
+        trajectory: Trajectory,
+        options: PnPOptions,
+        *,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+    ) -> Tensor:
+        """Clean latents (frames, c, h, w) sampled back from z_T: what the inversion kept."""
+        schedule = self.schedule(options)
+        text = self.encode_texts([trajectory.prompt])
+        noise = trajectory.noise.to(self.latent_dtype)
+        clean = torch.empty_like(noise)
+        at_once = BRANCHES * batch_size
+        batches = Batches(at_once)
+        with (
+            self._network() as network,
+            self._bar("reconstructing", len(noise) * len(schedule.timesteps)) as bar,
+        ):
+            for first in range(0, len(noise), at_once):
+                # A batch at a time: all steps of all frames would be as large as the trajectory.
+                part = slice(first, first + at_once)
+                clean[part] = reconstruct_latents(
+                    network,
+                    schedule,
+                    noise[part],
+                    text,
+                    batches=batches,
+                    progress=bar.update,
+                )[-1]
+        return clean
+
+    def decode(self, latents: Tensor, batch_size: int = DEFAULT_BATCH_SIZE) -> Iterator[Frames]:
+        """Latents (frames, c, h, w) to uint8 frames (n, height, width, 3), a batch at a time."""
+
+        def decode(part: slice) -> Frames:
+            return tensor_to_frames(self.autoencoder.decode(latents[part]))
+
+        return Batches(batch_size, self._cut_into_tiles).run(len(latents), decode)
+
+    def finish(
+        self,
+        latents: Tensor,
+        source: Source,
+        blend_radius: int,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+    ) -> Iterator[Frames]:
+        """The frames of one result, (frames, c, h, w), blended along the motion of its source.
+
+        Gives uint8 frames (n, height, width, 3) of the working size, some at a time.
+        """
+        frames = self.decode(latents, batch_size)
+        if len(latents) == 1 or blend_radius == 0:
+            return frames
+        return blend_frames(frames, source.frames(batch_size), source.scenes, blend_radius)
+
+    def _identity(
+        self, source: Source, options: PnPOptions, prompt: str, storage: Storage
+    ) -> Identity:
+        """What an inversion belongs to; the batch size and the device change only its rounding."""
+        model = fingerprint.of_modules(self.vae, self.unet, self.text_encoder, self.text_encoder_2)
+        dtype = storage.dtype(self.latent_dtype)
+        return {
+            "source": source.fingerprint,
+            "size": f"{source.size[0]}x{source.size[1]}",
+            "model": fingerprint.of_values(model, self.config.force_zeros_for_empty_prompt),
+            "schedule": fingerprint.of_values(asdict(self.schedule(options))),
+            "inversion_prompt": prompt,
+            "trajectory_precision": str(dtype).removeprefix("torch."),
+            **options.identity(Lifetime.INVERSION),
+        }
+
+    def _cut_into_tiles(self) -> None:
+        warnings.warn(
+            "the memory is not enough for a whole frame in the autoencoder; frames are cut into "
+            "overlapping tiles there",
+            stacklevel=2,
+        )
+        self.autoencoder.use_tiles()
+
+    @contextmanager
+    def _network(self) -> Iterator[Network]:
+        network = UNet(self.unet, self.autoencoder.factor)
+        with text_cache(network):
+            yield network
+
+    def _bar(self, what: str, total: int, done: int = 0) -> Any:
+        """A progress bar, some of whose work an earlier run has done."""
+        return tqdm(
+            total=total,
+            initial=done,
+            desc=what,
+            unit=" frame-steps",
+            **getattr(self, "_progress_bar_config", {}),
+        )

@@ -1,0 +1,43 @@
+"""Frames of one size, written once and read again and again."""
+
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from pnpvideo.atomic_output import write_error
+from pnpvideo.clips.clip import Frames
+
+
+class FrameStore:
+    """Raw frames, uint8 (n, height, width, 3), in a file. size: (width, height)."""
+
+    def __init__(self, file: IO[bytes], name: Path, size: tuple[int, int]) -> None:
+        """file: an empty one; name: what to call it in messages."""
+        self.frame_count = 0
+        self._file, self._name = file, name
+        self._shape = (size[1], size[0], 3)
+
+    def write_all(self, batches: Iterable[Frames]) -> Iterator[Frames]:
+        """The same batches, kept as they pass. RunError where the disk is full or fails."""
+        for frames in batches:
+            try:
+                self._file.write(np.ascontiguousarray(frames).data)
+            except OSError as error:
+                raise write_error(self._name, error) from None
+            self.frame_count += len(frames)
+            yield frames
+
+    def batches(self, size: int) -> Iterator[Frames]:
+        """All frames in order, `size` at a time, the last batch possibly shorter."""
+        one = math.prod(self._shape)
+        for first in range(0, self.frame_count, size):
+            count = min(size, self.frame_count - first)
+            self._file.seek(first * one)
+            pixels = np.frombuffer(bytearray(self._file.read(count * one)), np.uint8)
+            yield pixels.reshape(count, *self._shape)
+
+    def close(self) -> None:
+        self._file.close()
