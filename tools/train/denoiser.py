@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -19,7 +20,7 @@ from tools.train.state import TrainingState, autocast, checkpoints
 from tools.train.supervise import SupervisedDenoiser
 
 CHUNK = 1536  # pairs that are drawn and encoded at once, and then trained on
-PASSES = 3  # over the pairs of a chunk, each with other noise
+PASSES = 4  # over the pairs of a chunk, each with other noise
 LEARNING_RATE = 6e-4
 AVERAGE_DECAY = 0.999
 NOISY = 600  # half of a batch has timesteps from here on
@@ -63,9 +64,11 @@ class DenoiserTraining:
             print(f"unet: resumed from {path.name}", flush=True)
         self.chunk: dict[str, Tensor] = {}
         self.chunk_number = -1
+        self.loader = ThreadPoolExecutor(1)
+        self.coming: dict[int, Future[dict[str, Tensor]]] = {}
 
     @torch.inference_mode()
-    def _load_chunk(self, number: int) -> None:
+    def _load_chunk(self, number: int) -> dict[str, Tensor]:
         """Draw the pairs of a chunk and encode their pictures."""
         pairs = Pairs(self.artwork, self.tokenizer, start=number * CHUNK, count=CHUNK)
         parts: dict[str, list[Tensor]] = {}
@@ -79,15 +82,17 @@ class DenoiserTraining:
             batch["latents"] = latents.unflatten(0, (-1, 2))
             for name, value in batch.items():
                 parts.setdefault(name, []).append(value)
-        self.chunk = {name: torch.cat(values) for name, values in parts.items()}
-        self.chunk_number = number
+        return {name: torch.cat(values) for name, values in parts.items()}
 
     def _batch(self) -> dict[str, Tensor]:
         """The pairs of the current step, which its number decides."""
         steps = CHUNK // self.pairs
         number, step = divmod(self.state.step, PASSES * steps)
         if number != self.chunk_number:
-            self._load_chunk(number)
+            ahead = self.coming.pop(number, None) or self.loader.submit(self._load_chunk, number)
+            self.chunk, self.chunk_number = ahead.result(), number
+            # The next one is made while this one is trained on.
+            self.coming[number + 1] = self.loader.submit(self._load_chunk, number + 1)
         turn, place = divmod(step, steps)
         order = torch.randperm(CHUNK, generator=Generator().manual_seed(PASSES * number + turn))
         rows = order[place * self.pairs : (place + 1) * self.pairs]
