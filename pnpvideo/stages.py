@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
-from typing import Any
+from typing import NoReturn
 
 import torch
 from diffusers import DiffusionPipeline
@@ -23,6 +23,7 @@ from pnpvideo.models.autoencoder import (
 )
 from pnpvideo.models.batches import Batches
 from pnpvideo.models.network import Network
+from pnpvideo.models.precision import exact_dtype
 from pnpvideo.models.prompt import PromptEmbeddings, encode_prompt
 from pnpvideo.models.text_cache import text_cache
 from pnpvideo.models.unet import UNet
@@ -48,7 +49,7 @@ class Stages(DiffusionPipeline):  # type: ignore[misc]
 
     @property
     def latent_dtype(self) -> torch.dtype:
-        return torch.float64 if self.unet.dtype == torch.float64 else torch.float32
+        return exact_dtype(self.unet.dtype)
 
     def schedule(self, options: PnPOptions) -> NoiseSchedule:
         """The noise levels of a run."""
@@ -286,7 +287,7 @@ class Stages(DiffusionPipeline):  # type: ignore[misc]
         with text_cache(network):
             yield network
 
-    def _bar(self, what: str, total: int, done: int = 0) -> Any:
+    def _bar(self, what: str, total: int, done: int = 0) -> "tqdm[NoReturn]":
         """A progress bar, some of whose work an earlier run has done."""
         return tqdm(
             total=total,

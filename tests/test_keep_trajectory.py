@@ -13,7 +13,7 @@ from pnpvideo.errors import InputError, RunError
 from pnpvideo.pipeline import PnPVideoPipeline
 from pnpvideo.storage import allocate
 from pnpvideo.storage.allocate import Storage, empty_trajectory
-from pnpvideo.storage.available_memory import free_memory
+from pnpvideo.storage.available_memory import available_memory
 from pnpvideo.storage.latent_file import LatentFile
 from pnpvideo.storage.trajectory import LatentMemory, Trajectory
 
@@ -31,10 +31,10 @@ def test_what_does_not_fit_in_memory_goes_to_disk(
 ) -> None:
     caplog.set_level(logging.INFO, "pnpvideo")
     storage = Storage(precision="full", folder=tmp_path)
-    monkeypatch.setattr(allocate, "free_memory", lambda: 4 * SIZE)
+    monkeypatch.setattr(allocate, "available_memory", lambda: 4 * SIZE)
     assert isinstance(room(storage).latents, LatentMemory)
     assert not caplog.messages
-    monkeypatch.setattr(allocate, "free_memory", lambda: 4 * SIZE - 4)
+    monkeypatch.setattr(allocate, "available_memory", lambda: 4 * SIZE - 4)
     kept = room(storage)
     assert isinstance(kept.latents, LatentFile)
     # z_T, what two steps read, and z_0: three of five levels.
@@ -86,8 +86,8 @@ def test_unfinished_frames_come_in_batches(tmp_path: Path) -> None:
     kept.close()
 
 
-def test_free_memory_is_a_part_of_this_machine() -> None:
-    assert 2**24 < free_memory() < 2**50
+def test_available_memory_is_a_part_of_this_machine() -> None:
+    assert 2**24 < available_memory() < 2**50
 
 
 @pytest.fixture(scope="module")

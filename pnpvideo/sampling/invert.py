@@ -11,7 +11,7 @@ from pnpvideo.models.prompt import PromptEmbeddings
 from pnpvideo.sampling.schedule import NoiseSchedule, ddim_step, undo_ddim_step
 from pnpvideo.storage.trajectory import empty_latents
 
-Progress = Callable[[int], None]
+Progress = Callable[[int], object]
 """Told how many network passes of one frame are done since the last call."""
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pnpvideo.models.network import Batch, Network
+from pnpvideo.models.precision import exact_dtype
 from pnpvideo.models.prompt import PromptEmbeddings
 from pnpvideo.storage.trajectory import Trajectory
 
@@ -91,8 +92,7 @@ def describe_tokens(
     """
     grids: dict[int, Tensor] = {}
     for size, some in tokens.items():
-        dtype = torch.float64 if some.dtype == torch.float64 else torch.float32
-        grid = functional.normalize(some.to(dtype), dim=-1).transpose(1, 2)
+        grid = functional.normalize(some.to(exact_dtype(some.dtype)), dim=-1).transpose(1, 2)
         grids[size] = grid.reshape(*grid.shape[:2], *grid_of(size))
     return {
         size: torch.cat(
@@ -115,7 +115,7 @@ def nearest_tokens(tokens: Tensor, others: Tensor) -> Tensor:
     tokens: (frames, tokens, channels); others: (tokens of the other frame, channels). Returns
     (frames, tokens). The similarities are computed a few million at a time.
     """
-    dtype = torch.float64 if tokens.dtype == torch.float64 else torch.float32
+    dtype = exact_dtype(tokens.dtype)
     rows = functional.normalize(tokens.to(dtype), dim=-1).flatten(0, 1)
     columns = functional.normalize(others.to(dtype), dim=-1).T
     part = max(1, _SIMILARITIES // len(others))

@@ -1,8 +1,9 @@
 """Noise levels and the step between two of them, the same equation in both directions."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from diffusers import DDIMScheduler
 from torch import Tensor
@@ -46,7 +47,9 @@ class NoiseSchedule:
     prediction_type: PredictionType
 
 
-def make_schedule(scheduler_config: Any, steps: int, inversion_steps: int) -> NoiseSchedule:
+def make_schedule(
+    scheduler_config: Mapping[str, object], steps: int, inversion_steps: int
+) -> NoiseSchedule:
     """The DDIM schedule for a model's scheduler configuration, of whichever class that is.
 
     inversion_steps: a multiple of steps; each interval between two sampling timesteps is cut into

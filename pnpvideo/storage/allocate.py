@@ -21,7 +21,7 @@ from pnpvideo.options.settings import (
     Place,
     Precision,
 )
-from pnpvideo.storage.available_memory import free_memory
+from pnpvideo.storage.available_memory import available_memory
 from pnpvideo.storage.latent_file import LatentFile, file_size
 from pnpvideo.storage.trajectory import LatentMemory, Trajectory, describe
 
@@ -66,7 +66,7 @@ class Storage:
 
 
 def empty_trajectory(
-    frames: Sequence[int],
+    shape: Sequence[int],
     timesteps: tuple[float, ...],
     prompt: str,
     storage: Storage,
@@ -76,23 +76,24 @@ def empty_trajectory(
 ) -> Trajectory:
     """Room for the trajectory of a run without a job folder.
 
-    frames: (frames, channels, height, width); dtype: of the latents. steps_read: how many first
+    shape: (frames, channels, height, width); dtype: of the latents. steps_read: how many first
     steps read the source (None: all); a file keeps these, z_T and z_0, memory keeps all for
     further runs.
     RunError where the disk has too little room.
     """
     steps, kept_dtype = len(timesteps), storage.dtype(dtype)
-    shape = (steps + 1, *frames)
-    in_memory = file_size(shape, kept_dtype) <= MEMORY_SHARE * free_memory()
+    levels = (steps + 1, *shape)
+    in_memory = file_size(levels, kept_dtype) <= MEMORY_SHARE * available_memory()
     if storage.place == "memory" or (storage.place == "auto" and in_memory):
-        latents = torch.empty(shape, dtype=kept_dtype)
+        latents = torch.empty(levels, dtype=kept_dtype)
         return Trajectory(
             latents=LatentMemory(latents, empty=True), timesteps=timesteps, prompt=prompt
         )
     kept = sorted({0, *range(steps if steps_read is None else steps_read), steps})
     folder = storage.folder or Path(tempfile.gettempdir())
-    check_room(file_size(shape, kept_dtype, kept), folder)
-    tell_size(file_size(shape, kept_dtype, kept), folder, frames[0])
+    size = file_size(levels, kept_dtype, kept)
+    check_room(size, folder)
+    tell_size(size, folder, shape[0])
     try:
         # It has no name, and is gone when this process ends, in whatever way.
         file: BinaryIO = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 -- it outlives this
@@ -100,7 +101,7 @@ def empty_trajectory(
         raise write_error(folder, error) from None
     metadata = describe(timesteps, prompt)
     room = LatentFile.create(
-        file, folder, shape=shape, dtype=kept_dtype, kept=kept, metadata=metadata
+        file, folder, shape=levels, dtype=kept_dtype, kept=kept, metadata=metadata
     )
     return Trajectory.of_file(room)
 

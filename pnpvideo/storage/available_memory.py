@@ -1,4 +1,4 @@
-"""How much memory is free for us."""
+"""How much memory is available to us."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ _UNKNOWN = 4 * 2**30
 _CONTAINER = Path("/sys/fs/cgroup")
 
 
-def free_memory() -> int:
+def available_memory() -> int:
     """Bytes that we can take before the system swaps or the container's limit is met.
 
     Where the system does not say, half of its memory; where it says nothing, 4 GiB.

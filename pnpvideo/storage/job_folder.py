@@ -104,40 +104,40 @@ class JobFolder:
     def trajectory(
         self,
         identity: Identity,
-        frames: Sequence[int],
+        shape: Sequence[int],
         timesteps: tuple[float, ...],
         prompt: str,
         dtype: torch.dtype,
     ) -> Trajectory:
         """The source's trajectory with what earlier runs have finished of it, or an empty one.
 
-        identity: of the inversion; a trajectory of another one is replaced. frames: (frames,
+        identity: of the inversion; a trajectory of another one is replaced. shape: (frames,
         channels, height, width). dtype: to keep it in. All timesteps are kept, so that it serves
         other options too. RunError where the disk has too little room.
         """
-        shape = (len(timesteps) + 1, *frames)
+        levels = (len(timesteps) + 1, *shape)
         found, other = self._find_trajectory(identity)
         if found is None:
-            size = file_size(shape, dtype)
+            size = file_size(levels, dtype)
             check_room(size - self._taken(), self.path)
-            tell_size(size, self.path, frames[0])
+            tell_size(size, self.path, shape[0])
             # First the journal: without it nothing counts as finished.
             self._journal.unlink(missing_ok=True)
             self._trajectory.unlink(missing_ok=True)
             metadata = describe(timesteps, prompt) | _signature(identity)
             with _renamed(self._trajectory) as part, part.open("wb") as file:
-                LatentFile.create(file, part, shape=shape, dtype=dtype, metadata=metadata)
+                LatentFile.create(file, part, shape=levels, dtype=dtype, metadata=metadata)
             found = _JournaledFile.open(self._trajectory, "r+b")
             if other:
                 self._resumed.append(f"inverting anew ({other})")
         found.resume(self._journal)
-        done = frames[0] - len(found.missing)
+        done = shape[0] - len(found.missing)
         if not found.missing:
             self._resumed.append("reusing the inversion")
         elif done:
-            size = file_size((shape[0], len(found.missing), *shape[2:]), dtype)
+            size = file_size((levels[0], len(found.missing), *levels[2:]), dtype)
             check_room(size, self.path)
-            self._resumed.append(f"inverting goes on after {done} of {frames[0]} frames")
+            self._resumed.append(f"inverting goes on after {done} of {shape[0]} frames")
         return Trajectory.of_file(found)
 
     def state(self, identity: Identity) -> DenoisingState | None:
