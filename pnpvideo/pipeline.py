@@ -1,6 +1,7 @@
 """The pipeline: frames in, translated frames out, in the stages of the main path."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from inspect import signature
 from pathlib import Path
@@ -236,22 +237,22 @@ class PnPVideoPipeline(Stages):
             replaced: Tensor = changed.get("latents", latents)
             return replaced
 
-        latents = self.sample(
-            source,
-            prompts,
-            options,
-            generator,
-            batch_size=batch_size,
-            job=job,
-            after_step=after_step,
-        )
+        with closing(source):
+            latents = self.sample(
+                source,
+                prompts,
+                options,
+                generator,
+                batch_size=batch_size,
+                job=job,
+                after_step=after_step,
+            )
 
-        # 5. Decode, and blend along the source's motion
-        frames: Any = latents
-        if output_type != "latent":
-            clips = (self.finish(x, source, options.blend_radius, batch_size) for x in latents)
-            frames = _output([np.concatenate(list(clip)) for clip in clips], output_type)
-        source.close()
+            # 5. Decode, and blend along the source's motion
+            frames: Any = latents
+            if output_type != "latent":
+                clips = (self.finish(x, source, options.blend_radius, batch_size) for x in latents)
+                frames = _output([np.concatenate(list(clip)) for clip in clips], output_type)
         self.maybe_free_model_hooks()
         if not return_dict:
             return frames, source.trajectory

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from pnpvideo.atomic_output import folder_above
-from pnpvideo.clips.clip import Clip
 from pnpvideo.clips.compare import psnr_of
 from pnpvideo.clips.read import read_clip
 from pnpvideo.errors import InputError, RunError
@@ -86,11 +85,7 @@ def run(
             clip = read_clip(settings.source, **settings.part(ReadSettings))
             open_things.callback(clip.close)
         outputs = plan_outputs(settings, clip, overwrite)
-        storage = Storage(
-            place=settings.trajectory_place,
-            precision=settings.trajectory_precision,
-            folder=folder_above(Path(outputs.output)),
-        )
+        storage = _storage_of(settings, folder_above(Path(outputs.output)))
         job = None if settings.job is None else open_things.enter_context(JobFolder(settings.job))
 
         # 2. Load the model
@@ -100,9 +95,24 @@ def run(
         options = settings.resolve(pipeline.model_options)
         with _told_memory(device):
             # 3. Read, invert, denoise
-            latents, source = _sample(pipeline, settings, clip, options, storage, job)
+            generator = torch.Generator().manual_seed(settings.seed)
+            source = pipeline.open_source(
+                clip,
+                guidance_prompt=settings.guidance_prompt,
+                inversion_prompt=settings.inversion_prompt,
+                size=settings.size,
+                options=options,
+                generator=generator,
+                batch_size=settings.batch_size,
+                storage=storage,
+                job=job,
+            )
             open_things.callback(source.close)
             open_things.callback(source.trajectory.close)
+            prompts = pipeline.prompts(settings.prompt, settings.negative_prompt or None)
+            latents = pipeline.sample(
+                source, prompts, options, generator, batch_size=settings.batch_size, job=job
+            )
             # 4. Decode and write
             for one, path in zip(latents, outputs.results, strict=True):
                 frames = pipeline.finish(one, source, options.blend_radius, settings.batch_size)
@@ -123,32 +133,9 @@ def run(
     )
 
 
-def _sample(
-    pipeline: PnPVideoPipeline,
-    settings: Settings,
-    clip: Clip | None,
-    options: PnPOptions,
-    storage: Storage,
-    job: JobFolder | None,
-) -> tuple[Tensor, Source]:
-    """Latents (prompts, frames, c, h, w) of the results, and the source of all of them."""
-    generator = torch.Generator().manual_seed(settings.seed)
-    source = pipeline.open_source(
-        clip,
-        guidance_prompt=settings.guidance_prompt,
-        inversion_prompt=settings.inversion_prompt,
-        size=settings.size,
-        options=options,
-        generator=generator,
-        batch_size=settings.batch_size,
-        storage=storage,
-        job=job,
-    )
-    prompts = pipeline.prompts(settings.prompt, settings.negative_prompt or None)
-    latents = pipeline.sample(
-        source, prompts, options, generator, batch_size=settings.batch_size, job=job
-    )
-    return latents, source
+def _storage_of(settings: Settings, folder: Path) -> Storage:
+    place, precision = settings.trajectory_place, settings.trajectory_precision
+    return Storage(place=place, precision=precision, folder=folder)
 
 
 def load_pipeline(settings: ModelSettings, device: torch.device | None = None) -> PnPVideoPipeline:

@@ -54,7 +54,11 @@ class Source(ABC):
         """The frames, read now if they are not there yet: the one pass that there is."""
         if self._kept is None:
             store = FrameStore(*self._storage.open_file(), self.size)
-            self._scenes = find_scenes(store.write_all(read_ahead(self._read())))
+            try:
+                self._scenes = find_scenes(store.write_all(read_ahead(self._read())))
+            except BaseException:
+                store.close()
+                raise
             self._kept = store
         return self._kept
 
