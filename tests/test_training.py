@@ -8,6 +8,7 @@ from torch import Generator, Tensor
 from torch.utils.data import DataLoader
 from transformers import CLIPTokenizer
 
+from pnpvideo.models.load import EMBEDDED, load_model
 from tools.train import denoiser
 from tools.train.artwork import Artwork
 from tools.train.autoencoder import (
@@ -26,6 +27,7 @@ from tools.train.examples import make_pair
 from tools.train.model import LATENT_CHANNELS, LATENT_SIZE, TEXT_LENGTH, make_tokenizer, new_vae
 from tools.train.scenes import SIZE
 from tools.train.state import TrainingState
+from tools.train.train import load_exported
 
 ARTWORK = Artwork()
 
@@ -79,6 +81,19 @@ def test_the_autoencoder_learns_and_its_factor_is_8() -> None:
     with torch.no_grad():
         latents = vae.encode(images).latents
     assert latents.shape == (2, LATENT_CHANNELS, 8, 8)
+
+
+def test_a_new_autoencoder_knows_colours() -> None:
+    torch.manual_seed(0)
+    vae = new_vae()
+    colours = torch.rand(6, 3, 1, 1) * 2 - 1
+    with torch.no_grad():
+        latents = vae.encode(colours.expand(-1, -1, 256, 256)).latents
+        decoded = vae.decode(latents).sample[..., 96:160, 96:160]
+    # Away from the borders the first three latents are the colour itself.
+    inside = latents[:, :3, 8:24, 8:24]
+    torch.testing.assert_close(inside, (1.5 * colours).expand_as(inside), atol=1e-5, rtol=0)
+    assert (decoded - colours).abs().mean() < 0.35 * colours.abs().mean()
 
 
 def test_smaller_latents_are_to_decode_to_the_smaller_picture() -> None:
@@ -162,6 +177,22 @@ def test_a_step_changes_all_that_is_trained_and_resumes(
         assert torch.equal(one, other)
     averaged = resumed.averaged()
     assert all(value.isfinite().all() for value in averaged.state_dict().values())
+
+
+def test_training_goes_on_from_an_exported_model(tokenizer: CLIPTokenizer) -> None:
+    exported = load_model().components
+    denoiser = load_exported(EMBEDDED, tokenizer)
+    own, given = denoiser.unet.state_dict(), exported["unet"].state_dict()
+    same = [name for name, value in own.items() if value.shape == given[name].shape]
+    assert "mid_block.resnets.0.conv1.weight" in same
+    for name in same:
+        assert torch.equal(own[name], given[name].float())
+    known = CLIPTokenizer.from_pretrained(EMBEDDED, subfolder="tokenizer").get_vocab()
+    ours = denoiser.text_encoder.get_input_embeddings().weight
+    theirs = exported["text_encoder"].get_input_embeddings().weight
+    for word in ("red</w>", "night</w>", "of</w>"):
+        number = tokenizer.get_vocab()[word]
+        assert torch.equal(ours[number], theirs[known[word]].float())
 
 
 def test_injection_reaches_the_targets_alone(new_training: "type[DenoiserTraining]") -> None:

@@ -93,12 +93,13 @@ def train_vae(
     work: Path, stage: str, artwork: Artwork, *, minutes: float, device: str, workers: int
 ) -> Path:
     """Train the stage `vae`, or the decoder of its result alone (stage `decoder`), for `minutes` in
-    all, the last third with a falling rate; then print how good it is.
+    all, the last third with a falling rate; then print how good it is. Goes on from
+    `vae.safetensors` in `work`, if that is there.
     """
     encode = stage == "vae"
     final = work / "vae.safetensors"
     torch.manual_seed(0)
-    vae = (new_vae() if encode else load_vae(final)).train().to(device)
+    vae = (load_vae(final) if final.exists() else new_vae()).train().to(device)
     vae = vae.to(memory_format=torch.channels_last)
     part = vae if encode else vae.decoder
     state = TrainingState(part, learning_rate=1e-3, warmup=60, decay=0.995)

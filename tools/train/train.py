@@ -5,7 +5,8 @@
 
 Stages, each resumed from what lies in the work folder: `vae`, its `decoder` alone, and `unet` (with
 the text encoder and heads that supervise both, see `supervise`). What a step sees is drawn from its
-number, so a resumed run goes on as if it had never stopped.
+number, so a resumed run goes on as if it had never stopped. The autoencoder starts as the trained
+one beside this file, so that its stage is needed only to better it.
 """
 
 from __future__ import annotations
@@ -13,18 +14,22 @@ from __future__ import annotations
 import argparse
 import copy
 import os
+import shutil
 import time
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderTiny, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from tools.train.artwork import Artwork
-from tools.train.autoencoder import load_vae, save_vae, train_vae
+from tools.train.autoencoder import load_vae, train_vae
 from tools.train.denoiser import DenoiserTraining
 from tools.train.examples import make_pair
 from tools.train.model import Denoiser, assemble, export, make_tokenizer
+
+AUTOENCODER = Path(__file__).with_name("vae.safetensors")
+"""The trained autoencoder, in half precision."""
 
 
 def vocabulary(artwork: Artwork, *, pairs: int = 20_000) -> list[str]:
@@ -34,13 +39,24 @@ def vocabulary(artwork: Artwork, *, pairs: int = 20_000) -> list[str]:
     return [*captions, *names]
 
 
+@torch.no_grad()
 def load_exported(folder: Path, tokenizer: CLIPTokenizer) -> Denoiser:
-    """The denoiser of an exported model, to go on from."""
+    """The denoiser of an exported model, to go on from; what has another shape here is new, and
+    words that both know keep their embeddings.
+    """
     denoiser = Denoiser(tokenizer)
-    unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet")
-    denoiser.unet.load_state_dict(unet.state_dict())
-    text_encoder = CLIPTextModel.from_pretrained(folder, subfolder="text_encoder")
-    denoiser.text_encoder.load_state_dict(text_encoder.state_dict())
+    parts = (
+        (denoiser.unet, UNet2DConditionModel.from_pretrained(folder, subfolder="unet")),
+        (denoiser.text_encoder, CLIPTextModel.from_pretrained(folder, subfolder="text_encoder")),
+    )
+    for part, exported in parts:
+        own, given = part.state_dict(), exported.state_dict()
+        part.load_state_dict(own | {k: v for k, v in given.items() if v.shape == own[k].shape})
+    known = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer").get_vocab()
+    words = {number: known[word] for word, number in tokenizer.get_vocab().items() if word in known}
+    embeddings = denoiser.text_encoder.get_input_embeddings().weight
+    exported_embeddings = parts[1][1].get_input_embeddings().weight
+    embeddings[list(words)] = exported_embeddings[list(words.values())].to(embeddings.dtype)
     return denoiser
 
 
@@ -50,9 +66,11 @@ def main() -> None:
     )
     parser.add_argument("--work-dir", type=Path, required=True, help="artwork and checkpoints")
     parser.add_argument("--export", type=Path, help="folder of the exported model")
-    parser.add_argument("--init-from", type=Path, help="exported model to go on from")
+    parser.add_argument(
+        "--init-from", type=Path, help="exported model whose denoiser to go on from"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--vae-minutes", type=float, default=120.0)
+    parser.add_argument("--vae-minutes", type=float, default=0.0, help="whole autoencoder")
     parser.add_argument("--decoder-minutes", type=float, default=0.0, help="decoder alone, after")
     parser.add_argument("--hours", type=float, default=8.0, help="time for the unet stage")
     parser.add_argument("--pairs", type=int, default=8, help="pairs of pictures in a batch")
@@ -75,11 +93,9 @@ def main() -> None:
 
     torch.set_flush_denormal(True)
     if not (work / "vae.safetensors").exists():
-        if arguments.init_from:
-            vae = AutoencoderTiny.from_pretrained(arguments.init_from, subfolder="vae")
-            save_vae(vae, work / "vae.safetensors")
-        else:
-            train("vae", arguments.vae_minutes)
+        shutil.copy(AUTOENCODER, work)
+    if arguments.vae_minutes:
+        train("vae", arguments.vae_minutes)
     if arguments.decoder_minutes:
         train("decoder", arguments.decoder_minutes)
     vae = load_vae(work / "vae.safetensors")
