@@ -51,9 +51,23 @@ def plan_outputs(settings: Settings, clip: Clip | None, overwrite: bool) -> Outp
                 f"{path} is one image, and the source has {len(clip)} frames; "
                 "name a video or a folder, or give --frames 1"
             )
+        if settings.source is not None and _leads_to(target, Path(settings.source)):
+            raise InputError(f"{path} would write over the source; choose another name")
     record = Path(f"{output.rstrip('/')}.yaml")
     check_free(record, folder=False, overwrite=overwrite)
     return Outputs(output=output, results=results, compares=compares, record=record)
+
+
+def _leads_to(output: Path, source: Path) -> bool:
+    """Whether an output, by any path or link, is the source, holds it or is one of its frames."""
+    # A pattern of images is what its folder holds.
+    source = source.resolve() if source.exists() else source.parent.resolve()
+    if not output.exists():
+        return False
+    if output.is_dir():
+        return any(output.samefile(folder) for folder in (source, *source.parents))
+    is_frame = output.suffix.lower() in SINGLE_SUFFIXES and output.resolve().parent == source
+    return is_frame or output.samefile(source)
 
 
 def write_result(

@@ -153,6 +153,35 @@ def test_bad_outputs(cli: Cli, tmp_path: Path) -> None:
     assert pixels(tmp_path / "there.png").ndim == 3
 
 
+def test_a_source_is_never_written_over(cli: Cli, tmp_path: Path) -> None:
+    save_frames(tmp_path / "frames", 2)
+    save_frames(tmp_path / "single", 1)
+    (tmp_path / "linked").symlink_to("frames")
+    (tmp_path / "linked.png").symlink_to("single/source0.png")
+    make_video(tmp_path / "clip.mp4", "-c:v", "libx264", frames=2)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    cases = [
+        ("frames", "frames"),
+        ("frames", "frames/"),
+        ("frames", "single/../frames"),
+        ("frames", "linked"),
+        ("linked", "frames"),
+        ("frames/source%d.png", "frames"),
+        ("single/source0.png", "single/source0.png"),
+        ("single/source0.png", "linked.png"),
+        ("linked.png", "single/source0.png"),
+        ("single/source0.png", "single/"),
+        ("single", "single/source0.png"),
+        ("clip.mp4", "clip.mp4"),
+        ("clip.mp4", str(tmp_path / "clip.mp4")),
+    ]
+    for source, output in cases:
+        result = cli(source, *SHORT, "-o", output, "--overwrite")
+        assert_refused(result, 2, "write over the source; choose another name")
+    assert {path: path.read_bytes() for path in before} == before
+    assert (tmp_path / "linked").is_symlink()
+
+
 def test_bad_models(cli: Cli, picture: Path, tmp_path: Path) -> None:
     (tmp_path / "old.ckpt").write_bytes(b"\x80\x04.")
     (tmp_path / "broken.safetensors").write_bytes(b"\xff" * 64)
