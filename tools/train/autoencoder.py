@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from tools.train.artwork import Artwork
-from tools.train.examples import HELD_OUT, draw, make_pair
+from tools.train.examples import HELD_OUT, draw, make_pair, scaled
 from tools.train.model import new_vae
 from tools.train.scenes import SIZE
 from tools.train.state import TrainingState, autocast, checkpoints
@@ -24,7 +24,6 @@ CROP = 128
 CROPS = 4  # of one picture
 PICTURES = 4  # in a batch
 RESCALED = 0.35  # share of the steps that decode smaller latents to the smaller picture
-FACTOR = 8
 
 
 class Pictures(Dataset[Tensor]):
@@ -50,7 +49,7 @@ def crops(pictures: Tensor, generator: Generator) -> Tensor:
         for picture, places in zip(pictures, starts.tolist(), strict=True)
         for top, left in places
     ]
-    return torch.stack(cut).float() / 127.5 - 1
+    return scaled(torch.stack(cut))
 
 
 def reconstruction_loss(error: Tensor) -> Tensor:
@@ -91,7 +90,7 @@ def vae_loss(
 
 def train_vae(
     work: Path, stage: str, artwork: Artwork, *, minutes: float, device: str, workers: int
-) -> Path:
+) -> None:
     """Train the stage `vae`, or the decoder of its result alone (stage `decoder`), for `minutes` in
     all, the last third with a falling rate; then print how good it is. Goes on from
     `vae.safetensors` in `work`, if that is there.
@@ -109,7 +108,8 @@ def train_vae(
     seconds = 60 * minutes
     squares: list[Tensor] = []
     saved = state.seconds
-    for pictures in _batches(artwork, state.images, workers):
+    unseen = Pictures(artwork, start=state.images, count=HELD_OUT - state.images)
+    for pictures in DataLoader(unseen, batch_size=PICTURES, num_workers=workers):
         if state.seconds >= seconds:
             break
         start = time.perf_counter()
@@ -141,18 +141,12 @@ def train_vae(
     for held_out in (False, True):
         things = "held-out things" if held_out else "known things"
         print(f"{stage}: {things}: {measure_vae(vae, artwork, held_out=held_out)}", flush=True)
-    return final
-
-
-def _batches(artwork: Artwork, start: int, workers: int) -> Iterator[Tensor]:
-    pictures = Pictures(artwork, start=start, count=HELD_OUT - start)
-    yield from DataLoader(pictures, batch_size=PICTURES, num_workers=workers)
 
 
 def _some(artwork: Artwork, count: int, *, held_out: bool) -> Iterator[Tensor]:
     pictures = Pictures(artwork, start=HELD_OUT, count=count, held_out=held_out)
     for batch in DataLoader(pictures, batch_size=16):
-        yield batch.float() / 127.5 - 1
+        yield scaled(batch)
 
 
 @torch.inference_mode()

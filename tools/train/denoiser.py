@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from transformers import CLIPTokenizer
 
 from tools.train.artwork import Artwork
-from tools.train.examples import Pairs, tokenize
+from tools.train.examples import Pairs, scaled, tokenize
 from tools.train.model import Denoiser, new_scheduler
 from tools.train.state import TrainingState, autocast, checkpoints
 from tools.train.supervise import SupervisedDenoiser
@@ -73,7 +73,7 @@ class DenoiserTraining:
         pairs = Pairs(self.artwork, self.tokenizer, start=number * CHUNK, count=CHUNK)
         parts: dict[str, list[Tensor]] = {}
         for batch in DataLoader(pairs, batch_size=16, num_workers=self.workers):
-            pictures = batch.pop("pictures").to(self.device).flatten(0, 1).float() / 127.5 - 1
+            pictures = scaled(batch.pop("pictures").to(self.device).flatten(0, 1))
             with autocast(self.device):
                 latents = self.vae.encode(
                     pictures.contiguous(memory_format=torch.channels_last)

@@ -136,6 +136,11 @@ def draw(picture: Picture, artwork: Artwork) -> Tensor:
     return torch.from_numpy((255 * drawn).round().astype(np.uint8)).movedim(-1, 0)
 
 
+def scaled(pictures: Tensor) -> Tensor:
+    """uint8 to the range of the autoencoder, [-1, 1]."""
+    return pictures.float() / 127.5 - 1
+
+
 def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
     """Token ids (N, TEXT_LENGTH)."""
     ids: Tensor = tokenizer(
