@@ -45,6 +45,17 @@ class Sound:
     duration: Fraction
 
 
+@dataclass(frozen=True, kw_only=True)
+class Colour:
+    """What the numbers of a clip's red, green and blue mean, in FFmpeg's names.
+
+    primaries: such as "bt709" and "bt2020". transfer: such as "bt709" and "smpte2084" (PQ).
+    """
+
+    primaries: str = "bt709"
+    transfer: str = "bt709"
+
+
 class FrameReader(ABC):
     """Reads frames from one source. Frame numbers count the chosen frames: 0 to len(self) - 1.
 
@@ -69,6 +80,7 @@ class Clip:
     width, height: of the frames that `read` gives, in pixels, upright and with square pixels.
     timing: None where the source has none (a single image, a folder of frames).
     sound: None where the source has none.
+    colour: of the frames that `read` gives.
     name: what to call the clip in messages and file names.
     """
 
@@ -77,6 +89,7 @@ class Clip:
     height: int
     timing: Timing | None = None
     sound: Sound | None = None
+    colour: Colour = Colour()
     name: str = "clip"
 
     def __len__(self) -> int:
