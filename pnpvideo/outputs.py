@@ -2,15 +2,16 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import tee
 from pathlib import Path
 
 from pnpvideo.atomic_output import check_free
-from pnpvideo.clips.clip import Clip, Frames
+from pnpvideo.clips.clip import Alpha, Clip, Frames
 from pnpvideo.clips.compare import side_by_side
 from pnpvideo.clips.read import read_clip
 from pnpvideo.clips.read_ahead import read_ahead
 from pnpvideo.clips.resize import resize_frames
-from pnpvideo.clips.write import SINGLE_SUFFIXES, check_output, write_clip
+from pnpvideo.clips.write import ALPHA_SUFFIXES, SINGLE_SUFFIXES, check_output, write_clip
 from pnpvideo.errors import InputError
 from pnpvideo.options.settings import Settings
 
@@ -39,13 +40,15 @@ def plan_outputs(settings: Settings, clip: Clip | None, overwrite: bool) -> Outp
     """
     if settings.compare and clip is None:
         raise InputError("a generated source has no file to compare with; leave out compare")
+    if settings.keep_alpha and clip is None:
+        raise InputError("a generated source has no transparency to keep; leave out keep_alpha")
     output = settings.output or _default_output(settings, clip)
     results: tuple[str, ...] = (output,)
     if len(settings.prompt) > 1:
         results = tuple(_beside(output, f"-{i + 1}") for i in range(len(settings.prompt)))
     compares = tuple(_beside(path, "-compare") for path in results) if settings.compare else ()
     for path in (*results, *compares):
-        target = check_output(path, overwrite)
+        target = check_output(path, overwrite, alpha=settings.keep_alpha)
         if target.suffix.lower() in SINGLE_SUFFIXES and clip is not None and len(clip) > 1:
             raise InputError(
                 f"{path} is one image, and the source has {len(clip)} frames; "
@@ -73,19 +76,35 @@ def _leads_to(output: Path, source: Path) -> bool:
 def write_result(
     frames: Iterator[Frames], output: str, clip: Clip | None, settings: Settings, overwrite: bool
 ) -> None:
-    """Write a result's frames as they come, with the timing and the sound of its source."""
+    """Write a result's frames as they come, with what belongs to them of their source.
+
+    That is its timing, its sound and, where it is to be kept, its transparency.
+    """
     frames = read_ahead(frames)
     if settings.original_size and clip is not None:
         width, height = clip.width, clip.height
         frames = (resize_frames(batch, width, height) for batch in frames)
-    _write(frames, output, clip, settings, overwrite)
+    alpha = None
+    if settings.keep_alpha and clip is not None and clip.has_alpha:
+        frames, again = tee(frames)
+        alpha = _alpha_like(again, clip)
+    _write(frames, output, clip, settings, overwrite, alpha)
+
+
+def _alpha_like(frames: Iterator[Frames], clip: Clip) -> Iterator[Alpha]:
+    """The opacity of a clip's frames, in batches and at the size of the given ones."""
+    done = 0
+    for batch in frames:
+        _, height, width, _ = batch.shape
+        yield resize_frames(clip.read_alpha(done, done + len(batch)), width, height)
+        done += len(batch)
 
 
 def write_compare(
     result: str, compare: str, clip: Clip, settings: Settings, overwrite: bool
 ) -> None:
     """Write a source beside its result, which is read from its file."""
-    written = read_clip(result)
+    written = read_clip(result, background=settings.background)
     try:
         left, right = (one.batches(settings.batch_size) for one in (clip, written))
         _write(side_by_side(left, right), compare, clip, settings, overwrite)
@@ -94,13 +113,19 @@ def write_compare(
 
 
 def _write(
-    frames: Iterator[Frames], output: str, clip: Clip | None, settings: Settings, overwrite: bool
+    frames: Iterator[Frames],
+    output: str,
+    clip: Clip | None,
+    settings: Settings,
+    overwrite: bool,
+    alpha: Iterator[Alpha] | None = None,
 ) -> None:
     write_clip(
         frames,
         output,
         timing=clip.timing if clip is not None else None,
         sound=clip.sound if clip is not None else None,
+        alpha=alpha,
         quality=settings.quality,
         overwrite=overwrite,
     )
@@ -118,6 +143,8 @@ def _default_output(settings: Settings, clip: Clip | None) -> str:
         suffix = ".png"
     elif clip.timing is not None and (suffix not in _KEPT_SUFFIXES or suffix in SINGLE_SUFFIXES):
         suffix = ".mp4"
+    if settings.keep_alpha and clip.has_alpha and suffix and suffix not in ALPHA_SUFFIXES:
+        suffix = ".png" if clip.timing is None else ".webp"
     return f"{source.stem}-translated{suffix}"
 
 

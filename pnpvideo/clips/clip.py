@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 Frames = NDArray[np.uint8]
 """Frames of shape (count, height, width, 3): RGB, 0 to 255, upright, square pixels."""
 
+Alpha = NDArray[np.uint8]
+"""Opacity of shape (count, height, width): 0 transparent, 255 opaque."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
@@ -69,6 +72,10 @@ class FrameReader(ABC):
     def read(self, start: int, stop: int) -> Frames:
         """Frames start to stop - 1. Reading in order is fast; going back works and may be slow."""
 
+    def read_alpha(self, start: int, stop: int) -> Alpha:
+        """The opacity of frames start to stop - 1; asked of sources that have one only."""
+        raise NotImplementedError
+
     def close(self) -> None:  # noqa: B027 -- most readers hold nothing
         """Release the file, if one is held."""
 
@@ -78,6 +85,7 @@ class Clip:
     """A source of frames. A single image is a clip of one frame.
 
     width, height: of the frames that `read` gives, in pixels, upright and with square pixels.
+    has_alpha: whether the source can be transparent; `read` gives it on the background.
     timing: None where the source has none (a single image, a folder of frames).
     sound: None where the source has none.
     colour: of the frames that `read` gives.
@@ -87,6 +95,7 @@ class Clip:
     reader: FrameReader
     width: int
     height: int
+    has_alpha: bool = False
     timing: Timing | None = None
     sound: Sound | None = None
     colour: Colour = Colour()
@@ -100,9 +109,22 @@ class Clip:
 
         ValueError where the clip has no such frames.
         """
+        self._check(start, stop)
+        return self.reader.read(start, stop)
+
+    def read_alpha(self, start: int, stop: int) -> Alpha:
+        """Opacity of frames start to stop - 1 as uint8 of shape (stop - start, height, width).
+
+        ValueError where the clip has no such frames.
+        """
+        self._check(start, stop)
+        if not self.has_alpha:
+            return np.full((stop - start, self.height, self.width), 255, np.uint8)
+        return self.reader.read_alpha(start, stop)
+
+    def _check(self, start: int, stop: int) -> None:
         if not 0 <= start <= stop <= len(self):
             raise ValueError(f"frames {start} to {stop} asked for; the clip has {len(self)}")
-        return self.reader.read(start, stop)
 
     def batches(self, size: int) -> Iterator[Frames]:
         """All frames in order, `size` at a time, the last batch possibly shorter."""

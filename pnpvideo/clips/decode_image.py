@@ -1,4 +1,4 @@
-"""One picture of any common mode -> RGB: upright, opaque, 8 bits, in sRGB."""
+"""One picture of any common mode -> RGB: upright, on a background, 8 bits, in sRGB."""
 
 import contextlib
 import io
@@ -60,20 +60,41 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
     return (height, width) if turned else (width, height)
 
 
+def can_be_transparent(image: Image.Image) -> bool:
+    """Whether the picture's current frame has alpha, from the headers alone."""
+    return image.mode in ("RGBA", "LA", "RGBa", "La", "PA") or "transparency" in image.info
+
+
 def decode_image(image: Image.Image, path: Path, options: ReadOptions) -> NDArray[np.uint8]:
     """uint8 of shape (height, width, 3) from the open picture's current frame.
 
     InputError where it is damaged; with allow_truncated a cut one is used as far as it goes.
     """
+    rgb, alpha = _decode(image, path, options.allow_truncated)
+    if alpha is not None:
+        rgb = Image.composite(rgb, Image.new("RGB", rgb.size, options.background), alpha)
+    return np.array(rgb, np.uint8)
+
+
+def decode_alpha(image: Image.Image, path: Path, options: ReadOptions) -> NDArray[np.uint8]:
+    """The opacity of the open picture's current frame, uint8 of shape (height, width)."""
+    rgb, alpha = _decode(image, path, options.allow_truncated)
+    return np.array(alpha or Image.new("L", rgb.size, 255), np.uint8)
+
+
+def _decode(
+    image: Image.Image, path: Path, allow_truncated: bool
+) -> tuple[Image.Image, Image.Image | None]:
+    """The picture as RGB and, where it has one, its opacity."""
     try:
-        with _lenient() if options.allow_truncated else contextlib.nullcontext():
+        with _lenient() if allow_truncated else contextlib.nullcontext():
             image.load()
-        return _to_rgb(image, options.background)
+        return _to_rgb(image)
     except InputError:
         raise
     except BROKEN as error:
         message = f"{path} is cut off or damaged: {reason(error)}"
-        if not options.allow_truncated:
+        if not allow_truncated:
             message += "; --allow-truncated uses what can be read"
         raise InputError(message) from None
 
@@ -90,7 +111,7 @@ def _lenient() -> Iterator[None]:
             ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
-def _to_rgb(image: Image.Image, background: tuple[int, int, int]) -> NDArray[np.uint8]:
+def _to_rgb(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     profile = image.info.get("icc_profile")
     image = _with_eight_bits(ImageOps.exif_transpose(image))
     alpha: Image.Image | None = None
@@ -101,10 +122,7 @@ def _to_rgb(image: Image.Image, background: tuple[int, int, int]) -> NDArray[np.
     if image.mode in ("RGBA", "LA"):
         alpha = image.getchannel("A")
         image = image.convert("RGB" if image.mode == "RGBA" else "L")
-    image = _to_srgb(image, profile)
-    if alpha is not None:
-        image = Image.composite(image, Image.new("RGB", image.size, background), alpha)
-    return np.array(image, np.uint8)
+    return _to_srgb(image, profile), alpha
 
 
 def _with_eight_bits(image: Image.Image) -> Image.Image:

@@ -1,16 +1,25 @@
 """Image files -> Clip: one image, an animated image, or many images that are frames."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from pnpvideo.clips.clip import Clip, FrameReader, Frames
+from pnpvideo.clips.clip import Alpha, Clip, FrameReader, Frames
 from pnpvideo.clips.damage import damaged
-from pnpvideo.clips.decode_image import BROKEN, decode_image, open_image, reason, upright_size
+from pnpvideo.clips.decode_image import (
+    BROKEN,
+    can_be_transparent,
+    decode_alpha,
+    decode_image,
+    open_image,
+    reason,
+    upright_size,
+)
 from pnpvideo.clips.frame_timing import find_timing
 from pnpvideo.clips.read_options import ReadOptions
 from pnpvideo.errors import InputError
@@ -57,7 +66,7 @@ def read_image(image: Image.Image, path: Path, options: ReadOptions) -> Clip:
     The image is closed here, or by the clip where it is animated.
     """
     try:
-        durations = _durations(image, path, options.allow_truncated)
+        durations, transparent = _durations(image, path, options.allow_truncated)
     except BaseException:
         image.close()
         raise
@@ -75,11 +84,15 @@ def read_image(image: Image.Image, path: Path, options: ReadOptions) -> Clip:
         reader=AnimationReader(image, path, chosen, options),
         width=width,
         height=height,
+        has_alpha=transparent,
         timing=find_timing(
             times[options.start : until], times[until], tick=exact, stride=options.stride
         ),
         name=path.stem,
     )
+
+
+Decode = Callable[[Image.Image, Path, ReadOptions], NDArray[np.uint8]]
 
 
 class ImageReader(FrameReader):
@@ -101,11 +114,20 @@ class ImageReader(FrameReader):
     def read(self, start: int, stop: int) -> Frames:
         width, height = self._size
         frames = np.empty((stop - start, height, width, 3), np.uint8)
-        for frame, path in zip(frames, self._paths[start:stop], strict=True):
-            image = _open(path)
-            with image:
-                frame[:] = decode_image(image, path, self._options)
+        self._fill(frames, start, decode_image)
         return frames
+
+    def read_alpha(self, start: int, stop: int) -> Alpha:
+        width, height = self._size
+        alpha = np.empty((stop - start, height, width), np.uint8)
+        self._fill(alpha, start, decode_alpha)
+        return alpha
+
+    def _fill(self, pictures: NDArray[np.uint8], start: int, decode: Decode) -> None:
+        paths = self._paths[start : start + len(pictures)]
+        for picture, path in zip(pictures, paths, strict=True):
+            with _open(path) as image:
+                picture[:] = decode(image, path, self._options)
 
 
 class AnimationReader(FrameReader):
@@ -128,9 +150,20 @@ class AnimationReader(FrameReader):
 
     def read(self, start: int, stop: int) -> Frames:
         width, height = upright_size(self._image)
-        first = _first_frame(self._image)
         frames = np.empty((stop - start, height, width, 3), np.uint8)
-        for frame, number in zip(frames, self._chosen[start:stop], strict=True):
+        self._fill(frames, start, decode_image)
+        return frames
+
+    def read_alpha(self, start: int, stop: int) -> Alpha:
+        width, height = upright_size(self._image)
+        alpha = np.empty((stop - start, height, width), np.uint8)
+        self._fill(alpha, start, decode_alpha)
+        return alpha
+
+    def _fill(self, pictures: NDArray[np.uint8], start: int, decode: Decode) -> None:
+        first = _first_frame(self._image)
+        chosen = self._chosen[start : start + len(pictures)]
+        for picture, number in zip(pictures, chosen, strict=True):
             if first + number < self._image.tell():
                 # Pillow cannot always go back in a PNG whose end it has seen.
                 self._image.close()
@@ -139,8 +172,7 @@ class AnimationReader(FrameReader):
                 self._image.seek(first + number)
             except BROKEN as error:
                 raise InputError(f"{self._path} is damaged: {reason(error)}") from None
-            frame[:] = decode_image(self._image, self._path, self._options)
-        return frames
+            picture[:] = decode(self._image, self._path, self._options)
 
     def close(self) -> None:
         self._image.close()
@@ -149,9 +181,11 @@ class AnimationReader(FrameReader):
 def _clip(paths: list[Path], name: str, source: Path, options: ReadOptions) -> Clip:
     chosen = [paths[i] for i in options.choose(len(paths), source)]
     size: tuple[int, int] | None = None
+    transparent = False
     for path in chosen:
         with _open(path) as image:
             its = upright_size(image)
+            transparent = transparent or can_be_transparent(image)
         if size is not None and its != size:
             raise InputError(
                 f"{source} has images of differing sizes: {chosen[0].name} has "
@@ -163,6 +197,7 @@ def _clip(paths: list[Path], name: str, source: Path, options: ReadOptions) -> C
         reader=ImageReader(chosen, size, options),
         width=size[0],
         height=size[1],
+        has_alpha=transparent,
         name=name,
     )
 
@@ -189,8 +224,13 @@ def _natural(path: Path) -> tuple[list[tuple[str, int]], str]:
     return [(text, int(digits or -1)) for text, digits in parts], path.name
 
 
-def _durations(image: Image.Image, path: Path, allow_truncated: bool) -> list[Fraction]:
-    """Seconds for which each frame of an animation is shown; one entry where it is none."""
+def _durations(
+    image: Image.Image, path: Path, allow_truncated: bool
+) -> tuple[list[Fraction], bool]:
+    """Seconds for which each frame of an animation is shown, and whether any has alpha.
+
+    One entry where it is none.
+    """
     first = _first_frame(image)
     try:
         # Several pages, sizes or views (TIFF, ICO, MPO) are not an animation.
@@ -200,22 +240,24 @@ def _durations(image: Image.Image, path: Path, allow_truncated: bool) -> list[Fr
         image.seek(first)
         count = 1_000_000  # A cut GIF cannot be counted: it is read as far as it goes.
     if count - first <= 1:
-        return [Fraction(0)]
+        return [Fraction(0)], can_be_transparent(image)
     durations: list[Fraction] = []
+    transparent = False
     for number in range(first, count):
         try:
             image.seek(number)
             image.load()  # WebP tells a frame's duration only then. It finds damage, too.
         except BROKEN as error:
             if allow_truncated and durations:
-                return durations
+                return durations, transparent
             raise damaged(path, reason(error), len(durations)) from None
+        transparent = transparent or can_be_transparent(image)
         milliseconds = Fraction(image.info.get("duration", 0)).limit_denominator(10_000)
         # As browsers do: a frame shown for next to no time is one without a stated time.
         durations.append((milliseconds if milliseconds > 10 else Fraction(100)) / 1000)
     if image.format == "GIF" and not allow_truncated and not _has_trailer(path):
         raise damaged(path, "its end is missing", len(durations))
-    return durations
+    return durations, transparent
 
 
 def _first_frame(image: Image.Image) -> int:

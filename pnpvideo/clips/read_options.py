@@ -1,24 +1,13 @@
 """Which frames of a source a clip has, and how they are to be read."""
 
 from pathlib import Path
-from typing import Annotated
-
-from pydantic import Field
 
 from pnpvideo.errors import InputError
 from pnpvideo.options.settings import ReadSettings
 
-Byte = Annotated[int, Field(ge=0, le=255)]
-
 
 class ReadOptions(ReadSettings):
     """The options of `read_clip`."""
-
-    background: tuple[Byte, Byte, Byte] = Field(
-        default=(255, 255, 255),
-        description="RGB that shows where an image is transparent",
-        json_schema_extra={"form": "three whole numbers from 0 to 255"},
-    )
 
     @property
     def stop(self) -> int | None:

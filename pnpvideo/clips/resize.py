@@ -7,7 +7,7 @@ from pnpvideo.clips.clip import Frames
 
 
 def resize_frames(frames: Frames, width: int, height: int) -> Frames:
-    """Frames (n, h, w, 3) at another size, antialiased when they shrink."""
+    """Frames (n, h, w, 3), or opacity (n, h, w), at another size, antialiased when they shrink."""
     if frames.shape[1:3] == (height, width):
         return frames
     shrinks = width * height < frames.shape[1] * frames.shape[2]

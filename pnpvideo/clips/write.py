@@ -4,8 +4,10 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
+
 from pnpvideo.atomic_output import atomic_output, check_free
-from pnpvideo.clips.clip import Frames, Sound, Timing
+from pnpvideo.clips.clip import Alpha, Frames, Sound, Timing
 from pnpvideo.clips.write_images import write_animation, write_folder, write_image
 from pnpvideo.clips.write_video import CONTAINERS, write_video
 from pnpvideo.errors import InputError
@@ -13,6 +15,8 @@ from pnpvideo.options.settings import DEFAULT_FRAME_RATE, DEFAULT_QUALITY, Resul
 
 SINGLE_SUFFIXES = (".png", ".jpg", ".jpeg")
 """Of files that hold one frame."""
+ALPHA_SUFFIXES = (".png", ".webp")
+"""Of files that hold transparency; folders of frames do, too."""
 _SUFFIXES = (*CONTAINERS, ".webp", *SINGLE_SUFFIXES)
 
 
@@ -22,6 +26,7 @@ def write_clip(
     *,
     timing: Timing | None = None,
     sound: Sound | None = None,
+    alpha: Iterable[Alpha] | None = None,
     quality: int = DEFAULT_QUALITY,
     overwrite: bool = False,
 ) -> Path:
@@ -35,6 +40,8 @@ def write_clip(
         second; WebP, Matroska: milliseconds). None: DEFAULT_FRAME_RATE.
     sound: put beside the frames, copied where the container takes its codec; the frames alone say
         how long the result is. Images, animations and folders have none.
+    alpha: opacity, batches of uint8, shape (n, height, width), in step with the frames; for png,
+        webp and folders.
     quality: 1 to 100, of everything that is not lossless.
     overwrite: replace what is there.
 
@@ -45,8 +52,10 @@ def write_clip(
     """
     ResultSettings.check("quality", quality)
     folder = _names_folder(output)
-    path = check_output(output, overwrite)
+    path = check_output(output, overwrite, alpha=alpha is not None)
     shown = timing or Timing(frame_rate=DEFAULT_FRAME_RATE)
+    if alpha is not None:
+        frames = (_with_alpha(*both) for both in zip(frames, alpha, strict=True))
     batches = (batch for batch in frames if len(batch))
     with atomic_output(path, folder=folder, overwrite=overwrite) as part:
         suffix = path.suffix.lower()
@@ -61,14 +70,27 @@ def write_clip(
     return path
 
 
-def check_output(output: str | Path, overwrite: bool = False) -> Path:
-    """InputError unless `write_clip` could write there now; changes nothing. Returns the path."""
+def _with_alpha(frames: Frames, alpha: Alpha) -> Frames:
+    """RGBA, shape (n, height, width, 4)."""
+    return np.concatenate([frames, alpha[..., np.newaxis]], axis=-1)
+
+
+def check_output(output: str | Path, overwrite: bool = False, *, alpha: bool = False) -> Path:
+    """InputError unless `write_clip` could write there now; changes nothing. Returns the path.
+
+    alpha: whether the frames may be transparent.
+    """
     folder = _names_folder(output)
     path = Path(output)
     if not folder and path.suffix.lower() not in _SUFFIXES:
         raise InputError(
             f"{output} has an unknown suffix; known are {' '.join(_SUFFIXES)}, and none "
             "(or a / at the end) for a folder of frames"
+        )
+    if alpha and not folder and path.suffix.lower() not in ALPHA_SUFFIXES:
+        raise InputError(
+            f"{output} cannot hold transparency; give {', '.join(ALPHA_SUFFIXES)} or a folder, or "
+            "leave out keep_alpha"
         )
     check_free(path, folder=folder, overwrite=overwrite)
     return path

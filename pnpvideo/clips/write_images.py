@@ -57,18 +57,19 @@ def write_animation(batches: Iterator[Frames], part: Path, *, timing: Timing, qu
     if second is None:
         part.write_bytes(_encode(first, quality))
         return
-    height, width = first.shape[:2]
+    height, width, channels = first.shape
+    flags = b"\x12" if channels == 4 else b"\x02"  # 2: animated; 16: transparent in parts.
     canvas = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
     with part.open("wb") as file:
         file.write(b"RIFF\0\0\0\0WEBP")
-        file.write(_chunk(b"VP8X", b"\x02\0\0\0" + canvas))  # 2: animated.
+        file.write(_chunk(b"VP8X", flags + b"\0\0\0" + canvas))
         file.write(_chunk(b"ANIM", b"\xff\xff\xff\xff\0\0"))  # White behind, for ever.
         shown = 0
         for number, frame in enumerate(chain((first, second), frames), start=1):
             # From the exact times, so that rounding does not add up.
             until = max(round(timing.start_of(number) * 1000), shown + 1)
             place = b"\0" * 6 + canvas + (until - shown).to_bytes(3, "little") + b"\x02"
-            file.write(_chunk(b"ANMF", place + _encode(frame, quality)[12:]))
+            file.write(_chunk(b"ANMF", place + _picture(_encode(frame, quality))))
             shown = until
         size = file.tell() - 8
         file.seek(4)
@@ -82,6 +83,12 @@ def _encode(frame: NDArray[np.uint8], quality: int) -> bytes:
     memory = io.BytesIO()
     Image.fromarray(frame).save(memory, "WEBP", quality=quality)
     return memory.getvalue()
+
+
+def _picture(file: bytes) -> bytes:
+    """The chunks of a WebP file that are its picture."""
+    # One with transparency begins with a description of the file: 18 bytes.
+    return file[30:] if file[12:16] == b"VP8X" else file[12:]
 
 
 def _chunk(name: bytes, content: bytes) -> bytes:

@@ -14,6 +14,7 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
+from pydantic_extra_types.color import Color
 
 from pnpvideo.atomic_output import atomic_output
 from pnpvideo.errors import InputError
@@ -65,6 +66,24 @@ def _frame_rate(given: object) -> Fraction:
     return rate
 
 
+def _colour(given: object) -> tuple[int, int, int]:
+    """A name, "#ff8000", "rgb(255, 128, 0)" or [255, 128, 0] to (255, 128, 0)."""
+    if isinstance(given, list | tuple):
+        if [type(part) for part in given] != [int, int, int]:
+            raise ValueError
+        given = tuple(given)
+    elif not isinstance(given, str):
+        raise ValueError
+    parts = Color(given).as_rgb_tuple()
+    if len(parts) == 4:  # Nothing shows behind a background.
+        raise ValueError
+    return parts
+
+
+def _colour_text(colour: tuple[int, int, int]) -> str:
+    return f"#{bytes(colour).hex()}"
+
+
 def _text(given: object) -> object:
     return str(given) if isinstance(given, Path) else given
 
@@ -85,6 +104,19 @@ Size = Annotated[
     PlainSerializer(_size_text, when_used="json"),
     WithJsonSchema({"type": "string", "form": "WIDTHxHEIGHT, such as 640x384", "metavar": "WxH"}),
 ]
+Colour = Annotated[
+    tuple[int, int, int],
+    PlainValidator(_colour),
+    PlainSerializer(_colour_text, when_used="json"),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "form": "a colour, such as white, #ff8000 or rgb(255, 128, 0)",
+            "metavar": "COLOUR",
+        }
+    ),
+]
+"""Red, green and blue, 0 to 255."""
 FrameRate = Annotated[
     Fraction,
     PlainValidator(_frame_rate),
@@ -114,6 +146,11 @@ class ReadSettings(Options):
     )
     allow_truncated: bool = Field(
         default=False, description="use what can be read of a cut or damaged file"
+    )
+    background: Colour = Field(
+        default=(255, 255, 255),
+        description="what shows where the source is transparent: a colour by name or as #ff8000 "
+        "(white)",
     )
 
 
@@ -166,6 +203,10 @@ class ResultSettings(Options):
     original_size: bool = Field(
         default=False,
         description="bring the result to the source's size (otherwise it has the working size)",
+    )
+    keep_alpha: bool = Field(
+        default=False,
+        description="put the source's transparency back onto the result, in png, webp and folders",
     )
     quality: int = Field(default=DEFAULT_QUALITY, ge=1, le=100, description="of lossy formats")
     check_inversion: bool = Field(
