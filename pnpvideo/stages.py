@@ -1,6 +1,6 @@
 """The stages of the main path, each by itself, with the parts of one model."""
 
-import warnings
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -38,6 +38,8 @@ from pnpvideo.storage import identity as fingerprint
 from pnpvideo.storage.allocate import Storage, empty_trajectory
 from pnpvideo.storage.job_folder import Identity, JobFolder
 from pnpvideo.storage.trajectory import LatentMemory, Trajectory
+
+_log = logging.getLogger(__name__)
 
 
 class Stages(DiffusionPipeline):  # type: ignore[misc]
@@ -274,10 +276,9 @@ class Stages(DiffusionPipeline):  # type: ignore[misc]
         }
 
     def _cut_into_tiles(self) -> None:
-        warnings.warn(
+        _log.warning(
             "the memory is not enough for a whole frame in the autoencoder; frames are cut into "
-            "overlapping tiles there",
-            stacklevel=2,
+            "overlapping tiles there"
         )
         self.autoencoder.use_tiles()
 

@@ -289,3 +289,14 @@ def test_ctrl_c(tiny_model: Path, picture: Path, tmp_path: Path) -> None:
     assert err.decode().splitlines()[-1] == "pnpvideo: stopped"
     assert b"Traceback" not in err
     assert names(tmp_path) == before
+
+
+def test_what_is_said_of_a_prompt_reaches_the_terminal(cli: Cli, picture: Path) -> None:
+    prompt = "a (red:1.2) star " + "on snow " * 60 + "and a moon"
+    code, _, err = cli(str(picture), "--prompt", prompt, "--steps", "1", "-o", "out.png")
+    assert code == 0
+    told = err.splitlines()
+    assert len(told) == 2
+    assert told[0].startswith("pnpvideo: '(red:1.2)' in the prompt is read as plain words")
+    assert told[1].endswith("on snow and a moon'")
+    assert "it does not see" in told[1]

@@ -15,6 +15,7 @@ from transformers import (
 
 from pnpvideo.models.load import EMBEDDED
 from pnpvideo.models.prompt import encode_prompt
+from pnpvideo.models.prompt_marks import foreign_marks
 
 TEXTS = ["a photo of a red star on sand", ""]
 CPU = torch.device("cpu")
@@ -77,7 +78,56 @@ def test_two_encoders_as_in_sdxl(tokenizer: CLIPTokenizer) -> None:
     torch.testing.assert_close(ours.pooled.double(), pooled.double())
 
 
-def test_a_prompt_that_is_too_long_is_said_to_be_cut(tokenizer: CLIPTokenizer) -> None:
+@pytest.mark.parametrize(
+    ("prompt", "cut"),
+    [
+        ("star " * 38, ""),
+        ("star " * 38 + "on snow", "on snow"),
+        ("Star, " * 18 + "a red Moon", "moon"),
+        ("x" * 10_000, "x" * 48 + " ... " + "x" * 47),
+        ("a star on sand", ""),
+    ],
+)
+def test_what_a_model_does_not_see_of_a_prompt_is_said(
+    tokenizer: CLIPTokenizer, caplog: pytest.LogCaptureFixture, prompt: str, cut: str
+) -> None:
     encoder = CLIPTextModel(text_config(tokenizer, 0)).eval()
-    with pytest.warns(UserWarning, match="its end is ignored"):
-        encode_prompt(["star " * 200], [(tokenizer, encoder)], CPU)
+    embedded = encode_prompt([prompt, ""], [(tokenizer, encoder)], CPU)
+    assert embedded.hidden.shape == (2, 40, 16)
+    assert len(caplog.messages) == bool(cut)
+    for message in caplog.messages:
+        assert "is longer than the 40 tokens" in message
+        assert message.endswith(f"does not see {cut!r}") or len(cut) == 100
+
+
+@pytest.mark.parametrize(
+    ("prompt", "marks"),
+    [
+        ("a (red:1.2) star", [("(red:1.2)", "a weight")]),
+        ("a ((red)) star", [("((red))", "a weight")]),
+        ("a [[red]] star", [("[[red]]", "a weight")]),
+        ("a (red star)1.3", [("(red star)1.3", "a weight")]),
+        ("a red++ star", [("red++", "a weight")]),
+        ("a star <lora:ink_v2:0.8>", [("<lora:ink_v2:0.8>", "a LoRA; give its file with --lora")]),
+        ("a <hypernet:x:1> star", [("<hypernet:x:1>", "a file")]),
+        ("embedding:bad-hands, dark", [("embedding:bad-hands", "an embedding")]),
+        ("a [cat:dog:0.5]", [("[cat:dog:0.5]", "a change over the steps")]),
+        ("a [cat|dog]", [("[cat|dog]", "a change over the steps")]),
+        ("a {red|blue} star", [("{red|blue}", "a choice")]),
+        ("a __colour__ star", [("__colour__", "a choice")]),
+        ("a star BREAK a moon", [("BREAK", "a new prompt")]),
+        ("a star AND a moon", [("AND", "a new prompt")]),
+        (
+            "(a:1.1), (b:1.2), <lora:x:1>",
+            [("(a:1.1)", "a weight"), ("<lora:x:1>", "a LoRA; give its file with --lora")],
+        ),
+        ("a photo (1998) of a star, at 12:30 [sic] & more: it's a < b > c, 50+ of them", []),
+        ("ROCK AND ROLL", []),
+        ("", []),
+    ],
+)
+def test_marks_of_other_tools_are_told(prompt: str, marks: list[tuple[str, str]]) -> None:
+    assert list(foreign_marks(prompt)) == [
+        f"{mark!r} in the prompt is read as plain words, not as {meaning}"
+        for mark, meaning in marks
+    ]

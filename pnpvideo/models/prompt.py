@@ -1,13 +1,17 @@
 """Texts to the embeddings that the UNet is conditioned on, for one or two CLIP text encoders."""
 
-import warnings
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from pnpvideo.models.prompt_marks import foreign_marks
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,16 +70,12 @@ def encode_prompt(
 
     One pair: its last hidden state (SD 1.x, 2.x). Two pairs: the last but one hidden state of
     each, side by side, and the second's projected embedding (SDXL, Podell et al. 2023, section 2).
+    What of a text is cut off, or not read as other tools read it, is said.
     """
+    for notice in dict.fromkeys(_notices(texts, [tokenizer for tokenizer, _ in encoders])):
+        _log.warning("%s", notice)
     hidden, pooled = [], None
     for tokenizer, encoder in encoders:
-        longest = tokenizer(list(texts), padding="longest", return_tensors="pt").input_ids.shape[-1]
-        if longest > tokenizer.model_max_length:
-            warnings.warn(
-                f"a prompt is longer than the model's {tokenizer.model_max_length} tokens; "
-                "its end is ignored",
-                stacklevel=2,
-            )
         tokens = tokenizer(
             list(texts),
             padding="max_length",
@@ -101,3 +101,25 @@ def encode_prompt(
         if result.pooled is not None:
             result.pooled[empty] = 0
     return result
+
+
+def _notices(texts: Sequence[str], tokenizers: Sequence[Any]) -> Iterator[str]:
+    for text in texts:
+        yield from foreign_marks(text)
+        for tokenizer in tokenizers:
+            longest = tokenizer.model_max_length
+            tokens = tokenizer(text, truncation=False, verbose=False).input_ids
+            # The last token that is read is the mark of the end.
+            cut = tokenizer.decode(tokens[longest - 1 : -1]).strip()
+            if cut:
+                yield (
+                    f"the prompt {_short(text)!r} is longer than the {longest} tokens that the "
+                    f"model reads; it does not see {_short(cut)!r}"
+                )
+
+
+def _short(text: str, longest: int = 100) -> str:
+    """A text that fits in a line: of a long one its beginning and its end."""
+    text = " ".join(text.split())
+    half = (longest - 5) // 2
+    return text if len(text) <= longest else f"{text[:half]} ... {text[-half:]}"
