@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from inspect import signature
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -16,10 +15,7 @@ from torch import Tensor
 from pnpvideo.clips.as_clip import Video
 from pnpvideo.clips.clip import Frames
 from pnpvideo.errors import InputError
-from pnpvideo.models.load import default_device, default_dtype, load_model
 from pnpvideo.models.prompt import PromptEmbeddings, concatenate
-from pnpvideo.models.recommended import Recommended, write_recommended
-from pnpvideo.models.unet import default_layers
 from pnpvideo.motion.flow import estimate_motion
 from pnpvideo.options.declared import unknown_option
 from pnpvideo.options.method import (
@@ -29,7 +25,7 @@ from pnpvideo.options.method import (
     PnPOptions,
     Preset,
 )
-from pnpvideo.options.settings import EMBEDDED_MODEL, MachineSettings, check_negatives
+from pnpvideo.options.settings import MachineSettings, check_negatives
 from pnpvideo.sampling.denoise import AfterStep, denoise_latents
 from pnpvideo.sampling.guidance import Texts
 from pnpvideo.sampling.noise import noise_origins, starting_noise
@@ -70,72 +66,10 @@ class Prompts:
 class PnPVideoPipeline(Stages):
     """Plug-and-Play Diffusion Features (Tumanyan et al. 2022, arXiv 2211.12572) for video.
 
-    Its components are those of Stable Diffusion 1.x, 2.x or XL. `model_options` and `layers` hold
-    what the model's `pnp.json` says; they are the paper's without one.
+    Its components, and what is done to them, are those of diffusers' own pipelines (see `Parts`).
     """
 
-    _optional_components = ("text_encoder_2", "tokenizer_2")
     _callback_tensor_inputs = ("latents",)
-    model_cpu_offload_seq = "text_encoder->text_encoder_2->unet->vae"
-
-    def __init__(
-        self,
-        vae: Any,
-        text_encoder: Any,
-        tokenizer: Any,
-        unet: Any,
-        scheduler: Any,
-        text_encoder_2: Any = None,
-        tokenizer_2: Any = None,
-        force_zeros_for_empty_prompt: bool = False,
-    ) -> None:
-        super().__init__()
-        self.register_modules(
-            vae=vae,
-            text_encoder=text_encoder,
-            tokenizer=tokenizer,
-            unet=unet,
-            scheduler=scheduler,
-            text_encoder_2=text_encoder_2,
-            tokenizer_2=tokenizer_2,
-        )
-        self.register_to_config(force_zeros_for_empty_prompt=force_zeros_for_empty_prompt)
-        channels = (unet.config.in_channels, unet.config.out_channels)
-        if channels != (vae.config.latent_channels,) * 2:
-            raise InputError(
-                f"the UNet has {channels[0]} input and {channels[1]} output channels for "
-                f"{vae.config.latent_channels} latent ones; give a text-to-image model "
-                "(no inpainting, depth or pix2pix model)"
-            )
-        self.model_options = PnPOptions()
-        self.layers = default_layers(unet)
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        model: str = EMBEDDED_MODEL,
-        *,
-        torch_dtype: torch.dtype | None = None,
-        loras: Sequence[str] = (),
-        **options: Any,
-    ) -> "PnPVideoPipeline":
-        """Load "embedded", a diffusers folder, a hub id or a `.safetensors` checkpoint.
-
-        torch_dtype: by default what suits the best device of this machine. loras: files to merge.
-        options go to diffusers. Raises InputError or RunError (see `load_model`).
-        """
-        dtype = torch_dtype or default_dtype(default_device())
-        loaded = load_model(model, dtype=dtype, loras=loras, **options)
-        pipeline = cls(**loaded.components)
-        pipeline.model_options = loaded.recommended.options
-        pipeline.layers = loaded.recommended.layers or pipeline.layers
-        return pipeline
-
-    def save_pretrained(self, save_directory: str, **options: Any) -> None:
-        """Write a diffusers folder, with the model's own options and layers beside the weights."""
-        super().save_pretrained(save_directory, **options)
-        own = Recommended(options=self.model_options, layers=self.layers)
-        write_recommended(Path(save_directory), own)
 
     @torch.no_grad()
     def __call__(

@@ -1,30 +1,24 @@
 """The stages of the main path, each by itself, with the parts of one model."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from typing import NoReturn
 
 import torch
-from diffusers import DiffusionPipeline
 from torch import Tensor
 from tqdm import tqdm
 
 from pnpvideo.clips.as_clip import Video, as_clip
 from pnpvideo.clips.clip import Clip, Frames
 from pnpvideo.errors import InputError
-from pnpvideo.models.autoencoder import (
-    Autoencoder,
-    frames_to_tensor,
-    tensor_to_frames,
-    working_size,
-)
+from pnpvideo.models.autoencoder import frames_to_tensor, tensor_to_frames, working_size
 from pnpvideo.models.batches import Batches
 from pnpvideo.models.network import Network
+from pnpvideo.models.parts import Parts
 from pnpvideo.models.precision import exact_dtype
-from pnpvideo.models.prompt import PromptEmbeddings, encode_prompt
 from pnpvideo.models.text_cache import text_cache
 from pnpvideo.models.unet import UNet
 from pnpvideo.motion.blend import blend_frames
@@ -42,12 +36,8 @@ from pnpvideo.storage.trajectory import LatentMemory, Trajectory
 _log = logging.getLogger(__name__)
 
 
-class Stages(DiffusionPipeline):  # type: ignore[misc]
-    """What is done with a model's parts, which diffusers gives their names."""
-
-    @property
-    def autoencoder(self) -> Autoencoder:
-        return Autoencoder(self.vae)
+class Stages(Parts):
+    """What is done with a model's parts."""
 
     @property
     def latent_dtype(self) -> torch.dtype:
@@ -65,14 +55,6 @@ class Stages(DiffusionPipeline):  # type: ignore[misc]
         side = self.unet.config.sample_size * factor
         width, height = (side, side) if clip is None else (clip.width, clip.height)
         return working_size(width, height, side, factor, wanted)
-
-    def encode_texts(self, texts: Sequence[str]) -> PromptEmbeddings:
-        """Embeddings of texts, with this pipeline's one or two text encoders."""
-        encoders = [(self.tokenizer, self.text_encoder)]
-        if self.text_encoder_2 is not None:
-            encoders.append((self.tokenizer_2, self.text_encoder_2))
-        zeros = self.config.force_zeros_for_empty_prompt
-        return encode_prompt(texts, encoders, self._execution_device, zeros_for_empty=zeros)
 
     def open_source(
         self,
@@ -290,10 +272,5 @@ class Stages(DiffusionPipeline):  # type: ignore[misc]
 
     def _bar(self, what: str, total: int, done: int = 0) -> "tqdm[NoReturn]":
         """A progress bar, some of whose work an earlier run has done."""
-        return tqdm(
-            total=total,
-            initial=done,
-            desc=what,
-            unit=" frame-steps",
-            **getattr(self, "_progress_bar_config", {}),
-        )
+        own = {"total": total, "initial": done, "desc": what, "unit": " frame-steps"}
+        return tqdm(**own | getattr(self, "_progress_bar_config", {}))

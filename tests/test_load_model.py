@@ -19,8 +19,6 @@ from pnpvideo.models.load import LoadedModel, load_model
 from pnpvideo.models.recommended import Recommended
 from pnpvideo.pipeline import PnPVideoPipeline
 
-pytestmark = pytest.mark.filterwarnings("ignore:`torch_dtype` is deprecated:FutureWarning")
-
 QUERY = "up_blocks.2.attentions.1.transformer_blocks.0.attn1.to_q"
 
 
@@ -47,7 +45,7 @@ def test_a_folder_has_the_weights_in_its_files(tiny_model: Path) -> None:
     loaded = load_model(tiny_model)
     unet = load_file(tiny_model / "unet" / "diffusion_pytorch_model.safetensors")
     assert_same(loaded.components["unet"].state_dict(), unet)
-    assert loaded.components["text_encoder_2"] is None
+    assert "text_encoder_2" not in loaded.components
     assert loaded.recommended == Recommended()
 
 

@@ -17,17 +17,13 @@ from pnpvideo.models.recommended import Recommended, read_recommended
 from pnpvideo.options.settings import EMBEDDED_MODEL
 
 EMBEDDED = Path(__file__).parent.parent / "embedded"
-COMPONENTS = (
-    "vae",
-    "text_encoder",
-    "tokenizer",
-    "unet",
-    "scheduler",
-    "text_encoder_2",
-    "tokenizer_2",
-)
 _SDXL_KEY = "conditioner.embedders.1.model.ln_final.weight"
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+_HUB_FILE = re.compile(
+    r"(?:https?://)?(?:huggingface\.co|hf\.co)/(?P<repo_id>[^/]+/[^/]+)/(?:blob|resolve)/"
+    r"(?P<revision>[^/]+)/(?P<filename>[^?#]+)(?:\?.*)?"
+)
+_HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token")
 _CHECKPOINTS = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")
 # What diffusers, transformers and safetensors raise for files that are not what they should be.
 _UNUSABLE = (
@@ -106,14 +102,35 @@ def load_model(
             raise InputError(f"the model {model} cannot be loaded: its {name} has no vocabulary")
     for lora in loras:
         _merge_lora(stock, Path(lora).expanduser())
-    components: dict[str, Any] = {name: getattr(stock, name, None) for name in COMPONENTS}
     zeros = stock.config.get("force_zeros_for_empty_prompt", False)
-    components["force_zeros_for_empty_prompt"] = zeros
-    vae = components["vae"]
-    if components["text_encoder_2"] is not None and dtype == torch.float16:
+    components = {**stock.components, "force_zeros_for_empty_prompt": zeros}
+    if "text_encoder_2" in components and dtype == torch.float16:
         # SDXL's autoencoder overflows in float16 and says so in its configuration.
-        vae.to(torch.float32 if vae.config.get("force_upcast") else dtype)
+        stock.vae.to(torch.float32 if stock.vae.config.get("force_upcast") else dtype)
     return LoadedModel(components=components, recommended=read_recommended(path))
+
+
+def local_checkpoint(checkpoint: str | Path, options: dict[str, Any]) -> Path:
+    """The path of a checkpoint, loaded from the hub where it is a link to it.
+
+    options: those of diffusers that say how. InputError where there is none.
+    """
+    path = Path(checkpoint).expanduser()
+    if path.is_file():
+        return path
+    link = _HUB_FILE.fullmatch(str(checkpoint))
+    if link is None:
+        raise InputError(
+            f"there is no checkpoint {checkpoint}; give a .safetensors file or the hub's link to "
+            "one, such as https://huggingface.co/owner/name/blob/main/model.safetensors"
+        )
+    known = {k: v for k, v in _reach_hub(options).items() if k in _HUB_OPTIONS}
+    try:
+        return Path(huggingface_hub.hf_hub_download(**{**link.groupdict(), **known}))
+    except _UNUSABLE as error:
+        if known.get("local_files_only"):
+            raise _unreachable(str(checkpoint), "give a file") from None
+        raise InputError(f"{checkpoint} cannot be loaded: {_one_line(error)}") from None
 
 
 def _load_diffusers(name: str, dtype: torch.dtype, options: dict[str, Any]) -> Any:
@@ -126,7 +143,7 @@ def _load_diffusers(name: str, dtype: torch.dtype, options: dict[str, Any]) -> A
             )
         stock, extra = _stock("text_encoder_2" in index)
         return stock.from_pretrained(
-            name, torch_dtype=dtype, use_safetensors=True, **extra, **options
+            name, **{**extra, **options, "dtype": dtype, "use_safetensors": True}
         )
     except InputError:
         raise
@@ -164,7 +181,7 @@ def _load_checkpoint(
         options = _reach_hub(options)
     stock, extra = _stock(_SDXL_KEY in keys)
     try:
-        return stock.from_single_file(str(path), torch_dtype=dtype, **extra, **options)
+        return stock.from_single_file(str(path), **{**extra, **options, "dtype": dtype})
     except _UNUSABLE as error:
         if config is None and options.get("local_files_only"):
             what = f"the configuration of {path.name}"

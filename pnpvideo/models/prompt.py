@@ -1,7 +1,7 @@
 """Texts to the embeddings that the UNet is conditioned on, for one or two CLIP text encoders."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 
 from pnpvideo.models.prompt_marks import foreign_marks
+
+Convert = Callable[[list[str], Any], list[str]]
+"""Of texts for a tokenizer."""
 
 _log = logging.getLogger(__name__)
 
@@ -65,19 +68,24 @@ def encode_prompt(
     device: torch.device,
     *,
     zeros_for_empty: bool = False,
+    convert: Convert = lambda texts, tokenizer: texts,
 ) -> PromptEmbeddings:
-    """Embed texts with (tokenizer, text encoder) pairs. zeros_for_empty: give the empty text zeros.
+    """Embed texts with (tokenizer, text encoder) pairs.
 
+    zeros_for_empty: give the empty text zeros. convert: writes textual inversions of several
+    vectors out for a tokenizer.
     One pair: its last hidden state (SD 1.x, 2.x). Two pairs: the last but one hidden state of
     each, side by side, and the second's projected embedding (SDXL, Podell et al. 2023, section 2).
     What of a text is cut off, or not read as other tools read it, is said.
     """
-    for notice in dict.fromkeys(_notices(texts, [tokenizer for tokenizer, _ in encoders])):
+    tokenizers = [tokenizer for tokenizer, _ in encoders]
+    for notice in dict.fromkeys(_notices(texts, tokenizers, convert)):
         _log.warning("%s", notice)
     hidden, pooled = [], None
     for tokenizer, encoder in encoders:
+        read = convert(list(texts), tokenizer)
         tokens = tokenizer(
-            list(texts),
+            read,
             padding="max_length",
             max_length=tokenizer.model_max_length,
             truncation=True,
@@ -103,12 +111,14 @@ def encode_prompt(
     return result
 
 
-def _notices(texts: Sequence[str], tokenizers: Sequence[Any]) -> Iterator[str]:
+def _notices(texts: Sequence[str], tokenizers: Sequence[Any], convert: Convert) -> Iterator[str]:
     for text in texts:
         yield from foreign_marks(text)
         for tokenizer in tokenizers:
             longest = tokenizer.model_max_length
-            tokens = tokenizer(text, truncation=False, verbose=False).input_ids
+            tokens = tokenizer(
+                *convert([text], tokenizer), truncation=False, verbose=False
+            ).input_ids
             # The last token that is read is the mark of the end.
             cut = tokenizer.decode(tokens[longest - 1 : -1]).strip()
             if cut:

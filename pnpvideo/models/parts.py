@@ -1,0 +1,222 @@
+"""The parts of one model, with all that diffusers' users do to those of its own pipelines."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderTiny,
+    DDIMScheduler,
+    DiffusionPipeline,
+    StableDiffusionMixin,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from diffusers.loaders import (
+    StableDiffusionLoraLoaderMixin,
+    StableDiffusionXLLoraLoaderMixin,
+    TextualInversionLoaderMixin,
+)
+
+from pnpvideo.errors import InputError
+from pnpvideo.models.autoencoder import Autoencoder
+from pnpvideo.models.load import default_device, default_dtype, load_model, local_checkpoint
+from pnpvideo.models.prompt import PromptEmbeddings, encode_prompt
+from pnpvideo.models.recommended import Recommended, read_recommended, write_recommended
+from pnpvideo.models.unet import default_layers
+from pnpvideo.options.method import PnPOptions
+from pnpvideo.options.settings import EMBEDDED_MODEL
+
+_log = logging.getLogger(__name__)
+
+
+class Parts(
+    DiffusionPipeline,
+    StableDiffusionMixin,
+    # Of the two for LoRA, XL's does the work: its second text encoder may be missing.
+    StableDiffusionXLLoraLoaderMixin,
+    StableDiffusionLoraLoaderMixin,
+    TextualInversionLoaderMixin,
+):
+    """The parts of a Stable Diffusion 1.x, 2.x or XL model, by the names that diffusers gives.
+
+    Of any scheduler the noise levels and timesteps count; between them the steps are DDIM's, which
+    the inversion undoes. The safety checker and the image encoder of other pipelines are kept for
+    these and not used. `model_options` and `layers` hold what the model's `pnp.json` says; they are
+    the paper's without one.
+    """
+
+    _optional_components = (
+        "text_encoder_2",
+        "tokenizer_2",
+        "safety_checker",
+        "feature_extractor",
+        "image_encoder",
+    )
+    _exclude_from_cpu_offload = ("safety_checker", "image_encoder")
+    model_cpu_offload_seq = "text_encoder->text_encoder_2->unet->vae"
+
+    def __init__(
+        self,
+        vae: AutoencoderKL | AutoencoderTiny,
+        text_encoder: Any,
+        tokenizer: Any,
+        unet: UNet2DConditionModel,
+        scheduler: Any,
+        text_encoder_2: Any = None,
+        tokenizer_2: Any = None,
+        safety_checker: Any = None,
+        feature_extractor: Any = None,
+        image_encoder: Any = None,
+        force_zeros_for_empty_prompt: bool = False,
+    ) -> None:
+        super().__init__()
+        self.register_modules(
+            vae=vae,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+            unet=unet,
+            scheduler=scheduler,
+            text_encoder_2=text_encoder_2,
+            tokenizer_2=tokenizer_2,
+            safety_checker=safety_checker,
+            feature_extractor=feature_extractor,
+            image_encoder=image_encoder,
+        )
+        self.register_to_config(force_zeros_for_empty_prompt=force_zeros_for_empty_prompt)
+        if text_encoder is None:
+            raise InputError("the model has no first text encoder; give a whole model, no refiner")
+        channels = (unet.config.in_channels, unet.config.out_channels)
+        if channels != (vae.config.latent_channels,) * 2:
+            raise InputError(
+                f"the UNet has {channels[0]} input and {channels[1]} output channels for "
+                f"{vae.config.latent_channels} latent ones; give a text-to-image model "
+                "(no inpainting, depth or pix2pix model)"
+            )
+        if unet.config.encoder_hid_dim_type is not None:
+            raise InputError(
+                f"the UNet wants {unet.config.encoder_hid_dim_type} beside texts; "
+                "unload the IP-Adapter first"
+            )
+        if safety_checker is not None:
+            _log.warning("the safety checker is not used: nothing checks what results show")
+        self.model_options = PnPOptions()
+        self.layers = default_layers(unet)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "scheduler" and name in self.__dict__:
+            _check_scheduler(value)
+        super().__setattr__(name, value)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | Path = EMBEDDED_MODEL,
+        *,
+        dtype: torch.dtype | None = None,
+        torch_dtype: torch.dtype | None = None,
+        loras: Sequence[str | Path] = (),
+        **options: Any,
+    ) -> Self:
+        """Load "embedded", a diffusers folder, a hub id or a `.safetensors` checkpoint.
+
+        dtype: by default what suits the best device of this machine; torch_dtype is its older name.
+        loras: files or folders to merge, each perhaps with its weight: "style.safetensors:0.8".
+        options go to diffusers. Raises InputError or RunError (see `load_model`).
+        """
+        dtype = dtype or torch_dtype or default_dtype(default_device())
+        if not isinstance(dtype, torch.dtype):
+            raise InputError(f"dtype is {dtype!r}; give one such as torch.float16")
+        if options.get("scheduler") is not None:
+            _check_scheduler(options["scheduler"])
+        loaded = load_model(model, dtype=dtype, loras=loras, **options)
+        parts = cls(**loaded.components)
+        parts._use(loaded.recommended)
+        return parts
+
+    @classmethod
+    def from_single_file(cls, checkpoint: str | Path, **options: Any) -> Self:
+        """As `from_pretrained`, of a `.safetensors` file or the hub's link to one.
+
+        config: a diffusers folder with the configuration of its kind of model, else the hub's.
+        """
+        return cls.from_pretrained(local_checkpoint(checkpoint, options), **options)
+
+    @classmethod
+    def from_pipe(cls, pipeline: Any, **options: Any) -> Self:
+        """Of another pipeline's parts, and what its folder or itself says of their use."""
+        parts: Self = super().from_pipe(pipeline, **options)
+        if isinstance(pipeline, Parts):
+            parts._use(Recommended(options=pipeline.model_options, layers=pipeline.layers))
+        elif pipeline.name_or_path is not None:
+            parts._use(read_recommended(Path(pipeline.name_or_path)))
+        return parts
+
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:
+        """Write a folder that diffusers loads as the model's own pipeline, and `pnp.json` in it."""
+        large = self.text_encoder_2 is not None
+        kind = StableDiffusionXLPipeline if large else StableDiffusionPipeline
+        others = kind._get_signature_keys(kind)[0]
+        parts = {name: part for name, part in self.components.items() if name in others}
+        # What the other pipeline changes of its scheduler stays its own.
+        parts["scheduler"] = type(self.scheduler).from_config(self.scheduler.config)
+        if large:
+            parts["force_zeros_for_empty_prompt"] = self.config.force_zeros_for_empty_prompt
+        else:
+            parts["requires_safety_checker"] = self.safety_checker is not None
+        kind(**parts).save_pretrained(save_directory, **options)
+        own = Recommended(options=self.model_options, layers=self.layers)
+        write_recommended(Path(save_directory), own)
+
+    def encode_prompt(self, prompt: str | list[str] | None, *others: Any, **options: Any) -> Any:
+        """As StableDiffusionPipeline's, or StableDiffusionXLPipeline's for XL models."""
+        if self.text_encoder_2 is not None:
+            return StableDiffusionXLPipeline.encode_prompt(self, prompt, *others, **options)
+        return StableDiffusionPipeline.encode_prompt(self, prompt, *others, **options)
+
+    def encode_texts(self, texts: Sequence[str]) -> PromptEmbeddings:
+        """Embeddings of texts, with this pipeline's one or two text encoders."""
+        encoders = [(self.tokenizer, self.text_encoder)]
+        if self.text_encoder_2 is not None:
+            encoders.append((self.tokenizer_2, self.text_encoder_2))
+        zeros = self.config.force_zeros_for_empty_prompt
+        return encode_prompt(
+            texts,
+            encoders,
+            self._execution_device,
+            zeros_for_empty=zeros,
+            convert=self.maybe_convert_prompt,
+        )
+
+    @property
+    def autoencoder(self) -> Autoencoder:
+        return Autoencoder(self.vae)
+
+    # diffusers up to 0.40 has these four; later ones leave them to the autoencoder.
+
+    def enable_vae_slicing(self) -> None:
+        self.vae.enable_slicing()
+
+    def disable_vae_slicing(self) -> None:
+        self.vae.disable_slicing()
+
+    def enable_vae_tiling(self) -> None:
+        self.autoencoder.use_tiles()
+
+    def disable_vae_tiling(self) -> None:
+        self.vae.disable_tiling()
+
+    def _use(self, own: Recommended) -> None:
+        self.model_options, self.layers = own.options, own.layers or self.layers
+
+
+def _check_scheduler(scheduler: Any) -> None:
+    if not isinstance(scheduler, DDIMScheduler):
+        raise InputError(
+            f"a {type(scheduler).__name__} is no DDIMScheduler, whose steps the inversion undoes; "
+            "give DDIMScheduler.from_config(its config)"
+        )
