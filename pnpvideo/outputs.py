@@ -6,7 +6,7 @@ from itertools import tee
 from pathlib import Path
 
 from pnpvideo.atomic_output import check_free
-from pnpvideo.clips.clip import Alpha, Clip, Frames
+from pnpvideo.clips.clip import Alpha, Clip, Colour, Frames
 from pnpvideo.clips.compare import side_by_side
 from pnpvideo.clips.read import read_clip
 from pnpvideo.clips.read_ahead import read_ahead
@@ -125,6 +125,8 @@ def _write(
         output,
         timing=clip.timing if clip is not None else None,
         sound=clip.sound if clip is not None else None,
+        tracks=settings.sound,
+        colour=clip.colour if clip is not None else Colour(),
         alpha=alpha,
         quality=settings.quality,
         overwrite=overwrite,

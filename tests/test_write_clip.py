@@ -26,7 +26,7 @@ from pnpvideo.clips.clip import Frames, Sound, Timing
 from pnpvideo.clips.compare import side_by_side
 from pnpvideo.clips.read import read_clip
 from pnpvideo.clips.write import check_output, write_clip
-from pnpvideo.errors import InputError, RunError
+from pnpvideo.errors import InputError
 from pnpvideo.options.settings import DEFAULT_FRAME_RATE
 
 VIDEOS = [".mp4", ".mov", ".m4v", ".mkv", ".webm"]
@@ -371,29 +371,11 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path, name: str) -> None:
     _, errors = run.communicate(timeout=30)
     assert errors.decode().strip().endswith("KeyboardInterrupt")
     assert not list(tmp_path.iterdir())
-    if Path("/proc").is_dir():
-        commands = [path for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
-        assert not any(str(tmp_path).encode() in command.read_bytes() for command in commands)
 
 
 def test_frames_of_differing_sizes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must be uint8 of shape"):
         write_clip([smooth_frames(1), smooth_frames(1, 32, 32)], tmp_path / "a.mp4")
-    assert not list(tmp_path.iterdir())
-
-
-def test_ffmpeg_failing_is_told(tmp_path: Path) -> None:
-    broken = tmp_path / "sound.mp4"
-    make_video(broken, "-c:a", "aac", sound=True)
-    sound = Sound(path=broken, start=Fraction(0), duration=Fraction(1, 5))
-
-    def frames() -> Iterator[Frames]:
-        broken.unlink()
-        yield smooth_frames(5)
-
-    with pytest.raises((InputError, RunError)) as caught:
-        write_clip(frames(), tmp_path / "a.mp4", sound=sound)
-    assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
 
 

@@ -7,15 +7,21 @@ from pathlib import Path
 import numpy as np
 
 from pnpvideo.atomic_output import atomic_output, check_free
-from pnpvideo.clips.clip import Alpha, Frames, Sound, Timing
+from pnpvideo.clips.clip import Alpha, Colour, Frames, Sound, Timing
 from pnpvideo.clips.write_images import write_animation, write_folder, write_image
 from pnpvideo.clips.write_video import CONTAINERS, write_video
 from pnpvideo.errors import InputError
-from pnpvideo.options.settings import DEFAULT_FRAME_RATE, DEFAULT_QUALITY, ResultSettings
+from pnpvideo.options.settings import (
+    DEFAULT_FRAME_RATE,
+    DEFAULT_QUALITY,
+    DEFAULT_TRACKS,
+    ResultSettings,
+    Tracks,
+)
 
 SINGLE_SUFFIXES = (".png", ".jpg", ".jpeg")
 """Of files that hold one frame."""
-ALPHA_SUFFIXES = (".png", ".webp")
+ALPHA_SUFFIXES = (".png", ".webp", ".webm", ".mov")
 """Of files that hold transparency; folders of frames do, too."""
 _SUFFIXES = (*CONTAINERS, ".webp", *SINGLE_SUFFIXES)
 
@@ -26,6 +32,8 @@ def write_clip(
     *,
     timing: Timing | None = None,
     sound: Sound | None = None,
+    tracks: Tracks = DEFAULT_TRACKS,
+    colour: Colour | None = None,
     alpha: Iterable[Alpha] | None = None,
     quality: int = DEFAULT_QUALITY,
     overwrite: bool = False,
@@ -38,10 +46,13 @@ def write_clip(
         a / at its end: a folder of 000001.png and so on. Parent folders are made.
     timing: kept exactly, as the container can (GIF: hundredths of a second, at most 50 frames a
         second; WebP, Matroska: milliseconds). None: DEFAULT_FRAME_RATE.
-    sound: put beside the frames, copied where the container takes its codec; the frames alone say
-        how long the result is. Images, animations and folders have none.
+    sound: put beside the frames, copied where the container takes its codec, else encoded anew; the
+        frames alone say how long the result is. Images, animations and folders have none. Where it
+        cannot be read or written, that is told, and the result has less of it or none.
+    tracks: of the sound; the first that can be decoded where it has no default one.
+    colour: what the frames' numbers mean, which a video tells its players (BT.709).
     alpha: opacity, batches of uint8, shape (n, height, width), in step with the frames; for png,
-        webp and folders.
+        webp, webm (VP9), mov (ProRes 4444) and folders.
     quality: 1 to 100, of everything that is not lossless.
     overwrite: replace what is there.
 
@@ -66,7 +77,16 @@ def write_clip(
         elif suffix == ".webp":
             write_animation(batches, part, timing=shown, quality=quality)
         else:
-            write_video(batches, part, output=path, timing=shown, sound=sound, quality=quality)
+            write_video(
+                batches,
+                part,
+                output=path,
+                timing=shown,
+                sound=None if tracks == "none" else sound,
+                tracks=tracks,
+                colour=colour or Colour(),
+                quality=quality,
+            )
     return path
 
 

@@ -24,6 +24,8 @@ from pnpvideo.options.method import BRANCHES, DEFAULT_BATCH_SIZE, MethodSettings
 Place = Literal["auto", "memory", "disk"]
 Precision = Literal["half", "full"]
 Dtype = Literal["float32", "bfloat16", "float16"]
+Tracks = Literal["default", "all", "none"]
+"""Of a source's sound: what a result has of its tracks."""
 
 # Half precision costs nothing that can be seen: for six scenes of the embedded model's world, 15
 # steps, the results are within 70 to 75 dB (PSNR) of those with float32, and as near to the true
@@ -35,6 +37,7 @@ DEFAULT_PLACE: Place = "auto"
 EMBEDDED_MODEL = "embedded"
 """The name of the model that comes with the package, the default."""
 DEFAULT_QUALITY = 80
+DEFAULT_TRACKS: Tracks = "default"
 DEFAULT_FRAME_RATE = Fraction(24)
 """Frames a second of a video or animation made from frames that have no timing."""
 MEMORY_SHARE = 0.25
@@ -209,6 +212,10 @@ class ResultSettings(Options):
         description="put the source's transparency back onto the result, in png, webp and folders",
     )
     quality: int = Field(default=DEFAULT_QUALITY, ge=1, le=100, description="of lossy formats")
+    sound: Tracks = Field(
+        default=DEFAULT_TRACKS,
+        description="which of the source's sound tracks a video has: its default one, all or none",
+    )
     check_inversion: bool = Field(
         default=False, description="report how near the source comes when it is sampled back (PSNR)"
     )

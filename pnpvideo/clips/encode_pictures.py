@@ -1,0 +1,183 @@
+"""Pictures -> packets of a video file: which codec each container has, and when each is shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from math import lcm
+from pathlib import Path
+
+import numpy as np
+from av.codec.context import Flags
+from av.container import OutputContainer
+from av.error import FFmpegError
+from av.filter import Graph
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from pnpvideo.clips.clip import Colour, Timing
+from pnpvideo.errors import InputError
+
+_EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+
+
+class Clock:
+    """The times of the written frames.
+
+    base: seconds, the unit in which the file counts; every time is a multiple of it, if it can be.
+    varies: whether frames differ in how long they are shown.
+    """
+
+    def __init__(self, timing: Timing, *, gif: bool) -> None:
+        self.rate = timing.frame_rate
+        self.varies = timing.times is not None
+        self.base = 1 / timing.frame_rate
+        self._start_of = timing.start_of
+        self._shortest = 1
+        if gif:
+            # GIF counts in 1/100 s, and viewers slow frames of less than 2/100 s down to 10/100 s.
+            self.base = Fraction(1, 100)
+            self._shortest = 2
+        elif timing.times is not None:
+            end = len(timing.times) / timing.frame_rate
+            units = lcm(*(time.denominator for time in (*timing.times, end)))
+            # Few enough for all containers; 90000 is the customary one.
+            self.base = Fraction(1, units if units <= 1_000_000 else 90_000)
+        self._next = 0
+
+    def next(self, number: int) -> tuple[int, int]:
+        """The time and duration of a frame in units of base; frames are asked for in order."""
+        time = self._next
+        self._next = max(round(self._start_of(number + 1) / self.base), time + self._shortest)
+        return time, self._next - time
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Coding:
+    """How a container's pictures are encoded. even: whether only even sizes can be."""
+
+    codec: str
+    pixel_format: str
+    even: bool = False
+    options: dict[str, str] = field(default_factory=dict)
+
+
+def _coding(container: str, *, alpha: bool, quality: int, varies: bool) -> _Coding:
+    if container == "gif":
+        return _Coding(codec="gif", pixel_format="pal8")
+    if container == "webm":
+        # Quality 80 is CRF 24 of 63, 100 is 16. Without the rest it is 10 times slower.
+        options = {"crf": f"{58 - 0.42 * quality:.0f}"}
+        options |= {"deadline": "good", "cpu-used": "4", "row-mt": "1"}
+        if not alpha:
+            return _Coding(codec="libvpx-vp9", pixel_format="yuv420p", options=options)
+        options["auto-alt-ref"] = "0"  # libvpx has none of these beside alpha.
+        return _Coding(codec="libvpx-vp9", pixel_format="yuva420p", options=options)
+    if alpha:
+        # What editors exchange: 10 bits, no subsampling, alpha as it is.
+        options = {"profile": "4444", "alpha_bits": "16", "vendor": "apl0"}
+        return _Coding(codec="prores_ks", pixel_format="yuva444p10le", options=options)
+    # Quality 80 is CRF 18 of 51 (hard to tell from the source), 100 is 11.
+    options = {"preset": "medium", "crf": f"{46 - 0.35 * quality:.1f}"}
+    if varies:
+        # MP4 stores times between decoded frames; in another order than shown, the last is lost.
+        options["bf"] = "0"
+    return _Coding(codec="libx264", pixel_format="yuv420p", even=True, options=options)
+
+
+class PictureEncoder:
+    """The picture track of a file. Frames come one by one, uint8 of one shape (height, width, 3|4).
+
+    H.264's 4:2:0 needs even sizes. Its last column or row is repeated once: no pixel is lost or
+    resampled, and all players show it. Other codecs take odd sizes as they are.
+    """
+
+    def __init__(
+        self,
+        file: OutputContainer,
+        container: str,
+        shape: tuple[int, ...],
+        clock: Clock,
+        colour: Colour,
+        quality: int,
+        output: Path,
+    ) -> None:
+        height, width, channels = shape
+        coding = _coding(container, alpha=channels == 4, quality=quality, varies=clock.varies)
+        self._format = coding.pixel_format
+        self._rgb = "rgba" if channels == 4 else "rgb24"
+        pad_width, pad_height = (width % 2, height % 2) if coding.even else (0, 0)
+        self._padding = ((0, pad_height), (0, pad_width), (0, 0))
+        self._clock = clock
+        stream = file.add_stream(coding.codec, rate=clock.rate, time_base=clock.base)
+        assert isinstance(stream, VideoStream)
+        context = stream.codec_context
+        context.width, context.height = width + pad_width, height + pad_height
+        context.pix_fmt = coding.pixel_format
+        context.thread_type = "AUTO"
+        context.flags |= Flags.frame_duration
+        self._palette: Graph | None = None
+        if container == "gif":
+            self._palette = _palette_graph(width, height, clock.base)
+        else:
+            context.options = coding.options | _tags(colour)
+        try:
+            context.open()
+        except FFmpegError as error:
+            raise InputError(
+                f"{output} cannot hold pictures of {width}x{height} pixels "
+                f"({coding.codec}: {error.strerror}); name another format or a folder of frames"
+            ) from None
+        self._stream = stream
+        self._reformatter = VideoReformatter()
+
+    def encode(self, frame: NDArray[np.uint8], number: int) -> list[Packet[VideoStream]]:
+        """What the next frame, counted from 0, gives to write; nothing at times."""
+        if self._padding != ((0, 0), (0, 0), (0, 0)):
+            frame = np.pad(frame, self._padding, mode="edge")
+        picture = VideoFrame.from_ndarray(np.ascontiguousarray(frame), self._rgb)
+        picture.pts, picture.duration = self._clock.next(number)
+        picture.time_base = self._clock.base
+        if self._palette is None:
+            # Without the matrix named, FFmpeg uses BT.601 and players guess BT.709: colours shift.
+            picture = self._reformatter.reformat(
+                picture,
+                format=self._format,
+                dst_colorspace=Colorspace.ITU709,
+                dst_color_range=ColorRange.MPEG,
+                interpolation=_EXACT,
+            )
+        else:
+            self._palette.vpush(picture)
+            picture = self._palette.vpull()
+        return self._stream.encode(picture)
+
+    def flush(self) -> list[Packet[VideoStream]]:
+        """What is left to write at the end."""
+        return self._stream.encode(None)
+
+
+def _tags(colour: Colour) -> dict[str, str]:
+    """What players are told of the colours: matrix and range as written, the rest as it was."""
+    return {
+        **{"colorspace": "bt709", "color_range": "tv"},
+        **{"color_primaries": colour.primaries, "color_trc": colour.transfer},
+    }
+
+
+def _palette_graph(width: int, height: int, base: Fraction) -> Graph:
+    """RGB to a palette for each frame: one for all would need all frames in memory."""
+    graph = Graph()
+    shape = {"video_size": f"{width}x{height}", "pix_fmt": "rgb24", "time_base": str(base)}
+    source, split = graph.add("buffer", **shape), graph.add("split")
+    palette, use = graph.add("palettegen", stats_mode="single"), graph.add("paletteuse", new="1")
+    source.link_to(split)
+    split.link_to(use, 0, 0)
+    split.link_to(palette, 1, 0)
+    palette.link_to(use, 0, 1)
+    use.link_to(graph.add("buffersink"))
+    graph.configure()
+    return graph
