@@ -163,7 +163,9 @@ def test_the_sources_alpha_comes_back(tmp_path: Path, cli: Cli) -> None:
 def test_it_is_refused_before_the_work(tmp_path: Path, cli: Cli) -> None:
     save(tmp_path / "a.png")
     refused = cli("a.png", *SHORT, "--keep-alpha", "-o", "b.mp4")
-    assert_refused(refused, 2, "b.mp4 cannot hold transparency; give .png, .webp or a folder")
+    assert_refused(
+        refused, 2, "b.mp4 cannot hold transparency; give .png, .webp, .webm, .mov or a folder"
+    )
     refused = cli("--guidance-prompt", "a", *SHORT, "--keep-alpha")
     assert_refused(refused, 2, "a generated source has no transparency to keep")
     assert_refused(cli("a.png", *SHORT, "--background", "no"), 2, "background is 'no'; give a")

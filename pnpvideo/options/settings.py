@@ -209,7 +209,8 @@ class ResultSettings(Options):
     )
     keep_alpha: bool = Field(
         default=False,
-        description="put the source's transparency back onto the result, in png, webp and folders",
+        description="put the source's transparency back onto the result, in png, webp, webm, mov "
+        "and folders",
     )
     quality: int = Field(default=DEFAULT_QUALITY, ge=1, le=100, description="of lossy formats")
     sound: Tracks = Field(
