@@ -1,10 +1,12 @@
 """The command line: a table of commands, errors to one line and an exit code."""
 
+import contextlib
 import sys
 from collections.abc import Callable, Sequence
 
 from pnpvideo import __version__
 from pnpvideo.commands import translate
+from pnpvideo.commands.stopping import Stopped, stopped_by_signals
 from pnpvideo.errors import InputError, RunError
 from pnpvideo.options.arguments import Parser
 from pnpvideo.options.declared import nearest
@@ -25,19 +27,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     given = sys.argv[1:] if arguments is None else arguments
     try:
-        if given and given[0] in COMMANDS:
-            COMMANDS[given[0]][0](given[1:])
-        else:
-            _answer(given)
+        with stopped_by_signals():
+            if given and given[0] in COMMANDS:
+                COMMANDS[given[0]][0](given[1:])
+            else:
+                _answer(given)
     except InputError as error:
         return _fail(error, 2)
     except RunError as error:
         return _fail(error, 1)
     except OSError as error:
         return _fail(f"{error.filename}: {error.strerror}" if error.filename else error, 1)
-    except KeyboardInterrupt:
-        print("pnpvideo: stopped", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        return _fail("stopped", stop.exit_code if isinstance(stop, Stopped) else 130)
     return 0
 
 
@@ -48,9 +50,10 @@ def _answer(arguments: Sequence[str]) -> None:
     if arguments and not arguments[0].startswith("-"):
         parser.error(f"there is no command {arguments[0]}{nearest(arguments[0], COMMANDS)}")
     parser.parse(arguments)
-    parser.error(f"give a command: {', '.join(COMMANDS)}")
+    parser.print_help()
 
 
 def _fail(error: object, code: int) -> int:
-    print(f"pnpvideo: {' '.join(str(error).split())}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # The terminal may be closed.
+        print(f"pnpvideo: {' '.join(str(error).split())}", file=sys.stderr)
     return code

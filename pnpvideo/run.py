@@ -1,6 +1,8 @@
 """One run, from file to file, with a model that is loaded for it or was loaded before."""
 
 import contextlib
+import logging
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pnpvideo.atomic_output import folder_above
+from pnpvideo.atomic_output import claimed, folder_above
 from pnpvideo.clips.compare import psnr_of
 from pnpvideo.clips.read import read_clip
 from pnpvideo.errors import InputError, RunError
@@ -22,6 +24,8 @@ from pnpvideo.pipeline import PnPVideoPipeline
 from pnpvideo.source import Source
 from pnpvideo.storage.allocate import Storage
 from pnpvideo.storage.job_folder import JobFolder
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +42,19 @@ class Inversion:
 
 @dataclass(frozen=True, kw_only=True)
 class Translation:
-    """What a run wrote. outputs: one for each prompt; compares: the same, source beside result."""
+    """What a run wrote.
+
+    outputs: one for each prompt; compares: the same, source beside result. frames, size (width,
+    height): of each. seconds: that the run took.
+    """
 
     outputs: tuple[Path, ...]
     compares: tuple[Path, ...]
     settings: Path
     inversion: Inversion | None
+    frames: int
+    size: tuple[int, int]
+    seconds: float
 
 
 def translate(
@@ -77,6 +88,7 @@ def run(
     that exist. quiet: no bars.
     Raises InputError for what the user gave, RunError for what failed.
     """
+    began = time.monotonic()
     with contextlib.ExitStack() as open_things:
         # 1. Check everything that costs nothing before anything that costs time
         device = choose_device(settings) if pipeline is None else pipeline.device
@@ -84,7 +96,10 @@ def run(
         if settings.source is not None:
             clip = read_clip(settings.source, **settings.part(ReadSettings))
             open_things.callback(clip.close)
+            _log.debug("%s: %d frames, %d x %d", clip.name, len(clip), clip.width, clip.height)
         outputs = plan_outputs(settings, clip, overwrite)
+        for path in (*outputs.results, *outputs.compares, str(outputs.record)):
+            open_things.enter_context(claimed(Path(path)))
         storage = _storage_of(settings, folder_above(Path(outputs.output)))
         job = None if settings.job is None else open_things.enter_context(JobFolder(settings.job))
 
@@ -92,6 +107,7 @@ def run(
         if pipeline is None:
             pipeline = load_pipeline(settings, device)
         pipeline.set_progress_bar_config(disable=quiet)
+        _log.debug("%s on %s in %s", settings.model, device, pipeline.dtype)
         options = settings.resolve(pipeline.model_options)
         with _told_memory(device):
             # 3. Read, invert, denoise
@@ -117,6 +133,7 @@ def run(
             for one, path in zip(latents, outputs.results, strict=True):
                 frames = pipeline.finish(one, source, options.blend_radius, settings.batch_size)
                 write_result(frames, path, clip, settings, overwrite)
+                _log.debug("%s is written", path)
             inversion = None
             if clip is not None:
                 for path, compare in zip(outputs.results, outputs.compares, strict=False):
@@ -130,6 +147,9 @@ def run(
         compares=tuple(map(Path, outputs.compares)),
         settings=outputs.record,
         inversion=inversion,
+        frames=source.trajectory.latents.shape[1],
+        size=(clip.width, clip.height) if clip and settings.original_size else source.size,
+        seconds=time.monotonic() - began,
     )
 
 

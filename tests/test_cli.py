@@ -300,3 +300,60 @@ def test_what_is_said_of_a_prompt_reaches_the_terminal(cli: Cli, picture: Path) 
     assert told[0].startswith("pnpvideo: '(red:1.2)' in the prompt is read as plain words")
     assert told[1].endswith("on snow and a moon'")
     assert "it does not see" in told[1]
+
+
+# What a run tells
+
+
+def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    out, err = capsys.readouterr()
+    assert "usage: pnpvideo" in out
+    assert "translate a video" in out
+    assert err == ""
+
+
+@pytest.mark.parametrize(
+    ("flags", "told", "untold"),
+    [
+        ((), ("2 frames of 48 x 32 in 00:0", "the settings are in out.yaml"), ("frames, 48",)),
+        (("--verbose",), ("source: 2 frames, 48 x 32", "out is written", "in torch.float32"), ()),
+        (("--quiet",), (), ("frames",)),
+    ],
+)
+def test_what_a_run_tells(
+    cli: Cli,
+    tiny_model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    flags: tuple[str, ...],
+    told: tuple[str, ...],
+    untold: tuple[str, ...],
+) -> None:
+    save_frames(tmp_path / "source", 2)
+    run = ("translate", "source", *SHORT, "--size", "48x32", "-o", "out")
+    assert main([*run, "--model", str(tiny_model), *flags]) == 0
+    out, err = capsys.readouterr()
+    assert out == "out\n"
+    assert all(text in err for text in told), err
+    assert not any(text in err for text in untold), err
+
+
+def test_a_log_file_has_all_and_the_trace_of_an_error(
+    cli: Cli, picture: Path, tmp_path: Path
+) -> None:
+    log = ("--log-file", "log.txt")
+    assert cli("source0.png", *SHORT, "-o", "out.png", *log)[0] == 0
+    first = (tmp_path / "log.txt").read_text()
+    assert "--prompt" in first.splitlines()[0]
+    assert f"torch {torch.__version__}" in first.splitlines()[0]
+    assert re.search(r"^\d{4}-\d\d-\d\d .* INFO 1 frame of ", first, re.MULTILINE)
+    result = cli("source0.png", *SHORT, "-o", "out.png", *log)
+    assert_refused(result, 2, "exists already")
+    both = (tmp_path / "log.txt").read_text()
+    assert both.startswith(first)
+    assert "ERROR out.png exists already" in both
+    assert "Traceback" in both
+    result = cli("source0.png", *SHORT, "-o", "b.png", "--log-file", "no/log.txt")
+    assert_refused(result, 2, "the log file no/log.txt cannot be written: No such file")
+    assert names(tmp_path) == {"source0.png", "out.png", "out.png.yaml", "log.txt"}

@@ -128,7 +128,7 @@ for options in (PnPOptions, Settings):
         (["--help"], 0, "Translate a video"),
         (["--version"], 0, f"pnpvideo {pnpvideo.__version__}"),
         (["translate", "--help"], 0, "--tau-f"),
-        ([], 2, "give a command: translate (see pnpvideo --help)"),
+        ([], 0, "Translate a video"),
         (["--verison"], 2, "there is no option --verison; do you mean --version?"),
         (["--verison", "translate"], 2, "do you mean --version? (see pnpvideo --help)"),
         (["translat", "a.mp4"], 2, "there is no command translat; do you mean translate?"),

@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "pnpvideo"
 ORDER = [
-    {"errors"},
+    {"errors", "file_lock"},
     {"atomic_output"},
     {"options"},
     {"clips"},

@@ -139,7 +139,7 @@ def test_a_running_job_is_not_disturbed(
         assert process.poll() is None
         time.sleep(0.002)
     process.send_signal(signal.SIGSTOP)
-    code = main(["translate", *longer])
+    code = main(["translate", *longer, "-o", "other"])
     assert_refused((code, *capsys.readouterr()), 2, f"is in use by process {process.pid}; wait")
     process.kill()
     assert process.wait() == -9

@@ -1,12 +1,24 @@
 """What a command tells a person, all of it on stderr and one line each."""
 
+import contextlib
 import logging
+import platform
 import sys
 import warnings
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+from pnpvideo.errors import InputError
+
+_log = logging.getLogger("pnpvideo")
 
 
-def show_notices(quiet: bool) -> None:
-    """Show what the package tells of a run, such as what it reuses, and no library's notices."""
+def show_notices(*, quiet: bool, verbose: bool) -> None:
+    """Show what the package tells of a run, such as what it reuses, and no library's notices.
+
+    quiet: warnings only. verbose: also what it has found out and decided, and how long it took.
+    """
     # Their own notices are for developers; they are set before torch and they are imported.
     import diffusers
     import transformers
@@ -17,10 +29,41 @@ def show_notices(quiet: bool) -> None:
     logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore")
     warnings.filterwarnings("default", module=r"pnpvideo\.")
-    warnings.showwarning = lambda message, *_, **__: print(f"pnpvideo: {message}", file=sys.stderr)
+    warnings.showwarning = lambda message, *_, **__: _log.warning("%s", message)
 
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("pnpvideo: %(message)s"))
-    log = logging.getLogger("pnpvideo")
-    log.handlers = [handler]
-    log.setLevel(logging.WARNING if quiet else logging.INFO)
+    handler.setLevel(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
+    _log.handlers = [handler]
+    _log.setLevel(logging.DEBUG)
+
+
+@contextlib.contextmanager
+def kept_log(path: str | None, arguments: object) -> Iterator[None]:
+    """Add all that is told to the end of a file, with times and the trace of an error.
+
+    arguments: what the run was called with. InputError where the file cannot be written.
+    """
+    if path is None:
+        yield
+        return
+    try:
+        handler = logging.FileHandler(Path(path).expanduser(), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"the log file {path} cannot be written: {error.strerror}") from None
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    _log.addHandler(handler)
+    versions = [f"{name} {version(name)}" for name in ("pnpvideo", "torch", "diffusers")]
+    python = f"Python {platform.python_version()} on {platform.platform()}"
+    _log.debug("%s, %s: %s", ", ".join(versions), python, arguments)
+    try:
+        yield
+    except BaseException as error:
+        info = (type(error), error, error.__traceback__)
+        text = str(error) or "stopped"
+        # The terminal gets its one line elsewhere.
+        handler.handle(_log.makeRecord(_log.name, logging.ERROR, __file__, 0, text, (), info))
+        raise
+    finally:
+        _log.removeHandler(handler)
+        handler.close()

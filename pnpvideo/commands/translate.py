@@ -1,11 +1,13 @@
 """`pnpvideo translate`: options to settings, and what a run made."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydantic import Field
+from tqdm import tqdm
 
-from pnpvideo.commands.notices import show_notices
+from pnpvideo.commands.notices import kept_log, show_notices
 from pnpvideo.options.arguments import Parser
 from pnpvideo.options.declared import Options
 from pnpvideo.options.settings import GROUPS, Settings, read_settings
@@ -22,7 +24,10 @@ examples:
   pnpvideo translate --guidance-prompt "a photo of a horse" --prompt "a bronze horse" -o horse.png
   pnpvideo translate --config real.mp4.yaml --seed 2 --overwrite
 
-Exit codes: 0 done, 1 the work failed, 2 what was given cannot be used, 130 stopped by Ctrl-C."""
+Exit codes: 0 done, 1 the work failed, 2 what was given cannot be used, 130 stopped by
+Ctrl-C (143 by a scheduler, 129 by a closed terminal)."""
+
+_log = logging.getLogger(__name__)
 
 
 class CallOptions(Options):
@@ -36,6 +41,15 @@ class CallOptions(Options):
     )
     overwrite: bool = Field(default=False, description="replace a result that exists")
     quiet: bool = Field(default=False, description="no progress bars and notices")
+    verbose: bool = Field(
+        default=False, description="tell what is found out and decided on the way"
+    )
+    log_file: str | None = Field(
+        default=None,
+        description="add all that --verbose tells to the end of a file, with times, versions and "
+        "the trace of an error",
+        json_schema_extra={"metavar": "FILE"},
+    )
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -52,10 +66,16 @@ def main(arguments: Sequence[str]) -> None:
         _merge(read_settings(Path(call.config)) if call.config else {}, run_options)
     )
 
-    show_notices(call.quiet)
-    from pnpvideo.run import run
+    show_notices(quiet=call.quiet, verbose=call.verbose)
+    with kept_log(call.log_file, list(arguments)):
+        from pnpvideo.run import run
 
-    result = run(settings, overwrite=call.overwrite, quiet=call.quiet)
+        result = run(settings, overwrite=call.overwrite, quiet=call.quiet)
+        _log.info(
+            "%s of %d x %d in %s; the settings are in %s",
+            "1 frame" if result.frames == 1 else f"{result.frames} frames",
+            *(*result.size, tqdm.format_interval(result.seconds), result.settings),
+        )
     if result.inversion is not None:
         print(
             f"inversion: the source comes back at {result.inversion.reconstruction:.1f} dB "

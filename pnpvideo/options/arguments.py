@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from pnpvideo.errors import InputError
@@ -49,7 +50,13 @@ class Parser(argparse.ArgumentParser):
         if flags:
             self.error(str(unknown_option(flags[0], self._option_string_actions)))
         if unknown:
-            self.error(f"{unknown[0]} is one argument too many")
+            hint = "a text of several words needs quotes"
+            if Path(unknown[0]).exists():
+                hint = (
+                    "give one source, and the command once for each (frames: their folder, or a "
+                    "pattern in quotes)"
+                )
+            self.error(f"{unknown[0]} is one argument too many; {hint}")
         return vars(given)
 
     def error(self, message: str) -> NoReturn:

@@ -9,7 +9,6 @@ import contextlib
 import json
 import logging
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -22,16 +21,12 @@ from torch import Tensor
 
 from pnpvideo.atomic_output import renamed, write_error
 from pnpvideo.errors import InputError, RunError
+from pnpvideo.file_lock import take_lock
 from pnpvideo.storage import identity as fingerprint
 from pnpvideo.storage.allocate import check_room, tell_size
 from pnpvideo.storage.denoising_state import DenoisingState
 from pnpvideo.storage.latent_file import LatentFile, file_size
 from pnpvideo.storage.trajectory import Trajectory, describe
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
 
 _FORMAT = "2"
 """Of what is kept. Folders of other formats are made anew."""
@@ -67,7 +62,7 @@ class JobFolder:
                 raise InputError(f"{self.path} is not empty and no job folder; choose another")
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = lock.open("a+", encoding="utf-8")
-            taken = _take(self._lock)
+            taken = take_lock(self._lock)
         except FileExistsError:
             raise InputError(f"{self.path} is a file; choose another job folder") from None
         except OSError as error:
@@ -292,15 +287,3 @@ def _renamed(path: Path) -> Iterator[Path]:
             yield part
     except SafetensorError as error:
         raise RunError(f"{path} cannot be written: {error}") from None
-
-
-def _take(file: IO[str]) -> bool:
-    """Lock an open file for this process, without waiting; False where another has it."""
-    try:
-        if sys.platform == "win32":
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):  # Linux and macOS; Windows.
-        return False
-    return True
