@@ -1,19 +1,30 @@
-"""A video file's facts, told by ffmpeg: size, rotation, pixel shape, and every shown frame."""
+"""A video file's facts, told by its first frame, and every frame that it shows."""
 
-import re
+import contextlib
+import struct
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
+from math import atan2, degrees, hypot
 from pathlib import Path
 
-from pnpvideo.clips.ffmpeg import Ffmpeg, condense, input_arguments
+from av.sidedata.sidedata import SideData
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorPrimaries, ColorTrc
+
+from pnpvideo.clips.clip import Colour
+from pnpvideo.clips.damage import damaged
+from pnpvideo.clips.open_video import DamageError, OpenVideo, complaints
+from pnpvideo.clips.tone_map import HLG, PQ, HighRange
 from pnpvideo.errors import InputError
 
-# Containers we open. Others of ffmpeg's would turn text into video or follow links in playlists.
-_CONTAINERS = (
-    "mov,matroska,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,nut,ivf,dv,rm,wtv,gxf,h264,hevc,av1,obu"
-    ",m4v,mjpeg,yuv4mpegpipe,gif,swf,mp3,wav,flac,aac,ac3,aiff,amr,caf,w64"
-)
+Filters = tuple[tuple[str, str], ...]
+"""FFmpeg's filters, each with its options."""
+
+_UNTOLD = 2  # Of a colour matrix, AVCOL_SPC_UNSPECIFIED.
+
+# Of transport streams: a longer gap than this is no gap, but another clock (ffmpeg has the same).
+_LONGEST_GAP = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,9 +33,13 @@ class VideoFacts:
 
     width, height: in pixels as shown, upright and square (a non-square pixel is only ever
         stretched, never shrunk).
-    upright, square: whether the stored frames already are.
-    pixel_format, container: in ffmpeg's words, such as "yuv420p" and "matroska,webm".
-    rates: frame rates the file claims, likeliest first, as printed (two decimals).
+    upright: the filters that cut and turn a stored frame to what is shown.
+    square: whether the stored pixels are.
+    pixel_format, container: in FFmpeg's words, such as "yuv420p" and "matroska,webm".
+    has_alpha: whether frames can be transparent.
+    colour: of the stored frames. high_range: None where they are of the standard one.
+    matrix: of stored frames that do not tell theirs and need one; None otherwise.
+    rates: frame rates the file claims, likeliest first, with two decimals.
     start: seconds at which the file's own clock starts.
     until: seconds, by that clock, at which the pictures end; None where the file does not say.
     sound: codec of the first sound stream, None where there is none.
@@ -32,10 +47,14 @@ class VideoFacts:
 
     width: int
     height: int
-    upright: bool
+    upright: Filters
     square: bool
     pixel_format: str
     container: str
+    has_alpha: bool
+    colour: Colour
+    high_range: HighRange | None
+    matrix: str | None
     rates: tuple[float, ...]
     start: Fraction
     until: Fraction | None
@@ -44,144 +63,221 @@ class VideoFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class ShownFrames:
-    """The frames ffmpeg shows, in the order of showing.
+    """The frames FFmpeg shows, in the order of showing.
 
     times: presentation times in units of time_base (seconds).
     end: time at which the last one ends, in the same units.
+    interlaced: whether any of them is.
     damage: why the frames after the last one cannot be read; None where all is well.
     """
 
     times: list[int]
     end: int
     time_base: Fraction
+    interlaced: bool
     damage: str | None
 
 
 def probe_video(path: Path) -> VideoFacts:
-    """Facts of a video file, nothing decoded. InputError where it is none."""
-    ffmpeg = Ffmpeg(
-        ["-format_whitelist", _CONTAINERS, *input_arguments(path)], level="info"
-    )  # No output named: ffmpeg prints what the file holds and stops.
-    ffmpeg.wait()
-    lines = list(ffmpeg.messages)
-    text = "\n".join(lines)
-    container = re.search(r"^Input #0, (\S+), from ", text, re.MULTILINE)
-    if container is None:
-        with path.open("rb") as file:
-            is_mp4 = file.read(8)[4:] == b"ftyp"
-        if "moov atom not found" in text and is_mp4:
-            raise InputError(
-                f"{path} is cut off: the table of its frames is missing, so none can be read"
-            )
-        raise InputError(f"{path} is not a video or an image, or is damaged: {_why(lines)}")
-    streams = re.split(r"(?m)^(?=  Stream #0:)", text)
-    pictures = [s for s in streams if ": Video: " in s and "(attached pic)" not in s]
-    sounds = [m[1] for s in streams if (m := re.search(r": Audio: (\w+)", s.splitlines()[0]))]
-    if not pictures:
-        what = "it holds sound only" if sounds else "it holds no frames"
-        raise InputError(f"{path} is not a video: {what}")
-    stream = pictures[0]
-    form = re.search(r": Video: \w+[^,]*, (\w+)", stream)
-    size = re.search(r", (\d+)x(\d+)[ ,\n]", stream)
-    if form is None or size is None:
-        raise InputError(f"{path} cannot be read: its picture stream holds no frames")
-    width, height = int(size[1]), int(size[2])
-    shape = re.search(r"SAR (\d+):(\d+)", stream)
-    ratio = Fraction(int(shape[1]), int(shape[2])) if shape and int(shape[2]) else Fraction(1)
-    turned = re.search(r"rotation of (-?[\d.]+) degrees", stream)
-    rotation = round(float(turned[1])) % 360 if turned else 0
-    if rotation % 180 == 90:
-        width, height, ratio = height, width, 1 / ratio if ratio else ratio
+    """Facts of a video file. InputError where it is none, or has no frame that can be read."""
+    with contextlib.closing(OpenVideo(path, "SLICE")) as video:
+        try:
+            frame = next(video.frames(strict=True), None)
+        except DamageError as damage:
+            raise damaged(path, str(damage), 0) from None
+        if frame is None:
+            raise InputError(f"{path} holds no frames, or is cut off before the first")
+        return _facts(video, frame)
+
+
+def _facts(video: OpenVideo, frame: VideoFrame) -> VideoFacts:
+    container, stream = video.container, video.stream
+    left, right, top, bottom = video.crop()
+    width, height = frame.width - left - right, frame.height - top - bottom
+    upright: Filters = ()
+    if (left, right, top, bottom) != (0, 0, 0, 0):
+        upright = (("crop", f"{width}:{height}:{left}:{top}:exact=1"),)
+    turn = _turn(frame)
+    ratio = stream.sample_aspect_ratio or Fraction(1)
+    if any(name == "transpose" for name, _ in turn):
+        width, height, ratio = height, width, 1 / ratio
     stored = (width, height)
     if ratio > 1:
         width = round(width * ratio)
-    elif 0 < ratio < 1:
+    else:
         height = round(height / ratio)
-    begin = re.search(r"Duration: .*start: (-?[\d.]+)", text)
-    start = Fraction(begin[1]) if begin else Fraction(0)
+    sounds = [one.codec.canonical_name for one in container.streams.audio if one.codec_context]
+    start = Fraction(container.start_time or 0, 1_000_000)
     until = None
     # Matroska tells each stream's end; elsewhere the file's own may be that of a longer sound.
-    if own := re.search(r"^\s+DURATION\s*: (\d+):(\d+):([\d.]+)", stream, re.MULTILINE):
-        until = _seconds(own)
-    elif not sounds and (whole := re.search(r"Duration: (\d+):(\d+):([\d.]+)", text)):
-        until = start + _seconds(whole)
-    rates = [re.search(rf"([\d.]+)(k?) {unit}\b", stream) for unit in ("fps", "tbr")]
+    if own := stream.metadata.get("DURATION"):
+        hours, minutes, seconds = own.split(":")
+        until = int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)
+    elif not container.streams.audio and container.duration:
+        until = start + Fraction(container.duration, 1_000_000)
+    colour = _colour(frame)
+    untold = frame.colorspace == _UNTOLD and not frame.format.is_rgb
     return VideoFacts(
         width=width,
         height=height,
-        # A mirrored or odd display matrix is ffmpeg's to apply as well.
-        upright="displaymatrix" not in stream.lower() and "display matrix" not in stream.lower(),
+        upright=upright + turn,
         square=stored == (width, height),
-        pixel_format=form[1],
-        container=container[1],
-        rates=tuple(float(m[1]) * (1000 if m[2] else 1) for m in rates if m),
+        pixel_format=frame.format.name,
+        container=container.format.name,
+        has_alpha=any(part.is_alpha for part in frame.format.components),
+        colour=colour,
+        high_range=_high_range(frame, colour.transfer),
+        # As players guess: what is high definition, 720 lines or more, has its matrix.
+        matrix=("bt709" if frame.height >= 720 else "bt601") if untold else None,
+        rates=tuple(
+            round(float(rate), 2) for rate in (stream.average_rate, stream.base_rate) if rate
+        ),
         start=start,
         until=until,
         sound=sounds[0] if sounds else None,
     )
 
 
+def _turn(frame: VideoFrame) -> Filters:
+    """The filters that make a stored frame upright, as ffmpeg's command line chooses them."""
+    stored = _side_data(frame, "DISPLAYMATRIX")
+    if not stored:
+        return ()
+    matrix = struct.unpack("9i", stored)
+    across, down = hypot(matrix[0], matrix[3]), hypot(matrix[1], matrix[4])
+    if not across or not down:
+        return ()
+    angle = round(degrees(atan2(matrix[1] / down, matrix[0] / across))) % 360
+    if angle == 90:
+        return (("transpose", "cclock_flip" if matrix[3] > 0 else "clock"),)
+    if angle == 270:
+        return (("transpose", "clock_flip" if matrix[3] < 0 else "cclock"),)
+    if angle not in (0, 180):
+        return (("rotate", f"{angle}*PI/180"),)
+    flips: Filters = (("hflip", ""),) if angle == 180 and matrix[0] < 0 else ()
+    return (*flips, ("vflip", "")) if matrix[4] < 0 else flips
+
+
+def _colour(frame: VideoFrame) -> Colour:
+    """What a frame's tags say; what they leave open is as in BT.709."""
+    known = Colour()
+    with contextlib.suppress(ValueError):
+        name = ColorTrc(frame.color_trc).name.lower().replace("_", "-")
+        known = Colour(transfer=known.transfer if name == "unspecified" else name)
+    with contextlib.suppress(ValueError):
+        name = ColorPrimaries(frame.color_primaries).name.lower()
+        if name != "unspecified":
+            known = Colour(primaries=name, transfer=known.transfer)
+    return known
+
+
+def _high_range(frame: VideoFrame, transfer: str) -> HighRange | None:
+    if transfer not in (PQ, HLG):
+        return None
+    if light := _side_data(frame, "CONTENT_LIGHT_LEVEL"):
+        (brightest,) = struct.unpack_from("I", light)
+        if brightest:
+            return HighRange(transfer=transfer, peak=brightest)
+    if display := _side_data(frame, "MASTERING_DISPLAY_METADATA"):
+        # AVMasteringDisplayMetadata: eight fractions of colour, the darkest, the brightest.
+        parts, whole = struct.unpack_from("2i", display, 72)
+        if parts > 0 and whole > 0:
+            return HighRange(transfer=transfer, peak=parts / whole)
+    return HighRange(transfer=transfer)
+
+
+def _side_data(frame: VideoFrame, name: str) -> bytes:
+    """What a frame brings of one kind, as FFmpeg's structure of it; empty where nothing."""
+    found = frame.side_data.get(name)
+    return bytes(found) if isinstance(found, SideData) else b""
+
+
 def list_frames(path: Path, facts: VideoFacts, stop: int | None = None) -> ShownFrames:
-    """The first `stop` frames (all where None) that ffmpeg shows, found by decoding them once.
+    """The first `stop` frames (all where None) that FFmpeg shows, found by decoding them once.
 
     Decoding is the only way to know: edit lists, hidden frames and missing time stamps make the
     packets' count and times differ from the frames'. It also finds damage before any expensive
     work; without converting or copying pixels it is many times faster than what follows. What a
     codec without checksums decodes without complaint cannot be told from an intact frame.
     """
-    limit = [] if stop is None else ["-frames:v", str(stop)]
-    # -xerror: the first frame that is damaged ends the list, instead of being guessed at.
-    ffmpeg = Ffmpeg(
-        [
-            *("-xerror", "-copyts", "-noautorotate", "-threads", "0"),
-            *input_arguments(path),
-            *("-map", "0:V:0", "-fps_mode", "passthrough", "-c:v", "wrapped_avframe"),
-            *("-enc_time_base", "demux", *limit, "-f", "framecrc", "-"),
-        ]
-    )
-    try:
-        time_base, times, duration = Fraction(1, 1000), [], 0
-        for line in ffmpeg.stdout:
-            if line.startswith(b"#tb 0:"):
-                time_base = Fraction(line.split()[2].decode())
-            elif not line.startswith(b"#"):
-                fields = line.split(b",")
-                times.append(int(fields[2]))
-                duration = int(fields[3])
-        code = ffmpeg.wait()
-    finally:
-        ffmpeg.close()
-    if duration <= 0 and len(times) > 1:
-        duration = times[-1] - times[-2]
-    end = times[-1] + max(duration, 1) if times else 0
-    messages = list(ffmpeg.messages)
-    # Matroska's reader goes on behind a damaged part, and only says so.
-    skipped = [m for m in messages if "/matroska" in m or "[matroska" in m]
-    skipped = [m for m in skipped if "ended prematurely" not in m]
-    if skipped and (intact := _intact(times)) < len(times):
-        end = times[intact]
-        del times[intact:]
-    damage = None
-    if stop is None or len(times) < stop:
-        if code != 0 or skipped:
-            damage = _why(skipped or messages)
-            if not times and damage.startswith("Cannot determine format"):
-                damage = None  # So it says where there is nothing to decode.
-        elif _is_short(facts, messages, end * time_base, duration * time_base):
-            damage = "it ends before the end its header tells"
-    return ShownFrames(times=times, end=end, time_base=time_base, damage=damage)
+    listing = _Listing(path, "FRAME", stop)
+    if listing.doubtful:
+        listing = _Listing(path, "SLICE", stop)
+    return listing.shown(facts, stop)
 
 
-def _is_short(facts: VideoFacts, messages: list[str], end: Fraction, duration: Fraction) -> bool:
-    """Whether the file was cut: between two frames, it then decodes without complaint.
+class _Listing:
+    """What one decoding of a file tells.
 
-    end, duration: of the last frame, in seconds.
+    doubtful: errors that the decoder's threads may have kept to themselves.
     """
-    if facts.until is None:
-        return any("ended prematurely" in message for message in messages)
-    # Healthy files lie by less than half a second.
-    short = facts.until - end
-    return short > Fraction(1, 2) or (bool(messages) and short > 2 * duration)
+
+    def __init__(self, path: Path, threads: str, stop: int | None) -> None:
+        self.times: list[int] = []
+        self.interlaced = False
+        self.damage: str | None = None
+        self._step = 0
+        self._shift = 0
+        with complaints() as said, contextlib.closing(OpenVideo(path, threads)) as video:
+            self.time_base = video.stream.time_base or Fraction(1, 1000)
+            self._joins = "mpeg" in video.container.format.name
+            frames = video.frames(strict=True)
+            try:
+                while (stop is None or len(self.times) < stop) and (frame := next(frames, None)):
+                    self._add(frame)
+            except DamageError as damage:
+                self.damage = str(damage)
+            ended = stop is None or len(self.times) < stop
+            self.doubtful = threads == "FRAME" and (
+                self.damage is not None or (ended and len(self.times) != video.packet_count)
+            )
+        self._said = [words for _, who, words in said if "matroska" in who]
+
+    def _add(self, frame: VideoFrame) -> None:
+        before = self.times[-1] if self.times else None
+        usual = (before or 0) + max(self._step, 1)
+        told = frame.dts if frame.pts is None else frame.pts
+        time = usual - self._shift if told is None else told
+        if self._joins and before is not None:
+            gap = time + self._shift - before
+            if not 0 < gap * self.time_base < _LONGEST_GAP:  # A joined part has its own clock.
+                self._shift = usual - time
+        time += self._shift
+        self._step = frame.duration or (time - before if before is not None else 0)
+        self.times.append(time)
+        self.interlaced = self.interlaced or frame.interlaced_frame
+
+    def shown(self, facts: VideoFacts, stop: int | None) -> ShownFrames:
+        times, damage = self.times, self.damage
+        end = times[-1] + max(self._step, 1) if times else 0
+        # Matroska's reader goes on behind a damaged part, and only says so.
+        skipped = [words for words in self._said if "ended prematurely" not in words]
+        if skipped and (intact := _intact(times)) < len(times):
+            end = times[intact]
+            del times[intact:]
+        if stop is not None and len(times) >= stop:
+            damage = None
+        elif damage is None and skipped:
+            damage = skipped[0].strip().rstrip(".")
+        elif damage is None and self._is_short(facts, (end - self._shift) * self.time_base):
+            damage = "it ends before the end its header tells"
+        return ShownFrames(
+            times=times,
+            end=end,
+            time_base=self.time_base,
+            interlaced=self.interlaced,
+            damage=damage,
+        )
+
+    def _is_short(self, facts: VideoFacts, end: Fraction) -> bool:
+        """Whether the file was cut: between two frames, it then decodes without complaint."""
+        if facts.until is None:
+            return bool(self._said)
+        # Healthy files lie by less than half a second.
+        short = facts.until - end
+        return short > Fraction(1, 2) or (
+            bool(self._said) and short > 2 * self._step * self.time_base
+        )
 
 
 def _intact(times: list[int]) -> int:
@@ -193,13 +289,3 @@ def _intact(times: list[int]) -> int:
     usual = sorted(steps)[len(steps) // 2] if steps else 0
     holes = (i for i, step in enumerate(steps) if step > 2 * usual or step <= 0)
     return next(holes, len(times))
-
-
-def _seconds(clock: re.Match[str]) -> Fraction:
-    return int(clock[1]) * 3600 + int(clock[2]) * 60 + Fraction(clock[3])
-
-
-def _why(lines: list[str]) -> str:
-    """ffmpeg's reason in a few words."""
-    reason = condense([line for line in lines if not line.startswith(("Input #", "  "))])
-    return reason.removeprefix("Error opening input: ")

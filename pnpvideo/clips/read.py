@@ -5,7 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from pnpvideo.clips.clip import Clip, Timing
-from pnpvideo.clips.decode_image import IMAGE_SUFFIXES, open_image
+from pnpvideo.clips.decode_image import open_image
+from pnpvideo.clips.open_video import is_motion_jpeg
 from pnpvideo.clips.read_images import read_folder, read_image, read_pattern
 from pnpvideo.clips.read_options import ReadOptions
 from pnpvideo.clips.read_video import read_video
@@ -53,9 +54,11 @@ def _read(path: Path, options: ReadOptions) -> Clip:
     with path.open("rb") as file:  # The system's reason where it may not be read.
         if not file.read(1):
             raise InputError(f"{path} is empty")
+    # Messengers and cameras name files as they like: the contents say what it is.
     image = open_image(path)
-    if image is not None:
-        return read_image(image, path, options)
-    if path.suffix.lower() in IMAGE_SUFFIXES:
-        raise InputError(f"{path} is not an image, or is damaged")
-    return read_video(path, options)
+    if image is None:
+        return read_video(path, options)
+    if image.format == "JPEG" and is_motion_jpeg(path):
+        image.close()
+        return read_video(path, options)
+    return read_image(image, path, options)

@@ -1,38 +1,28 @@
-"""A video file -> Clip: through decord where that is exact and cheap, else through ffmpeg."""
+"""A video file -> Clip: through PyAV, and through decord where that is known to be the same."""
 
 import contextlib
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
+from av.video.frame import VideoFrame
 from numpy.typing import NDArray
+from PIL import Image
 
-from pnpvideo.clips.clip import Clip, FrameReader, Frames, Sound
+from pnpvideo.clips.clip import Alpha, Clip, Colour, FrameReader, Frames, Sound
+from pnpvideo.clips.convert_frames import Converter
 from pnpvideo.clips.damage import damaged
-from pnpvideo.clips.ffmpeg import Ffmpeg, input_arguments
 from pnpvideo.clips.frame_timing import find_timing
+from pnpvideo.clips.open_video import DamageError, OpenVideo
 from pnpvideo.clips.probe_video import ShownFrames, VideoFacts, list_frames, probe_video
+from pnpvideo.clips.read_decord import DecordFrames, is_plain
 from pnpvideo.clips.read_options import ReadOptions
 from pnpvideo.errors import InputError
 
-try:
-    import decord
-except ImportError:  # It has no wheels for some platforms.
-    decord = None
-
-# decord keeps most frames it has decoded until its reader is deleted: 5.9 MB a frame at 3840x2160
-# (7.0 GB after 960 of 1200 frames), 1.3 MB a frame at 1920x1080 (1.5 GB after 1160); up to
-# 1280x720 it levels off (250 MB at 400 of 3000 frames, the same at the end). Measured with decord
-# 0.6.0, one thread, batches of 8. A fresh reader every 48 frames bounds it (0.5 GB in 4K) but
-# decodes from the last keyframe again, 40 % slower; ffmpeg's pipe holds one frame, so it reads
-# what is larger than this.
-_DECORD_PIXELS = 1280 * 720
-
-# With these and even sizes, decord's RGB is bit for bit ffmpeg's. With 10 bits or odd sizes it is
-# not (single pixels differ by up to 180 of 255 at coloured edges).
-_DECORD_FORMATS = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "gray")
+_log = logging.getLogger(__name__)
 
 
 def read_video(path: Path, options: ReadOptions) -> Clip:
@@ -45,8 +35,6 @@ def read_video(path: Path, options: ReadOptions) -> Clip:
     short = shown.damage is not None and (stop is None or count < stop)
     if short and (count == 0 or not options.allow_truncated):
         raise damaged(path, str(shown.damage), count)
-    if count == 0:
-        raise InputError(f"{path} holds no frames, or is cut off before the first")
     chosen = options.choose(count if stop is None else min(stop, count), path)
     # The span shown while the chosen frames are, in the file's own time.
     until = min(chosen[-1] + options.stride, count)
@@ -59,35 +47,54 @@ def read_video(path: Path, options: ReadOptions) -> Clip:
     if facts.sound is not None:
         duration = len(chosen) / timing.frame_rate
         sound = Sound(path=path, start=max(times[0] - facts.start, Fraction(0)), duration=duration)
+    _tell(path, facts, shown, options)
+    mapped = facts.high_range is not None and options.hdr == "map"
     return Clip(
-        reader=VideoReader(path, facts, shown, chosen),
+        reader=VideoReader(path, facts, shown, chosen, options),
         width=facts.width,
         height=facts.height,
+        has_alpha=facts.has_alpha,
         timing=timing,
         sound=sound,
+        colour=Colour() if mapped else facts.colour,
         name=path.stem,
     )
+
+
+def _tell(path: Path, facts: VideoFacts, shown: ShownFrames, options: ReadOptions) -> None:
+    """What is done to the frames that a person would not expect, and what is guessed."""
+    if facts.high_range is not None:
+        done = "tone-mapped to BT.709" if options.hdr == "map" else "kept as it is"
+        _log.info("%s has a high dynamic range (%s): %s", path, facts.high_range.transfer, done)
+    if shown.interlaced:
+        _log.info("%s is interlaced: its frames are deinterlaced", path)
+    if facts.matrix is not None:
+        _log.debug("%s does not tell its colour matrix: read as %s", path, facts.matrix)
 
 
 class VideoReader(FrameReader):
     """Frames `chosen` of a video file whose frames were listed before.
 
-    decord is used where it is known to give ffmpeg's frames; it goes for good, in favour of
-    ffmpeg, on the first failure.
+    decord is used where it is known to give FFmpeg's frames; it goes for good, in favour of PyAV,
+    on the first failure.
     """
 
-    def __init__(self, path: Path, facts: VideoFacts, shown: ShownFrames, chosen: range) -> None:
-        self._path = path
-        self._chosen = chosen
+    def __init__(
+        self,
+        path: Path,
+        facts: VideoFacts,
+        shown: ShownFrames,
+        chosen: range,
+        options: ReadOptions,
+    ) -> None:
         self._shape = (facts.height, facts.width, 3)
-        self._times = [shown.times[i] * shown.time_base for i in chosen]
-        self._pipe = FfmpegFrames(path, facts, shown, chosen)
-        self._decord: _Decord | None = None
-        plain = facts.upright and facts.square and facts.pixel_format in _DECORD_FORMATS
-        even = facts.width % 2 == 0 and facts.height % 2 == 0
-        small = facts.width * facts.height <= _DECORD_PIXELS
-        # A damaged file may hang decord or make it repeat frames.
-        self._try_decord = plain and even and small and shown.damage is None and decord is not None
+        self._chosen = chosen
+        self._has_alpha, self._background = facts.has_alpha, options.background
+        self._frames = DecodedFrames(path, facts, shown, chosen, options.hdr == "map")
+        self._decord: DecordFrames | None = None
+        if is_plain(facts, shown):
+            times = [shown.times[i] * shown.time_base for i in chosen]
+            self._decord = DecordFrames(path, chosen, times)
 
     def __len__(self) -> int:
         return len(self._chosen)
@@ -95,80 +102,65 @@ class VideoReader(FrameReader):
     @property
     def through_decord(self) -> bool:
         """Whether decord reads this file (known for certain once a frame has been read)."""
-        return self._try_decord
+        return self._decord is not None
 
     def read(self, start: int, stop: int) -> Frames:
-        if start < stop and self._try_decord:
+        if start < stop and self._decord is not None:
             try:
-                return self._read_decord(start, stop)
+                frames = self._decord.read(start, stop)
             except Exception:  # decord raises errors of many kinds, its own C++ checks among them.
-                self._try_decord, self._decord = False, None
-        return self._pipe.read(start, stop)
+                self._decord = None
+            else:
+                if frames.shape == (stop - start, *self._shape):
+                    return frames
+                self._decord = None
+        pictures = self._frames.read(start, stop)
+        return self._on_background(pictures) if self._has_alpha else pictures
 
-    def _read_decord(self, start: int, stop: int) -> Frames:
-        if self._decord is None:
-            reader: _Decord = decord.VideoReader(str(self._path), ctx=decord.cpu(0), num_threads=1)
-            _same_times(reader, self._chosen, self._times)
-            self._decord = reader
-        wanted = list(self._chosen[start:stop])
-        frames = self._decord.get_batch(wanted).asnumpy()
-        if frames.shape != (len(wanted), *self._shape):
-            raise ValueError(f"decord gave frames of shape {frames.shape}")
-        return np.ascontiguousarray(frames)
+    def _on_background(self, pictures: NDArray[np.uint8]) -> Frames:
+        frames = np.empty((*pictures.shape[:3], 3), np.uint8)
+        below = Image.new("RGB", (pictures.shape[2], pictures.shape[1]), self._background)
+        for frame, picture in zip(frames, map(Image.fromarray, pictures), strict=True):
+            frame[:] = Image.composite(picture.convert("RGB"), below, picture.getchannel("A"))
+        return frames
+
+    def read_alpha(self, start: int, stop: int) -> Alpha:
+        return self._frames.read(start, stop)[..., 3]
 
     def close(self) -> None:
         self._decord = None
-        self._pipe.close()
+        self._frames.close()
 
 
-class _Array(Protocol):
-    def asnumpy(self) -> Frames: ...
+class DecodedFrames:
+    """Chosen frames of a video through PyAV, as `Converter` makes them.
 
-
-class _Decord(Protocol):
-    """What is used of `decord.VideoReader`, which has no types."""
-
-    def __len__(self) -> int: ...
-    def get_batch(self, indices: list[int]) -> _Array: ...
-    def get_frame_timestamp(self, idx: list[int]) -> NDArray[np.floating]: ...
-
-
-def _same_times(reader: _Decord, chosen: range, times: Sequence[Fraction]) -> None:
-    """ValueError unless decord counts the frames as ffmpeg shows them (edit lists: it does not)."""
-    if len(reader) <= chosen[-1]:
-        raise ValueError("decord finds fewer frames")
-    theirs = reader.get_frame_timestamp(list(chosen))[:, 0]
-    ours = np.array([float(time) for time in times])
-    closest = float(np.diff(ours).min()) if len(ours) > 1 else 0.02
-    if np.abs(theirs - ours).max() > max(closest / 4, 1e-4):
-        raise ValueError("decord finds other times")
-
-
-class FfmpegFrames:
-    """Chosen frames of a video through ffmpeg's pipe, upright and with square pixels.
-
-    One ffmpeg runs on while frames are read in order; going back starts it anew, at the keyframe
+    One decoder runs on while frames are read in order; going back starts anew, at the keyframe
     before.
     """
 
-    def __init__(self, path: Path, facts: VideoFacts, shown: ShownFrames, chosen: range) -> None:
+    def __init__(
+        self, path: Path, facts: VideoFacts, shown: ShownFrames, chosen: range, tone_map: bool
+    ) -> None:
         self._path = path
-        self._facts = facts
         self._shown = shown
         self._chosen = chosen
-        self._process: Ffmpeg | None = None
+        self._converter = Converter(facts, deinterlace=shown.interlaced, tone_map=tone_map)
+        self._shape = (facts.height, facts.width, 4 if facts.has_alpha else 3)
+        self._pictures: Iterator[NDArray[np.uint8]] | None = None
+        self._open_file = contextlib.ExitStack()
         self._next = 0
         # Elsewhere (transport streams, AVI) a seek may land on another frame than asked for.
-        self._seek = facts.container.startswith(("mov,", "matroska,"))
+        self._can_seek = facts.container.startswith(("mov,", "matroska,"))
 
-    def read(self, start: int, stop: int) -> Frames:
+    def read(self, start: int, stop: int) -> NDArray[np.uint8]:
         """Frames start to stop - 1 of the chosen ones. InputError where the file has changed."""
-        frames = np.empty((stop - start, self._facts.height, self._facts.width, 3), np.uint8)
+        frames = np.empty((stop - start, *self._shape), np.uint8)
         if start == stop:
             return frames
         if not self._fill(frames, start):
             # A seek may have started the decoder at a frame that it cannot start from.
-            self._seek = False
+            self._can_seek = False
             self.close()
             if not self._fill(frames, start):
                 self.close()
@@ -180,41 +172,53 @@ class FfmpegFrames:
             self.close()
         return frames
 
-    def _fill(self, frames: Frames, start: int) -> bool:
-        if self._process is None or not self._next <= start < self._next + 64:
+    def _fill(self, frames: NDArray[np.uint8], start: int) -> bool:
+        if self._pictures is None or not self._next <= start < self._next + 64:
             self._open(start)
-        assert self._process is not None
-        pipe = self._process.stdout
-        for _ in range(start - self._next):
-            if len(pipe.read(frames[0].nbytes)) < frames[0].nbytes:
-                return False
-        view = memoryview(frames.data).cast("B")
-        return pipe.readinto(view) == len(view)  # type: ignore[attr-defined, no-any-return]
+        assert self._pictures is not None
+        done = 0
+        try:
+            for picture in islice(self._pictures, start - self._next, None):
+                frames[done] = picture
+                done += 1
+                if done == len(frames):
+                    return True
+        except DamageError:
+            pass
+        return False
 
     def _open(self, start: int) -> None:
         self.close()
-        first, step, times = self._chosen[start], self._chosen.step, self._shown.times
-        seek: list[str] = []
-        skip = first
-        if self._seek and first > 0:
-            # Between two frames, so that rounding cannot move it to another one.
-            middle = Fraction(times[first - 1] + times[first], 2) * self._shown.time_base
-            seek, skip = ["-ss", f"{float(middle - self._facts.start):.6f}"], 0
-        pick = f"select='gte(n,{skip})*not(mod(n-{skip},{step}))'," if skip or step > 1 else ""
-        strict = ["-xerror"] if self._shown.damage is None else []
-        self._process = Ffmpeg(
-            [
-                *(*strict, "-threads", "0", *seek, *input_arguments(self._path)),
-                *("-map", "0:V:0", "-fps_mode", "passthrough"),
-                *("-vf", f"{pick}scale={self._facts.width}:{self._facts.height}"),
-                *("-frames:v", str(len(self._chosen) - start)),
-                *("-pix_fmt", "rgb24", "-f", "rawvideo", "-"),
-            ]
-        )
-        self._next = start
+        # Frames that are shown in an order known to be right need no look at each error.
+        video = OpenVideo(self._path, "FRAME" if self._shown.damage is None else "SLICE")
+        self._open_file.callback(video.close)
+        first, self._next = self._chosen[start], start
+        if not self._shown.interlaced:
+            numbered = self._numbered(video, first)
+            self._pictures = self._converter.convert(
+                frame for number, frame in numbered if number in self._chosen
+            )
+            return
+        # What lies between two lines is seen in the frames before and after, too.
+        begin = max(first - 1, 0)
+        all_frames = (frame for _, frame in self._numbered(video, begin))
+        pictures = self._converter.convert(all_frames)
+        self._pictures = islice(pictures, first - begin, None, self._chosen.step)
+
+    def _numbered(self, video: OpenVideo, first: int) -> Iterator[tuple[int, VideoFrame]]:
+        """The frames from number `first` on, with their numbers."""
+        times, number = self._shown.times, 0
+        frames = video.frames(strict=self._shown.damage is None)
+        if self._can_seek and first > 0:
+            video.seek(times[first])
+            frames = (frame for frame in frames if frame.pts is None or frame.pts >= times[first])
+            begin = next(frames, None)
+            if begin is None or begin.pts != times[first]:
+                return
+            yield first, begin
+            number = first + 1
+        yield from ((i, frame) for i, frame in enumerate(frames, number) if i >= first)
 
     def close(self) -> None:
-        if self._process is not None:
-            with contextlib.suppress(OSError):
-                self._process.close()
-            self._process = None
+        self._pictures = None
+        self._open_file.close()

@@ -23,6 +23,7 @@ from pnpvideo.options.method import BRANCHES, DEFAULT_BATCH_SIZE, MethodSettings
 
 Place = Literal["auto", "memory", "disk"]
 Precision = Literal["half", "full"]
+HighRangeTreatment = Literal["map", "keep"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 Tracks = Literal["default", "all", "none"]
 """Of a source's sound: what a result has of its tracks."""
@@ -154,6 +155,11 @@ class ReadSettings(Options):
         default=(255, 255, 255),
         description="what shows where the source is transparent: a colour by name or as #ff8000 "
         "(white)",
+    )
+    hdr: HighRangeTreatment = Field(
+        default="map",
+        description="what becomes of a video of high dynamic range (PQ, HLG): map brings it to "
+        "that of BT.709, keep takes its colours as they are stored",
     )
 
 
