@@ -163,7 +163,11 @@ def load_pipeline(settings: ModelSettings, device: torch.device | None = None) -
     device = device or choose_device(settings)
     dtype = getattr(torch, settings.dtype) if settings.dtype else default_dtype(device)
     pipeline = PnPVideoPipeline.from_pretrained(
-        settings.model, torch_dtype=dtype, loras=settings.loras, config=settings.config_folder
+        settings.model,
+        torch_dtype=dtype,
+        loras=settings.loras,
+        config=settings.config_folder,
+        prediction_type=settings.prediction_type,
     )
     with _told_memory(device):
         if settings.offload:

@@ -19,6 +19,7 @@ from pnpvideo.models.batches import Batches
 from pnpvideo.models.network import Network
 from pnpvideo.models.parts import Parts
 from pnpvideo.models.precision import exact_dtype
+from pnpvideo.models.scheduler import check_scheduler
 from pnpvideo.models.text_cache import text_cache
 from pnpvideo.models.unet import UNet
 from pnpvideo.motion.blend import blend_frames
@@ -44,7 +45,8 @@ class Stages(Parts):
         return exact_dtype(self.unet.dtype)
 
     def schedule(self, options: PnPOptions) -> NoiseSchedule:
-        """The noise levels of a run."""
+        """The noise levels of a run. InputError where the scheduler has none that are for us."""
+        check_scheduler(self.scheduler)
         return make_schedule(self.scheduler.config, options.steps, options.inversion_step_count)
 
     def working_size(

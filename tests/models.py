@@ -1,6 +1,7 @@
 """Makes tiny random models of Stable Diffusion's kinds, and the forms that they are kept in."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,19 +41,22 @@ def save_tiny_model(folder: Path) -> Path:
     return folder
 
 
-def save_tiny_sdxl(folder: Path) -> Path:
-    """A model of SDXL's kind: two text encoders, sizes among the conditions."""
+def save_tiny_sdxl(folder: Path, **second: int) -> Path:
+    """A model of SDXL's kind: two text encoders, sizes among the conditions.
+
+    second: sizes of the second text encoder.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
         tokenizer = CLIPTokenizer.from_pretrained(TOKENIZER)
         pipeline = diffusers.StableDiffusionXLPipeline(
             vae=_vae(force_upcast=True),
             text_encoder=CLIPTextModel(_text_config(tokenizer)),
-            text_encoder_2=CLIPTextModelWithProjection(_text_config(tokenizer)),
+            text_encoder_2=CLIPTextModelWithProjection(_text_config(tokenizer, **second)),
             tokenizer=tokenizer,
             tokenizer_2=tokenizer,
             unet=tiny_unet(
-                cross_attention_dim=2 * WIDTH,
+                cross_attention_dim=WIDTH + second.get("hidden_size", WIDTH),
                 addition_embed_type="text_time",
                 addition_time_embed_dim=4,
                 projection_class_embeddings_input_dim=WIDTH + 6 * 4,
@@ -63,8 +67,8 @@ def save_tiny_sdxl(folder: Path) -> Path:
     return folder
 
 
-def save_checkpoint(model: Any, path: Path) -> Path:
-    """Loaded components in one file, with the names of the original Stable Diffusion code."""
+def checkpoint_weights(model: Any) -> dict[str, Tensor]:
+    """Loaded components with the names of the original Stable Diffusion or SDXL code."""
     weights = {
         f"model.diffusion_model.{_unet_name(name)}": value
         for name, value in model["unet"].state_dict().items()
@@ -74,11 +78,49 @@ def save_checkpoint(model: Any, path: Path) -> Path:
         weights[f"first_stage_model.{_vae_name(name, len(model['vae'].encoder.down_blocks))}"] = (
             value[:, :, None, None] if ours else value
         )
+    second = model.get("text_encoder_2")
+    place = "cond_stage_model" if second is None else "conditioner.embedders.0"
     for name, value in model["text_encoder"].state_dict().items():
         inner = name.removeprefix("text_model.")
-        weights[f"cond_stage_model.transformer.text_model.{inner}"] = value
-    save_file({name: value.contiguous() for name, value in weights.items()}, path)
+        weights[f"{place}.transformer.text_model.{inner}"] = value
+    if second is not None:
+        weights |= {
+            f"conditioner.embedders.1.model.{name}": value
+            for name, value in _open_clip_weights(second.state_dict()).items()
+        }
+    return weights
+
+
+def save_checkpoint(model: Any, path: Path, marks: Sequence[str] = (), **metadata: str) -> Path:
+    """One file of loaded components. marks: names of further tensors, which are empty."""
+    weights = checkpoint_weights(model) | {name: torch.tensor([]) for name in marks}
+    save_file({name: value.contiguous() for name, value in weights.items()}, path, metadata)
     return path
+
+
+def _open_clip_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A text encoder's weights with the names of OpenCLIP's code."""
+    weights = {}
+    for name, value in state.items():
+        inner = re.sub(r"^text_model\.|^embeddings\.", "", name).removeprefix("embeddings.")
+        for theirs, original in {
+            "encoder.layers": "transformer.resblocks",
+            "layer_norm": "ln_",
+            "mlp.fc1": "mlp.c_fc",
+            "mlp.fc2": "mlp.c_proj",
+            "self_attn.": "attn.",
+            "final_ln_": "ln_final",
+            "position_embedding.weight": "positional_embedding",
+        }.items():
+            inner = inner.replace(theirs, original)
+        if inner == "text_projection.weight":
+            inner, value = "text_projection", value.T
+        if ".q_proj." in inner:
+            others = (state[name.replace("q_proj", part)] for part in ("k_proj", "v_proj"))
+            inner, value = inner.replace("q_proj.", "in_proj_"), torch.cat([value, *others])
+        if "k_proj" not in inner and "v_proj" not in inner:
+            weights[inner] = value
+    return weights
 
 
 def save_lora(weights: dict[str, Tensor], path: Path) -> Path:
@@ -110,12 +152,14 @@ def tiny_unet(**options: Any) -> diffusers.UNet2DConditionModel:
     )
 
 
-def _text_config(tokenizer: CLIPTokenizer) -> CLIPTextConfig:
+def _text_config(
+    tokenizer: CLIPTokenizer, num_hidden_layers: int = 2, hidden_size: int = WIDTH
+) -> CLIPTextConfig:
     return CLIPTextConfig(
         vocab_size=len(tokenizer),
-        hidden_size=WIDTH,
+        hidden_size=hidden_size,
         intermediate_size=2 * WIDTH,
-        num_hidden_layers=2,
+        num_hidden_layers=num_hidden_layers,
         num_attention_heads=2,
         max_position_embeddings=tokenizer.model_max_length,
         projection_dim=WIDTH,
@@ -151,6 +195,8 @@ def _unet_name(name: str, layers: int = 2) -> str:
         "conv_in": "input_blocks.0.0",
         "conv_norm_out": "out.0",
         "conv_out": "out.2",
+        "add_embedding.linear_1": "label_emb.0.0",
+        "add_embedding.linear_2": "label_emb.0.2",
     }
     for theirs, original in whole.items():
         if name.startswith(theirs + "."):

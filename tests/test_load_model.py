@@ -139,7 +139,7 @@ def test_a_checkpoint_without_network(tiny_model: Path, tmp_path: Path) -> None:
 def test_wrong_checkpoints(tmp_path: Path) -> None:
     for name in ("model.ckpt", "model.pt", "model.bin"):
         (tmp_path / name).write_bytes(b"\x80\x04.")
-        with pytest.raises(InputError, match="other checkpoints can hold code"):
+        with pytest.raises(InputError, match="can hold code"):
             load_model(tmp_path / name)
     broken = tmp_path / "broken.safetensors"
     for content in (b"", b"\xff" * 64, b"\x10\0\0\0\0\0\0\0{}"):
@@ -148,7 +148,7 @@ def test_wrong_checkpoints(tmp_path: Path) -> None:
             load_model(broken)
     other = tmp_path / "other.safetensors"
     save_file({"some.weight": torch.zeros(2)}, other)
-    with pytest.raises(InputError, match="holds no whole Stable Diffusion model"):
+    with pytest.raises(InputError, match="is no model that is known here"):
         load_model(other)
 
 

@@ -1,7 +1,7 @@
 """A model by name to its diffusers components: embedded, a folder, a hub id or one checkpoint."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,20 +10,28 @@ import diffusers
 import huggingface_hub
 import torch
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from pnpvideo.errors import InputError, RunError
+from pnpvideo.models.checkpoint import read_checkpoint
 from pnpvideo.models.recommended import Recommended, read_recommended
+from pnpvideo.models.scheduler import check_scheduler
+from pnpvideo.models.variants import variant_of
 from pnpvideo.options.settings import EMBEDDED_MODEL
 
 EMBEDDED = Path(__file__).parent.parent / "embedded"
-_SDXL_KEY = "conditioner.embedders.1.model.ln_final.weight"
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _HUB_FILE = re.compile(
     r"(?:https?://)?(?:huggingface\.co|hf\.co)/(?P<repo_id>[^/]+/[^/]+)/(?:blob|resolve)/"
     r"(?P<revision>[^/]+)/(?P<filename>[^?#]+)(?:\?.*)?"
 )
 _HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token")
+_CLASSES = {
+    "unet": ("UNet2DConditionModel",),
+    "vae": ("AutoencoderKL", "AutoencoderTiny", "AsymmetricAutoencoderKL"),
+    "text_encoder": ("CLIPTextModel", "CLIPTextModelWithProjection"),
+    "tokenizer": ("CLIPTokenizer", "CLIPTokenizerFast"),
+}
 _CHECKPOINTS = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")
 # What diffusers, transformers and safetensors raise for files that are not what they should be.
 _UNUSABLE = (
@@ -69,6 +77,7 @@ def load_model(
     dtype: torch.dtype = torch.float32,
     loras: Sequence[str | Path] = (),
     config: str | Path | None = None,
+    prediction_type: str | None = None,
     **options: Any,
 ) -> LoadedModel:
     """Load a Stable Diffusion 1.x, 2.x or XL model, from safetensors only.
@@ -77,19 +86,23 @@ def load_model(
     loras: LoRA `.safetensors` files, merged into the weights.
     config: for a checkpoint, a diffusers folder with the configuration, tokenizer and scheduler of
         its kind of model (the weights are not needed); without it, diffusers asks the hub.
+    prediction_type: what the network predicts, where its scheduler does not say it truly.
     options: passed on to diffusers.
     Raises InputError where there is no such model, RunError where the hub cannot be reached.
     """
     path = EMBEDDED if str(model) == EMBEDDED_MODEL else Path(model).expanduser()
+    noise: dict[str, object] = {}
+    if prediction_type is not None:
+        noise["prediction_type"] = prediction_type
     if path.is_file():
-        stock = _load_checkpoint(path, dtype, config, options)
+        stock = _load_checkpoint(path, dtype, config, noise, options)
     elif config is not None:
         raise InputError(f"a model config is for a .safetensors checkpoint; {model} is none")
     elif path.is_dir():
         _check_folder(path)
-        stock = _load_diffusers(str(path), dtype, options)
+        stock = _load_diffusers(str(path), dtype, noise, options)
     elif _HUB_ID.fullmatch(str(model)) and path.suffix not in _CHECKPOINTS:
-        stock = _load_diffusers(str(model), dtype, _reach_hub(options))
+        stock = _load_diffusers(str(model), dtype, noise, _reach_hub(options))
     else:
         raise InputError(
             f"there is no model {str(model)!r}; give '{EMBEDDED_MODEL}', a diffusers folder, "
@@ -133,17 +146,34 @@ def local_checkpoint(checkpoint: str | Path, options: dict[str, Any]) -> Path:
         raise InputError(f"{checkpoint} cannot be loaded: {_one_line(error)}") from None
 
 
-def _load_diffusers(name: str, dtype: torch.dtype, options: dict[str, Any]) -> Any:
+def _load_diffusers(
+    name: str, dtype: torch.dtype, noise: dict[str, object], options: dict[str, Any]
+) -> Any:
     try:
         index = diffusers.DiffusionPipeline.load_config(name, **options)
-        if not {"vae", "unet", "text_encoder", "tokenizer"} <= set(index):
+        if (other := _other_part(index)) is not None:
             raise InputError(
-                f"the model {name} is a {index.get('_class_name')}; "
+                f"the model {name} is a {index.get('_class_name')} {other}; "
                 "give a Stable Diffusion 1.x, 2.x or XL model"
             )
-        stock, extra = _stock("text_encoder_2" in index)
+        stock, extra = _stock(bool(index.get("text_encoder_2", (None,))[0]))
+        on_hub = {k: v for k, v in options.items() if k in (*_HUB_OPTIONS, "revision")}
+        scheduler = options.get("scheduler")
+        if scheduler is None:
+            kind = getattr(diffusers, index["scheduler"][1])
+            scheduler = kind.from_pretrained(name, subfolder="scheduler", **on_hub)
+        # Before the weights are fetched and loaded.
+        scheduler = _with_noise(scheduler, noise)
         return stock.from_pretrained(
-            name, **{**extra, **options, "dtype": dtype, "use_safetensors": True}
+            name,
+            **{
+                **extra,
+                "variant": variant_of(_files_of(name, on_hub)),
+                **options,
+                "scheduler": scheduler,
+                "dtype": dtype,
+                "use_safetensors": True,
+            },
         )
     except InputError:
         raise
@@ -159,34 +189,65 @@ def _load_diffusers(name: str, dtype: torch.dtype, options: dict[str, Any]) -> A
         raise InputError(f"the model {name} cannot be loaded: {why}") from None
 
 
+def _other_part(index: Mapping[str, Any]) -> str | None:
+    """The first part that is not as in Stable Diffusion, in words."""
+    for part, kinds in _CLASSES.items():
+        entry = index.get(part)
+        kind = entry[1] if isinstance(entry, list | tuple) and len(entry) == 2 else None
+        if kind is None:
+            return f"without {part}"
+        if kind not in kinds:
+            return f"with a {kind} for its {part}"
+    return None
+
+
+def _files_of(name: str, on_hub: dict[str, Any]) -> list[str]:
+    """All paths within a model: of its folder, or on the hub, or of what is kept of that."""
+    folder = Path(name)
+    if not folder.is_dir():
+        if not on_hub.get("local_files_only"):
+            known = {k: v for k, v in on_hub.items() if k in ("revision", "token")}
+            return huggingface_hub.list_repo_files(name, **known)
+        folder = Path(huggingface_hub.snapshot_download(name, **on_hub))
+    return [path.relative_to(folder).as_posix() for path in folder.glob("*/*")]
+
+
+def _with_noise(scheduler: Any, noise: dict[str, object]) -> Any:
+    """A scheduler whose configuration has these entries. InputError: not of a kind for us."""
+    if noise:
+        scheduler = diffusers.DDIMScheduler.from_config(scheduler.config, **noise)
+    check_scheduler(scheduler)
+    return scheduler
+
+
 def _load_checkpoint(
-    path: Path, dtype: torch.dtype, config: str | Path | None, options: dict[str, Any]
+    path: Path,
+    dtype: torch.dtype,
+    config: str | Path | None,
+    noise: dict[str, object],
+    options: dict[str, Any],
 ) -> Any:
-    if path.suffix != ".safetensors":
-        raise InputError(
-            f"{path} is not a .safetensors file; other checkpoints can hold code and are not read"
-        )
-    try:
-        with safe_open(path, framework="pt") as file:
-            keys = set(file.keys())
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is not a safetensors file: {_one_line(error)}") from None
-    if not any(key.startswith("model.diffusion_model.") for key in keys):
-        raise InputError(f"{path} holds no whole Stable Diffusion model (a LoRA goes to --lora)")
+    checkpoint = read_checkpoint(path)
     if config is not None:
         config = Path(config).expanduser()
         _check_folder(config)
         options = {**options, "config": str(config), "local_files_only": True}
     else:
         options = _reach_hub(options)
-    stock, extra = _stock(_SDXL_KEY in keys)
+    stock, extra = _stock(checkpoint.is_large)
     try:
-        return stock.from_single_file(str(path), **{**extra, **options, "dtype": dtype})
+        loaded = stock.from_single_file(str(path), **{**extra, **options, "dtype": dtype})
     except _UNUSABLE as error:
         if config is None and options.get("local_files_only"):
             what = f"the configuration of {path.name}"
             raise _unreachable(what, "give --model-config FOLDER") from None
         raise InputError(f"{path} cannot be loaded: {_one_line(error)}") from None
+    if config is None and checkpoint.guessed is not None:
+        noise = {"prediction_type": checkpoint.guessed, **checkpoint.noise, **noise}
+    else:
+        noise = {**checkpoint.noise, **noise}
+    loaded.register_modules(scheduler=_with_noise(loaded.scheduler, noise))
+    return loaded
 
 
 def _stock(large: bool) -> tuple[Any, dict[str, Any]]:

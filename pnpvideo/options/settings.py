@@ -24,6 +24,7 @@ from pnpvideo.options.method import BRANCHES, DEFAULT_BATCH_SIZE, MethodSettings
 Place = Literal["auto", "memory", "disk"]
 Precision = Literal["half", "full"]
 HighRangeTreatment = Literal["map", "keep"]
+Prediction = Literal["epsilon", "v_prediction", "sample"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 Tracks = Literal["default", "all", "none"]
 """Of a source's sound: what a result has of its tracks."""
@@ -244,6 +245,9 @@ class ModelSettings(Options):
         description="for a checkpoint, where there is no network: a diffusers folder of the same "
         "kind of model, for its configuration and tokenizer",
         json_schema_extra={"metavar": "FOLDER"},
+    )
+    prediction_type: Prediction | None = Field(
+        default=None, description="what the model predicts, where it does not say so itself"
     )
     loras: PathTexts = Field(
         default=(),

@@ -1,0 +1,66 @@
+"""Whether a model's noise is of the kind that is sampled here, as its scheduler says."""
+
+import inspect
+from typing import Any
+
+from diffusers import DDIMScheduler
+from diffusers.schedulers import KarrasDiffusionSchedulers
+
+from pnpvideo.errors import InputError
+
+_PREDICTIONS = ("epsilon", "v_prediction", "sample")
+
+
+def check_scheduler(scheduler: Any) -> None:
+    """InputError unless noise levels come from a table of betas (Ho et al. 2020).
+
+    Samplers of many classes share that table; what does not is trained on other levels and for
+    another prediction: flow matching (Lipman et al. 2023), EDM (Karras et al. 2022) and others.
+    With zero terminal SNR the last level is nothing but noise, in which a prediction of the noise
+    says nothing of the picture (Lin et al. 2024, "Common diffusion noise schedules and sample
+    steps are flawed", section 3.1).
+    """
+    config, name = scheduler.config, type(scheduler).__name__
+    prediction = config.get("prediction_type", "epsilon")
+    if (kind := _other_kind(scheduler)) is not None:
+        raise InputError(
+            f"the model's scheduler, a {name}, is for {kind}, which cannot be sampled here; give "
+            "a Stable Diffusion 1.x, 2.x or XL model of the usual kind"
+        )
+    if prediction not in _PREDICTIONS:
+        raise InputError(
+            f"the model's scheduler, a {name}, has prediction_type {prediction!r}; only "
+            f"{', '.join(_PREDICTIONS)} can be sampled"
+        )
+    if config.get("rescale_betas_zero_snr") and prediction == "epsilon":
+        raise InputError(
+            "the model's scheduler has zero terminal SNR (rescale_betas_zero_snr) with epsilon "
+            "prediction, which gives black pictures; if the model is trained for it, it is one of "
+            "v_prediction: give --prediction-type v_prediction"
+        )
+    try:
+        DDIMScheduler.from_config(config)
+    except NotImplementedError:
+        raise InputError(
+            f"the model's scheduler, a {name}, has beta_schedule {config.get('beta_schedule')!r}, "
+            "which cannot be sampled here"
+        ) from None
+
+
+def _other_kind(scheduler: Any) -> str | None:
+    """What a scheduler's noise is, in words, where it is not from a table of betas."""
+    kind, config = type(scheduler), scheduler.config
+    name = kind.__name__
+    has_table = (
+        name in KarrasDiffusionSchedulers.__members__
+        or "beta_schedule" in inspect.signature(kind.__init__).parameters
+    )
+    if config.get("use_flow_sigmas") or "flow" in f"{name} {config.get('prediction_type')}".lower():
+        return "flow matching"
+    if "EDM" in name or config.get("timestep_type") == "continuous":
+        return "EDM's noise levels"
+    if not has_table:
+        return "another kind of noise"
+    if config.get("snr_shift_scale", 1) != 1:
+        return "shifted noise levels"
+    return None

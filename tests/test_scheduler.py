@@ -1,0 +1,96 @@
+"""Schedulers whose noise is not sampled here are refused; the others are sampled as they say."""
+
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+from models import sd_scheduler
+from torch import Tensor
+
+from pnpvideo.errors import InputError
+from pnpvideo.models.scheduler import check_scheduler
+from pnpvideo.sampling.schedule import ddim_step, make_schedule
+
+BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+SD = BETAS | {"steps_offset": 1}
+ZERO = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+
+
+def scheduler_of(name: str, **config: Any) -> Any:
+    return getattr(diffusers, name)(**config)
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "words"),
+    [
+        ("FlowMatchEulerDiscreteScheduler", {}, "flow matching"),
+        ("FlowMatchHeunDiscreteScheduler", {"shift": 3.0}, "flow matching"),
+        ("FlowMatchLCMScheduler", {}, "flow matching"),
+        ("UniPCMultistepScheduler", {"use_flow_sigmas": True}, "flow matching"),
+        ("DPMSolverMultistepScheduler",
+         {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}, "flow matching"),
+        ("EDMEulerScheduler", {}, "EDM's noise levels"),
+        ("EDMDPMSolverMultistepScheduler", {}, "EDM's noise levels"),
+        ("EulerDiscreteScheduler",
+         BETAS | {"timestep_type": "continuous", "prediction_type": "v_prediction",
+                  "sigma_min": 0.002, "sigma_max": 700.0}, "EDM's noise levels"),
+        ("CMStochasticIterativeScheduler", {}, "another kind of noise"),
+        ("DDPMWuerstchenScheduler", {}, "another kind of noise"),
+        ("SCMScheduler", {}, "flow matching"),
+        ("CogVideoXDDIMScheduler", {"snr_shift_scale": 3.0}, "shifted noise levels"),
+        ("DDIMScheduler", SD | {"rescale_betas_zero_snr": True}, "zero terminal SNR"),
+        ("DDIMScheduler", SD | ZERO, "zero terminal SNR"),
+        ("EulerDiscreteScheduler", SD | ZERO, "--prediction-type v_prediction"),
+        ("DDPMScheduler", {"beta_schedule": "sigmoid"}, "beta_schedule 'sigmoid'"),
+        ("DDIMScheduler", SD | {"prediction_type": "noise"}, "prediction_type 'noise'"),
+    ],
+)  # fmt: skip
+def test_refused(name: str, config: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError) as raised:
+        check_scheduler(scheduler_of(name, **config))
+    assert words in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("DDIMScheduler", SD),
+        ("DDIMScheduler", SD | {"prediction_type": "sample"}),
+        ("PNDMScheduler", SD | {"skip_prk_steps": True}),
+        ("EulerDiscreteScheduler", SD | {"timestep_spacing": "leading"}),
+        ("DPMSolverMultistepScheduler", BETAS | {"use_karras_sigmas": True}),
+        ("UniPCMultistepScheduler", BETAS | {"prediction_type": "v_prediction"}),
+        ("LCMScheduler", SD),
+        ("TCDScheduler", BETAS),
+        ("DDPMScheduler", {"beta_schedule": "squaredcos_cap_v2"}),
+        ("DDIMScheduler", SD | {"prediction_type": "v_prediction"}),
+        ("DDIMScheduler", SD | ZERO | {"prediction_type": "v_prediction"}),
+        ("EulerDiscreteScheduler", SD | ZERO | {"prediction_type": "v_prediction"}),
+    ],
+)
+@pytest.mark.parametrize("steps", [1, 8])
+def test_sampled_as_by_diffusers(name: str, config: dict[str, Any], steps: int) -> None:
+    scheduler = scheduler_of(name, **config)
+    check_scheduler(scheduler)
+    ours = make_schedule(scheduler.config, steps, steps)
+    theirs = diffusers.DDIMScheduler.from_config(scheduler.config, clip_sample=False)
+    theirs.set_timesteps(steps)
+    assert ours.timesteps == tuple(theirs.timesteps.tolist())
+
+    def network(latents: Tensor, timestep: float) -> Tensor:
+        return (latents * (1 + timestep / 1000)).sin()
+
+    latents = expected = torch.randn(1, 4, 8, 8, dtype=torch.float64)
+    for i, timestep in enumerate(ours.timesteps):
+        output = network(latents, timestep)
+        start, end = ours.levels[i : i + 2]
+        latents = ddim_step(latents, output, start, end, ours.prediction_type)
+        expected = theirs.step(network(expected, timestep), int(timestep), expected).prev_sample
+    torch.testing.assert_close(latents, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_sd_schedulers_are_ours() -> None:
+    for prediction in ("epsilon", "v_prediction"):
+        check_scheduler(sd_scheduler(prediction))
