@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "pnpvideo"
 ORDER = [
     {"errors", "file_lock"},
-    {"atomic_output"},
+    {"atomic_output", "available_memory"},
     {"options"},
     {"clips"},
     {"motion", "models", "storage", "outputs"},

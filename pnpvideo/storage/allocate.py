@@ -12,6 +12,7 @@ from typing import IO, BinaryIO
 import torch
 
 from pnpvideo.atomic_output import write_error
+from pnpvideo.available_memory import available_memory
 from pnpvideo.errors import RunError
 from pnpvideo.options.settings import (
     DEFAULT_PLACE,
@@ -21,7 +22,6 @@ from pnpvideo.options.settings import (
     Place,
     Precision,
 )
-from pnpvideo.storage.available_memory import available_memory
 from pnpvideo.storage.latent_file import LatentFile, file_size
 from pnpvideo.storage.trajectory import LatentMemory, Trajectory, describe
 
