@@ -11,6 +11,7 @@ from pnpvideo.clips.clip import Alpha, Colour, Frames, Sound, Timing
 from pnpvideo.clips.write_images import write_animation, write_folder, write_image
 from pnpvideo.clips.write_video import CONTAINERS, write_video
 from pnpvideo.errors import InputError
+from pnpvideo.options.paths import check_path
 from pnpvideo.options.settings import (
     DEFAULT_FRAME_RATE,
     DEFAULT_QUALITY,
@@ -101,7 +102,7 @@ def check_output(output: str | Path, overwrite: bool = False, *, alpha: bool = F
     alpha: whether the frames may be transparent.
     """
     folder = _names_folder(output)
-    path = Path(output)
+    path = Path(check_path(str(output)))
     if not folder and path.suffix.lower() not in _SUFFIXES:
         raise InputError(
             f"{output} has an unknown suffix; known are {' '.join(_SUFFIXES)}, and none "

@@ -20,6 +20,7 @@ from pnpvideo.atomic_output import atomic_output
 from pnpvideo.errors import InputError
 from pnpvideo.options.declared import Options, Schema, declared, unknown_option
 from pnpvideo.options.method import BRANCHES, DEFAULT_BATCH_SIZE, MethodSettings
+from pnpvideo.options.paths import check_path, is_relative
 
 Place = Literal["auto", "memory", "disk"]
 Precision = Literal["half", "full"]
@@ -93,6 +94,11 @@ def _text(given: object) -> object:
     return str(given) if isinstance(given, Path) else given
 
 
+def _path_text(given: object) -> object:
+    text = _text(given)
+    return check_path(text) if isinstance(text, str) else text
+
+
 def _texts(given: object) -> object:
     """One text or a list of texts to a tuple."""
     if isinstance(given, str | Path):
@@ -100,7 +106,7 @@ def _texts(given: object) -> object:
     return tuple(map(_text, given)) if isinstance(given, list | tuple) else given
 
 
-PathText = Annotated[str, BeforeValidator(_text), Field(json_schema_extra={"format": "path"})]
+PathText = Annotated[str, BeforeValidator(_path_text), Field(json_schema_extra={"format": "path"})]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_texts)]
 PathTexts = Annotated[Texts, Field(json_schema_extra={"format": "path"})]
 Size = Annotated[
@@ -384,7 +390,7 @@ def _from_folder(folder: Path, value: object) -> object:
     """A path, or each of several, joined to a folder; other values as they are."""
     if isinstance(value, list | tuple):
         return [_from_folder(folder, item) for item in value]
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not is_relative(value):
         return value
     # Path would drop a slash at the end, which names a folder.
     return str(folder / Path(value).expanduser()) + "/" * value.endswith("/")
