@@ -8,6 +8,7 @@ from pathlib import Path
 from pnpvideo.atomic_output import check_free
 from pnpvideo.clips.clip import Alpha, Clip, Colour, Frames
 from pnpvideo.clips.compare import side_by_side
+from pnpvideo.clips.find_images import images_like
 from pnpvideo.clips.read import read_clip
 from pnpvideo.clips.read_ahead import read_ahead
 from pnpvideo.clips.resize import resize_frames
@@ -63,14 +64,19 @@ def plan_outputs(settings: Settings, clip: Clip | None, overwrite: bool) -> Outp
 
 def _leads_to(output: Path, source: Path) -> bool:
     """Whether an output, by any path or link, is the source, holds it or is one of its frames."""
-    # A pattern of images is what its folder holds.
-    source = source.resolve() if source.exists() else source.parent.resolve()
     if not output.exists():
         return False
-    if output.is_dir():
-        return any(output.samefile(folder) for folder in (source, *source.parents))
-    is_frame = output.suffix.lower() in SINGLE_SUFFIXES and output.resolve().parent == source
-    return is_frame or output.samefile(source)
+    # A pattern of images is what its folders hold.
+    sources = [source] if source.exists() else {path.parent for path in images_like(source)}
+    for place in (one.resolve() for one in sources):
+        if output.is_dir():
+            leads = any(output.samefile(folder) for folder in (place, *place.parents))
+        else:
+            is_frame = output.suffix.lower() in SINGLE_SUFFIXES
+            leads = output.samefile(place) or (is_frame and output.resolve().parent == place)
+        if leads:
+            return True
+    return False
 
 
 def write_result(

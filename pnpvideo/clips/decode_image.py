@@ -4,57 +4,92 @@ import contextlib
 import io
 import struct
 import threading
-import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageFile, ImageOps, PngImagePlugin, UnidentifiedImageError
 
+from pnpvideo.available_memory import available_memory
+from pnpvideo.clips.deep_tiff import open_deep_tiff
+from pnpvideo.clips.eight_bits import to_eight_bits
+from pnpvideo.clips.raw_photos import is_raw_name, is_raw_preview, raw_photo
 from pnpvideo.clips.read_options import ReadOptions
 from pnpvideo.errors import InputError
 
-IMAGE_SUFFIXES = (
-    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".tif", ".tiff"),
-    *(".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2", ".j2k", ".ico", ".avif", ".psd"),
-)
-
 # Formats known by their first bytes. Pillow would also claim some videos, and run Ghostscript.
 _FORMATS = ["PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM", "JPEG2000", "ICO"]
-_FORMATS += ["AVIF", "PSD", "PCX"]
+_FORMATS += ["AVIF", "HEIF", "PSD", "PCX"]
 
 BROKEN: tuple[type[Exception], ...] = (
-    *(OSError, SyntaxError, EOFError, ValueError, IndexError, KeyError, TypeError),
-    *(struct.error, zlib.error, Image.DecompressionBombError),
+    *(OSError, SyntaxError, EOFError, ValueError, IndexError, KeyError, TypeError, RuntimeError),
+    *(struct.error, zlib.error),
 )
-"""All that Pillow's decoders raise on broken files."""
+"""All that decoders raise on broken files."""
 
-_lenient_lock = threading.Lock()
+_BYTES_A_PIXEL = 20
+"""Taken while one picture is decoded, converted and laid on a background."""
+_LONGEST_TEXT = 2**30
+
+_switches = threading.Lock()
 
 
 def open_image(path: Path) -> Image.Image | None:
-    """The opened picture (headers only, to be closed by the caller), None where it is none."""
-    formats = [*_FORMATS, "TGA"] if path.suffix.lower() == ".tga" else _FORMATS
-    Image.init()
-    known = [name for name in formats if name in Image.OPEN]  # AVIF is not in every Pillow.
+    """The opened picture (headers only, to be closed by the caller), None where it is none.
+
+    InputError where it is one that cannot be used.
+    """
+    if is_raw_name(path):
+        raise raw_photo(path)
+    image: Image.Image | None
     try:
-        with warnings.catch_warnings():
-            # Large pictures are the user's choice; absurd ones are an error all the same.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(path, formats=known)
+        image = _open(path, tga=path.suffix.lower() == ".tga")
     except UnidentifiedImageError:
-        return None
+        image = open_deep_tiff(path)
     except BROKEN as error:
         raise InputError(f"{path} is cut off or damaged: {reason(error)}") from None
+    if image is None:
+        return None
+    try:
+        if image.format == "TIFF" and is_raw_preview(image, path):
+            raise raw_photo(path)
+        _check_memory(image, path)
+    except InputError:
+        image.close()
+        raise
+    return image
+
+
+def _open(file: Path | io.BytesIO, *, tga: bool = False) -> Image.Image:
+    Image.init()
+    if "HEIF" not in Image.OPEN:
+        pillow_heif.register_heif_opener()
+    formats = [*_FORMATS, "TGA"] if tga else _FORMATS
+    with _own_limits():
+        return Image.open(file, formats=[name for name in formats if name in Image.OPEN])
+
+
+def _check_memory(image: Image.Image, path: Path) -> None:
+    width, height = image.size
+    needed, free = width * height * _BYTES_A_PIXEL, available_memory()
+    if needed > free:
+        raise InputError(
+            f"{path} has {width}x{height} pixels; to read it takes {needed / 2**30:.1f} GiB, and "
+            f"{free / 2**30:.1f} GiB are free: make it smaller"
+        )
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
     """Width and height as shown, from the headers alone."""
     width, height = image.size
+    if image.format == "TIFF":
+        return width, height  # Pillow turns these itself.
     try:
-        turned = image.getexif().get(0x0112) in (5, 6, 7, 8)
+        with _own_limits():  # A PNG may tell it at its end.
+            turned = image.getexif().get(0x0112) in (5, 6, 7, 8)
     except BROKEN:
         turned = False
     return (height, width) if turned else (width, height)
@@ -82,14 +117,32 @@ def decode_alpha(image: Image.Image, path: Path, options: ReadOptions) -> NDArra
     return np.array(alpha or Image.new("L", rgb.size, 255), np.uint8)
 
 
+def has_transparent_parts(image: Image.Image) -> bool:
+    """Whether any pixel of a loaded picture is not opaque."""
+    if not can_be_transparent(image):
+        return False
+    return image.convert("RGBA").getchannel("A").getextrema() != (255, 255)
+
+
+def to_rgba(file: io.BytesIO, path: Path) -> Image.Image:
+    """The picture that a part of a file holds. One of BROKEN where it is damaged."""
+    with _open(file) as image:
+        _check_memory(image, path)
+        with _own_limits():
+            image.load()
+        rgb, alpha = _to_rgb(image, path)
+    rgb.putalpha(alpha or Image.new("L", rgb.size, 255))
+    return rgb
+
+
 def _decode(
     image: Image.Image, path: Path, allow_truncated: bool
 ) -> tuple[Image.Image, Image.Image | None]:
     """The picture as RGB and, where it has one, its opacity."""
     try:
-        with _lenient() if allow_truncated else contextlib.nullcontext():
+        with _own_limits(lenient=allow_truncated):
             image.load()
-        return _to_rgb(image)
+        return _to_rgb(image, path)
     except InputError:
         raise
     except BROKEN as error:
@@ -100,20 +153,33 @@ def _decode(
 
 
 @contextlib.contextmanager
-def _lenient() -> Iterator[None]:
-    """Pillow's switch for cut files is global: it is held only while one file is decoded."""
-    with _lenient_lock:
-        before = ImageFile.LOAD_TRUNCATED_IMAGES
-        ImageFile.LOAD_TRUNCATED_IMAGES = True
+def _own_limits(*, lenient: bool = False) -> Iterator[None]:
+    """Pillow's limits of size, and its switch for cut files, are global: they are ours meanwhile.
+
+    Large pictures and long texts are the user's choice; the memory alone limits them.
+    """
+    ours = (
+        (Image, "MAX_IMAGE_PIXELS", None),
+        (PngImagePlugin, "MAX_TEXT_CHUNK", _LONGEST_TEXT),
+        (PngImagePlugin, "MAX_TEXT_MEMORY", _LONGEST_TEXT),
+        (ImageFile, "LOAD_TRUNCATED_IMAGES", lenient),
+    )
+    with _switches:
+        before = [getattr(module, name) for module, name, _ in ours]
+        for module, name, value in ours:
+            setattr(module, name, value)
         try:
             yield
         finally:
-            ImageFile.LOAD_TRUNCATED_IMAGES = before
+            for (module, name, _), value in zip(ours, before, strict=True):
+                setattr(module, name, value)
 
 
-def _to_rgb(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+def _to_rgb(image: Image.Image, path: Path) -> tuple[Image.Image, Image.Image | None]:
     profile = image.info.get("icc_profile")
-    image = _with_eight_bits(ImageOps.exif_transpose(image))
+    # Of few bits, Pillow itself turns what a TIFF counts from white.
+    negative = getattr(image, "tag_v2", {}).get(262) == 0
+    image = _with_eight_bits(ImageOps.exif_transpose(image), path, negative=negative)
     alpha: Image.Image | None = None
     if image.mode in ("P", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
@@ -125,18 +191,22 @@ def _to_rgb(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     return _to_srgb(image, profile), alpha
 
 
-def _with_eight_bits(image: Image.Image) -> Image.Image:
+def _with_eight_bits(image: Image.Image, path: Path, *, negative: bool) -> Image.Image:
     """Pillow's own conversion of deep modes clips; this scales. Others are returned as they are."""
     if not image.mode.startswith(("I", "F")):
         return image
-    values = np.asarray(image).astype(np.float64)
-    if image.mode == "F":
-        # Floating point pictures count from 0 to 1, or from 0 to 255.
-        values = np.nan_to_num(values) * (255 if np.nanmax(values, initial=0) <= 1 else 1)
-    else:
-        # Both "I;16" and "I" hold 16 bits in practice; more only where a value says so.
-        values = values / 257 if values.max(initial=0) < 65536 else values / (2**31 - 1) * 255
-    return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))
+    values: NDArray[np.generic] = np.asarray(image)
+    # Both "I;16" and "I" hold 16 bits in practice; more only where a value says so.
+    if image.mode != "F" and values.max(initial=0) < 65536:
+        values = np.maximum(values, 0).astype(np.uint16)
+    eight = to_eight_bits(values, path)
+    if negative:
+        eight = 255 - eight
+    key = image.info.get("transparency")
+    if not isinstance(key, int):
+        return Image.fromarray(eight)
+    alpha = np.where(values == key, 0, 255).astype(np.uint8)
+    return Image.merge("LA", (Image.fromarray(eight), Image.fromarray(alpha)))
 
 
 def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:

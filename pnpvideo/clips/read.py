@@ -1,24 +1,25 @@
 """Video | animated image | frame folder or numbered pattern | single image -> Clip."""
 
-import re
 from dataclasses import replace
 from pathlib import Path
 
 from pnpvideo.clips.clip import Clip, Timing
 from pnpvideo.clips.decode_image import open_image
+from pnpvideo.clips.find_images import is_pattern
 from pnpvideo.clips.open_video import is_motion_jpeg
 from pnpvideo.clips.read_images import read_folder, read_image, read_pattern
 from pnpvideo.clips.read_options import ReadOptions
 from pnpvideo.clips.read_video import read_video
 from pnpvideo.errors import InputError
+from pnpvideo.options.paths import check_path
 
 
 def read_clip(source: str | Path, **options: object) -> Clip:
     """Open a source of frames. Frames are decoded when they are asked for, never all at once.
 
-    source: a video file; an animated GIF, WebP or PNG; one image; a folder of png, jpg or webp
-        files in natural order; a numbered pattern of these (frames/%04d.png) or a glob
-        (frames/*.png).
+    source: a video file; an animated GIF, WebP or PNG; one image; a folder of images of one kind,
+        in natural order; a numbered pattern of these (frames/%04d.png) or a glob (frames/*.png,
+        shots*/0001.png).
     options: see `ReadOptions`.
 
     Frames come upright, with square pixels, as RGB. With a stride, the timing is that of the
@@ -29,7 +30,7 @@ def read_clip(source: str | Path, **options: object) -> Clip:
     Raises InputError where the source cannot be used, in one line that says why.
     """
     chosen = ReadOptions.of(options)
-    path = Path(source)
+    path = Path(check_path(str(source)))
     try:
         clip = _read(path, chosen)
     except OSError as error:
@@ -46,7 +47,7 @@ def _read(path: Path, options: ReadOptions) -> Clip:
     if path.is_dir():
         return read_folder(path, options)
     if not path.exists():
-        if re.search(r"%0?\d*d|[*?]", path.name):
+        if is_pattern(path):
             return read_pattern(path, options)
         raise InputError(f"{path} does not exist")
     if not path.is_file():
