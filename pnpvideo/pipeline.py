@@ -77,6 +77,7 @@ class PnPVideoPipeline(Stages):
         prompt: str | Sequence[str] | None = None,
         video: Video | None = None,
         *,
+        image: Video | None = None,
         guidance_prompt: str | None = None,
         negative_prompt: str | Sequence[str] | None = None,
         inversion_prompt: str = "",
@@ -103,8 +104,8 @@ class PnPVideoPipeline(Stages):
 
         prompt: one or several texts; all share one inversion and one source pass. Or prompt_embeds
             (prompts, tokens, channels), for SDXL with pooled_prompt_embeds (prompts, channels).
-        video: the source (see `Video`). Or guidance_prompt: the model makes the source itself.
-            Or trajectory, from an earlier output.
+        video: the source (see `Video`); image is another name of it. Or guidance_prompt: the model
+            makes the source itself. Or trajectory, from an earlier output.
         negative_prompt: one for all or one for each prompt; or negative_prompt_embeds.
         inversion_prompt: describes the source; '' as in the paper.
         options: how; by default `model_options`. preset: how fast (see `PnPOptions.at`).
@@ -125,6 +126,10 @@ class PnPVideoPipeline(Stages):
         Raises InputError (a ValueError) for what cannot be used, before any work is done.
         """
         # 1. Check what was given
+        if video is None or image is None:
+            video = image if video is None else video
+        else:
+            raise InputError("give the source as video or as image, not both")
         if (video is not None) + (guidance_prompt is not None) + (trajectory is not None) != 1:
             raise InputError("give exactly one of video, guidance_prompt and trajectory")
         if output_type not in ("pil", "np", "pt", "latent"):

@@ -1,35 +1,43 @@
-"""Frames in memory, in whichever form a Python user has them, to a clip."""
+"""A source in whichever form a Python user has it, to a clip."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from pnpvideo.clips.as_frames import as_frames
 from pnpvideo.clips.clip import Clip, clip_of_frames
-from pnpvideo.errors import InputError
+from pnpvideo.clips.read import read_clip
 
-Video = Clip | Image.Image | Sequence[Image.Image] | NDArray[np.generic] | Tensor
-"""What a video may be: a Clip; one PIL image or a list; an array (frames, height, width, 3), uint8
-or float 0 to 1; a tensor (frames, 3, height, width), 0 to 1."""
+_Picture = Image.Image | NDArray[np.generic] | Tensor
+Video = Clip | str | Path | _Picture | Sequence[_Picture]
+"""What a video may be: a Clip; a path (see `read_clip`); one PIL image or a list; an array (frames,
+height, width, 3) or a tensor (frames, 3, height, width), uint8 or 0 to 1, of one frame too, or of
+one video in a batch; a list of frames as arrays or tensors."""
 
 
 def as_clip(video: Video) -> Clip:
-    """A clip of whatever form a video has (see `Video`)."""
+    """A clip of whatever form a video has (see `Video`). InputError where it cannot be used."""
     if isinstance(video, Clip):
         return video
-    if isinstance(video, Image.Image):
-        video = [video]
+    if isinstance(video, str | Path):
+        return read_clip(video)
     if isinstance(video, Tensor):
-        video = video.detach().float().movedim(-3, -1).cpu().numpy()
-    if not isinstance(video, np.ndarray):
-        sizes = {image.size for image in video}
-        if len(sizes) != 1:
-            raise InputError(f"the frames have {len(sizes)} sizes; all need the same")
-        video = np.stack([np.asarray(image.convert("RGB")) for image in video])
-    if video.ndim != 4 or video.shape[-1] != 3 or 0 in video.shape:
-        raise InputError(f"frames have shape {video.shape}, not (frames, height, width, 3)")
-    if video.dtype != np.uint8:
-        video = (np.clip(video, 0, 1) * 255).round()
-    return clip_of_frames(video.astype(np.uint8, copy=False))
+        return clip_of_frames(as_frames(_array(video)))
+    if isinstance(video, list | tuple):
+        video = [_array(one) if isinstance(one, Tensor) else one for one in video]
+    return clip_of_frames(as_frames(video))
+
+
+def _array(tensor: Tensor) -> NDArray[np.generic]:
+    """Channels last, where the tensor has them before height and width."""
+    tensor = tensor.detach().cpu()
+    if tensor.is_floating_point():
+        tensor = tensor.float()  # numpy knows no bfloat16.
+    if tensor.ndim >= 3 and tensor.shape[-3] == 3:
+        tensor = tensor.movedim(-3, -1)
+    array: NDArray[np.generic] = tensor.numpy()
+    return array

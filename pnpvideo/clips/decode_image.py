@@ -179,7 +179,7 @@ def _to_rgb(image: Image.Image, path: Path) -> tuple[Image.Image, Image.Image | 
     profile = image.info.get("icc_profile")
     # Of few bits, Pillow itself turns what a TIFF counts from white.
     negative = getattr(image, "tag_v2", {}).get(262) == 0
-    image = _with_eight_bits(ImageOps.exif_transpose(image), path, negative=negative)
+    image = with_eight_bits(ImageOps.exif_transpose(image), path, negative=negative)
     alpha: Image.Image | None = None
     if image.mode in ("P", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
@@ -191,8 +191,11 @@ def _to_rgb(image: Image.Image, path: Path) -> tuple[Image.Image, Image.Image | 
     return _to_srgb(image, profile), alpha
 
 
-def _with_eight_bits(image: Image.Image, path: Path, *, negative: bool) -> Image.Image:
-    """Pillow's own conversion of deep modes clips; this scales. Others are returned as they are."""
+def with_eight_bits(image: Image.Image, path: Path | str, *, negative: bool = False) -> Image.Image:
+    """Pillow's own conversion of deep modes clips; this scales. Others are returned as they are.
+
+    negative: whether values count from white. path: what to call the picture.
+    """
     if not image.mode.startswith(("I", "F")):
         return image
     values: NDArray[np.generic] = np.asarray(image)

@@ -1,12 +1,14 @@
 """Frames -> video (sound and frame rate kept) | frame folder | animated image | image."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from pnpvideo.atomic_output import atomic_output, check_free
+from pnpvideo.clips.as_frames import Pictures, as_frames
 from pnpvideo.clips.clip import Alpha, Colour, Frames, Sound, Timing
 from pnpvideo.clips.write_images import write_animation, write_folder, write_image
 from pnpvideo.clips.write_video import CONTAINERS, write_video
@@ -28,7 +30,7 @@ _SUFFIXES = (*CONTAINERS, ".webp", *SINGLE_SUFFIXES)
 
 
 def write_clip(
-    frames: Iterable[Frames],
+    frames: Iterable[Pictures],
     output: str | Path,
     *,
     timing: Timing | None = None,
@@ -41,7 +43,8 @@ def write_clip(
 ) -> Path:
     """Write frames as they come, never all in memory, in the format of the output's name.
 
-    frames: batches of uint8 RGB, shape (n, height, width, 3), all of one size.
+    frames: batches of uint8 RGB, shape (n, height, width, 3), all of one size; or PIL images or
+        arrays (height, width, 3), uint8 or 0 to 1.
     output: .mp4, .mov, .m4v (H.264, AAC), .mkv (H.264), .webm (VP9, Opus), .gif, .webp (animated
         where there are several frames), .png, .jpg (one frame), or a name without suffix or with
         a / at its end: a folder of 000001.png and so on. Parent folders are made.
@@ -66,9 +69,10 @@ def write_clip(
     folder = _names_folder(output)
     path = check_output(output, overwrite, alpha=alpha is not None)
     shown = timing or Timing(frame_rate=DEFAULT_FRAME_RATE)
+    batches = _batches(frames)
     if alpha is not None:
-        frames = (_with_alpha(*both) for both in zip(frames, alpha, strict=True))
-    batches = (batch for batch in frames if len(batch))
+        batches = (_with_alpha(*both) for both in zip(batches, alpha, strict=True))
+    batches = (batch for batch in batches if len(batch))
     with atomic_output(path, folder=folder, overwrite=overwrite) as part:
         suffix = path.suffix.lower()
         if folder:
@@ -89,6 +93,16 @@ def write_clip(
                 quality=quality,
             )
     return path
+
+
+def _batches(frames: Iterable[Pictures]) -> Iterator[Frames]:
+    if isinstance(frames, Image.Image) or (isinstance(frames, np.ndarray) and frames.ndim == 3):
+        frames = [frames]
+    for batch in frames:
+        if isinstance(batch, np.ndarray) and batch.ndim == 4 and batch.dtype == np.uint8:
+            yield batch
+        else:
+            yield as_frames(batch)
 
 
 def _with_alpha(frames: Frames, alpha: Alpha) -> Frames:
