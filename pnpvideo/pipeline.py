@@ -15,6 +15,7 @@ from torch import Tensor
 from pnpvideo.clips.as_clip import Video
 from pnpvideo.clips.clip import Frames
 from pnpvideo.errors import InputError
+from pnpvideo.models.failures import check_finite
 from pnpvideo.models.prompt import PromptEmbeddings, concatenate
 from pnpvideo.motion.flow import estimate_motion
 from pnpvideo.options.declared import unknown_option
@@ -261,6 +262,7 @@ class PnPVideoPipeline(Stages):
         def keep(step: int, timestep: float, latents: Tensor) -> Tensor:
             if after_step is not None:
                 latents = after_step(step, timestep, latents)
+            check_finite(latents, "network", self.unet.dtype)
             if job is not None:
                 now = generator.get_state()
                 job.save(DenoisingState(steps=step + 1, latents=latents, generator=now))

@@ -16,6 +16,7 @@ from pnpvideo.clips.clip import Clip, Frames
 from pnpvideo.errors import InputError
 from pnpvideo.models.autoencoder import frames_to_tensor, tensor_to_frames, working_size
 from pnpvideo.models.batches import Batches
+from pnpvideo.models.failures import check_finite, check_not_plain
 from pnpvideo.models.network import Network
 from pnpvideo.models.parts import Parts
 from pnpvideo.models.precision import exact_dtype
@@ -158,6 +159,7 @@ class Stages(Parts):
                     batches=batches,
                     progress=bar.update,
                 )
+                check_finite(inverted, "network", self.unet.dtype)
                 trajectory.write(part.start, inverted)
 
     def generate_source(
@@ -236,9 +238,20 @@ class Stages(Parts):
     ) -> Iterator[Frames]:
         """The frames of one result, (frames, c, h, w), blended along the motion of its source.
 
-        Gives uint8 frames (n, height, width, 3) of the working size, some at a time.
+        Gives uint8 frames (n, height, width, 3) of the working size, some at a time. RunError where
+        they are no picture (see `check_not_plain`).
         """
-        frames = self.decode(latents, batch_size)
+
+        def encode(frames: Frames) -> Tensor:
+            return self.autoencoder.encode(frames_to_tensor(frames))
+
+        frames = check_not_plain(
+            self.decode(latents, batch_size),
+            latents,
+            lambda: source.frames(batch_size),
+            encode,
+            self.vae.dtype,
+        )
         if len(latents) == 1 or blend_radius == 0:
             return frames
         return blend_frames(frames, source.frames(batch_size), source.scenes, blend_radius)

@@ -10,6 +10,7 @@ from torch import Tensor
 from pnpvideo.clips.clip import Frames
 from pnpvideo.errors import InputError
 from pnpvideo.models.device import working_device
+from pnpvideo.models.failures import check_finite
 
 MAX_SIDE = 8192
 
@@ -39,6 +40,7 @@ class Autoencoder:
         """Images (n, 3, h, w), -1 to 1, to scaled latents (n, c, h / factor, w / factor).
 
         The mean of the autoencoder's distribution, not a sample: inversion wants no noise of ours.
+        RunError where they are no numbers.
         """
         images = images.to(working_device(self.vae), self.vae.dtype)
         if self._is_tiny and self.vae.use_tiling:
@@ -49,16 +51,20 @@ class Autoencoder:
             latents = encoded.latent_dist.mean if is_large else encoded.latents
         shift, scale = self._scaling
         result: Tensor = (latents - shift) * scale
+        check_finite(result, "autoencoder", self.vae.dtype)
         return result
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Scaled latents (n, c, h, w) to float32 images (n, 3, height, width), -1 to 1."""
+        """Scaled latents (n, c, h, w) to float32 images (n, 3, height, width), -1 to 1.
+
+        RunError where they are no numbers.
+        """
         shift, scale = self._scaling
         scaled = (latents / scale + shift).to(working_device(self.vae), self.vae.dtype)
-        images = self.vae.decode(scaled).sample
-        result: Tensor = images.float().clamp(-1, 1)
-        return result
+        images: Tensor = self.vae.decode(scaled).sample
+        check_finite(images, "autoencoder", self.vae.dtype)
+        return images.float().clamp(-1, 1)
 
     def use_tiles(self) -> None:
         """From now on encode and decode in overlapping tiles, which take less memory."""
