@@ -110,7 +110,7 @@ def write_compare(
     result: str, compare: str, clip: Clip, settings: Settings, overwrite: bool
 ) -> None:
     """Write a source beside its result, which is read from its file."""
-    written = read_clip(result, background=settings.background)
+    written = read_clip(result, background=settings.background, hdr=settings.hdr)
     try:
         left, right = (one.batches(settings.batch_size) for one in (clip, written))
         _write(side_by_side(left, right), compare, clip, settings, overwrite)

@@ -104,3 +104,41 @@ def smooth_frames(count: int, width: int = 64, height: int = 48) -> Frames:
         blue = np.full_like(x, 20 + i * 200 // max(count, 1))
         frames.append(np.stack([x * 255 // width, y * 255 // height, blue], axis=-1))
     return np.stack(frames).astype(np.uint8)
+
+
+def crop_container(source: Path, path: Path, crop: tuple[int, int, int, int]) -> Path:
+    """A copy of a video's pictures whose container (mkv, mp4, mov) hides pixels of each side.
+
+    crop: left, right, top, bottom.
+    """
+    left, right, top, bottom = crop
+    raw = ffmpeg("-i", source, "-map", "0:v", "-c", "copy", "-f", "matroska", "-")
+    sides = ((0xAA, bottom), (0xBB, top), (0xCC, left), (0xDD, right))
+    more = b"".join(bytes([0x54, side, 0x81, pixels]) for side, pixels in sides)
+    marked = path.with_name("marked.mkv")
+    marked.write_bytes(_grow(raw, (0x18538067, 0x1654AE6B, 0xAE, 0xE0), more))
+    ffmpeg("-i", marked, "-c", "copy", path)
+    return path
+
+
+def _grow(content: bytes, way: tuple[int, ...], more: bytes) -> bytes:
+    """Matroska elements with more at the end of the one that element numbers lead to."""
+    at = 0
+    while True:
+        number, body = _read_number(content, at, marked=True)
+        size, begin = _read_number(content, body, marked=False)
+        unknown = size == (1 << 7 * (begin - body)) - 1
+        end = len(content) if unknown else begin + size
+        if number == way[0]:
+            inner = content[begin:end]
+            inner = inner + more if len(way) == 1 else _grow(inner, way[1:], more)
+            told = content[body:begin] if unknown else b"\x01" + len(inner).to_bytes(7, "big")
+            return content[:body] + told + inner + content[end:]
+        at = end
+
+
+def _read_number(content: bytes, at: int, *, marked: bool) -> tuple[int, int]:
+    """One of EBML's numbers of varying length, with or without the bit that tells its length."""
+    length = 9 - content[at].bit_length()
+    value = int.from_bytes(content[at : at + length], "big")
+    return value if marked else value & ((1 << 7 * length) - 1), at + length

@@ -61,9 +61,13 @@ def open_container(path: Path, form: str | None = None) -> InputContainer:
 
     form: its format in FFmpeg's words, where its contents are not to tell it.
     """
-    limits = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
     try:
-        return av.open(f"file:{path}", "r", format=form, container_options=limits)
+        try:
+            return _open(f"file:{path}", form)
+        except av.error.FFmpegError:
+            # FFmpeg puts the suffix above some contents, and takes them for what we do not open.
+            with path.open("rb") as file:
+                return _open("fd:", form, fd=str(file.fileno()))
     except av.error.FFmpegError as error:
         with path.open("rb") as file:
             if file.read(8)[4:] == b"ftyp":
@@ -72,6 +76,11 @@ def open_container(path: Path, form: str | None = None) -> InputContainer:
                 ) from None
         why = error.strerror
         raise InputError(f"{path} is not an image, not a video, or is damaged: {why}") from None
+
+
+def _open(url: str, form: str | None, **options: str) -> InputContainer:
+    limits = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file,fd"}
+    return av.open(url, "r", format=form, container_options=limits | options)
 
 
 def is_motion_jpeg(path: Path) -> bool:

@@ -235,7 +235,7 @@ class _Listing:
 
     def _add(self, frame: VideoFrame) -> None:
         before = self.times[-1] if self.times else None
-        usual = (before or 0) + max(self._step, 1)
+        usual = 0 if before is None else before + max(self._step, 1)
         told = frame.dts if frame.pts is None else frame.pts
         time = usual - self._shift if told is None else told
         if self._joins and before is not None:

@@ -17,7 +17,7 @@ PQ, HLG = "smpte2084", "arib-std-b67"
 
 _WHITE = 203.0
 _USUAL_PEAK = 1000.0
-"""cd/m2, of HLG's display and of PQ streams that tell nothing."""
+"""cd/m2, of HLG's display and of PQ streams that tell nothing; what is brighter is as white."""
 
 # BT.2087: linear BT.2020 to linear BT.709.
 _TO_BT709 = np.array(
@@ -45,7 +45,7 @@ class ToneMap:
 
     def __init__(self, light: HighRange) -> None:
         self._is_hlg = light.transfer == HLG
-        peak = _USUAL_PEAK if self._is_hlg else max(light.peak, _WHITE)
+        peak = min(max(light.peak, _WHITE), _USUAL_PEAK)
         linear = _hlg_to_scene(_CODES) if self._is_hlg else _pq_to_light(_CODES)
         self._linear = linear.astype(np.float32)
         # Brightest of the three, by the root of its part of 10000 cd/m2 -> what all are scaled by.
