@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import cast
 
 from av.audio.frame import AudioFrame
 from av.audio.layout import AudioLayout
@@ -14,14 +15,14 @@ from av.codec import Codec
 from av.container import OutputContainer
 from av.error import BlockingIOError as Starved
 from av.error import EOFError as Drained
-from av.error import FFmpegError, InvalidDataError
+from av.error import FFmpegError
 from av.filter import Graph
 from av.packet import Packet
 
 # Containers that can hide what is before the first picture; in others it would delay the pictures.
 _HIDING = ("mp4", "mov")
 # A gap in the source of more than this (seconds) is filled, so that what follows stays in step.
-_GAP = "0.04"
+_GAP = Fraction(1, 25)
 
 
 class Track(ABC):
@@ -49,7 +50,7 @@ class Track(ABC):
     def _decode(self, packet: Packet[AudioStream] | None) -> list[AudioFrame]:
         try:
             frames = self._source.codec_context.decode(packet)
-        except InvalidDataError:
+        except FFmpegError:
             return []  # A damaged moment, which is silent.
         self.heard = self.heard or bool(frames)
         return frames
@@ -72,6 +73,9 @@ class CopiedTrack(Track):
         self._hides = file.format.name in _HIDING
         self._before: Packet[AudioStream] | None = None
         self._last: Fraction | None = None
+        # QuickTime counts samples where they are not compressed: a gap must be silence.
+        self._counts = self._hides and source.codec_context.codec.canonical_name.startswith("pcm_")
+        self._end: int | None = None
 
     def take(self, packet: Packet[AudioStream]) -> list[Packet[AudioStream]]:
         if not self.heard:
@@ -96,9 +100,27 @@ class CopiedTrack(Track):
             # It may reach over the end (by 20 ms or so): it is told to stop there.
             left = round(self._duration / tick) - packet.pts
             packet.duration = min(packet.duration, max(1, left))
+        if self._counts:
+            kept = self._without_gap(packet)
         for one in kept:
             one.stream = self._stream
         return kept
+
+    def _without_gap(self, packet: Packet[AudioStream]) -> list[Packet[AudioStream]]:
+        """A packet of uncompressed samples, behind one of silence where samples are missing."""
+        assert packet.pts is not None
+        assert packet.duration
+        missing = 0 if self._end is None else packet.pts - self._end
+        self._end = packet.pts + packet.duration
+        if missing * packet.time_base < _GAP:
+            return [packet]
+        rate = self._source.codec_context.sample_rate
+        samples = round(packet.duration * packet.time_base * rate)
+        size = packet.size // samples * round(missing * packet.time_base * rate)
+        silence = cast("Packet[AudioStream]", Packet(bytes(size)))
+        silence.pts = silence.dts = packet.pts - missing
+        silence.duration, silence.time_base = missing, packet.time_base
+        return [silence, packet]
 
     def flush(self) -> list[Packet[AudioStream]]:
         return []
@@ -108,7 +130,8 @@ class CopiedTrack(Track):
 class _Encoding:
     """How a container's sound is encoded anew.
 
-    layouts: what its players know, from few channels to many.
+    layouts: what its players know, from few channels to many. (Opus has 5.0 and 6.1, too, but what
+    FFmpeg encodes of these comes back in another order.)
     """
 
     codec: str
@@ -119,7 +142,7 @@ class _Encoding:
 _OPUS = _Encoding(
     codec="libopus",
     sample_format="flt",
-    layouts=("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1"),
+    layouts=("mono", "stereo", "3.0", "quad", "5.1", "7.1"),
 )
 _AAC = _Encoding(
     codec="aac",
@@ -220,7 +243,10 @@ class EncodedTrack(Track):
             filters.append(graph.add("pan", pan))
         for name, options in (
             # A gap or an overlap is mended where it could be noticed; pts begin where we are.
-            ("aresample", {"async": "1", "min_hard_comp": _GAP, "first_pts": str(self._done)}),
+            (
+                "aresample",
+                {"async": "1", "min_hard_comp": str(float(_GAP)), "first_pts": str(self._done)},
+            ),
             ("aformat", {"sample_fmts": self._format, "channel_layouts": self._layout}),
             ("atrim", {"end_pts": str(round(self._duration * self._rate))}),
             ("abuffersink", {}),

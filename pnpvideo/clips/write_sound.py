@@ -61,7 +61,7 @@ class SoundWriter:
         for track in self._tracks.values():
             if isinstance(track, EncodedTrack) and track.mixed_down is not None:
                 _log.warning(
-                    "the sound of %s is mixed down from %s to %s channels, the most that %s takes",
+                    "the sound of %s is mixed down from %s to %s, the nearest that %s has",
                     *(self._path, *track.mixed_down, container),
                 )
 
@@ -78,24 +78,25 @@ class SoundWriter:
             except FFmpegError as error:
                 self._next, ready = None, []
                 _log.warning("the sound of %s breaks off: %s", self._path, error.strerror)
-            self._write(ready)
+            _mux(self._file, ready)
 
     def finish(self) -> None:
         """Write the rest, and close the source."""
         self.write_until(None)
         for track in self._tracks.values():
-            self._write(track.flush())
+            _mux(self._file, track.flush())
         self.close()
 
     def close(self) -> None:
         if self._source is not None:
             self._source.close()
 
-    def _write(self, packets: list[Packet[AudioStream]]) -> None:
-        for packet in packets:
-            # A damaged moment may be one that the container does not take.
-            with contextlib.suppress(InvalidDataError, ArgumentError):
-                self._file.mux(packet)
+
+def _mux(file: OutputContainer, packets: list[Packet[AudioStream]]) -> None:
+    for packet in packets:
+        # A damaged moment may be one that the container does not take.
+        with contextlib.suppress(InvalidDataError, ArgumentError):
+            file.mux(packet)
 
 
 def choose_tracks(container: str, sound: Sound, *, every: bool) -> list[tuple[int, type[Track]]]:
@@ -142,8 +143,8 @@ def _works(kind: type[Track], container: str, sound: Sound, number: int) -> bool
             tried = 0
             for packet in islice(source.packets(), _TRIED):
                 tried += 1
-                file.mux(track.take(packet))
-            file.mux(track.flush())
+                _mux(file, track.take(packet))
+            _mux(file, track.flush())
     except (FFmpegError, ValueError):
         return False
     return track.heard or not tried
