@@ -13,8 +13,16 @@ from av.container import OutputContainer
 from av.error import FFmpegError
 from av.filter import Graph
 from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from av.video.reformatter import (
+    ColorPrimaries,
+    ColorRange,
+    Colorspace,
+    ColorTrc,
+    Interpolation,
+    VideoReformatter,
+)
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -123,7 +131,8 @@ class PictureEncoder:
         if container == "gif":
             self._palette = _palette_graph(width, height, clock.base)
         else:
-            context.options = coding.options | _tags(colour)
+            context.options = coding.options
+            _tag(context, colour)
         try:
             context.open()
         except FFmpegError as error:
@@ -150,6 +159,9 @@ class PictureEncoder:
                 dst_color_range=ColorRange.MPEG,
                 interpolation=_EXACT,
             )
+            # ProRes tells of each frame.
+            picture.color_primaries = self._stream.codec_context.color_primaries
+            picture.color_trc = self._stream.codec_context.color_trc
         else:
             self._palette.vpush(picture)
             picture = self._palette.vpull()
@@ -160,12 +172,19 @@ class PictureEncoder:
         return self._stream.encode(None)
 
 
-def _tags(colour: Colour) -> dict[str, str]:
-    """What players are told of the colours: matrix and range as written, the rest as it was."""
-    return {
-        **{"colorspace": "bt709", "color_range": "tv"},
-        **{"color_primaries": colour.primaries, "color_trc": colour.transfer},
-    }
+def _tag(context: VideoCodecContext, colour: Colour) -> None:
+    """Tell players of the colours: the matrix and range that are written, the rest as it was."""
+    context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
+    context.color_primaries = _number(ColorPrimaries, colour.primaries)
+    context.color_trc = _number(ColorTrc, colour.transfer)
+
+
+def _number(kind: type[ColorPrimaries] | type[ColorTrc], name: str) -> int:
+    try:
+        return kind[name.upper().replace("-", "_")]
+    except KeyError:
+        known = ", ".join(one.name.lower().replace("_", "-") for one in kind)
+        raise InputError(f"{name!r} is no colour that videos tell of; known are {known}") from None
 
 
 def _palette_graph(width: int, height: int, base: Fraction) -> Graph:

@@ -80,7 +80,10 @@ def open_container(path: Path, form: str | None = None) -> InputContainer:
 
 def _open(url: str, form: str | None, **options: str) -> InputContainer:
     limits = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file,fd"}
-    return av.open(url, "r", format=form, container_options=limits | options)
+    # Titles may be no UTF-8, as in many an AVI.
+    return av.open(
+        url, "r", format=form, container_options=limits | options, metadata_errors="replace"
+    )
 
 
 def is_motion_jpeg(path: Path) -> bool:

@@ -42,7 +42,7 @@ class VideoFacts:
     rates: frame rates the file claims, likeliest first, with two decimals.
     start: seconds at which the file's own clock starts.
     until: seconds, by that clock, at which the pictures end; None where the file does not say.
-    sound: codec of the first sound stream, None where there is none.
+    has_sound: whether there is any, of whatever codec.
     """
 
     width: int
@@ -58,7 +58,7 @@ class VideoFacts:
     rates: tuple[float, ...]
     start: Fraction
     until: Fraction | None
-    sound: str | None
+    has_sound: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +106,6 @@ def _facts(video: OpenVideo, frame: VideoFrame) -> VideoFacts:
         width = round(width * ratio)
     else:
         height = round(height / ratio)
-    sounds = [one.codec.canonical_name for one in container.streams.audio if one.codec_context]
     start = Fraction(container.start_time or 0, 1_000_000)
     until = None
     # Matroska tells each stream's end; elsewhere the file's own may be that of a longer sound.
@@ -134,7 +133,7 @@ def _facts(video: OpenVideo, frame: VideoFrame) -> VideoFacts:
         ),
         start=start,
         until=until,
-        sound=sounds[0] if sounds else None,
+        has_sound=bool(container.streams.audio),
     )
 
 

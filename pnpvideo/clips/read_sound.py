@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Self
 
-import av
 from av.audio.stream import AudioStream
 from av.error import FFmpegError
 from av.packet import Packet
 from av.stream import Discard, Disposition
 
 from pnpvideo.clips.clip import Sound
+from pnpvideo.clips.open_video import open_container
 
 _MICROSECONDS = 1_000_000
 # Decoders need what comes before, and sound may lie behind its pictures in a file.
@@ -20,18 +20,13 @@ _LEAD = Fraction(2)
 
 
 class SoundSource:
-    """Some of a source's sound tracks, opened. FFmpegError where that cannot be.
+    """Some of a source's sound tracks, opened. OSError or InputError where that cannot be.
 
     tracks: their numbers among the sound tracks, from 0; None: all.
     """
 
     def __init__(self, sound: Sound, tracks: Sequence[int] | None = None) -> None:
-        self._file = av.open(
-            f"file:{sound.path}",
-            # A file that is a playlist opens no others.
-            options={"protocol_whitelist": "file"},
-            metadata_errors="replace",
-        )
+        self._file = open_container(sound.path)
         found = self._file.streams.audio
         self.streams = list(found) if tracks is None else [found[number] for number in tracks]
         wanted = {stream.index for stream in self.streams}

@@ -44,7 +44,7 @@ def read_video(path: Path, options: ReadOptions) -> Clip:
         times, end, tick=shown.time_base, claims=facts.rates, stride=options.stride
     )
     sound = None
-    if facts.sound is not None:
+    if facts.has_sound:
         duration = len(chosen) / timing.frame_rate
         sound = Sound(path=path, start=max(times[0] - facts.start, Fraction(0)), duration=duration)
     _tell(path, facts, shown, options)

@@ -18,6 +18,7 @@ from av.packet import Packet
 from pnpvideo.clips.clip import Sound
 from pnpvideo.clips.read_sound import SoundSource
 from pnpvideo.clips.sound_track import CopiedTrack, EncodedTrack, Track
+from pnpvideo.errors import InputError
 from pnpvideo.options.settings import Tracks
 
 # Codecs that go into a container as they are, and play there; Matroska takes and plays all that
@@ -56,8 +57,9 @@ class SoundWriter:
                 self._tracks[stream.index] = kind(file, stream, sound.duration)
             self._packets = self._source.packets()
             self._next = next(self._packets, None)
-        except FFmpegError as error:
-            _log.warning("the sound of %s is left out: %s", self._path, error.strerror)
+        except (FFmpegError, OSError, InputError) as error:
+            reason = str(error) if isinstance(error, InputError) else error.strerror
+            _log.warning("the sound of %s is left out: %s", self._path, reason)
         for track in self._tracks.values():
             if isinstance(track, EncodedTrack) and track.mixed_down is not None:
                 _log.warning(
@@ -100,7 +102,7 @@ def _mux(file: OutputContainer, packets: list[Packet[AudioStream]]) -> None:
 
 
 def choose_tracks(container: str, sound: Sound, *, every: bool) -> list[tuple[int, type[Track]]]:
-    """The numbers of the sound tracks to write, and how. FFmpegError where it cannot be read.
+    """The numbers of the sound tracks to write, and how; errors as `SoundSource` has.
 
     every: all that can be decoded, not only the default one. What is passed over is told.
     """
