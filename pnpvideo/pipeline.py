@@ -1,13 +1,14 @@
 """The pipeline: frames in, translated frames out, in the stages of the main path."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from inspect import signature
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import Tensor
@@ -16,7 +17,6 @@ from pnpvideo.clips.as_clip import Video
 from pnpvideo.clips.clip import Frames
 from pnpvideo.errors import InputError
 from pnpvideo.models.failures import check_finite
-from pnpvideo.models.prompt import PromptEmbeddings, concatenate
 from pnpvideo.motion.flow import estimate_motion
 from pnpvideo.options.declared import unknown_option
 from pnpvideo.options.method import (
@@ -26,17 +26,21 @@ from pnpvideo.options.method import (
     PnPOptions,
     Preset,
 )
-from pnpvideo.options.settings import MachineSettings, check_negatives
-from pnpvideo.sampling.denoise import AfterStep, denoise_latents
-from pnpvideo.sampling.guidance import Texts
+from pnpvideo.options.settings import MachineSettings
+from pnpvideo.prompts import Prompts, embed_prompts, given_embeddings
+from pnpvideo.sampling.denoise import denoise_latents
+from pnpvideo.sampling.guidance import Guidance, Texts
 from pnpvideo.sampling.noise import noise_origins, starting_noise
 from pnpvideo.source import Source
 from pnpvideo.stages import Stages
+from pnpvideo.step_callback import TENSORS, StepCallback
 from pnpvideo.storage import identity as fingerprint
 from pnpvideo.storage.allocate import Storage
 from pnpvideo.storage.denoising_state import DenoisingState
-from pnpvideo.storage.job_folder import Identity, JobFolder
+from pnpvideo.storage.job_folder import JobFolder
 from pnpvideo.storage.trajectory import Trajectory
+
+Generators = torch.Generator | Sequence[torch.Generator]
 
 
 @dataclass
@@ -52,25 +56,14 @@ class PnPVideoPipelineOutput(BaseOutput):  # type: ignore[misc]
     trajectory: Trajectory
 
 
-@dataclass(frozen=True, kw_only=True)
-class Prompts:
-    """What the results are to show, and what not: an embedding each for every result.
-
-    identity: what tells them from others.
-    """
-
-    targets: PromptEmbeddings
-    negatives: PromptEmbeddings
-    identity: Identity
-
-
 class PnPVideoPipeline(Stages):
     """Plug-and-Play Diffusion Features (Tumanyan et al. 2022, arXiv 2211.12572) for video.
 
     Its components, and what is done to them, are those of diffusers' own pipelines (see `Parts`).
     """
 
-    _callback_tensor_inputs = ("latents",)
+    _callback_tensor_inputs = TENSORS
+    _interrupt = False
 
     @torch.no_grad()
     def __call__(
@@ -86,7 +79,8 @@ class PnPVideoPipeline(Stages):
         preset: Preset | None = None,
         height: int | None = None,
         width: int | None = None,
-        generator: torch.Generator | None = None,
+        num_images_per_prompt: int = 1,
+        generator: Generators | None = None,
         prompt_embeds: Tensor | None = None,
         pooled_prompt_embeds: Tensor | None = None,
         negative_prompt_embeds: Tensor | None = None,
@@ -95,9 +89,10 @@ class PnPVideoPipeline(Stages):
         batch_size: int = DEFAULT_BATCH_SIZE,
         storage: Storage | None = None,
         job: JobFolder | None = None,
+        cross_attention_kwargs: Mapping[str, float] | None = None,
         output_type: Literal["pil", "np", "pt", "latent"] = "pil",
         return_dict: bool = True,
-        callback_on_step_end: Callable[..., dict[str, Any] | None] | None = None,
+        callback_on_step_end: Callable[..., Mapping[str, Any] | None] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         **changes: object,
     ) -> PnPVideoPipelineOutput | tuple[Any, Trajectory]:
@@ -114,7 +109,8 @@ class PnPVideoPipeline(Stages):
             num_inference_steps; they win over options and preset, None means: keep.
         height, width: the working size in pixels; by default the model's own area in the video's
             aspect ratio.
-        generator: draws all noise, so a seed repeats a result.
+        num_images_per_prompt: results for each prompt, where options draw noise for them.
+        generator: draws all noise, so a seed repeats a result; or one for each result.
         batch_size: frames in one pass of sampling, BRANCHES times as many in one of inversion;
             changes memory and time, not the result.
         storage: where and how precisely the trajectory is kept (see `Storage`).
@@ -122,8 +118,10 @@ class PnPVideoPipeline(Stages):
             For that the generator must start the same.
         output_type: "pil", "np", "pt" or "latent" (see `PnPVideoPipelineOutput`); latents are not
             blended yet.
-        callback_on_step_end: called as (pipeline, step, timestep, {"latents": ...}) with latents
-            (prompts, frames, c, h, w); what it returns under "latents" replaces them.
+        cross_attention_kwargs: {"scale": ...}, for how much loaded LoRA layers count.
+        callback_on_step_end: called after each step of sampling (see `StepCallback`), with the
+            tensors that callback_on_step_end_tensor_inputs names. It may set `_interrupt`: then no
+            more steps are made.
         Raises InputError (a ValueError) for what cannot be used, before any work is done.
         """
         # 1. Check what was given
@@ -136,53 +134,49 @@ class PnPVideoPipeline(Stages):
         if output_type not in ("pil", "np", "pt", "latent"):
             raise InputError(f"output_type is {output_type!r}; give pil, np, pt or latent")
         MachineSettings.check("batch_size", batch_size)
-        if not set(callback_on_step_end_tensor_inputs) <= set(self._callback_tensor_inputs):
-            raise InputError("callback_on_step_end_tensor_inputs may only hold 'latents'")
         if (height is None) != (width is None):
             raise InputError("give both height and width, or neither")
         options = self._options(options, preset, changes)
-        if generator is None:
-            generator = torch.Generator()
-            generator.seed()
+        names = callback_on_step_end_tensor_inputs
+        after_step = self._callback(callback_on_step_end, names, job)
+        _check_images(num_images_per_prompt, options)
+        scale = self._begin(options, cross_attention_kwargs)
 
-        # 2. Embed the prompts
-        prompts = self.prompts(
-            prompt,
-            negative_prompt,
-            embeds=_given_embeddings(prompt_embeds, pooled_prompt_embeds),
-            negative_embeds=_given_embeddings(
-                negative_prompt_embeds, negative_pooled_prompt_embeds
-            ),
-        )
+        with ExitStack() as open_things:
+            # 2. Embed the prompts
+            open_things.enter_context(self.scaled_loras(scale))
+            prompts = self.prompts(
+                prompt,
+                negative_prompt,
+                embeds=given_embeddings(prompt_embeds, pooled_prompt_embeds),
+                negative_embeds=given_embeddings(
+                    negative_prompt_embeds, negative_pooled_prompt_embeds
+                ),
+                clip_skip=options.clip_skip,
+            )
+            generators = _generators(generator, len(prompts) * num_images_per_prompt)
 
-        # 3. Open the source
-        source = self.open_source(
-            video if trajectory is None else trajectory,
-            guidance_prompt=guidance_prompt,
-            inversion_prompt=inversion_prompt,
-            size=None if width is None or height is None else (width, height),
-            options=options,
-            generator=generator,
-            batch_size=batch_size,
-            storage=storage,
-            job=job,
-        )
+            # 3. Open the source
+            source = self.open_source(
+                video if trajectory is None else trajectory,
+                guidance_prompt=guidance_prompt,
+                inversion_prompt=inversion_prompt,
+                size=None if width is None or height is None else (width, height),
+                options=options,
+                generator=generators[0],
+                batch_size=batch_size,
+                storage=storage,
+                job=job,
+            )
+            open_things.callback(source.close)
 
-        # 4. Invert and denoise
-        def after_step(step: int, timestep: float, latents: Tensor) -> Tensor:
-            if callback_on_step_end is None:
-                return latents
-            given = {"latents": latents} if callback_on_step_end_tensor_inputs else {}
-            changed = callback_on_step_end(self, step, timestep, given) or {}
-            replaced: Tensor = changed.get("latents", latents)
-            return replaced
-
-        with closing(source):
-            latents = self.sample(
+            # 4. Invert and denoise
+            latents = self._sample_each(
                 source,
                 prompts,
                 options,
-                generator,
+                generators,
+                num_images_per_prompt,
                 batch_size=batch_size,
                 job=job,
                 after_step=after_step,
@@ -198,32 +192,59 @@ class PnPVideoPipeline(Stages):
             return frames, source.trajectory
         return PnPVideoPipelineOutput(frames=frames, trajectory=source.trajectory)
 
-    def prompts(
-        self,
-        prompt: str | Sequence[str] | None,
-        negative_prompt: str | Sequence[str] | None = None,
-        *,
-        embeds: PromptEmbeddings | None = None,
-        negative_embeds: PromptEmbeddings | None = None,
-    ) -> Prompts:
-        """Prompts and negative prompts, as texts or as embeddings: one negative for all, or each.
+    prompts = embed_prompts
 
-        No negative prompt is the empty one. InputError where they do not fit together.
-        """
-        if (prompt is None) == (embeds is None):
-            raise InputError("give either a prompt or prompt_embeds")
-        if negative_prompt is None and negative_embeds is None:
-            negative_prompt = ""
-        check_negatives(_count(negative_prompt, negative_embeds), _count(prompt, embeds))
-        targets = self._embeddings(prompt, embeds)
-        negatives = self._embeddings(negative_prompt, negative_embeds)
-        identity = {
-            "prompt": _identity_of_texts(prompt, targets),
-            "negative_prompt": _identity_of_texts(negative_prompt, negatives),
-        }
-        if len(negatives) == 1:
-            negatives = concatenate([negatives] * len(targets))
-        return Prompts(targets=targets, negatives=negatives, identity=identity)
+    def _begin(self, options: PnPOptions, kwargs: Mapping[str, float] | None) -> float | None:
+        """What the properties of a call say from now on. Returns the scale of LoRA layers."""
+        for name in (kwargs or {}).keys() - {"scale"}:
+            raise InputError(
+                f"cross_attention_kwargs holds {name!r}; give 'scale' alone, as the method has "
+                "attention processors of its own"
+            )
+        scale = (kwargs or {}).get("scale")
+        if scale is not None and not self.lora_layers:
+            raise InputError("there is no LoRA to scale; load one, and do not fuse it")
+        self._guidance_scale = options.guidance_scale
+        self._guidance_rescale = options.guidance_rescale
+        self._clip_skip, self._num_timesteps = options.clip_skip, options.steps
+        self._cross_attention_kwargs, self._interrupt = kwargs, False
+        return scale
+
+    def _callback(
+        self,
+        function: Callable[..., Mapping[str, Any] | None] | None,
+        names: Sequence[str],
+        job: JobFolder | None,
+    ) -> StepCallback | None:
+        """InputError for what it may not be given."""
+        if isinstance(function, PipelineCallback | MultiPipelineCallbacks):
+            names = function.tensor_inputs
+        if job is not None and set(names) - {"latents"}:
+            raise InputError(
+                "a job keeps no embeddings that a callback changes; give latents alone"
+            )
+        called = function or (lambda *_: None)
+        callback = StepCallback(pipeline=self, function=called, names=tuple(names))
+        return None if function is None else callback
+
+    def _sample_each(
+        self,
+        source: Source,
+        prompts: Prompts,
+        options: PnPOptions,
+        generators: Sequence[torch.Generator],
+        images: int,
+        **how: Any,
+    ) -> Tensor:
+        """`sample` for each prompt so many times in a row: with one generator, or with many."""
+        if len(generators) > 1:
+            single = [prompts.one(i) for i in range(len(prompts)) for _ in range(images)]
+            pairs = zip(single, generators, strict=True)
+            return torch.cat([self.sample(source, one, options, g, **how) for one, g in pairs])
+        rounds = [
+            self.sample(source, prompts, options, generators[0], **how) for _ in range(images)
+        ]
+        return rounds[0] if images == 1 else torch.stack(rounds, dim=1).flatten(0, 1)
 
     def sample(
         self,
@@ -234,7 +255,7 @@ class PnPVideoPipeline(Stages):
         *,
         batch_size: int = DEFAULT_BATCH_SIZE,
         job: JobFolder | None = None,
-        after_step: AfterStep | None = None,
+        after_step: StepCallback | None = None,
     ) -> Tensor:
         """Clean latents (prompts, frames, c, h, w) of the results.
 
@@ -253,15 +274,16 @@ class PnPVideoPipeline(Stages):
         scenes, origins = self._scenes_and_origins(source, inverted, options, batch_size)
         noise = starting_noise(inverted, generator, options, scenes, origins)
         texts = Texts(
-            source=self.encode_texts([trajectory.prompt]),
+            source=self.encode_source(trajectory.prompt, options),
             targets=prompts.targets,
             negatives=prompts.negatives,
             unconditional=self.encode_texts([""]),
         )
+        guidance = Guidance(texts, options)
 
         def keep(step: int, timestep: float, latents: Tensor) -> Tensor:
             if after_step is not None:
-                latents = after_step(step, timestep, latents)
+                latents = after_step(step, timestep, latents, guidance)
             check_finite(latents, "network", self.unet.dtype)
             if job is not None:
                 now = generator.get_state()
@@ -279,7 +301,7 @@ class PnPVideoPipeline(Stages):
                 self.schedule(options),
                 trajectory,
                 noise.expand(len(prompts.targets), *noise.shape),
-                texts,
+                guidance,
                 options,
                 generator,
                 batch_size=batch_size,
@@ -287,6 +309,7 @@ class PnPVideoPipeline(Stages):
                 origins=origins,
                 resume=resume,
                 after_step=keep,
+                stopped=lambda: self.interrupt,
                 progress=bar.update,
             )
         self.maybe_free_model_hooks()
@@ -315,25 +338,28 @@ class PnPVideoPipeline(Stages):
             raise unknown_option(name, (*PnPOptions.model_fields, *keywords))
         return (base or self.model_options).at(preset).override(named)
 
-    def _embeddings(
-        self, texts: str | Sequence[str] | None, given: PromptEmbeddings | None
-    ) -> PromptEmbeddings:
-        if texts is not None:
-            return self.encode_texts([texts] if isinstance(texts, str) else list(texts))
-        assert given is not None
-        if (given.pooled is None) != (self.text_encoder_2 is None):
-            raise InputError("SDXL models, and only they, want pooled embeddings beside the others")
-        return given.to(self._execution_device, self.unet.dtype)
+
+def _check_images(images: int, options: PnPOptions) -> None:
+    if images < 1:
+        raise InputError(f"num_images_per_prompt is {images}; give a whole number of at least 1")
+    if images > 1 and not options.draws:
+        raise InputError(
+            f"num_images_per_prompt is {images}, and all would be the same, as the noise is the "
+            "source's; give noise_share or eta above 0"
+        )
 
 
-def _given_embeddings(hidden: Tensor | None, pooled: Tensor | None) -> PromptEmbeddings | None:
-    return None if hidden is None else PromptEmbeddings(hidden=hidden, pooled=pooled)
-
-
-def _count(texts: str | Sequence[str] | None, embeddings: PromptEmbeddings | None) -> int:
-    if texts is None:
-        return 0 if embeddings is None else len(embeddings)
-    return 1 if isinstance(texts, str) else len(texts)
+def _generators(given: Generators | None, results: int) -> Sequence[torch.Generator]:
+    """One, or one for each result."""
+    if given is None:
+        given = torch.Generator()
+        given.seed()
+    generators = [given] if isinstance(given, torch.Generator) else list(given)
+    if len(generators) not in (1, results):
+        raise InputError(
+            f"there are {len(generators)} generators for {results} results; give one, or one each"
+        )
+    return generators
 
 
 def _output(clips: Sequence[Frames], output_type: str) -> Any:
@@ -341,11 +367,3 @@ def _output(clips: Sequence[Frames], output_type: str) -> Any:
         return [[Image.fromarray(frame) for frame in frames] for frames in clips]
     stacked = np.stack(clips).astype(np.float32) / 255
     return stacked if output_type == "np" else torch.from_numpy(stacked).movedim(-1, -3)
-
-
-def _identity_of_texts(texts: str | Sequence[str] | None, embeddings: PromptEmbeddings) -> str:
-    """Of the texts, or of the embeddings where these were given in their place."""
-    if texts is not None:
-        return fingerprint.of_values(texts)
-    named = {"hidden": embeddings.hidden, "pooled": embeddings.pooled}
-    return fingerprint.of_tensors((k, v) for k, v in named.items() if v is not None)

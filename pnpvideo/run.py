@@ -125,7 +125,9 @@ def run(
             )
             open_things.callback(source.close)
             open_things.callback(source.trajectory.close)
-            prompts = pipeline.prompts(settings.prompt, settings.negative_prompt or None)
+            prompts = pipeline.prompts(
+                settings.prompt, settings.negative_prompt or None, clip_skip=options.clip_skip
+            )
             latents = pipeline.sample(
                 source, prompts, options, generator, batch_size=settings.batch_size, job=job
             )

@@ -20,6 +20,7 @@ from pnpvideo.models.failures import check_finite, check_not_plain
 from pnpvideo.models.network import Network
 from pnpvideo.models.parts import Parts
 from pnpvideo.models.precision import exact_dtype
+from pnpvideo.models.prompt import PromptEmbeddings, concatenate
 from pnpvideo.models.scheduler import check_scheduler
 from pnpvideo.models.text_cache import text_cache
 from pnpvideo.models.unet import UNet
@@ -114,6 +115,10 @@ class Stages(Parts):
             source.identity = self._identity(source, options, given.prompt, storage)
         return source
 
+    def encode_source(self, prompt: str, options: PnPOptions) -> PromptEmbeddings:
+        """The embedding of what a source shows; as nothing it is read whole, as in a negative."""
+        return self.encode_texts([prompt], options.clip_skip if prompt else 0)
+
     def encode(self, source: Source, batch_size: int) -> Tensor:
         """Clean latents of all frames, (frames, c, h, w), in the computer's memory."""
 
@@ -140,7 +145,7 @@ class Stages(Parts):
         self, trajectory: Trajectory, latents: Tensor, options: PnPOptions, *, batch_size: int
     ) -> None:
         """Complete a trajectory, some frames perhaps being there, from clean latents of all."""
-        schedule, text = self.schedule(options), self.encode_texts([trajectory.prompt])
+        schedule, text = self.schedule(options), self.encode_source(trajectory.prompt, options)
         each = len(schedule.inversion_timesteps) * options.inversion_iterations
         at_once = BRANCHES * batch_size
         done = len(latents) - len(trajectory.latents.missing)
@@ -170,7 +175,10 @@ class Stages(Parts):
         generator: torch.Generator,
     ) -> Trajectory:
         """A source of one frame made by the model, its sampling trajectory kept (section 4)."""
-        schedule = self.schedule(options)
+        schedule, texts = self.schedule(options), ["", prompt]
+        text = self.encode_texts(texts)
+        if options.clip_skip:
+            text = concatenate([text.first, self.encode_texts(texts, options.clip_skip).rest])
         shape = self.autoencoder.latents_shape(1, size)
         noise = gaussian_noise(shape, generator, torch.empty((), dtype=self.latent_dtype))
         with (
@@ -181,7 +189,7 @@ class Stages(Parts):
                 network,
                 schedule,
                 noise,
-                self.encode_texts(["", prompt]),
+                text,
                 guidance_scale=options.guidance_scale,
                 batches=Batches(1),
                 progress=bar.update,
@@ -199,7 +207,7 @@ class Stages(Parts):
     ) -> Tensor:
         """Clean latents (frames, c, h, w) sampled back from z_T: what the inversion kept."""
         schedule = self.schedule(options)
-        text = self.encode_texts([trajectory.prompt])
+        text = self.encode_source(trajectory.prompt, options)
         noise = trajectory.noise.to(self.latent_dtype)
         clean = torch.empty_like(noise)
         at_once = BRANCHES * batch_size
@@ -265,7 +273,11 @@ class Stages(Parts):
         return {
             "source": source.fingerprint,
             "size": f"{source.size[0]}x{source.size[1]}",
-            "model": fingerprint.of_values(model, self.config.force_zeros_for_empty_prompt),
+            "model": fingerprint.of_values(
+                model,
+                self.config.force_zeros_for_empty_prompt,
+                *((layer.active_adapters, layer.scaling) for layer in self.lora_layers),
+            ),
             "schedule": fingerprint.of_values(asdict(self.schedule(options))),
             "inversion_prompt": prompt,
             "trajectory_precision": str(dtype).removeprefix("torch."),

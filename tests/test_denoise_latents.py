@@ -13,7 +13,7 @@ from pnpvideo.models.prompt import PromptEmbeddings, concatenate
 from pnpvideo.models.unet import UNet, default_layers
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.sampling.denoise import denoise_latents
-from pnpvideo.sampling.guidance import Texts
+from pnpvideo.sampling.guidance import Guidance, Texts
 from pnpvideo.sampling.invert import invert_latents, reconstruct_latents
 from pnpvideo.sampling.noise import gaussian_noise
 from pnpvideo.sampling.schedule import NoiseSchedule, make_schedule
@@ -108,19 +108,21 @@ class Run:
             steps.append(latents.clone())
             return latents
 
+        chosen = PnPOptions(steps=STEPS, **options)
+        texts = Texts(
+            source=self.source,
+            targets=concatenate(targets),
+            negatives=concatenate([self.negative] * len(targets)),
+            unconditional=self.empty,
+        )
         denoise_latents(
             self.network,
             default_layers(self.unet),
             self.schedule,
             trajectory,
             trajectory.noise.expand(len(targets), *trajectory.noise.shape),
-            Texts(
-                source=self.source,
-                targets=concatenate(targets),
-                negatives=concatenate([self.negative] * len(targets)),
-                unconditional=self.empty,
-            ),
-            PnPOptions(steps=STEPS, **options),
+            Guidance(texts, chosen),
+            chosen,
             torch.Generator().manual_seed(seed),
             batch_size=batch_size,
             resume=resume,

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers.callbacks import SDCFGCutoffCallback
 from models import save_checkpoint, save_tiny_sdxl
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
@@ -18,6 +19,8 @@ from torch import Tensor
 from pnpvideo.errors import InputError
 from pnpvideo.models.load import load_model
 from pnpvideo.pipeline import PnPVideoPipeline
+from pnpvideo.sampling.guidance import rescale
+from pnpvideo.storage.job_folder import JobFolder
 
 KINDS = {"sd": StableDiffusionPipeline, "xl": StableDiffusionXLPipeline}
 STEPS = 2
@@ -258,3 +261,217 @@ def test_encode_prompt(stock: Any, pipeline: PnPVideoPipeline) -> None:
     assert len(given) == len(expected)
     for one, other in zip(given, expected, strict=True):
         assert torch.equal(one, other)
+
+
+# Calls
+
+
+def swap(pipeline: Any, step: int, timestep: int, given: dict[str, Tensor]) -> dict[str, Tensor]:
+    """From the second step on with other texts, and a stronger guidance."""
+    pipeline._guidance_scale = 9.0
+    return given | {"prompt_embeds": given["prompt_embeds"].flip(-1) * 2}
+
+
+def half(pipeline: Any, step: int, timestep: int, given: dict[str, Tensor]) -> dict[str, Tensor]:
+    return given | {"latents": given["latents"] / 2}
+
+
+TEXT = {"callback_on_step_end_tensor_inputs": ["latents", "prompt_embeds"]}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"negative_prompt": MOON, "guidance_rescale": 0.7},
+        {"guidance_rescale": 1.0, "guidance_scale": 3.0},
+        {"clip_skip": 1},
+        {"clip_skip": 0},
+        {"cross_attention_kwargs": {"scale": 0.3}},
+        {"callback_on_step_end": half},
+        {"callback_on_step_end": swap, **TEXT},
+        {"callback_on_step_end": SDCFGCutoffCallback(0.0)},
+    ],
+)
+def test_without_injection_it_is_the_plain_pipeline(
+    stock: Any, pipeline: PnPVideoPipeline, kind: str, options: dict[str, Any]
+) -> None:
+    """From the same noise, to the same latents, each frame as one image."""
+    if kind == "xl" and isinstance(options.get("callback_on_step_end"), SDCFGCutoffCallback):
+        pytest.skip("made for Stable Diffusion 1 and 2")
+    # diffusers looks there, where transformers 5 has it no longer.
+    vars(stock.text_encoder).setdefault("text_model", stock.text_encoder)
+    stock.scheduler = DDIMScheduler.from_config(stock.scheduler.config)
+    if "cross_attention_kwargs" in options:
+        for one in (stock, pipeline):
+            torch.manual_seed(5)
+            # The encoder's old place, for diffusers' converter of names.
+            del vars(stock.text_encoder)["text_model"]
+            one.load_lora_weights(dict(some_lora()))
+            vars(stock.text_encoder)["text_model"] = stock.text_encoder
+    common = {"guidance_scale": 5.0, "num_inference_steps": 2} | options
+    result = call(pipeline, **common, tau_f=0.0, tau_a=0.0)
+    for frame in range(2):
+        expected = stock(
+            STAR,
+            latents=result.trajectory.noise[frame : frame + 1].float(),
+            height=16,
+            width=16,
+            output_type="latent",
+            **common,
+        ).images
+        torch.testing.assert_close(result.frames[:, frame], expected, rtol=1e-3, atol=1e-3)
+    if options:
+        plain = call(pipeline, guidance_scale=5.0, num_inference_steps=2, tau_f=0.0, tau_a=0.0)
+        assert torch.allclose(plain.frames, result.frames) == (options == {"clip_skip": 0})
+    assert pipeline.num_timesteps == stock.num_timesteps == 2
+
+
+def some_lora() -> Iterator[tuple[str, Tensor]]:
+    for part, layer in (
+        ("unet", "up_blocks.2.attentions.1.transformer_blocks.0.attn1.to_q"),
+        ("text_encoder", "encoder.layers.1.self_attn.q_proj"),
+    ):
+        yield f"{part}.{layer}.lora_A.weight", torch.randn(2, 16)
+        yield f"{part}.{layer}.lora_B.weight", torch.randn(16, 2)
+
+
+def test_clip_skip_of_prompts_alone(stock: Any, pipeline: PnPVideoPipeline) -> None:
+    vars(stock.text_encoder)["text_model"] = stock.text_encoder
+    options = {"device": "cpu", **ONE, "negative_prompt": MOON, "clip_skip": 1}
+    expected = stock.encode_prompt(STAR, **options)
+    prompts = pipeline.prompts(STAR, MOON, clip_skip=1)
+    assert torch.equal(prompts.targets.hidden, expected[0])
+    assert torch.equal(prompts.negatives.hidden, expected[1])
+    for one, other in zip(pipeline.encode_prompt(STAR, **options), expected, strict=True):
+        assert torch.equal(one, other)
+    # As a source without words is read as a negative prompt without any.
+    chosen = pipeline.model_options.override({"clip_skip": 1})
+    assert torch.equal(
+        pipeline.encode_source("", chosen).hidden, pipeline.encode_texts([""]).hidden
+    )
+    assert torch.equal(pipeline.encode_source(STAR, chosen).hidden, expected[0])
+
+
+def test_guidance_is_rescaled_by_frame() -> None:
+    """Lin et al. 2024, equations 15 and 16, written naively."""
+    cfg, positive = torch.randn(2, 2, 3, 4, 5, 6).double() * torch.tensor([1, 3])[:, *[None] * 5]
+    ours = rescale(cfg, positive, 0.7)
+    assert torch.equal(rescale(cfg, positive, 0.0), cfg)
+    for prompt in range(2):
+        for frame in range(3):
+            one, wanted = cfg[prompt, frame], positive[prompt, frame]
+            n = one.numel()
+            spreads = [(((x - x.sum() / n) ** 2).sum() / (n - 1)) ** 0.5 for x in (wanted, one)]
+            expected = 0.7 * one * spreads[0] / spreads[1] + 0.3 * one
+            torch.testing.assert_close(ours[prompt, frame], expected)
+
+
+def test_several_results_a_prompt(folders: dict[str, Path]) -> None:
+    """Prompt by prompt; the first of each is the one that is made alone, no other is like it."""
+    pipeline = quiet(PnPVideoPipeline.from_pretrained(folders["sd"], dtype=torch.float32))
+    options = {"noise_share": 0.5, "prompt": [STAR, MOON]}
+    alone = latents_of(pipeline, **options)
+    several = latents_of(pipeline, num_images_per_prompt=2, **options)
+    assert several.shape == (4, *alone.shape[1:])
+    assert torch.equal(several[[0, 2]], alone)
+    assert not torch.allclose(several[0], several[1], atol=1e-2)
+    assert not torch.allclose(several[2], several[3], atol=1e-2)
+
+
+def test_a_generator_for_each_result(folders: dict[str, Path]) -> None:
+    pipeline = quiet(PnPVideoPipeline.from_pretrained(folders["sd"], dtype=torch.float32))
+    options = {"noise_share": 0.5, "eta": 0.5}
+    prompts, seeds = [STAR, MOON], [3, 4, 5, 6]
+    seeded = [torch.Generator().manual_seed(seed) for seed in seeds]
+    each = latents_of(pipeline, prompts, generator=seeded, num_images_per_prompt=2, **options)
+    for i, seed in enumerate(seeds):
+        generator = torch.Generator().manual_seed(seed)
+        alone = latents_of(pipeline, prompts[i // 2], generator=generator, **options)
+        torch.testing.assert_close(each[i : i + 1], alone)
+
+
+def call(pipeline: PnPVideoPipeline, **options: Any) -> Any:
+    frames = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
+    settings = {"prompt": STAR, "height": 16, "width": 16, "output_type": "latent"}
+    return pipeline(video=frames, **settings | options)
+
+
+def test_it_can_be_interrupted(pipeline: PnPVideoPipeline) -> None:
+    seen: list[Tensor] = []
+
+    def stop(
+        pipe: PnPVideoPipeline, step: int, at: int, given: dict[str, Tensor]
+    ) -> dict[str, Any]:
+        seen.append(given["latents"].clone())
+        pipe._interrupt = step == 1
+        return {}
+
+    result = call(pipeline, num_inference_steps=5, callback_on_step_end=stop)
+    assert len(seen) == 2
+    assert pipeline.interrupt
+    assert torch.equal(result.frames, seen[-1])
+    call(pipeline, num_inference_steps=2)
+    assert not pipeline.interrupt
+
+
+def test_what_a_callback_sees(pipeline: PnPVideoPipeline, kind: str) -> None:
+    names = ["prompt_embeds", "negative_prompt_embeds"]
+    names += ["add_text_embeds"] if kind == "xl" else []
+    given: dict[str, Tensor] = {}
+
+    def look(pipe: PnPVideoPipeline, step: int, at: int, tensors: dict[str, Tensor]) -> None:
+        given.update(tensors)
+        assert (pipe.guidance_scale, pipe.num_timesteps) == (4.0, STEPS)
+        assert pipe.do_classifier_free_guidance
+
+    options = {"callback_on_step_end": look, "callback_on_step_end_tensor_inputs": names}
+    latents_of(pipeline, [STAR, MOON], negative_prompt="x", guidance_scale=4.0, **options)
+    assert list(given) == names
+    target, negative = (pipeline.encode_texts(t) for t in ([STAR, MOON], ["x", "x"]))
+    both = torch.cat([negative.hidden, target.hidden])
+    torch.testing.assert_close(given["prompt_embeds"], both)
+    torch.testing.assert_close(given["negative_prompt_embeds"], negative.hidden)
+    if kind == "xl":
+        pooled = torch.cat([negative.pooled, target.pooled])
+        torch.testing.assert_close(given["add_text_embeds"], pooled)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_images_per_prompt": 0}, "num_images_per_prompt is 0"),
+        ({"num_images_per_prompt": 2}, "all would be the same"),
+        ({"generator": [torch.Generator()] * 3}, "3 generators for 1 results"),
+        ({"clip_skip": 3}, "clip_skip is 3; give at most 2"),
+        ({"guidance_rescale": 2}, "guidance_rescale is 2; give a number from 0 to 1"),
+        ({"cross_attention_kwargs": {"gligen": 1}}, "cross_attention_kwargs holds 'gligen'"),
+        ({"cross_attention_kwargs": {"scale": 1}}, "no LoRA to scale"),
+        ({"callback_on_step_end": lambda *_: {"noise": 1}}, "returns may not hold 'noise'"),
+        (
+            {"callback_on_step_end": lambda *_: {"prompt_embeds": torch.zeros(3, 77, 16)}},
+            "prompt_embeds of 3 rows; give 1 or 2",
+        ),
+    ],
+)
+def test_calls_that_cannot_be_met(
+    folders: dict[str, Path], options: dict[str, Any], message: str
+) -> None:
+    pipeline = quiet(PnPVideoPipeline.from_pretrained(folders["sd"], dtype=torch.float32))
+    with pytest.raises(InputError, match=message):
+        latents_of(pipeline, **options)
+
+
+def test_a_job_knows_how_much_lora_counts(folders: dict[str, Path], tmp_path: Path) -> None:
+    """Another scale is another inversion, and so is another LoRA."""
+    pipeline = quiet(PnPVideoPipeline.from_pretrained(folders["sd"], dtype=torch.float32))
+    pipeline.load_lora_weights(dict(some_lora()))
+    results = []
+    for scale in (0.2, 0.9, 0.9):
+        with JobFolder(tmp_path) as job:
+            kwargs = {"scale": scale}
+            results.append(latents_of(pipeline, cross_attention_kwargs=kwargs, job=job))
+    assert torch.equal(results[1], results[2])
+    expected = latents_of(pipeline, cross_attention_kwargs={"scale": 0.9})
+    torch.testing.assert_close(results[1], expected)
+    assert not torch.allclose(results[0], expected, atol=1e-2)

@@ -17,7 +17,7 @@ ORDER = [
     {"motion", "models", "storage", "outputs"},
     {"source"},
     {"sampling"},
-    {"stages"},
+    {"stages", "prompts", "step_callback"},
     {"pipeline"},
     {"run"},
     {"evaluation"},

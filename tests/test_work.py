@@ -12,7 +12,7 @@ from pnpvideo.models.text_cache import text_cache
 from pnpvideo.models.unet import UNet, default_layers
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.sampling.denoise import denoise_latents
-from pnpvideo.sampling.guidance import Texts
+from pnpvideo.sampling.guidance import Guidance, Texts
 from pnpvideo.sampling.invert import invert_latents
 from pnpvideo.sampling.schedule import Level, NoiseSchedule
 from pnpvideo.storage.trajectory import LatentMemory, Trajectory
@@ -70,7 +70,7 @@ def flops_of_a_run(network: UNet, prompts: int) -> int:
             schedule,
             Trajectory(latents=LatentMemory(latents), timesteps=times),
             latents[0].expand(prompts, -1, -1, -1, -1),
-            all_texts,
+            Guidance(all_texts, PnPOptions(steps=STEPS)),
             PnPOptions(steps=STEPS),
             torch.Generator(),
             batch_size=1,

@@ -1,7 +1,8 @@
 """The parts of one model, with all that diffusers' users do to those of its own pipelines."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,6 +22,7 @@ from diffusers.loaders import (
     StableDiffusionXLLoraLoaderMixin,
     TextualInversionLoaderMixin,
 )
+from peft.tuners.tuners_utils import BaseTunerLayer
 
 from pnpvideo.errors import InputError
 from pnpvideo.models.autoencoder import Autoencoder
@@ -59,6 +61,15 @@ class Parts(
     )
     _exclude_from_cpu_offload = ("safety_checker", "image_encoder")
     model_cpu_offload_seq = "text_encoder->text_encoder_2->unet->vae"
+
+    # Of the call under way, or of the last one.
+    guidance_scale = StableDiffusionPipeline.guidance_scale
+    guidance_rescale = StableDiffusionPipeline.guidance_rescale
+    do_classifier_free_guidance = StableDiffusionPipeline.do_classifier_free_guidance
+    clip_skip = StableDiffusionPipeline.clip_skip
+    cross_attention_kwargs = StableDiffusionPipeline.cross_attention_kwargs
+    num_timesteps = StableDiffusionPipeline.num_timesteps
+    interrupt = StableDiffusionPipeline.interrupt
 
     def __init__(
         self,
@@ -172,25 +183,53 @@ class Parts(
         own = Recommended(options=self.model_options, layers=self.layers)
         write_recommended(Path(save_directory), own)
 
-    def encode_prompt(self, prompt: str | list[str] | None, *others: Any, **options: Any) -> Any:
+    def encode_prompt(
+        self, prompt: Any, *others: Any, clip_skip: int | None = None, **options: Any
+    ) -> Any:
         """As StableDiffusionPipeline's, or StableDiffusionXLPipeline's for XL models."""
         if self.text_encoder_2 is not None:
+            options["clip_skip"] = clip_skip
             return StableDiffusionXLPipeline.encode_prompt(self, prompt, *others, **options)
+        if clip_skip is not None and prompt is not None:
+            # diffusers looks for the encoder's last norm where transformers 5 has it no longer.
+            texts = [prompt] if isinstance(prompt, str) else prompt
+            with self.scaled_loras(options.get("lora_scale")):
+                options["prompt_embeds"] = self.encode_texts(texts, clip_skip).hidden
         return StableDiffusionPipeline.encode_prompt(self, prompt, *others, **options)
 
-    def encode_texts(self, texts: Sequence[str]) -> PromptEmbeddings:
+    def encode_texts(self, texts: Sequence[str], clip_skip: int = 0) -> PromptEmbeddings:
         """Embeddings of texts, with this pipeline's one or two text encoders."""
         encoders = [(self.tokenizer, self.text_encoder)]
         if self.text_encoder_2 is not None:
             encoders.append((self.tokenizer_2, self.text_encoder_2))
-        zeros = self.config.force_zeros_for_empty_prompt
         return encode_prompt(
             texts,
             encoders,
             self._execution_device,
-            zeros_for_empty=zeros,
+            clip_skip=clip_skip,
+            zeros_for_empty=self.config.force_zeros_for_empty_prompt,
             convert=self.maybe_convert_prompt,
         )
+
+    @property
+    def lora_layers(self) -> list[Any]:
+        """Those that LoRA files are loaded into and not fused with."""
+        parts = (self.unet, self.text_encoder, self.text_encoder_2)
+        modules = (module for part in parts if part is not None for module in part.modules())
+        return [module for module in modules if isinstance(module, BaseTunerLayer)]
+
+    @contextmanager
+    def scaled_loras(self, scale: float | None) -> Iterator[None]:
+        """Within, they count for as much; None: as they do."""
+        layers = self.lora_layers
+        before = [dict(layer.scaling) for layer in layers]
+        try:
+            for layer in layers:
+                layer.scale_layer(1.0 if scale is None else scale)
+            yield
+        finally:
+            for layer, scaling in zip(layers, before, strict=True):
+                layer.scaling.update(scaling)
 
     @property
     def autoencoder(self) -> Autoencoder:

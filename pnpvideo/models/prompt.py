@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pnpvideo.errors import InputError
 from pnpvideo.models.prompt_marks import foreign_marks
 
 Convert = Callable[[list[str], Any], list[str]]
@@ -67,16 +68,19 @@ def encode_prompt(
     encoders: Sequence[tuple[Any, Any]],
     device: torch.device,
     *,
+    clip_skip: int = 0,
     zeros_for_empty: bool = False,
     convert: Convert = lambda texts, tokenizer: texts,
 ) -> PromptEmbeddings:
     """Embed texts with (tokenizer, text encoder) pairs.
 
-    zeros_for_empty: give the empty text zeros. convert: writes textual inversions of several
+    clip_skip: go without so many of the encoders' last layers. zeros_for_empty: give the empty text
+    zeros. convert: writes textual inversions of several
     vectors out for a tokenizer.
     One pair: its last hidden state (SD 1.x, 2.x). Two pairs: the last but one hidden state of
     each, side by side, and the second's projected embedding (SDXL, Podell et al. 2023, section 2).
-    What of a text is cut off, or not read as other tools read it, is said.
+    What of a text is cut off, or not read as other tools read it, is said. InputError where there
+    are fewer layers than clip_skip wants to leave out.
     """
     tokenizers = [tokenizer for tokenizer, _ in encoders]
     for notice in dict.fromkeys(_notices(texts, tokenizers, convert)):
@@ -97,9 +101,9 @@ def encode_prompt(
         output = encoder(
             tokens.input_ids.to(device),
             attention_mask=mask,
-            output_hidden_states=len(encoders) > 1,
+            output_hidden_states=len(encoders) > 1 or clip_skip > 0,
         )
-        hidden.append(output.hidden_states[-2] if len(encoders) > 1 else output.last_hidden_state)
+        hidden.append(_last_but(clip_skip, encoder, output, large=len(encoders) > 1))
         if len(encoders) > 1:
             pooled = output[0]
     result = PromptEmbeddings(hidden=torch.cat(hidden, dim=-1), pooled=pooled)
@@ -109,6 +113,19 @@ def encode_prompt(
         if result.pooled is not None:
             result.pooled[empty] = 0
     return result
+
+
+def _last_but(clip_skip: int, encoder: Any, output: Any, *, large: bool) -> Tensor:
+    """What the UNet sees of an encoder's layers; a large model never sees the last one's."""
+    layers = encoder.config.num_hidden_layers
+    if clip_skip > layers - large:
+        raise InputError(f"clip_skip is {clip_skip}; give at most {layers - large} for this model")
+    if large:
+        return output.hidden_states[-2 - clip_skip]  # type: ignore[no-any-return]
+    if clip_skip == 0:
+        return output.last_hidden_state  # type: ignore[no-any-return]
+    norm = getattr(encoder, "text_model", encoder).final_layer_norm
+    return norm(output.hidden_states[-1 - clip_skip])  # type: ignore[no-any-return]
 
 
 def _notices(texts: Sequence[str], tokenizers: Sequence[Any], convert: Convert) -> Iterator[str]:

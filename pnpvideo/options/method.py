@@ -84,6 +84,14 @@ class MethodOptions(Options):
     guidance_end: Share = Field(
         default=1.0, description="part of the steps after which guidance ends"
     )
+    guidance_rescale: Share = Field(
+        default=0.0,
+        description="how far guided predictions get the spread of unguided ones, against "
+        "overexposure (Lin et al. 2024, section 3.4)",
+    )
+    clip_skip: Annotated[int, Field(ge=0), Lifetime.INVERSION] = Field(
+        default=0, description="last layers of the text encoder that prompts go without"
+    )
     tau_f: Share = Field(
         default=0.8, description="part of the steps that inject features (paper, section 4.1)"
     )
@@ -160,6 +168,12 @@ class PnPOptions(MethodOptions):
     @property
     def inversion_step_count(self) -> int:
         return self.inversion_steps or self.steps
+
+    @property
+    def draws(self) -> bool:
+        """Whether results of the same source and prompt differ by the seed."""
+        fresh = self.noise_source == "gaussian" or self.noise_motion
+        return self.eta > 0 or (self.noise_share > 0 and fresh)
 
     def at(self, preset: Preset | None) -> Self:
         """These options at another speed; None and "best" are the options as they are."""

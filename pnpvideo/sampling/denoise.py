@@ -11,7 +11,7 @@ from torch import Tensor
 from pnpvideo.models.batches import Batches
 from pnpvideo.models.network import InjectionLayers, Network
 from pnpvideo.options.method import PnPOptions
-from pnpvideo.sampling.guidance import Guidance, Texts
+from pnpvideo.sampling.guidance import Guidance
 from pnpvideo.sampling.inject import FeatureInjector, Predict
 from pnpvideo.sampling.invert import Progress
 from pnpvideo.sampling.match_tokens import matching_step
@@ -43,7 +43,7 @@ def denoise_latents(
     schedule: NoiseSchedule,
     trajectory: Trajectory,
     start: Tensor,
-    texts: Texts,
+    guidance: Guidance,
     options: PnPOptions,
     generator: torch.Generator,
     *,
@@ -52,6 +52,7 @@ def denoise_latents(
     origins: Tensor | None = None,
     resume: DenoisingState | None = None,
     after_step: AfterStep | None = None,
+    stopped: Callable[[], bool] = lambda: False,
     progress: Progress = lambda count: None,
 ) -> Tensor:
     """Sample the target with injection from the source (Tumanyan et al. 2022, algorithm 1).
@@ -60,8 +61,9 @@ def denoise_latents(
     do not drift (Ju et al. 2024), and serves all prompts. batch_size: frames in one pass of the
     network (keyframes that share attention: options.keyframe_window); the result does not depend on
     it. scenes: see `find_scenes`; None means one. origins: how shared noise moves, see
-    `noise_origins`. resume: a state to go on from in place of `start`. Returns the clean latents in
-    the shape of `start`.
+    `noise_origins`. resume: a state to go on from in place of `start`. stopped: asked before each
+    step whether it and all later ones are left out. Returns the clean latents in the shape of
+    `start`.
     """
     x, done, frame_count = start.clone(), 0, start.shape[1]
     if resume is not None:
@@ -72,7 +74,8 @@ def denoise_latents(
         # The seed, not the state: what is drawn at a step must be the same in a resumed run.
         seed = generator.initial_seed()
         scenes = scenes or (range(frame_count),)
-        keyframes = KeyframeSharing(network, trajectory, texts.source, options, scenes, seed=seed)
+        text = guidance.run_texts.source
+        keyframes = KeyframeSharing(network, trajectory, text, options, scenes, seed=seed)
     batches = Batches(batch_size)
     with _injected(network, layers, sharing=keyframes is not None) as predict:
         stages = _Stages(
@@ -80,11 +83,13 @@ def denoise_latents(
             device=network.device,
             schedule=schedule,
             trajectory=trajectory,
-            guidance=Guidance(texts, options),
+            guidance=guidance,
             options=options,
             keyframes=keyframes,
         )
         for i, timestep in list(enumerate(schedule.timesteps))[done:]:
+            if stopped():
+                break
             noise = step_noise(start[0], options, generator, origins) if options.eta > 0 else None
             if keyframes is None:
                 passes: Iterator[Pass] = plan_alone(frame_count, batches.size)

@@ -1,7 +1,6 @@
 """Which texts a step has for each prompt, and one prediction from theirs."""
 
 import math
-from collections.abc import Container
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -42,42 +41,64 @@ class Guidance:
 
     eps = e + s (eps_cond - e), where e is the prediction under the negative prompt or, with a
     schedule, a_i eps_uncond + (1 - a_i) eps_negative (Tumanyan et al. 2022, section 4.3).
+    scale: s, which may change between steps.
     """
 
     def __init__(self, texts: Texts, options: PnPOptions) -> None:
         self.options = options
+        self.scale = options.guidance_scale
         self._schedule = options.negative_schedule
-        self._guided_steps: Container[int] = ()
-        if options.guidance_scale != 1:
-            ends = (options.guidance_start, options.guidance_end)
-            self._guided_steps = range(*(first_steps(share, options.steps) for share in ends))
+        ends = (options.guidance_start, options.guidance_end)
+        self._interval = range(*(first_steps(share, options.steps) for share in ends))
+        self.use(texts)
+
+    def use(self, texts: Texts) -> None:
+        """From now on these. Without negative ones nothing guides any more."""
+        self.run_texts = texts
+        if not len(texts.negatives):
+            self._interval = range(0)
         scheduled = self._schedule is not None
         # Made once, so that what a network makes of them can be kept.
-        self._guided, self._unguided = (
-            texts.branches(guided=guided, scheduled=scheduled) for guided in (True, False)
-        )
+        self._unguided = texts.branches(guided=False, scheduled=scheduled)
+        if self._interval:
+            self._guided = texts.branches(guided=True, scheduled=scheduled)
+
+    def guides(self, step: int) -> bool:
+        return self.scale != 1 and step in self._interval
 
     def texts(self, step: int) -> PromptEmbeddings:
         """Those of the branches, source first, then those of each prompt."""
-        return self._guided if step in self._guided_steps else self._unguided
+        return self._guided if self.guides(step) else self._unguided
 
     def branches(self, step: int) -> int:
         """How many branches each prompt has."""
-        if step not in self._guided_steps:
+        if not self.guides(step):
             return 1
         return 2 if self._schedule is None else 3
 
     def combine(self, step: int, outputs: Tensor) -> Tensor:
         """One prediction (prompts, ...) from those of all branches (prompts, branches, ...)."""
         prediction = outputs[:, -1]
-        if step not in self._guided_steps:
+        if not self.guides(step):
             return prediction
-        base = outputs[:, -2]
+        base, options = outputs[:, -2], self.options
         if self._schedule is not None:
-            options = self.options
             weight = negative_weight(step, options.steps, options.negative_alpha, self._schedule)
             base = weight * outputs[:, 0] + (1 - weight) * base
-        return base + self.options.guidance_scale * (prediction - base)
+        guided = base + self.scale * (prediction - base)
+        return rescale(guided, prediction, options.guidance_rescale)
+
+
+def rescale(guided: Tensor, prediction: Tensor, share: float) -> Tensor:
+    """Guided predictions (..., c, h, w) with the spread of unguided ones, as to a share.
+
+    Lin et al. 2024, "Common Diffusion Noise Schedules and Sample Steps are Flawed", section 3.4.
+    At 0 they are `guided`, bit for bit.
+    """
+    if share == 0:
+        return guided
+    wanted, now = (x.std(dim=(-3, -2, -1), keepdim=True) for x in (prediction, guided))
+    return share * guided * (wanted / now) + (1 - share) * guided
 
 
 def negative_weight(step: int, steps: int, alpha: float, schedule: NegativeSchedule) -> float:
