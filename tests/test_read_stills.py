@@ -73,6 +73,16 @@ def test_a_phones_picture(tmp_path: Path, tile: int) -> None:
     assert np.abs(read(path.rename(tmp_path / "b.jpg")) - upright.astype(int)).max() <= 2
 
 
+def test_a_cut_heic_is_not_black(tmp_path: Path) -> None:
+    path = tmp_path / "a.heic"
+    Image.fromarray(BLOCKS).save(path)
+    path.write_bytes(path.read_bytes()[:-50])
+    for cut in (False, True):
+        with pytest.raises(InputError, match=r"a\.heic is cut off or damaged") as refused:
+            read_clip(path, allow_truncated=cut)
+        assert "allow-truncated" not in str(refused.value)
+
+
 def test_transparent_heic(tmp_path: Path) -> None:
     alpha = np.where(BLOCKS[..., 2] > 100, 0, 255).astype(np.uint8)
     both = np.concatenate([BLOCKS, alpha[..., np.newaxis]], axis=-1)

@@ -139,15 +139,17 @@ def _decode(
     image: Image.Image, path: Path, allow_truncated: bool
 ) -> tuple[Image.Image, Image.Image | None]:
     """The picture as RGB and, where it has one, its opacity."""
+    # Of a cut HEIC, the decoder would give a black picture.
+    lenient = image.format != "HEIF"
     try:
-        with _own_limits(lenient=allow_truncated):
+        with _own_limits(lenient=lenient and allow_truncated):
             image.load()
         return _to_rgb(image, path)
     except InputError:
         raise
     except BROKEN as error:
         message = f"{path} is cut off or damaged: {reason(error)}"
-        if not allow_truncated:
+        if lenient and not allow_truncated:
             message += "; --allow-truncated uses what can be read"
         raise InputError(message) from None
 

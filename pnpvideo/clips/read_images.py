@@ -38,8 +38,17 @@ def read_image(image: Image.Image, path: Path, options: ReadOptions) -> Clip:
     with image:
         if is_animation(image):
             return read_animation(image, path, options)
-        decode_image(image, path, options)  # So that damage is found before the expensive work.
-    return _clip([path], path.stem, path, options)
+        options.choose(1, path)
+        transparent = can_be_transparent(image)
+        # So that damage is found before the expensive work.
+        height, width, _ = decode_image(image, path, options).shape
+    return Clip(
+        reader=ImageReader([path], (width, height), options),
+        width=width,
+        height=height,
+        has_alpha=transparent,
+        name=path.stem,
+    )
 
 
 class ImageReader(FrameReader):
