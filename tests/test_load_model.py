@@ -182,6 +182,74 @@ def test_wrong_folders(tiny_model: Path, tmp_path: Path) -> None:
         assert "\n" not in str(raised.value)
 
 
+SD_INDEX = {
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "vae": ["diffusers", "AutoencoderKL"],
+    "text_encoder": ["transformers", "CLIPTextModel"],
+    "tokenizer": ["transformers", "CLIPTokenizer"],
+    "scheduler": ["diffusers", "EulerDiscreteScheduler"],
+}
+NONE = [None, None]
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "words"),
+    [
+        ("StableDiffusionXLImg2ImgPipeline", {"text_encoder": NONE, "tokenizer": NONE},
+         "without text_encoder"),
+        ("FluxPipeline", {"unet": NONE}, "without unet"),
+        ("IFPipeline", {"vae": NONE}, "without vae"),
+        ("KolorsPipeline", {"text_encoder": ["kolors", "ChatGLMModel"]}, "a ChatGLMModel for its"),
+        ("TextToVideoSDPipeline", {"unet": ["diffusers", "UNet3DConditionModel"]},
+         "with a UNet3DConditionModel for its unet"),
+        ("AnimateDiffPipeline", {"unet": ["diffusers", "UNetMotionModel"]}, "a UNetMotionModel"),
+        ("AudioLDMPipeline", {"text_encoder": ["transformers", "ClapTextModelWithProjection"]},
+         "a ClapTextModelWithProjection for its text_encoder"),
+        ("LDMTextToImagePipeline", {"vae": ["diffusers", "VQModel"]}, "with a VQModel for its vae"),
+        ("StableDiffusionPipeline", {"scheduler": NONE}, "without scheduler"),
+    ],
+)  # fmt: skip
+def test_folders_of_other_pipelines(
+    tmp_path: Path, name: str, changes: dict[str, object], words: str
+) -> None:
+    index = {"_class_name": name, **SD_INDEX, **changes}
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(InputError) as raised:
+        load_model(tmp_path)
+    told = str(raised.value)
+    assert told.startswith(f"the model {tmp_path} is a {name} with")
+    assert words in told
+    assert told.endswith("give a Stable Diffusion 1.x, 2.x or XL model")
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "words"),
+    [
+        ("FlowMatchEulerDiscreteScheduler", {}, "is for flow matching"),
+        ("EDMEulerScheduler", {}, "is for EDM's noise levels"),
+        ("DDIMScheduler", {"rescale_betas_zero_snr": True}, "zero terminal SNR"),
+    ],
+)
+def test_noise_of_another_kind_is_refused_before_the_weights(
+    tmp_path: Path, name: str, config: dict[str, object], words: str
+) -> None:
+    index = {"_class_name": "StableDiffusionPipeline", **SD_INDEX, "scheduler": ["diffusers", name]}
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    (tmp_path / "scheduler").mkdir()
+    written = {"_class_name": name, **config}
+    (tmp_path / "scheduler" / "scheduler_config.json").write_text(json.dumps(written))
+    with pytest.raises(InputError, match=words):
+        load_model(tmp_path)
+
+
+def test_folders_of_parts_and_of_files(tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="a part of a model is not enough; give the folder above"):
+        load_model(tiny_model / "unet")
+    save_file({"some.weight": torch.zeros(2)}, tmp_path / "model.safetensors")
+    with pytest.raises(InputError, match=r"name it, such as .*model\.safetensors"):
+        load_model(tmp_path)
+
+
 def test_pickled_weights_are_not_read(tiny_model: Path, tmp_path: Path) -> None:
     folder = copy_of(tiny_model, tmp_path / "model")
     safe = folder / "unet" / "diffusion_pytorch_model.safetensors"

@@ -1,7 +1,7 @@
 """A model by name to its diffusers components: embedded, a folder, a hub id or one checkpoint."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,9 @@ _CLASSES = {
     "vae": ("AutoencoderKL", "AutoencoderTiny", "AsymmetricAutoencoderKL"),
     "text_encoder": ("CLIPTextModel", "CLIPTextModelWithProjection"),
     "tokenizer": ("CLIPTokenizer", "CLIPTokenizerFast"),
+    "scheduler": (),
 }
+"""Of the parts that every model has; without one any will do here."""
 _CHECKPOINTS = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")
 # What diffusers, transformers and safetensors raise for files that are not what they should be.
 _UNUSABLE = (
@@ -151,7 +153,7 @@ def _load_diffusers(
 ) -> Any:
     try:
         index = diffusers.DiffusionPipeline.load_config(name, **options)
-        if (other := _other_part(index)) is not None:
+        if (other := _other_part(index, options)) is not None:
             raise InputError(
                 f"the model {name} is a {index.get('_class_name')} {other}; "
                 "give a Stable Diffusion 1.x, 2.x or XL model"
@@ -189,14 +191,16 @@ def _load_diffusers(
         raise InputError(f"the model {name} cannot be loaded: {why}") from None
 
 
-def _other_part(index: Mapping[str, Any]) -> str | None:
-    """The first part that is not as in Stable Diffusion, in words."""
+def _other_part(index: Mapping[str, Any], given: Container[str]) -> str | None:
+    """The first part, of those that are not given, that is not Stable Diffusion's, in words."""
     for part, kinds in _CLASSES.items():
+        if part in given:
+            continue
         entry = index.get(part)
         kind = entry[1] if isinstance(entry, list | tuple) and len(entry) == 2 else None
         if kind is None:
             return f"without {part}"
-        if kind not in kinds:
+        if kinds and kind not in kinds:
             return f"with a {kind} for its {part}"
     return None
 
@@ -262,8 +266,14 @@ def _stock(large: bool) -> tuple[Any, dict[str, Any]]:
 
 
 def _check_folder(folder: Path) -> None:
-    if not (folder / "model_index.json").is_file():
-        raise InputError(f"{folder} is no diffusers model: it has no model_index.json")
+    if (folder / "model_index.json").is_file():
+        return
+    remedy = "give a folder that has one"
+    if (folder / "config.json").is_file():
+        remedy = "a part of a model is not enough; give the folder above it"
+    elif files := sorted(folder.glob("*.safetensors")):
+        remedy = f"to load a single file name it, such as {files[0]}"
+    raise InputError(f"{folder} is no diffusers model: it has no model_index.json; {remedy}")
 
 
 def _merge_lora(stock: Any, path: Path) -> None:
