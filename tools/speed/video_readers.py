@@ -95,12 +95,13 @@ def main(files: list[str]) -> None:
             command = [sys.executable, "-m", "tools.speed.video_readers", way, file]
             done = subprocess.run(command, capture_output=True, text=True)
             found[way] = json.loads(done.stdout) if done.returncode == 0 else None
+        exact = found["process"] or {}
         for way, told in found.items():
             row = f"| {Path(file).name} | {way} | "
             if told is None:
                 print(f"{row}fails | | | |")
                 continue
-            same = "yes" if told["pixels"] == found["process"]["pixels"] else "no"
+            same = "yes" if told["pixels"] == exact.get("pixels") else "no"
             frames = ("", "") if way == "list" else (told["frames"], same)
             print(f"{row}{frames[0]} | {frames[1]} | {told['seconds']:.3f} | {told['peak']:.0f} |")
 
