@@ -27,9 +27,7 @@ def show_notices(*, quiet: bool, verbose: bool) -> None:
         library.utils.logging.set_verbosity(logging.CRITICAL)
         library.utils.logging.disable_progress_bar()
     logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
-    warnings.filterwarnings("ignore")
-    warnings.filterwarnings("default", module=r"pnpvideo\.")
-    warnings.showwarning = lambda message, *_, **__: _log.warning("%s", message)
+    warnings.filterwarnings("ignore")  # The package itself logs, so none of its own is among them.
 
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("pnpvideo: %(message)s"))

@@ -212,7 +212,10 @@ def _files_of(name: str, on_hub: dict[str, Any]) -> list[str]:
         if not on_hub.get("local_files_only"):
             known = {k: v for k, v in on_hub.items() if k in ("revision", "token")}
             return huggingface_hub.list_repo_files(name, **known)
-        folder = Path(huggingface_hub.snapshot_download(name, **on_hub))
+        # A whole snapshot is seldom there: of some files only one form was fetched.
+        known = {k: v for k, v in on_hub.items() if k in ("revision", "cache_dir")}
+        kept = huggingface_hub.try_to_load_from_cache(name, "model_index.json", **known)
+        folder = Path(str(kept)).parent
     return [path.relative_to(folder).as_posix() for path in folder.glob("*/*")]
 
 
