@@ -1,11 +1,12 @@
 """What single files are told to be, and how those that mark their noise are sampled."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from models import save_checkpoint, save_tiny_sdxl
-from safetensors.torch import save_file
+from models import checkpoint_weights, save_checkpoint, save_tiny_sdxl
+from safetensors.torch import load_file, save_file
 
 from pnpvideo.errors import InputError
 from pnpvideo.models.checkpoint import read_checkpoint
@@ -92,6 +93,9 @@ def prefixed(shapes: Shapes) -> Shapes:
         ({"body.0.in_conv.weight": (0,)}, "a T2I-Adapter"),
         ({"emb_params": (1, 768)}, "a textual inversion embedding"),
         ({"clip_g": (1, 1280), "clip_l": (1, 768)}, "a textual inversion embedding"),
+        # Quantised
+        (SD_UNET | {f"{SD}x.weight.quant_state.bitsandbytes__nf4": (0,)}, "a quantised model"),
+        (SD_UNET | SD_VAE | SD_TEXT | {"scaled_fp8": (2,)}, "a quantised model"),
         # Neither
         ({"some.weight": (2,)}, "no model that is known here (it holds some.weight)"),
         ({}, "no model that is known here (it holds nothing)"),
@@ -105,7 +109,8 @@ def test_what_is_no_whole_model_is_told(tmp_path: Path, shapes: Shapes, words: s
     told = str(raised.value)
     assert told.startswith(f"{path} is ")
     assert words in told
-    assert told.endswith(("give a whole Stable Diffusion 1.x, 2.x or XL model", "beside a model"))
+    wanted = "give a whole Stable Diffusion 1.x, 2.x or XL model"
+    assert told.endswith((wanted, f"{wanted}, unquantised", "beside a model"))
 
 
 @pytest.mark.parametrize(
@@ -198,3 +203,36 @@ def test_a_prediction_type_that_is_given_wins(tiny_model: Path, tmp_path: Path) 
     given = load_model(tiny_model, prediction_type="v_prediction").components["scheduler"]
     assert given.config.prediction_type == "v_prediction"
     assert given.config.beta_end == 0.012
+
+
+@pytest.mark.parametrize(
+    ("form", "part", "without", "words"),
+    [
+        ("file", "unet", "model.diffusion_model.middle_block", "it lacks weights"),
+        ("file", "vae", "first_stage_model.decoder.conv_out", "it lacks weights"),
+        ("file", "text_encoder", "cond_stage_model.transformer.text_model.final_layer_norm",
+         "its text_encoder lacks 2 weights, such as final_layer_norm.weight"),
+        ("folder", "unet", "mid_block", "its unet lacks 46 weights, such as mid_block."),
+        ("folder", "vae", "decoder.conv_out", "its vae lacks 2 weights, such as decoder.conv_out."),
+    ],
+)  # fmt: skip
+def test_models_that_lack_weights(
+    tiny_model: Path, tmp_path: Path, form: str, part: str, without: str, words: str
+) -> None:
+    model = tmp_path / "model.safetensors"
+    options = {"config": tiny_model} if form == "file" else {}
+    if form == "folder":
+        model = shutil.copytree(tiny_model, tmp_path / "model")
+    file = model if form == "file" else model / part / "diffusion_pytorch_model.safetensors"
+    weights = (
+        load_file(file)
+        if form == "folder"
+        else checkpoint_weights(load_model(tiny_model).components)
+    )
+    kept = {k: v.contiguous() for k, v in weights.items() if not k.startswith(without)}
+    assert len(kept) < len(weights)
+    save_file(kept, file, {"format": "pt"})
+    with pytest.raises(InputError) as raised:
+        load_model(model, **options)
+    assert words in str(raised.value)
+    assert str(model) in str(raised.value)

@@ -43,7 +43,9 @@ _ADDITIONS = {
     r"^depth_model\.": f"a depth-to-image model; {_WANTED}",
     r"^noise_augmentor\.": f"an image variation model (unCLIP); {_WANTED}",
     r"\A(emb_params|clip_[gl])$": "a textual inversion embedding, which adds to a model",
-    r"\.quant_state\.bitsandbytes__": f"a model quantised by bitsandbytes; {_WANTED}, unquantised",
+    r"\.quant_state\.bitsandbytes__|^scaled_fp8$|\.(scale_weight|weight_scale)$": (
+        f"a quantised model; {_WANTED}, unquantised"
+    ),
 }
 """By what is in the names of their tensors. First those that hold what others hold too."""
 

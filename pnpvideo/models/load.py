@@ -110,6 +110,7 @@ def load_model(
             f"there is no model {str(model)!r}; give '{EMBEDDED_MODEL}', a diffusers folder, "
             "a hub id such as owner/name, or a .safetensors file"
         )
+    _check_whole(model, stock)
     for name in ("tokenizer", "tokenizer_2"):
         # transformers makes an empty one where its files are missing.
         tokenizer = getattr(stock, name, None)
@@ -248,7 +249,10 @@ def _load_checkpoint(
         if config is None and options.get("local_files_only"):
             what = f"the configuration of {path.name}"
             raise _unreachable(what, "give --model-config FOLDER") from None
-        raise InputError(f"{path} cannot be loaded: {_one_line(error)}") from None
+        why = _one_line(error)
+        if "meta tensor" in why:
+            why = "it lacks weights of its kind of model, or is a smaller one of its family"
+        raise InputError(f"{path} cannot be loaded: {why}") from None
     if config is None and checkpoint.guessed is not None:
         noise = {"prediction_type": checkpoint.guessed, **checkpoint.noise, **noise}
     else:
@@ -291,6 +295,18 @@ def _merge_lora(stock: Any, path: Path) -> None:
         stock.unload_lora_weights()
     except _UNUSABLE as error:
         raise InputError(f"{path} is no LoRA for this model: {_one_line(error)}") from None
+
+
+def _check_whole(model: str | Path, stock: Any) -> None:
+    """InputError where a part lacks weights, which diffusers leaves without values."""
+    for part, module in stock.components.items():
+        weights = module.named_parameters() if isinstance(module, torch.nn.Module) else ()
+        missing = [name for name, weight in weights if weight.is_meta]
+        if missing:
+            raise InputError(
+                f"the model {model} cannot be loaded: its {part} lacks {len(missing)} weights, "
+                f"such as {missing[0]}"
+            )
 
 
 def _reach_hub(options: dict[str, Any]) -> dict[str, Any]:
