@@ -153,7 +153,9 @@ def _default_output(settings: Settings, clip: Clip | None) -> str:
         suffix = ".mp4"
     if settings.keep_alpha and clip.has_alpha and suffix and suffix not in ALPHA_SUFFIXES:
         suffix = ".png" if clip.timing is None else ".webp"
-    return f"{source.stem}-translated{suffix}"
+    # A pattern is named for the folder of its images.
+    stem = source.stem if source.exists() else Path(clip.name).stem
+    return f"{stem}-translated{suffix}"
 
 
 def _beside(output: str, ending: str) -> str:

@@ -81,6 +81,24 @@ def test_what_is_left_out_is_said(
     assert told in message
 
 
+@pytest.mark.parametrize("suffix", ["tif", "gif", "webp", "png", "heic", "avif"])
+def test_files_of_several_pictures_are_said(
+    tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    pictures = [Image.new("RGB", (24, 16), (grey,) * 3) for grey in (20, 120, 220)]
+    more = {"save_all": True, "append_images": pictures[1:]}
+    for name in ("1", "2"):
+        pictures[0].save(tmp_path / f"{name}.{suffix}", **more)
+    assert [abs(grey - 20) <= 1 for grey in greys_of(tmp_path)] == [True, True]
+    assert caplog.messages == [
+        f"{tmp_path}/1.{suffix} holds several pictures, of which one is read"
+    ]
+    # On its own, a file of pages or of photos is a picture, and another is an animation.
+    clip = read_clip(tmp_path / f"1.{suffix}")
+    assert len(clip) == (1 if suffix in ("tif", "heic") else 3)
+    assert len(caplog.messages) == (2 if suffix in ("tif", "heic") else 1)
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [
@@ -151,6 +169,12 @@ def test_a_patterns_folders_are_not_written_over(cli: Cli, tmp_path: Path) -> No
     for output in ("shots1", "shots2/"):
         refused = cli("shots*/%04d.png", *SHORT, "--overwrite", "-o", output)
         assert_refused(refused, 2, "would write over the source")
+
+
+def test_results_of_patterns_are_named_for_their_folder(cli: Cli, tmp_path: Path) -> None:
+    fill(tmp_path, "shots/1.png", "shots/2.png")
+    for source in ("shots/*.png", "shots/%d.png"):
+        assert cli(source, *SHORT, "--overwrite")[:2] == (0, "shots-translated\n")
 
 
 def test_results_go_to_files(cli: Cli, tmp_path: Path) -> None:

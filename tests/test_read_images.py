@@ -143,7 +143,7 @@ def test_animated_image_at_a_constant_rate_and_cut(tmp_path: Path, suffix: str) 
     assert np.array_equal(all_frames(clip), frames[: len(clip)])
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "gif"])
 def test_cut_image(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
     image = noise_images(1)[0].resize((160, 120))

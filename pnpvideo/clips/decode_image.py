@@ -95,6 +95,16 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
     return (height, width) if turned else (width, height)
 
 
+def holds_several(image: Image.Image) -> bool:
+    """Whether the opened file has pages or frames; other versions of one picture are none."""
+    if image.format not in ("TIFF", "HEIF", "GIF", "PNG", "WEBP", "AVIF"):
+        return False
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except BROKEN:
+        return False
+
+
 def can_be_transparent(image: Image.Image) -> bool:
     """Whether the picture's current frame has alpha, from the headers alone."""
     return image.mode in ("RGBA", "LA", "RGBa", "La", "PA") or "transparency" in image.info
@@ -148,10 +158,9 @@ def _decode(
     except InputError:
         raise
     except BROKEN as error:
-        message = f"{path} is cut off or damaged: {reason(error)}"
         if lenient and not allow_truncated:
-            message += "; --allow-truncated uses what can be read"
-        raise InputError(message) from None
+            raise cut_picture(path, error) from None
+        raise InputError(f"{path} is cut off or damaged: {reason(error)}") from None
 
 
 @contextlib.contextmanager
@@ -230,6 +239,13 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
             if converted is not None:
                 return converted
     return image.convert("RGB")
+
+
+def cut_picture(path: Path, error: Exception) -> InputError:
+    """The error for a picture of which a part may still be read."""
+    return InputError(
+        f"{path} is cut off or damaged: {reason(error)}; --allow-truncated uses what can be read"
+    )
 
 
 def reason(error: Exception) -> str:

@@ -14,6 +14,7 @@ from pnpvideo.clips.clip import Alpha, Clip, FrameReader, Frames
 from pnpvideo.clips.damage import damaged
 from pnpvideo.clips.decode_image import (
     BROKEN,
+    cut_picture,
     decode_alpha,
     decode_image,
     has_transparent_parts,
@@ -46,13 +47,18 @@ def is_animation(image: Image.Image) -> bool:
     )
 
 
-def read_animation(image: Image.Image, path: Path, options: ReadOptions) -> Clip:
-    """Clip of an opened image that has frames; one with a single frame is a picture."""
+def read_animation(image: Image.Image, path: Path, options: ReadOptions) -> Clip | None:
+    """Clip of an opened image that has frames; one with a single frame is a picture.
+
+    None where none of them is whole, and what there is of the first is wanted.
+    """
     split = SPLIT.get(image.format)
     moments: Callable[[], Iterator[Moment]] = partial(_moments_of_sequence, path)
     if split is not None:
         moments = partial(_compose, partial(split, path.read_bytes()), image, path)
     durations, transparent = _look_through(moments, path, options.allow_truncated)
+    if not durations:
+        return None
     chosen = options.choose(len(durations), path)
     timing = None
     if len(durations) > 1:
@@ -129,10 +135,10 @@ def _look_through(
     except InputError:
         raise
     except BROKEN as error:
-        if not (allow_truncated and durations):
+        if not allow_truncated and durations:
             raise damaged(path, reason(error), len(durations)) from None
-    if not durations:
-        raise InputError(f"{path} holds no frames")
+        if not allow_truncated:
+            raise cut_picture(path, error) from None
     return durations, transparent
 
 

@@ -1,5 +1,6 @@
 """Image files -> Clip: one image, or many images that are frames."""
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from pnpvideo.clips.decode_image import (
     can_be_transparent,
     decode_alpha,
     decode_image,
+    holds_several,
     open_image,
     upright_size,
 )
@@ -19,6 +21,8 @@ from pnpvideo.clips.find_images import fixed_folder, images_in, images_like
 from pnpvideo.clips.read_animation import is_animation, read_animation
 from pnpvideo.clips.read_options import ReadOptions
 from pnpvideo.errors import InputError
+
+_log = logging.getLogger(__name__)
 
 Decode = Callable[[Image.Image, Path, ReadOptions], NDArray[np.uint8]]
 
@@ -36,8 +40,11 @@ def read_pattern(pattern: Path, options: ReadOptions) -> Clip:
 def read_image(image: Image.Image, path: Path, options: ReadOptions) -> Clip:
     """Clip of an opened image, which is closed here: animated where it has several frames."""
     with image:
-        if is_animation(image):
-            return read_animation(image, path, options)
+        clip = read_animation(image, path, options) if is_animation(image) else None
+        if clip is not None:
+            return clip
+        if holds_several(image):
+            _tell_several(path)
         options.choose(1, path)
         transparent = can_be_transparent(image)
         # So that damage is found before the expensive work.
@@ -89,11 +96,14 @@ class ImageReader(FrameReader):
 def _clip(paths: list[Path], name: str, source: Path, options: ReadOptions) -> Clip:
     chosen = [paths[i] for i in options.choose(len(paths), source)]
     size: tuple[int, int] | None = None
-    transparent = False
+    transparent, several = False, False
     for path in chosen:
         with _open(path) as image:
             its = upright_size(image)
             transparent = transparent or can_be_transparent(image)
+            if not several and holds_several(image):
+                several = True
+                _tell_several(path)
         if size is not None and its != size:
             raise InputError(
                 f"{source} has images of differing sizes: {chosen[0].name} has "
@@ -108,6 +118,10 @@ def _clip(paths: list[Path], name: str, source: Path, options: ReadOptions) -> C
         has_alpha=transparent,
         name=name,
     )
+
+
+def _tell_several(path: Path) -> None:
+    _log.warning("%s holds several pictures, of which one is read", path)
 
 
 def _open(path: Path) -> Image.Image:
