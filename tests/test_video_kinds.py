@@ -433,6 +433,19 @@ def test_a_decord_that_hangs_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyP
     never.set()
 
 
+def test_no_reader_prints(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    whole = make_video(tmp_path / "whole.mp4", *H264, frames=20)
+    cropped = crop_container(whole, tmp_path / "cropped.mkv", (8, 8, 4, 4))
+    edited, stream, cut = (tmp_path / name for name in ("edited.mp4", "a.obu", "cut.mkv"))
+    ffmpeg("-ss", "0.3", "-i", whole, "-c", "copy", edited)
+    make_video(stream, "-c:v", "libsvtav1")
+    cut.write_bytes(cropped.read_bytes()[:-300])
+    capfd.readouterr()
+    for path in (whole, cropped, edited, stream, cut):
+        assert len(all_frames(read_clip(path, allow_truncated=True)))
+    assert capfd.readouterr() == ("", "")
+
+
 def test_within() -> None:
     assert within(5, lambda: 3) == 3
     with pytest.raises(ZeroDivisionError):

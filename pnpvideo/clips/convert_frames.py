@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 
 import numpy as np
+from av.error import FFmpegError
 from av.filter import Graph
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
+from pnpvideo.clips.open_video import DamageError
 from pnpvideo.clips.probe_video import Filters, VideoFacts
 from pnpvideo.clips.tone_map import ToneMap
 
@@ -35,7 +37,13 @@ class Converter:
         )
 
     def convert(self, frames: Iterator[VideoFrame]) -> Iterator[NDArray[np.uint8]]:
-        """The frames' pictures, each as soon as it can be."""
+        """The frames' pictures, each as soon as it can be. DamageError where one cannot."""
+        try:
+            yield from self._convert(frames)
+        except FFmpegError as error:
+            raise DamageError(error.strerror) from None
+
+    def _convert(self, frames: Iterator[VideoFrame]) -> Iterator[NDArray[np.uint8]]:
         graph: Graph | None = None
         before: tuple[object, ...] = ()
         for frame in frames:

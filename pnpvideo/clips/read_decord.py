@@ -28,6 +28,9 @@ _MOST_PIXELS = 1280 * 720
 # not (single pixels differ by up to 180 of 255 at coloured edges).
 _FORMATS = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "gray")
 
+# Of others, it cannot read some, and says so on the terminal.
+_CONTAINERS = ("mov,", "matroska,")
+
 # Seconds for one batch, which takes a fraction of one. Nobody waits longer for it.
 _PATIENCE = 20.0
 
@@ -36,12 +39,13 @@ T = TypeVar("T")
 
 def is_plain(facts: VideoFacts, shown: ShownFrames) -> bool:
     """Whether decord is there and known to give FFmpeg's frames of such a video."""
-    even = facts.width % 2 == 0 and facts.height % 2 == 0
-    small = facts.width * facts.height <= _MOST_PIXELS
+    size = facts.width % 2 == 0 and facts.height % 2 == 0
+    size = size and facts.width * facts.height <= _MOST_PIXELS
     whole = not facts.upright and facts.square and not shown.interlaced
     # A damaged file may hang decord or make it repeat frames; it takes BT.601 for granted.
-    known = facts.pixel_format in _FORMATS and facts.matrix != "bt709" and not facts.high_range
-    return decord is not None and even and small and whole and known and shown.damage is None
+    told = facts.pixel_format in _FORMATS and facts.matrix != "bt709" and not facts.high_range
+    known = facts.container.startswith(_CONTAINERS) and shown.damage is None
+    return decord is not None and size and whole and told and known
 
 
 class DecordFrames:
