@@ -100,6 +100,17 @@ def test_what_a_model_does_not_see_of_a_prompt_is_said(
         assert message.endswith(f"does not see {cut!r}") or len(cut) == 100
 
 
+def test_a_tokenizer_that_does_not_say_how_long_texts_are(
+    tokenizer: CLIPTokenizer, caplog: pytest.LogCaptureFixture
+) -> None:
+    encoder = CLIPTextModel(text_config(tokenizer, 0)).eval()
+    expected = encode_prompt(["star " * 39], [(tokenizer, encoder)], CPU).hidden
+    endless = CLIPTokenizer.from_pretrained(EMBEDDED, subfolder="tokenizer")
+    endless.model_max_length = int(1e30)
+    assert torch.equal(encode_prompt(["star " * 39], [(endless, encoder)], CPU).hidden, expected)
+    assert [message.endswith("does not see 'star'") for message in caplog.messages] == [True] * 2
+
+
 @pytest.mark.parametrize(
     ("prompt", "marks"),
     [

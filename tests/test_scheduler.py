@@ -1,11 +1,16 @@
 """Schedulers whose noise is not sampled here are refused; the others are sampled as they say."""
 
+import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import diffusers
+import numpy as np
 import pytest
 import torch
-from models import sd_scheduler
+import yaml
+from command import SHORT, Cli, assert_refused, pixels
 from torch import Tensor
 
 from pnpvideo.errors import InputError
@@ -91,6 +96,17 @@ def test_sampled_as_by_diffusers(name: str, config: dict[str, Any], steps: int) 
     torch.testing.assert_close(latents, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_sd_schedulers_are_ours() -> None:
-    for prediction in ("epsilon", "v_prediction"):
-        check_scheduler(sd_scheduler(prediction))
+def test_a_model_that_says_its_prediction_wrongly(
+    cli: Cli, tiny_model: Path, tmp_path: Path, picture: Path
+) -> None:
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    file = model / "scheduler" / "scheduler_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | ZERO))
+    given = (str(picture), *SHORT, "-o", "out.png")
+    assert_refused(cli(*given, model=str(model)), 2, "give --prediction-type v_prediction")
+    assert not (tmp_path / "out.png").exists()
+    told = cli(*given, "--prediction-type", "v_prediction", model=str(model))
+    assert told[::2] == (0, "")
+    assert np.ptp(pixels(tmp_path / "out.png")) > 16
+    record = yaml.safe_load((tmp_path / "out.png.yaml").read_text())
+    assert record["prediction_type"] == "v_prediction"

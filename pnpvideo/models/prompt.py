@@ -75,15 +75,13 @@ def encode_prompt(
     """Embed texts with (tokenizer, text encoder) pairs.
 
     clip_skip: go without so many of the encoders' last layers. zeros_for_empty: give the empty text
-    zeros. convert: writes textual inversions of several
-    vectors out for a tokenizer.
+    zeros. convert: writes textual inversions of several vectors out for a tokenizer.
     One pair: its last hidden state (SD 1.x, 2.x). Two pairs: the last but one hidden state of
     each, side by side, and the second's projected embedding (SDXL, Podell et al. 2023, section 2).
     What of a text is cut off, or not read as other tools read it, is said. InputError where there
     are fewer layers than clip_skip wants to leave out.
     """
-    tokenizers = [tokenizer for tokenizer, _ in encoders]
-    for notice in dict.fromkeys(_notices(texts, tokenizers, convert)):
+    for notice in dict.fromkeys(_notices(texts, encoders, convert)):
         _log.warning("%s", notice)
     hidden, pooled = [], None
     for tokenizer, encoder in encoders:
@@ -91,7 +89,7 @@ def encode_prompt(
         tokens = tokenizer(
             read,
             padding="max_length",
-            max_length=tokenizer.model_max_length,
+            max_length=_longest(tokenizer, encoder),
             truncation=True,
             return_tensors="pt",
         )
@@ -128,11 +126,19 @@ def _last_but(clip_skip: int, encoder: Any, output: Any, *, large: bool) -> Tens
     return norm(output.hidden_states[-1 - clip_skip])  # type: ignore[no-any-return]
 
 
-def _notices(texts: Sequence[str], tokenizers: Sequence[Any], convert: Convert) -> Iterator[str]:
+def _longest(tokenizer: Any, encoder: Any) -> int:
+    """Tokens that are read at once; a tokenizer whose files do not say it has no limit."""
+    longest: int = tokenizer.model_max_length
+    return min(longest, getattr(encoder.config, "max_position_embeddings", longest))
+
+
+def _notices(
+    texts: Sequence[str], encoders: Sequence[tuple[Any, Any]], convert: Convert
+) -> Iterator[str]:
     for text in texts:
         yield from foreign_marks(text)
-        for tokenizer in tokenizers:
-            longest = tokenizer.model_max_length
+        for tokenizer, encoder in encoders:
+            longest = _longest(tokenizer, encoder)
             tokens = tokenizer(
                 *convert([text], tokenizer), truncation=False, verbose=False
             ).input_ids
