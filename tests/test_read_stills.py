@@ -289,3 +289,11 @@ def test_a_picture_that_the_memory_does_not_hold(tmp_path: Path) -> None:
         read_clip(tmp_path / "a.png")
     with pytest.raises(InputError, match="has 2000000x2000000 pixels"):
         read_clip(tmp_path)
+    values = np.broadcast_to(np.float32(0), (1, 8, 3))
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb")
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    at = data.index(struct.pack("<HHI", 256, 4, 1)) + 8  # The entry of its width, then its height.
+    data[at : at + 4] = data[at + 12 : at + 16] = struct.pack("<I", side)
+    (tmp_path / "a.tif").write_bytes(data)
+    with pytest.raises(InputError, match="has 2000000x2000000 pixels"):
+        read_clip(tmp_path / "a.tif")

@@ -13,9 +13,9 @@ import pillow_heif
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageFile, ImageOps, PngImagePlugin, UnidentifiedImageError
 
-from pnpvideo.available_memory import available_memory
 from pnpvideo.clips.deep_tiff import open_deep_tiff
 from pnpvideo.clips.eight_bits import to_eight_bits
+from pnpvideo.clips.picture_memory import check_memory
 from pnpvideo.clips.raw_photos import is_raw_name, is_raw_preview, raw_photo
 from pnpvideo.clips.read_options import ReadOptions
 from pnpvideo.errors import InputError
@@ -30,8 +30,6 @@ BROKEN: tuple[type[Exception], ...] = (
 )
 """All that decoders raise on broken files."""
 
-_BYTES_A_PIXEL = 20
-"""Taken while one picture is decoded, converted and laid on a background."""
 _LONGEST_TEXT = 2**30
 
 _switches = threading.Lock()
@@ -56,7 +54,7 @@ def open_image(path: Path) -> Image.Image | None:
     try:
         if image.format == "TIFF" and is_raw_preview(image, path):
             raise raw_photo(path)
-        _check_memory(image, path)
+        check_memory(image.size, path)
     except InputError:
         image.close()
         raise
@@ -70,16 +68,6 @@ def _open(file: Path | io.BytesIO, *, tga: bool = False) -> Image.Image:
     formats = [*_FORMATS, "TGA"] if tga else _FORMATS
     with _own_limits():
         return Image.open(file, formats=[name for name in formats if name in Image.OPEN])
-
-
-def _check_memory(image: Image.Image, path: Path) -> None:
-    width, height = image.size
-    needed, free = width * height * _BYTES_A_PIXEL, available_memory()
-    if needed > free:
-        raise InputError(
-            f"{path} has {width}x{height} pixels; to read it takes {needed / 2**30:.1f} GiB, and "
-            f"{free / 2**30:.1f} GiB are free: make it smaller"
-        )
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
@@ -137,7 +125,7 @@ def has_transparent_parts(image: Image.Image) -> bool:
 def to_rgba(file: io.BytesIO, path: Path) -> Image.Image:
     """The picture that a part of a file holds. One of BROKEN where it is damaged."""
     with _open(file) as image:
-        _check_memory(image, path)
+        check_memory(image.size, path)
         with _own_limits():
             image.load()
         rgb, alpha = _to_rgb(image, path)

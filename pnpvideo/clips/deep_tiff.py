@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pnpvideo.clips.eight_bits import to_eight_bits
+from pnpvideo.clips.picture_memory import check_memory
 from pnpvideo.clips.raw_photos import raw_photo
 from pnpvideo.errors import InputError
 
@@ -54,6 +55,8 @@ def _picture(page: tifffile.TiffPage, path: Path) -> Image.Image:
             f"{path} is a TIFF of a kind that is not read ({kind}, {page.bitspersample} bits); "
             "save it as RGB"
         )
+    # Their values are scaled in float64.
+    check_memory((page.imagewidth, page.imagelength), path, bytes_a_pixel=100)
     values: NDArray[np.generic] = page.asarray()
     if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and values.ndim == 3:
         values = np.moveaxis(values, 0, -1)

@@ -2,7 +2,8 @@
 
 Pillow lays such frames over each other itself, but not as browsers do: it fills what a GIF disposes
 of with a colour of the palette, or of an opaque PNG or WebP with black, and keeps a PNG's still
-picture under its animation. So only single pictures are decoded by it.
+picture under its animation. FFmpeg does some of this right, reads no animation behind a still
+picture and no animated WebP. So only single pictures are decoded by Pillow.
 """
 
 import struct
