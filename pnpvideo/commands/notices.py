@@ -26,7 +26,8 @@ def show_notices(*, quiet: bool, verbose: bool) -> None:
     for library in (diffusers, transformers):
         library.utils.logging.set_verbosity(logging.CRITICAL)
         library.utils.logging.disable_progress_bar()
-    logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
+    for name in ("huggingface_hub", "tifffile"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore")  # The package itself logs, so none of its own is among them.
 
     handler = logging.StreamHandler(sys.stderr)
