@@ -8,9 +8,7 @@ import diffusers
 import huggingface_hub
 import pytest
 import torch
-from models import save_checkpoint, save_lora, save_tiny_sdxl
-from peft import LoraConfig
-from peft.utils import get_peft_model_state_dict
+from models import save_checkpoint, save_tiny_sdxl
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -282,89 +280,3 @@ def test_a_hub_id_without_network(
     assert_same(
         weights(load_model("owner/name", cache_dir=tmp_path)), weights(load_model(tiny_model))
     )
-
-
-# LoRA files
-
-
-def lora_of_peft(model: Path, path: Path) -> dict[str, Tensor]:
-    """Writes a LoRA as diffusers' training scripts do; returns what it adds to the weights."""
-    unet = load_model(model).components["unet"]
-    unet.add_adapter(LoraConfig(r=2, lora_alpha=2, target_modules=["to_q", "to_out.0"]))
-    state = {name: torch.randn_like(v) for name, v in get_peft_model_state_dict(unet).items()}
-    lora = {name.replace("lora_A", "lora.down").replace("lora_B", "lora.up"): v
-            for name, v in state.items()}  # fmt: skip
-    diffusers.StableDiffusionPipeline.save_lora_weights(
-        path.parent, unet_lora_layers=lora, weight_name=path.name
-    )
-    return {
-        f"unet.{name.replace('.lora_A.weight', '.weight')}": (
-            state[name.replace("lora_A", "lora_B")] @ down
-        )
-        for name, down in state.items()
-        if "lora_A" in name
-    }
-
-
-def lora_of_kohya(path: Path, rank: int = 2, alpha: float = 1.0) -> dict[str, Tensor]:
-    """A LoRA in the form that most of those on the web have."""
-    stems = {QUERY: "lora_unet_" + QUERY.replace(".", "_")}
-    for part in ("q_proj", "k_proj", "v_proj", "out_proj"):
-        name = f"encoder.layers.1.self_attn.{part}"
-        stems[name] = "lora_te_text_model_" + name.replace(".", "_")
-    file, added = {}, {}
-    for name, stem in stems.items():
-        down, up = torch.randn(rank, 16), torch.randn(16, rank)
-        file |= {f"{stem}.lora_down.weight": down, f"{stem}.lora_up.weight": up}
-        file[f"{stem}.alpha"] = torch.tensor(alpha)
-        place = "unet" if name == QUERY else "text_encoder"
-        added[f"{place}.{name}.weight"] = alpha / rank * up @ down
-    save_lora(file, path)
-    return added
-
-
-@pytest.mark.parametrize("form", ["peft", "kohya"])
-def test_a_lora_is_merged(tiny_model: Path, tmp_path: Path, form: str) -> None:
-    path = tmp_path / "style.safetensors"
-    added = lora_of_peft(tiny_model, path) if form == "peft" else lora_of_kohya(path)
-    assert added
-    plain = weights(load_model(tiny_model))
-    merged = weights(load_model(tiny_model, loras=[path]))
-    assert plain.keys() == merged.keys()
-    for name, value in plain.items():
-        wanted = value + added[name] if name in added else value
-        torch.testing.assert_close(merged[name], wanted, rtol=1e-5, atol=1e-5)
-
-
-def test_two_loras(tiny_model: Path, tmp_path: Path) -> None:
-    paths = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
-    added = [lora_of_kohya(path) for path in paths]
-    name = f"unet.{QUERY}.weight"
-    plain, merged = weights(load_model(tiny_model)), weights(load_model(tiny_model, loras=paths))
-    torch.testing.assert_close(
-        merged[name], plain[name] + added[0][name] + added[1][name], rtol=1e-5, atol=1e-5
-    )
-
-
-def test_wrong_loras(tiny_model: Path, tmp_path: Path) -> None:
-    path = tmp_path / "lora.safetensors"
-    with pytest.raises(InputError, match="there is no LoRA file"):
-        load_model(tiny_model, loras=[path])
-    stem = "unet." + QUERY
-    for content in (
-        {"some.weight": torch.zeros(2)},
-        {f"{stem}.lora_A.weight": torch.zeros(2, 99), f"{stem}.lora_B.weight": torch.zeros(99, 2)},
-        {
-            "unet.down_blocks.7.to_q.lora_A.weight": torch.zeros(2, 16),
-            "unet.down_blocks.7.to_q.lora_B.weight": torch.zeros(16, 2),
-        },
-    ):
-        save_lora(content, path)
-        with pytest.raises(InputError, match="is no LoRA for this model"):
-            load_model(tiny_model, loras=[path])
-    path.write_bytes(b"\xff" * 64)
-    with pytest.raises(InputError, match="is no LoRA for this model"):
-        load_model(tiny_model, loras=[path])
-    (tmp_path / "lora.pt").write_bytes(b"\x80\x04.")
-    with pytest.raises(InputError, match=r"give a \.safetensors file"):
-        load_model(tiny_model, loras=[tmp_path / "lora.pt"])

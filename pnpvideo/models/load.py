@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 
 from pnpvideo.errors import InputError, RunError
 from pnpvideo.models.checkpoint import read_checkpoint
+from pnpvideo.models.lora import merge_lora
 from pnpvideo.models.recommended import Recommended, read_recommended
 from pnpvideo.models.scheduler import check_scheduler
 from pnpvideo.models.variants import variant_of
@@ -85,7 +86,7 @@ def load_model(
     """Load a Stable Diffusion 1.x, 2.x or XL model, from safetensors only.
 
     model: "embedded", a diffusers folder, a hub id, or a `.safetensors` checkpoint.
-    loras: LoRA `.safetensors` files, merged into the weights.
+    loras: LoRA files or folders, merged into the weights (see `merge_lora`).
     config: for a checkpoint, a diffusers folder with the configuration, tokenizer and scheduler of
         its kind of model (the weights are not needed); without it, diffusers asks the hub.
     prediction_type: what the network predicts, where its scheduler does not say it truly.
@@ -117,7 +118,7 @@ def load_model(
         if tokenizer is not None and len(tokenizer) < 256:
             raise InputError(f"the model {model} cannot be loaded: its {name} has no vocabulary")
     for lora in loras:
-        _merge_lora(stock, Path(lora).expanduser())
+        merge_lora(stock, lora)
     zeros = stock.config.get("force_zeros_for_empty_prompt", False)
     components = {**stock.components, "force_zeros_for_empty_prompt": zeros}
     if "text_encoder_2" in components and dtype == torch.float16:
@@ -281,20 +282,6 @@ def _check_folder(folder: Path) -> None:
     elif files := sorted(folder.glob("*.safetensors")):
         remedy = f"to load a single file name it, such as {files[0]}"
     raise InputError(f"{folder} is no diffusers model: it has no model_index.json; {remedy}")
-
-
-def _merge_lora(stock: Any, path: Path) -> None:
-    if path.suffix != ".safetensors" or not path.is_file():
-        raise InputError(f"there is no LoRA file {path}; give a .safetensors file")
-    try:
-        stock.load_lora_weights(str(path.parent), weight_name=path.name, local_files_only=True)
-        # diffusers only warns of a file without a key that it knows.
-        if not stock.get_active_adapters():
-            raise ValueError("it names none of the model's layers")
-        stock.fuse_lora()
-        stock.unload_lora_weights()
-    except _UNUSABLE as error:
-        raise InputError(f"{path} is no LoRA for this model: {_one_line(error)}") from None
 
 
 def _check_whole(model: str | Path, stock: Any) -> None:

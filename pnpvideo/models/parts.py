@@ -27,6 +27,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from pnpvideo.errors import InputError
 from pnpvideo.models.autoencoder import Autoencoder
 from pnpvideo.models.load import default_device, default_dtype, load_model, local_checkpoint
+from pnpvideo.models.lora import check_loadable
 from pnpvideo.models.prompt import PromptEmbeddings, encode_prompt
 from pnpvideo.models.recommended import Recommended, read_recommended, write_recommended
 from pnpvideo.models.unet import default_layers
@@ -210,6 +211,11 @@ class Parts(
             zeros_for_empty=self.config.force_zeros_for_empty_prompt,
             convert=self.maybe_convert_prompt,
         )
+
+    def load_lora_weights(self, given: Any, adapter_name: str | None = None, **how: Any) -> None:
+        """As in diffusers' pipelines, for LoRA alone. InputError for what is another kind."""
+        check_loadable(given, how.get("weight_name"))
+        super().load_lora_weights(given, adapter_name, **how)
 
     @property
     def lora_layers(self) -> list[Any]:

@@ -258,7 +258,8 @@ class ModelSettings(Options):
     loras: PathTexts = Field(
         default=(),
         alias="lora",
-        description="LoRA .safetensors file; several may be given",
+        description="LoRA file or folder, perhaps with its weight, such as style.safetensors:0.8 "
+        "(1); several may be given",
         json_schema_extra={"metavar": "FILE"},
     )
     device: str | None = Field(
