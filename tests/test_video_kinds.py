@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clips import all_frames, crop_container, decode, ffmpeg, make_video
+from clips import all_frames, crop_container, decode, ffmpeg, make_video, samples
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -17,6 +17,7 @@ from pnpvideo.clips import read_decord
 from pnpvideo.clips.clip import Colour
 from pnpvideo.clips.read import read_clip
 from pnpvideo.clips.read_decord import within
+from pnpvideo.clips.write import write_clip
 from pnpvideo.errors import InputError
 
 H264 = ("-c:v", "libx264", "-g", "6", "-bf", "2")
@@ -377,6 +378,31 @@ def test_joined_transport_streams_are_read_to_their_end(
     assert clip.timing is not None
     assert (clip.timing.frame_rate, clip.timing.times) == (25, None)
     assert np.array_equal(all_frames(clip), np.concatenate(list(map(decode, parts))))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+@pytest.mark.parametrize("kind", ["the clock starts anew", "the clock jumps on"])
+def test_the_sound_of_joined_transport_streams_stays_in_step(
+    tmp_path: Path, kind: str, suffix: str
+) -> None:
+    parts = [
+        make_video(tmp_path / f"{i}.ts", *coding, "-c:a", "aac", frames=25, sound=True)
+        for i, coding in enumerate(PARTS[kind])
+    ]
+    path = tmp_path / "joined.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    clip = read_clip(path)
+    written = write_clip(
+        clip.batches(8), tmp_path / f"out{suffix}", timing=clip.timing, sound=clip.sound
+    )
+    heard = samples(written)
+    assert abs(len(heard) / 8000 - len(parts)) < 0.04
+    for second in range(len(parts)):
+        for begin in (0.1, 0.5, 0.85):  # The pitch is 300 Hz at first and rises by 800 a second.
+            at = round((second + begin) * 8000)
+            window = heard[at : at + 800] * np.hanning(800)
+            pitch = 10 * int(np.abs(np.fft.rfft(window)).argmax())
+            assert abs(pitch - (300 + 800 * (begin + 0.05))) <= 25  # 0.03 s.
 
 
 def test_parts_of_another_size_are_brought_to_that_of_the_first(tmp_path: Path) -> None:

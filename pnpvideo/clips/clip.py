@@ -41,11 +41,14 @@ class Sound:
     """The part of a file's sound that belongs to a clip.
 
     start, duration: seconds within the file.
+    joins: of a file that is joined from parts, each with a clock of its own: the seconds that each
+        part's clock, but the first one's, is behind that of the whole.
     """
 
     path: Path
     start: Fraction
     duration: Fraction
+    joins: tuple[Fraction, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,8 @@ Filters = tuple[tuple[str, str], ...]
 _UNTOLD = 2  # Of a colour matrix, AVCOL_SPC_UNSPECIFIED.
 
 # Of transport streams: a longer gap than this is no gap, but another clock (ffmpeg has the same).
-_LONGEST_GAP = 10
+LONGEST_GAP = 10
+"""Seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +68,7 @@ class ShownFrames:
 
     times: presentation times in units of time_base (seconds).
     end: time at which the last one ends, in the same units.
+    joins: see `Sound`; in the same units.
     interlaced: whether any of them is.
     damage: why the frames after the last one cannot be read; None where all is well.
     """
@@ -74,6 +76,7 @@ class ShownFrames:
     times: list[int]
     end: int
     time_base: Fraction
+    joins: tuple[int, ...]
     interlaced: bool
     damage: str | None
 
@@ -216,10 +219,10 @@ class _Listing:
         self.interlaced = False
         self.damage: str | None = None
         self._step = 0
-        self._shift = 0
+        self._joins: list[int] = []
         with complaints() as said, contextlib.closing(OpenVideo(path, threads)) as video:
             self.time_base = video.stream.time_base or Fraction(1, 1000)
-            self._joins = "mpeg" in video.container.format.name
+            self._may_join = "mpeg" in video.container.format.name
             frames = video.frames(strict=True)
             try:
                 while (stop is None or len(self.times) < stop) and (frame := next(frames, None)):
@@ -237,14 +240,19 @@ class _Listing:
         usual = 0 if before is None else before + max(self._step, 1)
         told = frame.dts if frame.pts is None else frame.pts
         time = usual - self._shift if told is None else told
-        if self._joins and before is not None:
+        if self._may_join and before is not None:
             gap = time + self._shift - before
-            if not 0 < gap * self.time_base < _LONGEST_GAP:  # A joined part has its own clock.
-                self._shift = usual - time
+            if not 0 < gap * self.time_base < LONGEST_GAP:  # A joined part has its own clock.
+                self._joins.append(usual - time)
         time += self._shift
         self._step = frame.duration or (time - before if before is not None else 0)
         self.times.append(time)
         self.interlaced = self.interlaced or frame.interlaced_frame
+
+    @property
+    def _shift(self) -> int:
+        """What the clock of the part under way is behind that of the whole."""
+        return self._joins[-1] if self._joins else 0
 
     def shown(self, facts: VideoFacts, stop: int | None) -> ShownFrames:
         times, damage = self.times, self.damage
@@ -264,6 +272,7 @@ class _Listing:
             times=times,
             end=end,
             time_base=self.time_base,
+            joins=tuple(self._joins),
             interlaced=self.interlaced,
             damage=damage,
         )

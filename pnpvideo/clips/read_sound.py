@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Self
@@ -13,10 +14,13 @@ from av.stream import Discard, Disposition
 
 from pnpvideo.clips.clip import Sound
 from pnpvideo.clips.open_video import open_container
+from pnpvideo.clips.probe_video import LONGEST_GAP
 
 _MICROSECONDS = 1_000_000
 # Decoders need what comes before, and sound may lie behind its pictures in a file.
 _LEAD = Fraction(2)
+# Seconds that a track's own clock may go back without being another one.
+_JITTER = Fraction(1, 10)
 
 
 class SoundSource:
@@ -55,7 +59,7 @@ class SoundSource:
         """All that is heard from a little before the first picture to the end of the clip."""
         unfinished = {stream.index for stream in self.streams}
         ends = dict.fromkeys(unfinished, 0)
-        for packet in self._from_the_start():
+        for packet in self._one_clock(self._from_the_start()):
             if packet.pts is None:  # Such as AVI's: it follows the one before.
                 packet.pts = ends[packet.stream_index]
             else:
@@ -68,9 +72,30 @@ class SoundSource:
                     return
             yield packet
 
+    def _one_clock(self, packets: Iterator[Packet[AudioStream]]) -> Iterator[Packet[AudioStream]]:
+        """The packets of all parts of a joined file by the clock of the first, in step with it."""
+        joins = self._sound.joins
+        parts: defaultdict[int, int] = defaultdict(int)
+        ends: defaultdict[int, int] = defaultdict(int)
+        before: dict[int, Fraction] = {}
+        for packet in packets:
+            if not joins or packet.pts is None:
+                yield packet
+                continue
+            track, time = packet.stream_index, packet.pts * packet.time_base
+            if not -_JITTER < time - before.get(track, time) < LONGEST_GAP:
+                parts[track] += 1
+            before[track] = time
+            if parts[track]:
+                packet.pts += round(joins[min(parts[track], len(joins)) - 1] / packet.time_base)
+                if packet.pts < ends[track]:  # The sound of the part before is longer than it.
+                    continue
+            ends[track] = packet.pts + (packet.duration or 0)
+            yield packet
+
     def _from_the_start(self) -> Iterator[Packet[AudioStream]]:
         """The packets, by the file's own clock, those long before the first picture left out."""
-        seeks = self._sound.start > 2 * _LEAD
+        seeks = self._sound.start > 2 * _LEAD and not self._sound.joins
         if seeks:
             try:
                 self._file.seek(round((self._begin - _LEAD) * _MICROSECONDS))

@@ -46,7 +46,9 @@ def read_video(path: Path, options: ReadOptions) -> Clip:
     sound = None
     if facts.has_sound:
         duration = len(chosen) / timing.frame_rate
-        sound = Sound(path=path, start=max(times[0] - facts.start, Fraction(0)), duration=duration)
+        start = max(times[0] - facts.start, Fraction(0))
+        joins = tuple(join * shown.time_base for join in shown.joins)
+        sound = Sound(path=path, start=start, duration=duration, joins=joins)
     _tell(path, facts, shown, options)
     mapped = facts.high_range is not None and options.hdr == "map"
     return Clip(
