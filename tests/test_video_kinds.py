@@ -414,6 +414,18 @@ def test_parts_of_another_size_are_brought_to_that_of_the_first(tmp_path: Path) 
     assert np.array_equal(all_frames(read_clip(path)), np.concatenate(expected))
 
 
+def test_of_several_videos_in_a_file_the_first_is_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = make_video(tmp_path / "1.mp4", *H264, frames=5)
+    second = make_video(tmp_path / "2.mp4", *H264, frames=5, size="32x24")
+    path = tmp_path / "both.mkv"
+    ffmpeg("-i", first, "-i", second, "-map", "0", "-map", "1", "-c", "copy", path)
+    with caplog.at_level(logging.INFO, "pnpvideo"):
+        assert np.array_equal(all_frames(read_clip(path)), decode(first))
+    assert caplog.messages == [f"{path} holds 2 videos: the first is read"]
+
+
 def test_a_hole_in_a_transport_stream_is_damage(tmp_path: Path) -> None:
     whole = make_video(tmp_path / "whole.ts", *H264, frames=40)
     content = whole.read_bytes()

@@ -100,7 +100,8 @@ class OpenVideo:
     """The first picture stream of a video file.
 
     threads: "FRAME" decodes several frames at a time, and "SLICE" one after the other, where each
-    error belongs to a known frame. packet_count: of those that were decoded.
+    error belongs to a known frame. stream_count: of picture streams. packet_count: of packets that
+    were decoded.
     """
 
     def __init__(self, path: Path, threads: str = "FRAME") -> None:
@@ -118,6 +119,7 @@ class OpenVideo:
             what = "it holds sound only" if sounds else "it holds no frames"
             raise InputError(f"{path} is not a video: {what}")
         self.stream: VideoStream = pictures[0]
+        self.stream_count = len(pictures)
         if self.stream.codec_context is None:
             self.container.close()
             raise InputError(f"{path} cannot be read: no decoder knows its pictures")

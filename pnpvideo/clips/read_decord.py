@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pnpvideo.clips.clip import Frames
-from pnpvideo.clips.probe_video import ShownFrames, VideoFacts
+from pnpvideo.clips.list_frames import ShownFrames
+from pnpvideo.clips.probe_video import VideoFacts
 
 try:
     import decord

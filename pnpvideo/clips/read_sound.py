@@ -13,8 +13,8 @@ from av.packet import Packet
 from av.stream import Discard, Disposition
 
 from pnpvideo.clips.clip import Sound
+from pnpvideo.clips.list_frames import LONGEST_GAP
 from pnpvideo.clips.open_video import open_container
-from pnpvideo.clips.probe_video import LONGEST_GAP
 
 _MICROSECONDS = 1_000_000
 # Decoders need what comes before, and sound may lie behind its pictures in a file.

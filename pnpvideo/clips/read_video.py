@@ -16,8 +16,9 @@ from pnpvideo.clips.clip import Alpha, Clip, Colour, FrameReader, Frames, Sound
 from pnpvideo.clips.convert_frames import Converter
 from pnpvideo.clips.damage import damaged
 from pnpvideo.clips.frame_timing import find_timing
+from pnpvideo.clips.list_frames import ShownFrames, list_frames
 from pnpvideo.clips.open_video import DamageError, OpenVideo
-from pnpvideo.clips.probe_video import ShownFrames, VideoFacts, list_frames, probe_video
+from pnpvideo.clips.probe_video import VideoFacts, probe_video
 from pnpvideo.clips.read_decord import DecordFrames, is_plain
 from pnpvideo.clips.read_options import ReadOptions
 from pnpvideo.errors import InputError
@@ -65,6 +66,8 @@ def read_video(path: Path, options: ReadOptions) -> Clip:
 
 def _tell(path: Path, facts: VideoFacts, shown: ShownFrames, options: ReadOptions) -> None:
     """What is done to the frames that a person would not expect, and what is guessed."""
+    if facts.stream_count > 1:
+        _log.info("%s holds %d videos: the first is read", path, facts.stream_count)
     if facts.high_range is not None:
         done = "tone-mapped to BT.709" if options.hdr == "map" else "kept as it is"
         _log.info("%s has a high dynamic range (%s): %s", path, facts.high_range.transfer, done)

@@ -20,7 +20,8 @@ import imageio_ffmpeg
 import numpy as np
 from numpy.typing import NDArray
 
-from pnpvideo.clips.probe_video import ShownFrames, VideoFacts, list_frames, probe_video
+from pnpvideo.clips.list_frames import ShownFrames, list_frames
+from pnpvideo.clips.probe_video import VideoFacts, probe_video
 from pnpvideo.clips.read_video import DecodedFrames
 
 _BATCH = 8
