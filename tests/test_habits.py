@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
-from diffusers.callbacks import SDCFGCutoffCallback
+from diffusers.callbacks import SDCFGCutoffCallback, SDXLCFGCutoffCallback
 from models import save_checkpoint, save_tiny_sdxl
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
@@ -142,6 +142,7 @@ def test_a_single_file(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.Mon
         (lambda p: again(p, text_encoder=None), "no first text encoder; give a whole model"),
         (lambda p: PnPVideoPipeline.from_pretrained(scheduler=euler(p)), "is no DDIMScheduler"),
         (lambda p: PnPVideoPipeline.from_pretrained(dtype="half"), "dtype is 'half'"),
+        (lambda p: PnPVideoPipeline.from_pretrained(use_safetensors=False), "use_safetensors is F"),
     ],
 )
 def test_what_cannot_be_used_is_refused(
@@ -448,6 +449,7 @@ def test_what_a_callback_sees(pipeline: PnPVideoPipeline, kind: str) -> None:
         ({"cross_attention_kwargs": {"gligen": 1}}, "cross_attention_kwargs holds 'gligen'"),
         ({"cross_attention_kwargs": {"scale": 1}}, "no LoRA to scale"),
         ({"callback_on_step_end": lambda *_: {"noise": 1}}, "returns may not hold 'noise'"),
+        ({"callback_on_step_end": SDXLCFGCutoffCallback(0.5)}, "may not hold 'add_time_ids'"),
         (
             {"callback_on_step_end": lambda *_: {"prompt_embeds": torch.zeros(3, 77, 16)}},
             "prompt_embeds of 3 rows; give 1 or 2",
@@ -460,6 +462,12 @@ def test_calls_that_cannot_be_met(
     pipeline = quiet(PnPVideoPipeline.from_pretrained(folders["sd"], dtype=torch.float32))
     with pytest.raises(InputError, match=message):
         latents_of(pipeline, **options)
+
+
+def test_a_job_keeps_no_embeddings(folders: dict[str, Path], tmp_path: Path) -> None:
+    pipeline = quiet(PnPVideoPipeline.from_pretrained(folders["sd"], dtype=torch.float32))
+    with JobFolder(tmp_path) as job, pytest.raises(InputError, match="a job keeps no embeddings"):
+        latents_of(pipeline, job=job, callback_on_step_end=swap, **TEXT)
 
 
 def test_a_job_knows_how_much_lora_counts(folders: dict[str, Path], tmp_path: Path) -> None:

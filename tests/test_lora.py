@@ -314,6 +314,25 @@ def test_what_a_file_says_of_itself(
     assert err.count("\n") == 1
 
 
+def test_a_run_is_repeated_with_its_weights(
+    tiny_model: Path, tmp_path: Path, cli: Cli, picture: Path
+) -> None:
+    """From the settings that it writes, in which paths are whole."""
+    train("loha", weights(tiny_model), tmp_path / "style.safetensors")
+    options = [str(picture), "--prompt", "x", "--steps", "2", "-o", "out.png", "--size", "16x16"]
+    results = []
+    for lora in ([], ["--lora", "style.safetensors:0.3"], ["--lora", "style.safetensors"]):
+        code, out, err = cli(*options, *lora, "--overwrite")
+        assert (code, out.splitlines()[-1:]) == (0, ["out.png"]), err
+        results.append((tmp_path / "out.png").read_bytes())
+        if "0.3" in str(lora):
+            (tmp_path / "out.png.yaml").rename(tmp_path / "again.yaml")
+    assert len(set(results)) == 3
+    code, _, err = cli("--config", "again.yaml", "--overwrite")
+    assert code == 0, err
+    assert (tmp_path / "out.png").read_bytes() == results[1]
+
+
 def test_paths_and_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     drive = Path("C:\\style.safetensors")

@@ -60,7 +60,6 @@ class Parts(
         "feature_extractor",
         "image_encoder",
     )
-    _exclude_from_cpu_offload = ("safety_checker", "image_encoder")
     model_cpu_offload_seq = "text_encoder->text_encoder_2->unet->vae"
 
     # Of the call under way, or of the last one.
@@ -145,6 +144,8 @@ class Parts(
             raise InputError(f"dtype is {dtype!r}; give one such as torch.float16")
         if options.get("scheduler") is not None:
             _check_scheduler(options["scheduler"])
+        if options.get("use_safetensors") is False:
+            raise InputError("use_safetensors is False; other weights can hold code, leave it out")
         loaded = load_model(model, dtype=dtype, loras=loras, **options)
         parts = cls(**loaded.components)
         parts._use(loaded.recommended)
