@@ -133,6 +133,19 @@ def test_without_timing_the_default_rate_holds(tmp_path: Path) -> None:
     assert back == Timing(frame_rate=DEFAULT_FRAME_RATE)
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".webp"])
+def test_the_same_frames_give_the_same_file(tmp_path: Path, suffix: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 28, (24, 120, 200, 1), np.uint8)
+    frames = smooth_frames(24, 200, 120) // 2 + noise
+    contents = set()
+    for number in range(4):
+        # Memory that is used again holds something else each time.
+        np.full(2_000_000, number, np.uint8).tolist()
+        path = write_clip([frames], tmp_path / f"{number}{suffix}", timing=RATE_25)
+        contents.add(path.read_bytes())
+    assert len(contents) == 1
+
+
 def test_mp4_can_be_streamed(tmp_path: Path) -> None:
     content = write_clip([smooth_frames(5)], tmp_path / "a.mp4").read_bytes()
     assert content.index(b"moov") < content.index(b"mdat")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import lcm
 from pathlib import Path
 
+import cv2
 import numpy as np
 from av.codec.context import Flags
 from av.container import OutputContainer
@@ -30,6 +32,7 @@ from pnpvideo.clips.clip import Colour, Timing
 from pnpvideo.errors import InputError
 
 _EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+_AVX_512F = 13  # Of OpenCV's CpuFeatures, which have no names in Python.
 
 
 class Clock:
@@ -90,6 +93,10 @@ def _coding(container: str, *, alpha: bool, quality: int, varies: bool) -> _Codi
         return _Coding(codec="prores_ks", pixel_format="yuva444p10le", options=options)
     # Quality 80 is CRF 18 of 51 (hard to tell from the source), 100 is 11.
     options = {"preset": "medium", "crf": f"{46 - 0.35 * quality:.1f}"}
+    if cv2.checkHardwareSupport(_AVX_512F):
+        # x264's code for AVX-512 reads memory that nobody wrote (macroblock trees, with B-frames):
+        # the same frames give another file each time.
+        options["x264-params"] = "asm=avx2"
     if varies:
         # MP4 stores times between decoded frames; in another order than shown, the last is lost.
         options["bf"] = "0"
@@ -167,9 +174,9 @@ class PictureEncoder:
             picture = self._palette.vpull()
         return self._stream.encode(picture)
 
-    def flush(self) -> list[Packet[VideoStream]]:
-        """What is left to write at the end."""
-        return self._stream.encode(None)
+    def flush(self) -> Iterator[Packet[VideoStream]]:
+        """What is left to write at the end; one by one, so that Ctrl-C need not wait for all."""
+        return self._stream.encode_lazy(None)
 
 
 def _tag(context: VideoCodecContext, colour: Colour) -> None:

@@ -63,7 +63,8 @@ def write_video(
                 number += 1
                 if heard is not None:
                     heard.write_until(timing.start_of(number))
-        file.mux(pictures.flush())
+        for packet in pictures.flush():
+            file.mux(packet)
         if heard is not None:
             heard.finish()
 
