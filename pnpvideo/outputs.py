@@ -56,8 +56,9 @@ def plan_outputs(settings: Settings, clip: Clip | None, overwrite: bool) -> Outp
                 f"{path} is one image, and the source has {len(clip)} frames; "
                 "name a video or a folder, or give --frames 1"
             )
-        if settings.source is not None and _leads_to(target, Path(settings.source)):
-            raise InputError(f"{path} would write over the source; choose another name")
+        for what, given in (("source", settings.source), ("mask", settings.mask)):
+            if given is not None and _leads_to(target, Path(given)):
+                raise InputError(f"{path} would write over the {what}; choose another name")
     record = Path(f"{output.rstrip('/')}.yaml")
     check_free(record, folder=False, overwrite=overwrite)
     return Outputs(output=output, results=results, compares=compares, record=record)

@@ -254,6 +254,7 @@ def test_a_job_with_another_mask_samples_anew(cli: Cli, tmp_path: Path) -> None:
         (("--mask-motion",), "there is none; give one"),
         (("--invert-mask",), "there is none; give one"),
         (("--mask", "good.png", "--mask-feather", "-1"), "mask_feather is -1"),
+        (("--mask", "good.png", "--overwrite", "-o", "good.png"), "would write over the mask"),
     ],
 )
 def test_bad_masks(
@@ -268,7 +269,7 @@ def test_bad_masks(
         save_mask(tmp_path / "masks" / f"{i}.png", *BOX)
     (tmp_path / "text.png").write_text("no picture")
     before = names(tmp_path)
-    result = cli("source0.png", *SHORT, *arguments, "-o", "out.png", model="no/such/model")
+    result = cli("source0.png", *SHORT, "-o", "out.png", *arguments, model="no/such/model")
     assert_refused(result, 2, words)
     assert names(tmp_path) == before
 
