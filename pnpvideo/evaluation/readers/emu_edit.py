@@ -1,0 +1,93 @@
+"""EMU Edit's test set (Sheynin et al. 2023, arXiv 2311.10089): a table of instruction, image, task,
+split, idx, hash, input_caption and output_caption.
+
+As parquet with the pictures in it, as the hub has it, or as CSV or JSON lines with their paths.
+Some rows have no captions of their own but the same one everywhere; they cannot be edited by text.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from pnpvideo.errors import InputError
+from pnpvideo.evaluation.items import (
+    Benchmark,
+    Collector,
+    Entry,
+    Item,
+    ReadRequest,
+    UnusableError,
+    find_picture,
+)
+from pnpvideo.evaluation.readers.table_file import TABLE_SUFFIXES, read_table
+
+PLACEHOLDER = "a train station in city"
+"""What stands in place of a caption where the authors had none."""
+
+
+class _Picture(Entry):
+    bytes: bytes
+
+
+class _Entry(Entry):
+    idx: int
+    task: str
+    instruction: str
+    input_caption: str
+    output_caption: str
+    image: str | _Picture
+
+
+def read(data: Path, request: ReadRequest) -> Benchmark:
+    """The rows of a table, or of all tables of a folder, that a caption tells what to do."""
+    collector = Collector()
+    for path, name, row in _rows(data):
+        with collector.entry(name):
+            entry = _Entry.model_validate(row)
+            _check_captions(entry)
+            collector.add(
+                Item(
+                    id=str(entry.idx),
+                    source=_picture(entry, path.parent, request.unpacked),
+                    prompt=entry.output_caption,
+                    source_prompt=entry.input_caption,
+                    edit_type=entry.task,
+                    result=str(entry.idx),
+                )
+            )
+    return collector.done()
+
+
+def _rows(data: Path) -> Iterator[tuple[Path, str, Mapping[str, object]]]:
+    """Each row with its file and name."""
+    paths = [data]
+    if data.is_dir():
+        inside = sorted(path for path in data.rglob("*") if path.suffix in TABLE_SUFFIXES)
+        # The hub has other splits beside the test.
+        paths = [path for path in inside if path.name.startswith("test")] or inside
+    if not paths:
+        raise InputError(f"{data} has no table; known are {', '.join(TABLE_SUFFIXES)}")
+    for path in paths:
+        for number, row in enumerate(read_table(path)):
+            yield path, str(row.get("idx", f"row {number} of {path.name}")), row
+
+
+def _check_captions(entry: _Entry) -> None:
+    captions = [
+        text.strip().rstrip(".").lower() for text in (entry.input_caption, entry.output_caption)
+    ]
+    if PLACEHOLDER in captions:
+        raise UnusableError("its caption is the placeholder", by_rule=True)
+    if captions[0] == captions[1]:
+        raise UnusableError("its two captions are the same", by_rule=True)
+
+
+def _picture(entry: _Entry, folder: Path, unpacked: Path) -> Path:
+    if isinstance(entry.image, str):
+        return find_picture(folder, entry.image)
+    path = unpacked / f"{entry.idx}.png"
+    if not path.exists():
+        unpacked.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_bytes(entry.image.bytes)
+        part.replace(path)
+    return path

@@ -1,0 +1,52 @@
+"""ImageNet-real-edit: a JSON list of image_name, soure_prompt (so it is spelt) and edit_prompt.
+
+With FlexIT's metrics (Couairon et al. 2022, arXiv 2203.04705), which ask whether a classifier sees
+the class that the prompt names.
+"""
+
+from pathlib import Path
+
+from pydantic import AliasChoices, Field
+
+from pnpvideo.errors import InputError
+from pnpvideo.evaluation.items import (
+    Benchmark,
+    Collector,
+    Entry,
+    Item,
+    ReadRequest,
+    find_picture,
+)
+from pnpvideo.evaluation.readers.json_file import read_list
+
+
+class _Entry(Entry):
+    image_name: str
+    edit_prompt: str
+    source_prompt: str = Field(validation_alias=AliasChoices("soure_prompt", "source_prompt"))
+    target_label: str = ""
+
+
+def read(data: Path, request: ReadRequest) -> Benchmark:
+    """The items of a JSON file, or of the only one in a folder, whose pictures lie around it."""
+    path = data
+    if data.is_dir():
+        found = sorted(data.glob("*.json"))
+        if len(found) != 1:
+            raise InputError(f"{data} has {len(found)} JSON files; give the one of the benchmark")
+        path = found[0]
+    collector = Collector()
+    for number, value in enumerate(read_list(path)):
+        with collector.entry(f"entry {number}"):
+            entry = _Entry.model_validate(value)
+            collector.add(
+                Item(
+                    id=f"{number} {Path(entry.image_name).stem}",
+                    source=find_picture(path.parent, entry.image_name),
+                    prompt=entry.edit_prompt,
+                    source_prompt=entry.source_prompt,
+                    label=entry.target_label or entry.edit_prompt,
+                    result=f"{number}_{Path(entry.image_name).stem}",
+                )
+            )
+    return collector.done()

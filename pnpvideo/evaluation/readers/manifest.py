@@ -1,0 +1,63 @@
+"""Any pictures and clips, by a table (CSV, TSV, JSON lines) with one edit a row.
+
+Columns: source and target_prompt; where they are known, source_prompt, mask, reference, id, type,
+caption and label. Paths start from the table's folder.
+"""
+
+from pathlib import Path
+
+from pnpvideo.evaluation.items import (
+    Benchmark,
+    Collector,
+    Entry,
+    Item,
+    ReadRequest,
+    UnusableError,
+)
+from pnpvideo.evaluation.masks import MaskPictures
+from pnpvideo.evaluation.readers.table_file import read_table
+
+
+class _Entry(Entry):
+    source: str
+    target_prompt: str
+    source_prompt: str = ""
+    mask: str = ""
+    reference: str = ""
+    id: str = ""
+    type: str = ""
+    caption: str = ""
+    label: str = ""
+
+
+def read(data: Path, request: ReadRequest) -> Benchmark:
+    """The items of a table, or of `manifest` in a folder."""
+    if data.is_dir():
+        found = [path for path in sorted(data.glob("manifest.*")) if path.is_file()]
+        data = found[0] if found else data / "manifest.csv"
+    collector = Collector()
+    for number, row in enumerate(read_table(data), 1):
+        name = str(row.get("id") or f"{number:05d}")
+        with collector.entry(name):
+            collector.add(_item(data.parent, name, _Entry.model_validate(row)))
+    return collector.done()
+
+
+def _item(folder: Path, name: str, entry: _Entry) -> Item:
+    if not entry.source:
+        raise UnusableError("it has no source")
+    mask = folder / entry.mask
+    if entry.mask and not mask.exists():
+        raise UnusableError(f"the mask {mask} is missing")
+    return Item(
+        id=name,
+        source=folder / entry.source,
+        prompt=entry.target_prompt,
+        source_prompt=entry.source_prompt,
+        edit_type=entry.type,
+        label=entry.label or entry.target_prompt,
+        caption=entry.caption,
+        mask=MaskPictures(path=mask) if entry.mask else None,
+        reference=folder / entry.reference if entry.reference else None,
+        result=name,
+    )

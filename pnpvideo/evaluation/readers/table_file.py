@@ -1,0 +1,57 @@
+"""Tables by their suffix: CSV, TSV, JSON lines and parquet."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from pnpvideo.errors import InputError
+from pnpvideo.evaluation.readers.json_file import read_text
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+
+
+def read_table(path: Path) -> Iterator[Mapping[str, object]]:
+    """The rows of a table by column; those of CSV are all texts. InputError where it is none."""
+    suffix = path.suffix.lower()
+    if suffix not in TABLE_SUFFIXES:
+        raise InputError(f"{path} is no table; known are {', '.join(TABLE_SUFFIXES)}")
+    if suffix == ".parquet":
+        yield from _read_parquet(path)
+    elif suffix == ".jsonl":
+        yield from _read_lines(path)
+    else:
+        text = io.StringIO(read_text(path), newline="")
+        try:
+            for row in csv.DictReader(text, delimiter="\t" if suffix == ".tsv" else ","):
+                # What a row has too much or too little stands under None, or is None.
+                yield {name: value for name, value in row.items() if name and value is not None}
+        except csv.Error as error:
+            raise InputError(f"{path} is no {suffix[1:].upper()}: {error}") from None
+
+
+def _read_lines(path: Path) -> Iterator[Mapping[str, object]]:
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{path}, line {number}, is not JSON: {error}") from None
+        if not isinstance(row, dict):
+            raise InputError(f"{path}, line {number}, holds no object of JSON")
+        yield row
+
+
+def _read_parquet(path: Path) -> Iterator[Mapping[str, object]]:
+    # Of the extra [eval], and large.
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=16):
+                yield from batch.to_pylist()
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        raise InputError(f"{path} is no parquet file, or damaged: {error}") from None
