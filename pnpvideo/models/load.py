@@ -105,7 +105,7 @@ def load_model(
         _check_folder(path)
         stock = _load_diffusers(str(path), dtype, noise, options)
     elif _HUB_ID.fullmatch(str(model)) and path.suffix not in _CHECKPOINTS:
-        stock = _load_diffusers(str(model), dtype, noise, _reach_hub(options))
+        stock = _load_diffusers(str(model), dtype, noise, reach_hub(options))
     else:
         raise InputError(
             f"there is no model {str(model)!r}; give '{EMBEDDED_MODEL}', a diffusers folder, "
@@ -141,7 +141,7 @@ def local_checkpoint(checkpoint: str | Path, options: dict[str, Any]) -> Path:
             f"there is no checkpoint {checkpoint}; give a .safetensors file or the hub's link to "
             "one, such as https://huggingface.co/owner/name/blob/main/model.safetensors"
         )
-    known = {k: v for k, v in _reach_hub(options).items() if k in _HUB_OPTIONS}
+    known = {k: v for k, v in reach_hub(options).items() if k in _HUB_OPTIONS}
     try:
         return Path(huggingface_hub.hf_hub_download(**{**link.groupdict(), **known}))
     except _UNUSABLE as error:
@@ -242,7 +242,7 @@ def _load_checkpoint(
         _check_folder(config)
         options = {**options, "config": str(config), "local_files_only": True}
     else:
-        options = _reach_hub(options)
+        options = reach_hub(options)
     stock, extra = _stock(checkpoint.is_large)
     try:
         loaded = stock.from_single_file(str(path), **{**extra, **options, "dtype": dtype})
@@ -296,7 +296,7 @@ def _check_whole(model: str | Path, stock: Any) -> None:
             )
 
 
-def _reach_hub(options: dict[str, Any]) -> dict[str, Any]:
+def reach_hub(options: dict[str, Any]) -> dict[str, Any]:
     """The options, with local files only where the hub does not answer at the first knock.
 
     Its client would knock again and again for half a minute before it says so.
