@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from pnpvideo import __version__
-from pnpvideo.commands import translate
+from pnpvideo.commands import evaluate, translate
 from pnpvideo.commands.stopping import Stopped, stopped_by_signals
 from pnpvideo.errors import InputError, RunError
 from pnpvideo.options.arguments import Parser
@@ -13,6 +13,7 @@ from pnpvideo.options.declared import nearest
 
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
     "translate": (translate.main, "translate a video, a frame sequence or an image"),
+    "evaluate": (evaluate.main, "make and measure a benchmark's results"),
 }
 
 _COMMANDS_HELP = "\n".join(f"  {name:<12}{text}" for name, (_, text) in COMMANDS.items())
@@ -20,7 +21,7 @@ _EPILOG = f"""\
 commands:
 {_COMMANDS_HELP}
 
-'pnpvideo translate --help' describes its options."""
+'pnpvideo COMMAND --help' describes its options."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,9 +9,27 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
+from pydantic import Field
+
 from pnpvideo.errors import InputError
+from pnpvideo.options.declared import Options
 
 _log = logging.getLogger("pnpvideo")
+
+
+class NoticeOptions(Options):
+    """What a call tells, and where to."""
+
+    quiet: bool = Field(default=False, description="no progress bars and notices")
+    verbose: bool = Field(
+        default=False, description="tell what is found out and decided on the way"
+    )
+    log_file: str | None = Field(
+        default=None,
+        description="add all that --verbose tells to the end of a file, with times, versions and "
+        "the trace of an error",
+        json_schema_extra={"metavar": "FILE"},
+    )
 
 
 def show_notices(*, quiet: bool, verbose: bool) -> None:

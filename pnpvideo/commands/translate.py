@@ -7,9 +7,8 @@ from pathlib import Path
 from pydantic import Field
 from tqdm import tqdm
 
-from pnpvideo.commands.notices import kept_log, show_notices
+from pnpvideo.commands.notices import NoticeOptions, kept_log, show_notices
 from pnpvideo.options.arguments import Parser
-from pnpvideo.options.declared import Options
 from pnpvideo.options.settings import GROUPS, Settings, read_settings
 
 INTRODUCTION = """\
@@ -30,7 +29,7 @@ Ctrl-C (143 by a scheduler, 129 by a closed terminal)."""
 _log = logging.getLogger(__name__)
 
 
-class CallOptions(Options):
+class CallOptions(NoticeOptions):
     """What belongs to one call of the command, and not to the run that it describes."""
 
     config: str | None = Field(
@@ -40,16 +39,6 @@ class CallOptions(Options):
         json_schema_extra={"metavar": "FILE"},
     )
     overwrite: bool = Field(default=False, description="replace a result that exists")
-    quiet: bool = Field(default=False, description="no progress bars and notices")
-    verbose: bool = Field(
-        default=False, description="tell what is found out and decided on the way"
-    )
-    log_file: str | None = Field(
-        default=None,
-        description="add all that --verbose tells to the end of a file, with times, versions and "
-        "the trace of an error",
-        json_schema_extra={"metavar": "FILE"},
-    )
 
 
 def main(arguments: Sequence[str]) -> None:

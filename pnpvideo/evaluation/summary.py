@@ -1,0 +1,251 @@
+"""What an evaluation found: every value, means by edit type, and what it was made with."""
+
+import csv
+import io
+import platform
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from statistics import fmean
+
+import torch
+from torch import Tensor
+
+from pnpvideo.evaluation.columns import Column
+from pnpvideo.evaluation.flexit import fid_scores
+from pnpvideo.evaluation.items import Benchmark, Item, LeftOut
+from pnpvideo.evaluation.networks import ROLES, Networks
+from pnpvideo.evaluation.run_folder import Measured, RunFolder
+from pnpvideo.evaluation.tables import markdown
+from pnpvideo.options.evaluation import EvaluationSettings
+
+ALL = "all"
+"""The name of all edit types together."""
+_LIBRARIES = ("pnpvideo", "torch", "torchmetrics", "transformers", "opencv-python", "scikit-image")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What one method's result of one item measures, by column; None where it gives no value."""
+
+    method: str
+    item: Item
+    values: Mapping[str, float | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mean:
+    """Means of a method by column over an edit type. without: items that gave a column no value."""
+
+    method: str
+    edit_type: str
+    items: int
+    values: Mapping[str, float | None]
+    without: Mapping[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """columns: those that could be measured. missing: why others could not. left_out: entries and
+    results without values. scores: of a method as a whole. made_with: versions and networks.
+    """
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    means: tuple[Mean, ...]
+    left_out: tuple[LeftOut, ...]
+    missing: Mapping[str, str]
+    scores: Mapping[str, Mapping[str, float]]
+    made_with: Mapping[str, object]
+
+    @property
+    def table(self) -> str:
+        """The means in the field's units, in Markdown."""
+        return markdown(
+            ("method", "edit type", "items", *(column.heading for column in self.columns)),
+            [
+                (
+                    mean.method,
+                    mean.edit_type,
+                    str(mean.items),
+                    *(shown(mean.values[column.name], column) for column in self.columns),
+                )
+                for mean in self.means
+            ],
+            words=2,
+        )
+
+
+def shown(value: float | None, column: Column) -> str:
+    """A value in the field's unit, with the digits that its tables have."""
+    if value is None:
+        return ""
+    scaled = value * column.factor
+    return f"{scaled:.2f}" if column.factor > 1 or abs(scaled) >= 2 else f"{scaled:.4f}"
+
+
+def summarise(
+    settings: EvaluationSettings,
+    benchmark: Benchmark,
+    methods: Sequence[str],
+    columns: Sequence[Column],
+    folder: RunFolder,
+    networks: Networks,
+    statistics: Mapping[str, Tensor] | None,
+) -> Summary:
+    """What is known now of all methods' results."""
+    scored = [item for item in benchmark.items if item.scored]
+    rows: list[Row] = []
+    left_out = list(benchmark.left_out)
+    scores: dict[str, Mapping[str, float]] = {}
+    seen: set[str] = set()
+    used: dict[str, set[str]] = {}
+    fingerprints: dict[str, str] = {}
+    for method in methods:
+        known = {item.id: folder.read_measured(method, item.id) for item in scored}
+        for item in scored:
+            one = known[item.id]
+            if one.reason is not None:
+                left_out.append(LeftOut(id=f"{method}: {item.id}", reason=one.reason))
+                continue
+            rows.append(Row(method=method, item=item, values=one.values))
+            seen |= {name for name, value in one.values.items() if value is not None}
+            fingerprints |= one.fingerprints
+            for name, by in one.made_with.items():
+                used.setdefault(name, set()).add(by)
+        if statistics is not None:
+            scores[method] = _fid(scored, known, statistics)
+    there = tuple(column for column in columns if column.name in seen)
+    return Summary(
+        title=f"{settings.benchmark}: {', '.join(methods)}",
+        columns=there,
+        rows=tuple(rows),
+        means=tuple(_means(rows, there)),
+        left_out=tuple(left_out),
+        missing={
+            column.title: _why_missing(column, networks)
+            for column in columns
+            if column not in there
+        },
+        scores=scores,
+        made_with=_made_with(settings, used, fingerprints),
+    )
+
+
+def _means(rows: Sequence[Row], columns: Sequence[Column]) -> list[Mean]:
+    means = []
+    for method in dict.fromkeys(row.method for row in rows):
+        mine = [row for row in rows if row.method == method]
+        types = sorted({row.item.edit_type for row in mine})
+        groups = {name: [row for row in mine if row.item.edit_type == name] for name in types}
+        if len(groups) > 1 or "" in groups:
+            groups.pop("", None)
+            groups[ALL] = mine
+        for name, members in groups.items():
+            found = {
+                column.name: [
+                    v for row in members if (v := row.values.get(column.name)) is not None
+                ]
+                for column in columns
+            }
+            means.append(
+                Mean(
+                    method=method,
+                    edit_type=name,
+                    items=len(members),
+                    values={name: fmean(v) if v else None for name, v in found.items()},
+                    without={name: len(members) - len(v) for name, v in found.items()},
+                )
+            )
+    return means
+
+
+def _fid(
+    items: Sequence[Item], known: Mapping[str, Measured], statistics: Mapping[str, Tensor]
+) -> dict[str, float]:
+    features = {
+        item.id: torch.tensor(given)
+        for item in items
+        if (given := known[item.id].features) is not None
+    }
+    labels = {item.id: item.label for item in items}
+    return fid_scores(features, labels, statistics) if features else {}
+
+
+def _why_missing(column: Column, networks: Networks) -> str:
+    for role in column.roles:
+        if role in networks.missing:
+            return networks.missing[role]
+        if not networks.places[role] or networks.places[role] == "none":
+            return f"the network {role} ({ROLES[role].text}) is not given"
+    return "no item gives it a value"
+
+
+def _made_with(
+    settings: EvaluationSettings,
+    used: Mapping[str, set[str]],
+    fingerprints: Mapping[str, str],
+) -> dict[str, object]:
+    chosen = {name for name in settings.model_fields_set if getattr(settings, name) is not None}
+    return {
+        "settings": settings.model_dump(mode="json", include=chosen),
+        "structure_mode": settings.structure,
+        "networks": {name: sorted(by) for name, by in used.items()},
+        "fingerprints": dict(fingerprints),
+        "versions": {name: version(name) for name in _LIBRARIES},
+        "python": platform.python_version(),
+    }
+
+
+def write_tables(summary: Summary, folder: RunFolder) -> tuple[Path, ...]:
+    """results.csv (one line a result), means.csv (in the field's units), means.md, summary.json."""
+    heads = ["method", "id", "type", "prompt", *(column.name for column in summary.columns)]
+    results = [
+        [row.method, row.item.id, row.item.edit_type, row.item.prompt]
+        + ["" if (v := row.values.get(c.name)) is None else repr(v) for c in summary.columns]
+        for row in summary.rows
+    ]
+    mean_heads = ["method", "type", "items", *(column.heading for column in summary.columns)]
+    means = [
+        [mean.method, mean.edit_type, mean.items]
+        + [shown(mean.values[column.name], column) for column in summary.columns]
+        for mean in summary.means
+    ]
+    paths = [
+        folder.path / name for name in ("results.csv", "means.csv", "means.md", "summary.json")
+    ]
+    folder.write_text(paths[0], _csv(heads, results))
+    folder.write_text(paths[1], _csv(mean_heads, means))
+    folder.write_text(paths[2], summary.table)
+    folder.write_json(paths[3], _as_json(summary))
+    return tuple(paths)
+
+
+def _as_json(summary: Summary) -> dict[str, object]:
+    return {
+        "title": summary.title,
+        "made_with": summary.made_with,
+        "columns": {
+            column.name: {"heading": column.heading, "factor": column.factor, "best": column.best}
+            for column in summary.columns
+        },
+        "missing": dict(summary.missing),
+        "means": [mean.__dict__ for mean in summary.means],
+        "scores": summary.scores,
+        "left_out": [left.__dict__ for left in summary.left_out],
+        "counts": Counter(row.method for row in summary.rows),
+        "results": [
+            {"method": row.method, "id": row.item.id, "values": row.values} for row in summary.rows
+        ],
+    }
+
+
+def _csv(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(heads)
+    writer.writerows(rows)
+    return text.getvalue()
