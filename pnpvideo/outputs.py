@@ -9,6 +9,7 @@ from pnpvideo.atomic_output import check_free
 from pnpvideo.clips.clip import Alpha, Clip, Colour, Frames
 from pnpvideo.clips.compare import side_by_side
 from pnpvideo.clips.find_images import images_like
+from pnpvideo.clips.mask import Weights, composite
 from pnpvideo.clips.read import read_clip
 from pnpvideo.clips.read_ahead import read_ahead
 from pnpvideo.clips.resize import resize_frames
@@ -55,8 +56,9 @@ def plan_outputs(settings: Settings, clip: Clip | None, overwrite: bool) -> Outp
                 f"{path} is one image, and the source has {len(clip)} frames; "
                 "name a video or a folder, or give --frames 1"
             )
-        if settings.source is not None and _leads_to(target, Path(settings.source)):
-            raise InputError(f"{path} would write over the source; choose another name")
+        for what, given in (("source", settings.source), ("mask", settings.mask)):
+            if given is not None and _leads_to(target, Path(given)):
+                raise InputError(f"{path} would write over the {what}; choose another name")
     record = Path(f"{output.rstrip('/')}.yaml")
     check_free(record, folder=False, overwrite=overwrite)
     return Outputs(output=output, results=results, compares=compares, record=record)
@@ -80,16 +82,25 @@ def _leads_to(output: Path, source: Path) -> bool:
 
 
 def write_result(
-    frames: Iterator[Frames], output: str, clip: Clip | None, settings: Settings, overwrite: bool
+    frames: Iterator[Frames],
+    output: str,
+    clip: Clip | None,
+    settings: Settings,
+    overwrite: bool,
+    mask: Iterator[Weights] | None = None,
 ) -> None:
     """Write a result's frames as they come, with what belongs to them of their source.
 
-    That is its timing, its sound and, where it is to be kept, its transparency.
+    That is its timing, its sound and, where it is to be kept, its transparency. mask: where the
+    frames are not the source's; at the source's own size they are put into it once more.
     """
     frames = read_ahead(frames)
     if settings.original_size and clip is not None:
         width, height = clip.width, clip.height
         frames = (resize_frames(batch, width, height) for batch in frames)
+        if mask is not None:
+            large = (resize_frames(batch, width, height) for batch in mask)
+            frames = composite(frames, clip.batches(settings.batch_size), large)
     alpha = None
     if settings.keep_alpha and clip is not None and clip.has_alpha:
         frames, again = tee(frames)

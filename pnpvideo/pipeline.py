@@ -13,12 +13,14 @@ from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import Tensor
 
-from pnpvideo.clips.as_clip import Video
+from pnpvideo.clips.as_clip import Video, as_clip
 from pnpvideo.clips.clip import Frames
+from pnpvideo.clips.mask import Area
 from pnpvideo.errors import InputError
 from pnpvideo.models.failures import check_finite
 from pnpvideo.motion.flow import estimate_motion
 from pnpvideo.options.declared import unknown_option
+from pnpvideo.options.mask import MaskOptions
 from pnpvideo.options.method import (
     DEFAULT_BATCH_SIZE,
     DIFFUSERS_NAMES,
@@ -30,8 +32,9 @@ from pnpvideo.options.settings import MachineSettings
 from pnpvideo.prompts import Prompts, embed_prompts, given_embeddings
 from pnpvideo.sampling.denoise import denoise_latents
 from pnpvideo.sampling.guidance import Guidance, Texts
+from pnpvideo.sampling.keep_outside import keep_outside
 from pnpvideo.sampling.noise import noise_origins, starting_noise
-from pnpvideo.source import Source
+from pnpvideo.source import Source, area_identity
 from pnpvideo.stages import Stages
 from pnpvideo.step_callback import TENSORS, StepCallback
 from pnpvideo.storage import identity as fingerprint
@@ -72,6 +75,7 @@ class PnPVideoPipeline(Stages):
         video: Video | None = None,
         *,
         image: Video | None = None,
+        mask: Video | None = None,
         guidance_prompt: str | None = None,
         negative_prompt: str | Sequence[str] | None = None,
         inversion_prompt: str = "",
@@ -104,6 +108,8 @@ class PnPVideoPipeline(Stages):
             makes the source itself. Or trajectory, from an earlier output.
         negative_prompt: one for all or one for each prompt; or negative_prompt_embeds.
         inversion_prompt: describes the source; '' as in the paper.
+        mask: white where the source is edited; of its size, one frame for all or as many. With it,
+            or without (mask_from_prompt), the options of `MaskOptions` are keywords too.
         options: how; by default `model_options`. preset: how fast (see `PnPOptions.at`).
         changes: single options by their names in `PnPOptions` or in diffusers, such as
             num_inference_steps; they win over options and preset, None means: keep.
@@ -136,6 +142,7 @@ class PnPVideoPipeline(Stages):
         MachineSettings.check("batch_size", batch_size)
         if (height is None) != (width is None):
             raise InputError("give both height and width, or neither")
+        area, changes = _area(mask, changes)
         options = self._options(options, preset, changes)
         names = callback_on_step_end_tensor_inputs
         after_step = self._callback(callback_on_step_end, names, job)
@@ -159,6 +166,7 @@ class PnPVideoPipeline(Stages):
             # 3. Open the source
             source = self.open_source(
                 video if trajectory is None else trajectory,
+                area=area,
                 guidance_prompt=guidance_prompt,
                 inversion_prompt=inversion_prompt,
                 size=None if width is None or height is None else (width, height),
@@ -266,10 +274,13 @@ class PnPVideoPipeline(Stages):
         if job is not None:
             seed = fingerprint.of_tensors([("generator", generator.get_state())])
             layers = fingerprint.of_values(asdict(self.layers))
-            own = options.identity(Lifetime.INVERSION, Lifetime.SAMPLING)
+            own = options.identity(Lifetime.INVERSION, Lifetime.SAMPLING) | area_identity(
+                source.area
+            )
             others = {"layers": layers, "seed": seed}
             resume = job.state(own | source.identity | prompts.identity | others)
         self.invert(source, options, batch_size=batch_size)
+        edited = self.find_mask(source, options, batch_size=batch_size)
         inverted = trajectory.noise.to(self.latent_dtype)
         scenes, origins = self._scenes_and_origins(source, inverted, options, batch_size)
         noise = starting_noise(inverted, generator, options, scenes, origins)
@@ -282,6 +293,8 @@ class PnPVideoPipeline(Stages):
         guidance = Guidance(texts, options)
 
         def keep(step: int, timestep: float, latents: Tensor) -> Tensor:
+            if edited is not None:
+                latents = keep_outside(latents, trajectory.latents[step + 1, :], edited)
             if after_step is not None:
                 latents = after_step(step, timestep, latents, guidance)
             check_finite(latents, "network", self.unet.dtype)
@@ -334,9 +347,22 @@ class PnPVideoPipeline(Stages):
         """The options of a call. InputError for a keyword that no call has."""
         named = {DIFFUSERS_NAMES.get(name, name): value for name, value in changes.items()}
         for name in named.keys() - PnPOptions.model_fields.keys():
-            keywords = (*DIFFUSERS_NAMES, *signature(self.__call__).parameters)
+            keywords = (
+                *DIFFUSERS_NAMES,
+                *MaskOptions.model_fields,
+                *signature(self.__call__).parameters,
+            )
             raise unknown_option(name, (*PnPOptions.model_fields, *keywords))
         return (base or self.model_options).at(preset).override(named)
+
+
+def _area(
+    mask: Video | None, keywords: Mapping[str, object]
+) -> tuple[Area | None, dict[str, object]]:
+    """What is edited, and the keywords that are no options of it."""
+    own = {name: value for name, value in keywords.items() if name in MaskOptions.model_fields}
+    area = Area.of(None if mask is None else as_clip(mask), MaskOptions.of(own))
+    return area, {name: value for name, value in keywords.items() if name not in own}
 
 
 def _check_images(images: int, options: PnPOptions) -> None:

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from pnpvideo.atomic_output import claimed, folder_above
+from pnpvideo.clips.clip import Clip
 from pnpvideo.clips.compare import psnr_of
+from pnpvideo.clips.mask import Area, check_mask
 from pnpvideo.clips.read import read_clip
 from pnpvideo.errors import InputError, RunError
 from pnpvideo.models.batches import is_out_of_memory
@@ -97,6 +99,7 @@ def run(
             clip = read_clip(settings.source, **settings.part(ReadSettings))
             open_things.callback(clip.close)
             _log.debug("%s: %d frames, %d x %d", clip.name, len(clip), clip.width, clip.height)
+        area = read_area(settings, clip, open_things)
         outputs = plan_outputs(settings, clip, overwrite)
         for path in (*outputs.results, *outputs.compares, str(outputs.record)):
             open_things.enter_context(claimed(Path(path)))
@@ -114,6 +117,7 @@ def run(
             generator = torch.Generator().manual_seed(settings.seed)
             source = pipeline.open_source(
                 clip,
+                area=area,
                 guidance_prompt=settings.guidance_prompt,
                 inversion_prompt=settings.inversion_prompt,
                 size=settings.size,
@@ -134,7 +138,8 @@ def run(
             # 4. Decode and write
             for one, path in zip(latents, outputs.results, strict=True):
                 frames = pipeline.finish(one, source, options.blend_radius, settings.batch_size)
-                write_result(frames, path, clip, settings, overwrite)
+                mask = source.mask.batches(settings.batch_size) if source.mask else None
+                write_result(frames, path, clip, settings, overwrite, mask)
                 _log.debug("%s is written", path)
             inversion = None
             if clip is not None:
@@ -153,6 +158,22 @@ def run(
         size=(clip.width, clip.height) if clip and settings.original_size else source.size,
         seconds=time.monotonic() - began,
     )
+
+
+def read_area(
+    settings: Settings, clip: Clip | None, open_things: contextlib.ExitStack
+) -> Area | None:
+    """What a run edits. A mask is read as its source, so that frame belongs to frame."""
+    mask = None
+    if settings.mask is not None:
+        mask = read_clip(settings.mask)
+        if len(mask) > 1:
+            mask.close()
+            mask = read_clip(settings.mask, **settings.part(ReadSettings) | {"frame_rate": None})
+        open_things.callback(mask.close)
+        if clip is not None:
+            check_mask(mask, (clip.width, clip.height), len(clip))
+    return Area.of(mask, settings)
 
 
 def _storage_of(settings: Settings, folder: Path) -> Storage:

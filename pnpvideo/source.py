@@ -4,12 +4,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 
 from pnpvideo.clips.clip import Clip, Frames
+from pnpvideo.clips.mask import Area
 from pnpvideo.clips.read_ahead import read_ahead
 from pnpvideo.clips.resize import resize_frames
 from pnpvideo.motion.scenes import find_scenes
 from pnpvideo.storage.allocate import Storage
 from pnpvideo.storage.frame_store import FrameStore
-from pnpvideo.storage.identity import ClipFingerprint, of_tensors
+from pnpvideo.storage.identity import ClipFingerprint, of_tensors, of_values
 from pnpvideo.storage.job_folder import Identity
 from pnpvideo.storage.trajectory import Trajectory
 
@@ -19,6 +20,8 @@ class Source(ABC):
 
     size: the working (width, height) in pixels. trajectory: its latents at all noise levels, some
     of which may still be missing. identity: what its inversion belongs to, for a job folder.
+    area: which part is edited; None: all. mask: that part, once it is found, as `Weights` of all
+    frames.
     """
 
     trajectory: Trajectory
@@ -27,6 +30,8 @@ class Source(ABC):
     def __init__(self, size: tuple[int, int], storage: Storage) -> None:
         self.size = size
         self.identity = {}
+        self.area: Area | None = None
+        self.mask: FrameStore | None = None
         self._storage = storage
         self._kept: FrameStore | None = None
         self._scenes: tuple[range, ...] = ()
@@ -53,7 +58,7 @@ class Source(ABC):
     def _keep(self) -> FrameStore:
         """The frames, read now if they are not there yet: the one pass that there is."""
         if self._kept is None:
-            store = FrameStore(*self._storage.open_file(), self.size)
+            store = self.store(3)
             try:
                 self._scenes = find_scenes(store.write_all(read_ahead(self._read())))
             except BaseException:
@@ -62,10 +67,16 @@ class Source(ABC):
             self._kept = store
         return self._kept
 
+    def store(self, *channels: int) -> FrameStore:
+        """An empty one for frames, or masks, of the working size."""
+        width, height = self.size
+        return FrameStore(*self._storage.open_file(), (height, width, *channels))
+
     def close(self) -> None:
         """Let go of the frames that are kept; the trajectory stays open."""
-        if self._kept is not None:
-            self._kept.close()
+        for store in (self._kept, self.mask):
+            if store is not None:
+                store.close()
 
 
 class ClipSource(Source):
@@ -114,3 +125,15 @@ class TrajectorySource(Source):
 
     def _read(self) -> Iterator[Frames]:
         return self._decode()
+
+
+def area_identity(area: Area | None) -> Identity:
+    """What tells results apart in which other parts are edited; feathers come after sampling."""
+    if area is None:
+        return {}
+    seen = None
+    if area.mask is not None:
+        seen = ClipFingerprint(area.mask)
+        for frames in area.mask.batches(8):
+            seen.add(frames)
+    return {"mask": of_values(str(seen), area.named, area.moves, area.inverted)}

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
+from itertools import tee
 from typing import NoReturn
 
 import torch
@@ -13,6 +14,16 @@ from tqdm import tqdm
 
 from pnpvideo.clips.as_clip import Video, as_clip
 from pnpvideo.clips.clip import Clip, Frames
+from pnpvideo.clips.mask import (
+    Area,
+    Weights,
+    check_mask,
+    composite,
+    feathered,
+    mask_frames,
+    weights_of,
+)
+from pnpvideo.clips.resize import resize_frames
 from pnpvideo.errors import InputError
 from pnpvideo.models.autoencoder import frames_to_tensor, tensor_to_frames, working_size
 from pnpvideo.models.batches import Batches
@@ -25,9 +36,12 @@ from pnpvideo.models.scheduler import check_scheduler
 from pnpvideo.models.text_cache import text_cache
 from pnpvideo.models.unet import UNet
 from pnpvideo.motion.blend import blend_frames
+from pnpvideo.motion.carry_mask import carry_mask
 from pnpvideo.options.method import BRANCHES, DEFAULT_BATCH_SIZE, Lifetime, PnPOptions
 from pnpvideo.sampling.denoise import source_steps
+from pnpvideo.sampling.find_named import attention_maps, mask_of_maps
 from pnpvideo.sampling.invert import invert_latents, reconstruct_latents
+from pnpvideo.sampling.keep_outside import latent_weights
 from pnpvideo.sampling.noise import gaussian_noise
 from pnpvideo.sampling.schedule import NoiseSchedule, make_schedule
 from pnpvideo.source import ClipSource, Source, TrajectorySource
@@ -64,6 +78,7 @@ class Stages(Parts):
         self,
         given: Video | Trajectory | None = None,
         *,
+        area: Area | None = None,
         guidance_prompt: str | None = None,
         inversion_prompt: str = "",
         size: tuple[int, int] | None = None,
@@ -75,17 +90,21 @@ class Stages(Parts):
     ) -> Source:
         """The source of a run: of a video, a trajectory of an earlier run, or made by the model.
 
-        size: (width, height); by default the model's own area. A video is not inverted yet, which
-        `sample` does. The rest is as in a call. InputError for what cannot be used.
+        area: what is edited of it; None: all. size: (width, height); by default the model's own
+        area. A video is not inverted yet, which `sample` does, as it finds the mask. The rest is as
+        in a call. InputError for what cannot be used.
         """
         storage, schedule = storage or Storage(), self.schedule(options)
         if given is not None and not isinstance(given, Trajectory):
             clip = as_clip(given)
+            if area is not None and area.mask is not None:
+                check_mask(area.mask, (clip.width, clip.height), len(clip))
             source: Source = ClipSource(clip, self.working_size(clip, size), storage, batch_size)
             frames = self.autoencoder.latents_shape(len(clip), source.size)
+            source.area = area
             timesteps, dtype = schedule.timesteps, self.latent_dtype
             if job is None:
-                steps = source_steps(options)
+                steps = source_steps(options) if area is None else None
                 source.trajectory = empty_trajectory(
                     frames, timesteps, inversion_prompt, storage, dtype, steps_read=steps
                 )
@@ -111,6 +130,9 @@ class Stages(Parts):
             storage,
             lambda: self.decode(given.clean, batch_size),
         )
+        if area is not None and area.mask is not None:
+            check_mask(area.mask, source.size, given.latents.shape[1])
+        source.area = area
         if job is not None:
             source.identity = self._identity(source, options, given.prompt, storage)
         return source
@@ -166,6 +188,44 @@ class Stages(Parts):
                 )
                 check_finite(inverted, "network", self.unet.dtype)
                 trajectory.write(part.start, inverted)
+
+    def find_mask(
+        self, source: Source, options: PnPOptions, *, batch_size: int = DEFAULT_BATCH_SIZE
+    ) -> Tensor | None:
+        """Find `source.mask` by its area, and the same for latents, (frames, 1, h, w), 0 to 1.
+
+        None where all is edited. The source is inverted. InputError where a text names nothing.
+        """
+        area = source.area
+        if area is None:
+            return None
+        if area.mask is None:
+            pixels = self._find_named(source, area.named, options, batch_size)
+        elif area.moves and len(area.mask) == 1:
+            (first,) = resize_frames(weights_of(area.mask.read(0, 1)), *source.size)
+            pixels = carry_mask(first, source.frames(batch_size), source.scenes)
+        else:
+            pixels = mask_frames(
+                area.mask, source.trajectory.latents.shape[1], source.size, batch_size
+            )
+        if area.inverted:
+            pixels = (255 - batch for batch in pixels)
+        source.mask = source.store()
+        whole, cut = tee(pixels)
+        # The one is read as the other is, a batch at a time.
+        kept = source.mask.write_all(feathered(batch, area.feather) for batch in cut)
+        both = (batch for batch, _ in zip(whole, kept, strict=True))
+        return latent_weights(both, self.autoencoder.factor)
+
+    def _find_named(
+        self, source: Source, name: str, options: PnPOptions, batch_size: int
+    ) -> Iterator[Weights]:
+        """Where each frame shows what a text names, some frames at a time."""
+        text, words = self.encode_texts([name], options.clip_skip), self.words_of(name)
+        with self._network() as network:
+            trajectory = source.trajectory
+            maps = attention_maps(network, trajectory, text, words, batch_size=batch_size)
+            yield from mask_of_maps(maps, name, source.size)
 
     def generate_source(
         self,
@@ -244,7 +304,8 @@ class Stages(Parts):
         blend_radius: int,
         batch_size: int = DEFAULT_BATCH_SIZE,
     ) -> Iterator[Frames]:
-        """The frames of one result, (frames, c, h, w), blended along the motion of its source.
+        """The frames of one result, (frames, c, h, w), blended along the motion of its source, and
+        put into the source where only a part of it is edited.
 
         Gives uint8 frames (n, height, width, 3) of the working size, some at a time. RunError where
         they are no picture (see `check_not_plain`).
@@ -260,9 +321,11 @@ class Stages(Parts):
             encode,
             self.vae.dtype,
         )
-        if len(latents) == 1 or blend_radius == 0:
+        if len(latents) > 1 and blend_radius > 0:
+            frames = blend_frames(frames, source.frames(batch_size), source.scenes, blend_radius)
+        if source.mask is None:
             return frames
-        return blend_frames(frames, source.frames(batch_size), source.scenes, blend_radius)
+        return composite(frames, source.frames(batch_size), source.mask.batches(batch_size))
 
     def _identity(
         self, source: Source, options: PnPOptions, prompt: str, storage: Storage

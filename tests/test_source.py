@@ -97,6 +97,6 @@ def test_a_source_gives_its_frames_again_and_again(
 
 def test_a_full_disk_is_told_while_frames_are_kept() -> None:
     with Path("/dev/full").open("wb", buffering=0) as full:
-        store = FrameStore(full, Path("/tmp"), (8, 8))
+        store = FrameStore(full, Path("/tmp"), (8, 8, 3))
         with pytest.raises(RunError, match="the disk is full"):
             list(store.write_all([np.zeros((1, 8, 8, 3), np.uint8)]))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from itertools import islice
 from operator import itemgetter
 
@@ -42,12 +44,16 @@ class SoundWriter:
     Errors of the disk that is written to are raised as those of the pictures are.
     """
 
-    def __init__(self, file: OutputContainer, container: str, sound: Sound, tracks: Tracks) -> None:
+    def __init__(
+        self, file: OutputContainer, container: str, sound: Sound | None, tracks: Tracks
+    ) -> None:
         self._file = file
-        self._path = sound.path
         self._source: SoundSource | None = None
         self._tracks: dict[int, Track] = {}
         self._next: Packet[AudioStream] | None = None
+        if sound is None:
+            return
+        self._path = sound.path
         try:
             chosen = choose_tracks(container, sound, every=tracks == "all")
             if not chosen:
@@ -74,24 +80,32 @@ class SoundWriter:
             assert packet.pts is not None
             if seconds is not None and packet.pts * packet.time_base >= seconds:
                 return
-            try:
-                ready = self._tracks[packet.stream_index].take(packet)
-                self._next = next(self._packets, None)
-            except FFmpegError as error:
-                self._next, ready = None, []
-                _log.warning("the sound of %s breaks off: %s", self._path, error.strerror)
-            _mux(self._file, ready)
+            _mux(self._file, self._unless_broken(partial(self._take, packet)))
 
     def finish(self) -> None:
-        """Write the rest, and close the source."""
+        """Write the rest."""
         self.write_until(None)
         for track in self._tracks.values():
-            _mux(self._file, track.flush())
-        self.close()
+            _mux(self._file, self._unless_broken(track.flush))
 
     def close(self) -> None:
         if self._source is not None:
             self._source.close()
+
+    def _take(self, packet: Packet[AudioStream]) -> list[Packet[AudioStream]]:
+        ready = self._tracks[packet.stream_index].take(packet)
+        self._next = next(self._packets, None)
+        return ready
+
+    def _unless_broken(
+        self, make: Callable[[], list[Packet[AudioStream]]]
+    ) -> list[Packet[AudioStream]]:
+        try:
+            return make()
+        except (FFmpegError, ValueError) as error:
+            _log.warning("the sound of %s breaks off: %s", self._path, error)
+            self._next = None
+            return []
 
 
 def _mux(file: OutputContainer, packets: list[Packet[AudioStream]]) -> None:

@@ -48,24 +48,21 @@ def write_video(
     with _opened(part, container, output) as file:
         clock = Clock(timing, gif=container == "gif")
         pictures = PictureEncoder(file, container, shape, clock, colour, quality, output)
-        heard = None
-        if sound is not None and container != "gif":
-            heard = SoundWriter(file, container, sound, tracks)
-        number = 0
-        for batch in frames:
-            if batch.shape[1:] != shape or batch.dtype != np.uint8:
-                raise ValueError(
-                    f"frames must be uint8 of shape (n, {', '.join(map(str, shape))}), not "
-                    f"{batch.dtype} of shape {batch.shape}"
-                )
-            for frame in batch:
-                file.mux(pictures.encode(frame, number))
-                number += 1
-                if heard is not None:
+        kept = None if container == "gif" else sound
+        with contextlib.closing(SoundWriter(file, container, kept, tracks)) as heard:
+            number = 0
+            for batch in frames:
+                if batch.shape[1:] != shape or batch.dtype != np.uint8:
+                    raise ValueError(
+                        f"frames must be uint8 of shape (n, {', '.join(map(str, shape))}), not "
+                        f"{batch.dtype} of shape {batch.shape}"
+                    )
+                for frame in batch:
+                    file.mux(pictures.encode(frame, number))
+                    number += 1
                     heard.write_until(timing.start_of(number))
-        for packet in pictures.flush():
-            file.mux(packet)
-        if heard is not None:
+            for packet in pictures.flush():
+                file.mux(packet)
             heard.finish()
 
 

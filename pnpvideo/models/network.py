@@ -75,6 +75,16 @@ class SelfAttention(Protocol):
         """Within, `see` gets the tokens that go into the layer."""
 
 
+class CrossAttention(Protocol):
+    """A layer whose tokens of the picture attend to those of the text."""
+
+    def watched(self, see: Callable[[Tensor], None]) -> AbstractContextManager[None]:
+        """Within, `see` gets how much each attends to each, on average over the heads.
+
+        (batch, the picture's tokens, the text's tokens); they sum to 1 over the text's.
+        """
+
+
 class Network(Protocol):
     """A model that denoises. Whatever changes it is a context manager that restores it."""
 
@@ -106,6 +116,10 @@ class Network(Protocol):
     @property
     def before_text(self) -> Sequence[Stretch]:
         """Layers that come before the first that sees a text."""
+
+    @property
+    def crossings(self) -> Sequence[CrossAttention]:
+        """All layers that see the text."""
 
     @property
     def observed(self) -> Sequence[SelfAttention]:

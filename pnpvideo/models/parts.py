@@ -218,6 +218,12 @@ class Parts(
         check_loadable(given, how.get("weight_name"))
         super().load_lora_weights(given, adapter_name, **how)
 
+    def words_of(self, text: str) -> list[int]:
+        """The numbers of the tokens that a text's words have, without articles."""
+        tokens = self.tokenizer(text, truncation=True).input_ids
+        words = [self.tokenizer.decode([token]).strip() for token in tokens]
+        return [i for i in range(1, len(words) - 1) if words[i] not in ("a", "an", "the")]
+
     @property
     def lora_layers(self) -> list[Any]:
         """Those that LoRA files are loaded into and not fused with."""

@@ -83,8 +83,13 @@ class UNet:
 
     @property
     def text_projections(self) -> list[Stretch]:
-        crossing = [m for m in self.unet.modules() if getattr(m, "is_cross_attention", False)]
-        return [_Module(layer) for m in crossing for layer in (m.to_k, m.to_v)]
+        layers = (crossing.layer for crossing in self.crossings)
+        return [_Module(one) for layer in layers for one in (layer.to_k, layer.to_v)]
+
+    @property
+    def crossings(self) -> list["_CrossAttention"]:
+        modules = self.unet.modules()
+        return [_CrossAttention(m) for m in modules if getattr(m, "is_cross_attention", False)]
 
     @property
     def before_text(self) -> list[Stretch]:
@@ -189,6 +194,27 @@ class _Attention:
     @contextmanager
     def watched(self, see: Callable[[Tensor], None]) -> Iterator[None]:
         with self.layer.register_forward_pre_hook(lambda _, inputs: see(inputs[0])):
+            yield
+
+
+@dataclass(frozen=True)
+class _CrossAttention:
+    """A cross-attention layer of diffusers."""
+
+    layer: Any
+
+    @contextmanager
+    def watched(self, see: Callable[[Tensor], None]) -> Iterator[None]:
+        def look(_: Any, inputs: tuple[Tensor], named: dict[str, Any]) -> None:
+            layer, words = self.layer, named["encoder_hidden_states"]
+            query, key = (
+                layer.head_to_batch_dim(tokens)
+                for tokens in (layer.to_q(inputs[0]), layer.to_k(words))
+            )
+            attended = layer.get_attention_scores(query, key)
+            see(attended.unflatten(0, (-1, layer.heads)).mean(1))
+
+        with self.layer.register_forward_pre_hook(look, with_kwargs=True):
             yield
 
 

@@ -1,6 +1,10 @@
-"""What stands where a path is wanted and names no file."""
+"""Paths as options, and what stands where one is wanted and names no file."""
 
 import re
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
 
 from pnpvideo.errors import InputError
 
@@ -25,3 +29,16 @@ def check_path(text: str) -> str:
 def is_relative(text: str) -> bool:
     """Whether a text may be a path that starts from some folder."""
     return text != "-" and not _ADDRESS.match(text)
+
+
+def plain_text(given: object) -> object:
+    """A path as its text; other values as they are."""
+    return str(given) if isinstance(given, Path) else given
+
+
+def _path_text(given: object) -> object:
+    text = plain_text(given)
+    return check_path(text) if isinstance(text, str) else text
+
+
+PathText = Annotated[str, BeforeValidator(_path_text), Field(json_schema_extra={"format": "path"})]

@@ -19,8 +19,9 @@ from pydantic_extra_types.color import Color
 from pnpvideo.atomic_output import atomic_output
 from pnpvideo.errors import InputError
 from pnpvideo.options.declared import Options, Schema, declared, unknown_option
+from pnpvideo.options.mask import MaskSettings
 from pnpvideo.options.method import BRANCHES, DEFAULT_BATCH_SIZE, MethodSettings
-from pnpvideo.options.paths import check_path, is_relative
+from pnpvideo.options.paths import PathText, is_relative, plain_text
 
 Place = Literal["auto", "memory", "disk"]
 Precision = Literal["half", "full"]
@@ -90,23 +91,13 @@ def _colour_text(colour: tuple[int, int, int]) -> str:
     return f"#{bytes(colour).hex()}"
 
 
-def _text(given: object) -> object:
-    return str(given) if isinstance(given, Path) else given
-
-
-def _path_text(given: object) -> object:
-    text = _text(given)
-    return check_path(text) if isinstance(text, str) else text
-
-
 def _texts(given: object) -> object:
     """One text or a list of texts to a tuple."""
     if isinstance(given, str | Path):
         return (str(given),)
-    return tuple(map(_text, given)) if isinstance(given, list | tuple) else given
+    return tuple(map(plain_text, given)) if isinstance(given, list | tuple) else given
 
 
-PathText = Annotated[str, BeforeValidator(_path_text), Field(json_schema_extra={"format": "path"})]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_texts)]
 PathTexts = Annotated[Texts, Field(json_schema_extra={"format": "path"})]
 Size = Annotated[
@@ -238,7 +229,7 @@ class ResultSettings(Options):
 class ModelSettings(Options):
     """One loaded model (see `load_model`, where model_config is config)."""
 
-    model: Annotated[str, BeforeValidator(_text)] = Field(
+    model: Annotated[str, BeforeValidator(plain_text)] = Field(
         default=EMBEDDED_MODEL,
         description=f"{EMBEDDED_MODEL} (small, offline, simple shapes), a diffusers folder, a hub "
         "id such as owner/name, or a .safetensors checkpoint; Stable Diffusion 1.x, 2.x or XL",
@@ -305,7 +296,13 @@ class MachineSettings(Options):
 
 # pydantic lists the options of the last class first.
 class Settings(
-    MachineSettings, ModelSettings, MethodSettings, ResultSettings, TextSettings, SourceSettings
+    MachineSettings,
+    ModelSettings,
+    MethodSettings,
+    ResultSettings,
+    MaskSettings,
+    TextSettings,
+    SourceSettings,
 ):
     """What `translate` does, one option beside the other. None leaves a choice to the model or to
     the machine; so do options of the method that are not given (see `MethodSettings`).
@@ -324,6 +321,7 @@ class Settings(
 GROUPS: dict[str, type[Options]] = {
     "source": SourceSettings,
     "text": TextSettings,
+    "local edit": MaskSettings,
     "result": ResultSettings,
     "method (defaults: the model's own, or the paper's)": MethodSettings,
     "model": ModelSettings,

@@ -12,13 +12,12 @@ from pnpvideo.clips.clip import Frames
 
 
 class FrameStore:
-    """Raw frames, uint8 (n, height, width, 3), in a file. size: (width, height)."""
+    """Raw frames, or masks of frames, uint8 (n, *shape), in a file."""
 
-    def __init__(self, file: IO[bytes], name: Path, size: tuple[int, int]) -> None:
+    def __init__(self, file: IO[bytes], name: Path, shape: tuple[int, ...]) -> None:
         """file: an empty one; name: what to call it in messages."""
         self.frame_count = 0
-        self._file, self._name = file, name
-        self._shape = (size[1], size[0], 3)
+        self._file, self._name, self._shape = file, name, shape
 
     def write_all(self, batches: Iterable[Frames]) -> Iterator[Frames]:
         """The same batches, kept as they pass. RunError where the disk is full or fails."""
