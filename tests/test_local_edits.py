@@ -116,6 +116,13 @@ MOVING = {
         objects=(Object(name="teapot", x=0.0, y=0.0, size=0.8, spin=0.6, growth=0.2),),
         ground="meadow",
     ),
+    "crossing": Scene(
+        objects=(
+            Object(name="teapot", x=-0.4, y=0.1, size=0.5, dx=0.8),
+            Object(name="fox", x=0.4, y=-0.1, size=0.55, dx=-0.8),
+        ),
+        ground="white",
+    ),
     "camera": Scene(
         objects=(Object(name="castle", x=0.1, y=0.0, size=0.8),),
         ground="blue",
@@ -125,12 +132,12 @@ MOVING = {
 
 
 @pytest.mark.parametrize("name", MOVING)
-def test_a_moved_mask_follows_the_object(name: str) -> None:
+def test_a_moved_mask_follows_the_front_object(name: str) -> None:
     scene, artwork = MOVING[name], Artwork()
     times = frame_times(24)
     frames = [render(scene, "3D render", artwork, size=256, time=time) for time in times]
     clip = np.stack([(255 * frame).round().astype(np.uint8) for frame in frames])
-    masks = [object_masks(scene, artwork, size=256, time=time)[0] > 0.5 for time in times]
+    masks = [object_masks(scene, artwork, size=256, time=time)[-1] > 0.5 for time in times]
     first = (255 * masks[0]).astype(np.uint8)
     carried = list(carry_mask(first, [clip[:10], clip[10:]], (range(24),)))
     assert len(carried) == 24
