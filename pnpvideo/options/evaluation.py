@@ -7,7 +7,8 @@ from pydantic import Field, model_validator
 from pnpvideo.errors import InputError
 from pnpvideo.options.declared import Options
 from pnpvideo.options.method import DEFAULT_BATCH_SIZE, Count, MethodSettings
-from pnpvideo.options.settings import ModelSettings, PathText, Size, Texts
+from pnpvideo.options.paths import PathText
+from pnpvideo.options.settings import ModelSettings, Size, Texts
 
 BenchmarkName = Literal[
     "pie-bench",
