@@ -36,7 +36,7 @@ from pnpvideo.sampling.keep_outside import keep_outside
 from pnpvideo.sampling.noise import noise_origins, starting_noise
 from pnpvideo.source import Source, area_identity
 from pnpvideo.stages import Stages
-from pnpvideo.step_callback import TENSORS, StepCallback
+from pnpvideo.step_callback import TENSORS, GuidedStep, StepCallback
 from pnpvideo.storage import identity as fingerprint
 from pnpvideo.storage.allocate import Storage
 from pnpvideo.storage.denoising_state import DenoisingState
@@ -263,12 +263,12 @@ class PnPVideoPipeline(Stages):
         *,
         batch_size: int = DEFAULT_BATCH_SIZE,
         job: JobFolder | None = None,
-        after_step: StepCallback | None = None,
+        after_step: GuidedStep | None = None,
     ) -> Tensor:
         """Clean latents (prompts, frames, c, h, w) of the results.
 
         What is missing of the source's trajectory is inverted first. job: the one that the source
-        was opened with.
+        was opened with. after_step: called after each step; what it returns is gone on with.
         """
         trajectory, resume = source.trajectory, None
         if job is not None:
@@ -281,9 +281,7 @@ class PnPVideoPipeline(Stages):
             resume = job.state(own | source.identity | prompts.identity | others)
         self.invert(source, options, batch_size=batch_size)
         edited = self.find_mask(source, options, batch_size=batch_size)
-        inverted = trajectory.noise.to(self.latent_dtype)
-        scenes, origins = self._scenes_and_origins(source, inverted, options, batch_size)
-        noise = starting_noise(inverted, generator, options, scenes, origins)
+        noise, scenes, origins = self.start(source, options, generator, batch_size)
         texts = Texts(
             source=self.encode_source(trajectory.prompt, options),
             targets=prompts.targets,
@@ -328,10 +326,19 @@ class PnPVideoPipeline(Stages):
         self.maybe_free_model_hooks()
         return latents
 
+    def start(
+        self, source: Source, options: PnPOptions, generator: torch.Generator, batch_size: int
+    ) -> tuple[Tensor, Sequence[range], Tensor | None]:
+        """x_T (frames, c, h, w) of the results of an inverted source, its scenes, and how noise
+        that frames share moves, as far as options ask for these.
+        """
+        inverted = source.trajectory.noise.to(self.latent_dtype)
+        scenes, origins = self._scenes_and_origins(source, inverted, options, batch_size)
+        return starting_noise(inverted, generator, options, scenes, origins), scenes, origins
+
     def _scenes_and_origins(
         self, source: Source, inverted: Tensor, options: PnPOptions, batch_size: int
     ) -> tuple[Sequence[range], Tensor | None]:
-        """The source's scenes, and how shared noise moves, as far as options ask for them."""
         count, height, width = len(inverted), *inverted.shape[-2:]
         shares = options.attention_sharing != "none" or options.noise_source == "keyframe"
         if count == 1 or not (shares or options.noise_motion):

@@ -20,7 +20,13 @@ from pnpvideo.errors import InputError, RunError
 from pnpvideo.models.batches import is_out_of_memory
 from pnpvideo.models.load import default_device, default_dtype
 from pnpvideo.options.method import PnPOptions
-from pnpvideo.options.settings import ModelSettings, ReadSettings, Settings, write_settings
+from pnpvideo.options.settings import (
+    MachineSettings,
+    ModelSettings,
+    ReadSettings,
+    Settings,
+    write_settings,
+)
 from pnpvideo.outputs import plan_outputs, write_compare, write_result
 from pnpvideo.pipeline import PnPVideoPipeline
 from pnpvideo.source import Source
@@ -103,7 +109,7 @@ def run(
         outputs = plan_outputs(settings, clip, overwrite)
         for path in (*outputs.results, *outputs.compares, str(outputs.record)):
             open_things.enter_context(claimed(Path(path)))
-        storage = _storage_of(settings, folder_above(Path(outputs.output)))
+        storage = storage_of(settings, folder_above(Path(outputs.output)))
         job = None if settings.job is None else open_things.enter_context(JobFolder(settings.job))
 
         # 2. Load the model
@@ -112,7 +118,7 @@ def run(
         pipeline.set_progress_bar_config(disable=quiet)
         _log.debug("%s on %s in %s", settings.model, device, pipeline.dtype)
         options = settings.resolve(pipeline.model_options)
-        with _told_memory(device):
+        with told_memory(device):
             # 3. Read, invert, denoise
             generator = torch.Generator().manual_seed(settings.seed)
             source = pipeline.open_source(
@@ -176,7 +182,8 @@ def read_area(
     return Area.of(mask, settings)
 
 
-def _storage_of(settings: Settings, folder: Path) -> Storage:
+def storage_of(settings: MachineSettings, folder: Path) -> Storage:
+    """Where the trajectory is kept. folder: of the results, for a file."""
     place, precision = settings.trajectory_place, settings.trajectory_precision
     return Storage(place=place, precision=precision, folder=folder)
 
@@ -192,7 +199,7 @@ def load_pipeline(settings: ModelSettings, device: torch.device | None = None) -
         config=settings.config_folder,
         prediction_type=settings.prediction_type,
     )
-    with _told_memory(device):
+    with told_memory(device):
         if settings.offload:
             pipeline.enable_model_cpu_offload(device=device)
         else:
@@ -235,7 +242,7 @@ def check_inversion(
 
 
 @contextlib.contextmanager
-def _told_memory(device: torch.device) -> Iterator[None]:
+def told_memory(device: torch.device) -> Iterator[None]:
     """A RunError in one line where the memory is not enough."""
     try:
         yield

@@ -15,6 +15,9 @@ from pnpvideo.sampling.guidance import Guidance, Texts
 TENSORS = ("latents", "prompt_embeds", "negative_prompt_embeds", "add_text_embeds")
 """Those that it may see and replace, by the names that they have in diffusers' pipelines."""
 
+GuidedStep = Callable[[int, float, Tensor, Guidance], Tensor]
+"""Called with step, timestep, latents (prompts, frames, c, h, w) and guidance; returns latents."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StepCallback:

@@ -20,6 +20,7 @@ ORDER = [
     {"stages", "prompts", "step_callback"},
     {"pipeline"},
     {"run"},
+    {"inside"},
     {"evaluation"},
     {"__init__"},
     {"commands"},

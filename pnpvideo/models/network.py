@@ -45,6 +45,17 @@ class Batch:
         return len(self.latents) // len(self.texts)
 
 
+@dataclass(frozen=True, kw_only=True)
+class DecoderLayer:
+    """A layer of a network's decoder, counted as in the paper, by the names of its modules.
+
+    feature: its residual block. attention: what holds its self-attention, None where it has none.
+    """
+
+    feature: str
+    attention: str | None
+
+
 class Stretch(Protocol):
     """A part of a network where what goes in and what comes out can be changed."""
 
@@ -102,6 +113,10 @@ class Network(Protocol):
         The network runs in its own precision; the latents stay float32 at least, so that the
         rounding of bf16 or fp16 does not add up over the steps.
         """
+
+    @property
+    def decoder(self) -> Sequence[DecoderLayer]:
+        """Its layers in order, from the coarsest."""
 
     def feature(self, name: str) -> Stretch:
         """The residual branch of a block, whose output is the feature. InputError: none."""

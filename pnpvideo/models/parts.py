@@ -218,11 +218,20 @@ class Parts(
         check_loadable(given, how.get("weight_name"))
         super().load_lora_weights(given, adapter_name, **how)
 
+    def words_in(self, text: str) -> list[tuple[str, list[int]]]:
+        """Each word of a text but articles, and the numbers of its tokens."""
+        ids = self.tokenizer(text, truncation=True).input_ids
+        words: list[tuple[str, list[int]]] = []
+        ended = True
+        for number, token in list(enumerate(self.tokenizer.convert_ids_to_tokens(ids)))[1:-1]:
+            word, numbers = ("", []) if ended else words.pop()
+            words.append((word + token.removesuffix("</w>"), [*numbers, number]))
+            ended = token.endswith("</w>")
+        return [(word, numbers) for word, numbers in words if word not in ("a", "an", "the")]
+
     def words_of(self, text: str) -> list[int]:
         """The numbers of the tokens that a text's words have, without articles."""
-        tokens = self.tokenizer(text, truncation=True).input_ids
-        words = [self.tokenizer.decode([token]).strip() for token in tokens]
-        return [i for i in range(1, len(words) - 1) if words[i] not in ("a", "an", "the")]
+        return [number for _, numbers in self.words_in(text) for number in numbers]
 
     @property
     def lora_layers(self) -> list[Any]:

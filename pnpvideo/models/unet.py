@@ -10,7 +10,14 @@ from torch import Tensor
 
 from pnpvideo.errors import InputError
 from pnpvideo.models.device import working_device
-from pnpvideo.models.network import Batch, Change, InjectionLayers, SelfAttention, Stretch
+from pnpvideo.models.network import (
+    Batch,
+    Change,
+    DecoderLayer,
+    InjectionLayers,
+    SelfAttention,
+    Stretch,
+)
 
 
 def default_layers(unet: Any) -> InjectionLayers:
@@ -71,6 +78,17 @@ class UNet:
         finally:
             self.batch = None
         return output.to(latents.dtype)
+
+    @property
+    def decoder(self) -> list[DecoderLayer]:
+        return [
+            DecoderLayer(
+                feature=f"up_blocks.{b}.resnets.{i}",
+                attention=f"up_blocks.{b}.attentions.{i}" if hasattr(block, "attentions") else None,
+            )
+            for b, block in enumerate(self.unet.up_blocks)
+            for i in range(len(block.resnets))
+        ]
 
     def feature(self, name: str) -> Stretch:
         block = self._module(name)

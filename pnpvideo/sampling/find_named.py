@@ -20,8 +20,8 @@ from pnpvideo.storage.trajectory import Trajectory
 # Of the sampling steps, those at whose noise levels the source is looked at: with less noise than
 # there the layers tell edges more than things.
 _PROGRESS = (0.5, 0.65, 0.8)
-# How much of the average the most attended place has at least where something is found.
-_STANDS_OUT = 1.4
+STANDS_OUT = 1.4
+"""How much of the average the most attended place has at least where something is found."""
 
 
 @torch.no_grad()
@@ -69,7 +69,7 @@ def mask_of_maps(maps: Iterator[Tensor], name: str, size: tuple[int, int]) -> It
         large = np.stack(
             [cv2.resize(one.numpy(), size, interpolation=cv2.INTER_CUBIC) for one in batch]
         )
-        if number == 0 and large.max() < _STANDS_OUT:
+        if number == 0 and large.max() < STANDS_OUT:
             raise InputError(
                 f"{name!r} is not found in the source; name something that it shows, or give a mask"
             )

@@ -49,20 +49,8 @@ def match_clip(
     step, count = matching_step(steps), trajectory.latents.shape[1]
     matches: Matches = {}
 
-    def tokens_of(frames: list[int]) -> dict[int, Tensor]:
-        latents = trajectory.latents[step, frames].to(network.device)
-        tokens: dict[int, Tensor] = {}
-
-        def record(seen: Tensor) -> None:
-            tokens[seen.shape[1]] = seen
-
-        with ExitStack() as stack:
-            for layer in network.observed:
-                stack.enter_context(layer.watched(record))
-            batch = Batch(latents=latents, timestep=trajectory.timesteps[step], texts=text)
-            network.predict(batch)
-        height, width = latents.shape[-2:]
-        return describe_tokens(tokens, lambda count: network.grid(count, height, width))
+    def tokens_of(frames: Sequence[int]) -> dict[int, Tensor]:
+        return see_tokens(network, trajectory, text, step, frames)
 
     for scene in scenes:
         ends = [k for k in keyframes if k in scene]
@@ -78,6 +66,29 @@ def match_clip(
                         nearest = nearest_tokens(tokens, sides[side][size][0])
                         matches[size][frames, side] = nearest.int().cpu()
     return matches
+
+
+@torch.no_grad()
+def see_tokens(
+    network: Network,
+    trajectory: Trajectory,
+    text: PromptEmbeddings,
+    step: int,
+    frames: Sequence[int],
+) -> dict[int, Tensor]:
+    """What `describe_tokens` makes of some frames of a source at the noise level of a step."""
+    latents = trajectory.latents[step, frames].to(network.device)
+    tokens: dict[int, Tensor] = {}
+
+    def record(seen: Tensor) -> None:
+        tokens[seen.shape[1]] = seen
+
+    with ExitStack() as stack:
+        for layer in network.observed:
+            stack.enter_context(layer.watched(record))
+        network.predict(Batch(latents=latents, timestep=trajectory.timesteps[step], texts=text))
+    height, width = latents.shape[-2:]
+    return describe_tokens(tokens, lambda count: network.grid(count, height, width))
 
 
 def describe_tokens(

@@ -1,0 +1,117 @@
+"""How much of a source's structure results keep, and how far they follow their text, as the model
+itself sees it: nothing needs to be downloaded.
+
+Only for comparing results of one model and source: a model judges its own work, its structure in
+the very layer that is injected, its text in what guidance strives for.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from pnpvideo.models.network import Batch, InjectionLayers, Network
+from pnpvideo.models.prompt import PromptEmbeddings
+from pnpvideo.sampling.schedule import Level, NoiseSchedule, clean_and_noise
+
+# Of the sampling steps: late enough for features to show the picture, not its noise.
+_STRUCTURE_AT = 0.8
+_TEXT_AT = (0.2, 0.4, 0.6, 0.8)
+
+
+class OwnMeasures:
+    """Measures clean latents (frames, c, h, w). All get the same noise, so that they compare.
+
+    nothing: the embedding of the empty text.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        layers: InjectionLayers,
+        schedule: NoiseSchedule,
+        nothing: PromptEmbeddings,
+        *,
+        batch_size: int,
+    ) -> None:
+        self._network, self._schedule, self._nothing = network, schedule, nothing
+        self._batch_size = batch_size
+        self._layer = layers.features[0]
+
+    @torch.no_grad()
+    def structure(self, latents: Tensor, source: Tensor) -> float:
+        """Mean squared difference of the cosine self-similarities of features of the first layer
+        that is injected, in [0, 4], 0 where alike: the structure distance of Tumanyan et al. 2022
+        (arXiv 2201.00424, equation 4) with the model's features for DINO's keys.
+        """
+        parts = zip(
+            torch.split(latents, self._batch_size),
+            torch.split(source, self._batch_size),
+            strict=True,
+        )
+        distances = [
+            (_self_similarity(self._features(one)) - _self_similarity(self._features(other)))
+            .square()
+            .mean((1, 2))
+            for one, other in parts
+        ]
+        return float(torch.cat(distances).mean())
+
+    @torch.no_grad()
+    def text(self, latents: Tensor, text: PromptEmbeddings) -> float:
+        """By what part the text brings the noise that the model sees nearer to the true one than
+        the empty text does: at most 1, 0 where it tells nothing of the picture, below 0 where it is
+        wrong (as Li et al. 2023, "Your Diffusion Model is Secretly a Zero-Shot Classifier",
+        equation 5, measure texts against one another). One noise, the mean of four levels.
+        """
+        gains = []
+        for step in self._steps(_TEXT_AT):
+            error, without = (self._error(latents, step, words) for words in (text, self._nothing))
+            gains.append(1 - error / without)
+        return sum(gains) / len(gains)
+
+    def _steps(self, shares: Sequence[float]) -> list[int]:
+        return [round(share * (len(self._schedule.timesteps) - 1)) for share in shares]
+
+    def _features(self, latents: Tensor) -> Tensor:
+        """Features (n, places, channels) of slightly noisy latents, under the empty text."""
+        (step,) = self._steps((_STRUCTURE_AT,))
+        seen: list[Tensor] = []
+
+        def keep(output: Tensor) -> Tensor:
+            seen.append(output.float().flatten(2).transpose(1, 2))
+            return output
+
+        with self._network.feature(self._layer).changed(lambda tensor: tensor, keep):
+            self._predict(self._noisy(latents, step)[0], step, self._nothing)
+        return seen[0]
+
+    def _error(self, latents: Tensor, step: int, text: PromptEmbeddings) -> float:
+        """Mean squared error of the noise that the model sees."""
+        level, kind = self._schedule.levels[step], self._schedule.prediction_type
+        errors = []
+        for part in torch.split(latents, self._batch_size):
+            noisy, noise = self._noisy(part, step)
+            output = self._predict(noisy, step, text)
+            found = clean_and_noise(noisy, output, level, kind)[1]
+            errors.append((found - noise).square().mean((1, 2, 3)))
+        return float(torch.cat(errors).mean())
+
+    def _noisy(self, latents: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """Latents at a step's noise level, and the noise, the same for all frames."""
+        level: Level = self._schedule.levels[step]
+        generator = torch.Generator().manual_seed(step)
+        noise = torch.randn(latents.shape[1:], generator=generator).to(self._network.device)
+        clean = latents.to(self._network.device, torch.float32)
+        return level.signal * clean + level.noise * noise, noise.expand_as(clean)
+
+    def _predict(self, latents: Tensor, step: int, text: PromptEmbeddings) -> Tensor:
+        timestep = self._schedule.timesteps[step]
+        return self._network.predict(Batch(latents=latents, timestep=timestep, texts=text))
+
+
+def _self_similarity(features: Tensor) -> Tensor:
+    """Cosines (n, places, places)."""
+    unit = normalize(features, dim=-1, eps=1e-8)
+    return unit @ unit.transpose(1, 2)

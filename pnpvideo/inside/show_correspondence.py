@@ -1,0 +1,88 @@
+"""Where frames, and other sources, show what the first frame shows."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pnpvideo.clips.clip import Frames
+from pnpvideo.inside.draw import Picture, mixed
+from pnpvideo.inside.subject import Strip, Subject
+from pnpvideo.sampling.match_tokens import matching_step, nearest_tokens, see_tokens
+
+Places = NDArray[np.int64]
+"""(n, height, width, 2): the row and column of the first frame's nearest token, by token."""
+
+
+def show_correspondence(subject: Subject, shares: tuple[float, ...]) -> list[Strip]:
+    """Tokens in the colour of the place that they match in the first frame, and its pixels there.
+
+    The tokens are those that keyframes' attention is carried by (see `describe_tokens`).
+    """
+    steps = subject.steps(shares) if shares else [matching_step(subject.options.steps)]
+    strips = []
+    for step in steps:
+        places, grid = find_places(subject, step)
+        chart = place_chart(*grid)
+        frames = [subject.frames(source) for source in subject.sources]
+        first = frames[0][0]
+        by_colour, moved = [], []
+        for some, found in zip(frames, places, strict=True):
+            colours = chart[found[..., 0], found[..., 1]]
+            pairs = zip(some, colours, strict=True)
+            by_colour.append(np.stack([mixed(one, _as_large(over, one)) for one, over in pairs]))
+            moved.append(np.stack([moved_pixels(first, grid, at) for at in found]))
+        name = subject.level_name(step)
+        strips += [
+            Strip(row=name, column="the place that is matched", pictures=tuple(by_colour)),
+            Strip(row=name, column="the first frame's pixels there", pictures=tuple(moved)),
+        ]
+    return strips
+
+
+def find_places(subject: Subject, step: int) -> tuple[list[Places], tuple[int, int]]:
+    """Each source's matches, and the (height, width) of the first frame's tokens."""
+    network, text = subject.network, subject.text
+    first = subject.sources[0].trajectory
+    tokens = see_tokens(network, first, text, step, [0])
+    size = max(tokens)
+    others, grid = tokens[size][0], network.grid(size, *first.latents.shape[-2:])
+    places = []
+    for source in subject.sources:
+        trajectory, parts = source.trajectory, []
+        for frame in range(trajectory.latents.shape[1]):
+            seen = see_tokens(network, trajectory, text, step, [frame])
+            nearest = nearest_tokens(seen[max(seen)], others).cpu()
+            here = network.grid(max(seen), *trajectory.latents.shape[-2:])
+            both = torch.stack([nearest // grid[1], nearest % grid[1]], dim=-1)
+            parts.append(both.view(-1, *here, 2).numpy())
+        places.append(np.concatenate(parts))
+    return places, grid
+
+
+def place_chart(height: int, width: int) -> Picture:
+    """A colour for each place: one for each corner, and those between."""
+    corners = np.array([[(230, 60, 60), (245, 200, 50)], [(60, 90, 230), (50, 190, 110)]], float)
+    down, across = (np.linspace(0, 1, n)[:, None] for n in (height, width))
+    left, right = ((1 - down) * corners[0, x] + down * corners[1, x] for x in (0, 1))
+    chart = (1 - across)[None] * left[:, None] + across[None] * right[:, None]
+    return np.asarray(np.rint(chart).astype(np.uint8))
+
+
+def moved_pixels(picture: Picture, grid: tuple[int, int], places: NDArray[np.int64]) -> Picture:
+    """A picture whose tokens show what `picture` shows at given places.
+
+    grid: (height, width) of the tokens of `picture`. places: (height, width, 2), row and column.
+    """
+    high, wide = picture.shape[0] // grid[0], picture.shape[1] // grid[1]
+    tiles: Picture = picture.reshape(grid[0], high, grid[1], wide, 3).swapaxes(1, 2)
+    moved = tiles[places[..., 0], places[..., 1]].swapaxes(1, 2)
+    return np.asarray(moved.reshape(len(places) * high, places.shape[1] * wide, 3))
+
+
+def _as_large(colours: Frames, frame: Picture) -> Picture:
+    """Squares of colour at a frame's size."""
+    rows, columns = (
+        np.arange(whole) * part // whole
+        for whole, part in zip(frame.shape[:2], colours.shape[:2], strict=True)
+    )
+    return np.asarray(colours[rows[:, None], columns])

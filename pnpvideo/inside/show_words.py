@@ -1,0 +1,46 @@
+"""Where the words of texts look in a source."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pnpvideo.clips.clip import Frames
+from pnpvideo.inside.draw import over
+from pnpvideo.inside.subject import Strip, Subject
+from pnpvideo.models.prompt import PromptEmbeddings
+from pnpvideo.sampling.find_named import STANDS_OUT, attention_maps
+from pnpvideo.source import Source
+
+
+def show_words(subject: Subject, texts: Sequence[str]) -> list[Strip]:
+    """The cross-attention of each word over the frames (see `attention_maps`).
+
+    A word's colours go from its least attended place in all frames to its most attended one; one
+    that stands out nowhere is dim everywhere.
+    """
+    frames = [subject.frames(source) for source in subject.sources]
+    strips = []
+    for text in texts:
+        embedded = subject.pipeline.encode_texts([text], subject.options.clip_skip)
+        for word, tokens in subject.pipeline.words_in(text):
+            maps = [_map(subject, source, embedded, tokens) for source in subject.sources]
+            low = min(float(one.min()) for one in maps)
+            top = max(STANDS_OUT, *(float(one.max()) for one in maps))
+            heat = [(one - low) / (top - low) for one in maps]
+            pictures = tuple(_heated(some, one) for some, one in zip(frames, heat, strict=True))
+            strips.append(Strip(row=text, column=word, pictures=pictures))
+    return strips
+
+
+def _map(subject: Subject, source: Source, text: PromptEmbeddings, tokens: Sequence[int]) -> Tensor:
+    maps = attention_maps(
+        subject.network, source.trajectory, text, tokens, batch_size=subject.batch_size
+    )
+    return torch.cat(list(maps))
+
+
+def _heated(frames: Frames, maps: Tensor) -> Frames:
+    pairs = zip(frames, maps.numpy(), strict=True)
+    return np.stack([over(frame, one) for frame, one in pairs])

@@ -1,0 +1,27 @@
+"""What all that looks into a model is told: a source, perhaps prompts, a model and a machine."""
+
+from typing import Self
+
+from pydantic import model_validator
+
+from pnpvideo.errors import InputError
+from pnpvideo.options.method import MethodSettings
+from pnpvideo.options.settings import (
+    MachineSettings,
+    ModelSettings,
+    SourceSettings,
+    TextSettings,
+    check_negatives,
+)
+
+
+# pydantic lists the options of the last class first.
+class SubjectSettings(MachineSettings, ModelSettings, MethodSettings, TextSettings, SourceSettings):
+    """See above."""
+
+    @model_validator(mode="after")
+    def _has_subject(self) -> Self:
+        if (self.source is None) == (self.guidance_prompt is None):
+            raise InputError("give either a source or a guidance prompt")
+        check_negatives(len(self.negative_prompt), max(1, len(self.prompt)))
+        return self

@@ -1,0 +1,211 @@
+"""Options tried with one another: the front, the measures against naive ones, and the command."""
+
+import csv
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from command import assert_refused, pixels, save_frames
+from PIL import Image
+
+from pnpvideo.cli import main
+from pnpvideo.errors import InputError
+from pnpvideo.evaluation.draw_grid import draw_plot
+from pnpvideo.evaluation.grid import run_grid
+from pnpvideo.evaluation.own_measures import OwnMeasures
+from pnpvideo.evaluation.pareto import pareto_front
+from pnpvideo.inside.draw import MARK
+from pnpvideo.models.unet import UNet
+from pnpvideo.options.grid import Cell, GridSettings, cells_of, read_axes
+from pnpvideo.options.method import PnPOptions
+from pnpvideo.pipeline import PnPVideoPipeline
+
+STEPS = "2"
+
+
+@pytest.fixture(scope="module")
+def pipeline(tiny_model: Path) -> PnPVideoPipeline:
+    loaded = PnPVideoPipeline.from_pretrained(tiny_model, dtype=torch.float32)
+    loaded.set_progress_bar_config(disable=True)
+    return loaded
+
+
+def test_the_front_is_what_no_other_beats() -> None:
+    generator = np.random.default_rng(5)
+    for _ in range(20):
+        points = generator.integers(0, 6, (12, 2)).astype(float)
+        found = pareto_front(*points.T)
+        for (cost, gain), on_front in zip(points, found, strict=True):
+            better = [
+                (c < cost and g >= gain) or (c <= cost and g > gain) for c, g in points.tolist()
+            ]
+            assert on_front == (not any(better))
+    assert pareto_front([1, 1], [2, 2]) == [True, True]
+
+
+def test_every_value_is_tried_with_all_others() -> None:
+    axes = read_axes(["tau_f=0.4,0.8", "attention-sharing=none,extended", "guidance_scale=3"])
+    assert [cell.name for cell in cells_of(axes)] == [
+        "tau_f=0.4,attention_sharing=none,guidance_scale=3",
+        "tau_f=0.4,attention_sharing=extended,guidance_scale=3",
+        "tau_f=0.8,attention_sharing=none,guidance_scale=3",
+        "tau_f=0.8,attention_sharing=extended,guidance_scale=3",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("grid", "message"),
+    [
+        ("tau_f", "grid is 'tau_f'; give OPTION=VALUE,VALUE"),
+        ("tau_f=", "give OPTION=VALUE,VALUE"),
+        ("tau_f=0.4,1.5", "tau_f is 1.5; give a number from 0 to 1"),
+        ("tau_f=much", "tau_f is 'much'; give a number from 0 to 1"),
+        ("tau_f=0.4,", "tau_f is None"),
+        ("tau_f=[", "tau_f is '['; give a number from 0 to 1"),
+        ("tauf=0.4", "there is no option tauf; do you mean tau_f?"),
+        ("steps=10,20", "steps changes the inversion, and a grid has one for all"),
+        ("tau_a=0,0.0", "tau_a has 0.0 twice"),
+    ],
+)
+def test_what_cannot_be_tried_is_told(grid: str, message: str) -> None:
+    with pytest.raises(InputError) as error:
+        GridSettings.of({"source": "a.png", "prompt": "a", "output": "o", "grid": grid})
+    assert message in str(error.value)
+
+
+def measures_of(pipeline: PnPVideoPipeline, options: PnPOptions) -> OwnMeasures:
+    return OwnMeasures(
+        UNet(pipeline.unet, pipeline.autoencoder.factor),
+        pipeline.layers,
+        pipeline.schedule(options),
+        pipeline.encode_texts([""]),
+        batch_size=2,
+    )
+
+
+def test_own_measures_are_those_of_a_naive_reference(pipeline: PnPVideoPipeline) -> None:
+    options = PnPOptions(steps=5)
+    latents, source = torch.randn(2, 3, 4, 8, 8, generator=torch.Generator().manual_seed(3))
+    text, nothing = (pipeline.encode_texts([words]) for words in ("a red star", ""))
+    alphas, unet = pipeline.scheduler.alphas_cumprod.double(), pipeline.unet
+    timesteps = pipeline.schedule(options).timesteps
+    block = unet.get_submodule(pipeline.layers.features[0])
+
+    def noise_of(step: int) -> torch.Tensor:
+        return torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(step))
+
+    def predict(clean: torch.Tensor, step: int, words: Any) -> tuple[np.ndarray, np.ndarray]:
+        """The network's output for one frame, and the features of the first injected layer."""
+        alpha = alphas[int(timesteps[step])]
+        noisy = (alpha.sqrt() * clean + (1 - alpha).sqrt() * noise_of(step)).float()
+        kept: list[torch.Tensor] = []
+        with torch.no_grad(), block.conv2.register_forward_hook(lambda *x: kept.append(x[2])):
+            output = unet(noisy[None], timesteps[step], words.hidden).sample[0]
+        return output.double().numpy(), kept[0][0].double().flatten(1).numpy()
+
+    distances = []
+    for frame in range(3):
+        pair = []
+        for clean in (latents[frame], source[frame]):
+            places = predict(clean, 3, nothing)[1].T
+            places = places / np.linalg.norm(places, axis=1, keepdims=True)
+            pair.append(places @ places.T)
+        distances.append(((pair[0] - pair[1]) ** 2).mean())
+    gains = []
+    for step in (1, 2, 2, 3):
+        errors = [
+            sum(
+                ((predict(clean, step, words)[0] - noise_of(step).numpy()) ** 2).mean()
+                for clean in latents
+            )
+            for words in (text, nothing)
+        ]
+        gains.append(1 - errors[0] / errors[1])
+    measures = measures_of(pipeline, options)
+    assert measures.structure(latents, source) == pytest.approx(np.mean(distances), rel=1e-4)
+    assert measures.text(latents, text) == pytest.approx(np.mean(gains), abs=1e-6)
+    assert measures.structure(latents, latents) == 0
+    assert measures.text(latents, nothing) == 0
+
+
+def test_the_plot_marks_the_front() -> None:
+    def point(structure: float, text: float, *, best: bool) -> Any:
+        cell = Cell(options={"tau_f": structure})
+        return SimpleNamespace(cell=cell, structure=structure, text=text, best=best)
+
+    drawn = draw_plot([point(0.1, 0.1, best=True), point(0.2, 0.2, best=True)])
+    rows, columns = np.nonzero((drawn == MARK).all(-1))
+    # The one that keeps more structure stands to the right, and below the one that follows more.
+    assert rows[columns.argmax()] > rows[columns.argmin()]
+    plain = draw_plot([point(0.1, 0.1, best=False)])
+    assert not (plain == MARK).all(-1).any()
+
+
+def test_a_grid_has_one_inversion_and_each_cell_is_a_translation(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Counting(PnPVideoPipeline):
+        inversions = 0
+
+        def invert_into(self, *given: Any, **named: Any) -> None:
+            Counting.inversions += 1
+            super().invert_into(*given, **named)
+
+    monkeypatch.chdir(tmp_path)
+    save_frames(tmp_path, 1)
+    pipeline = Counting.from_pretrained(tiny_model, dtype=torch.float32)
+    values = {
+        "source": "source0.png",
+        "prompt": ("a stone", "a star"),
+        "steps": 2,
+        "grid": ("tau_f=0,1", "tau_a=0.5"),
+        "side": 32,
+        "output": "grid",
+    }
+    found = run_grid(GridSettings.of(values), pipeline, quiet=True)
+    assert Counting.inversions == 1
+    assert [point.cell.name for point in found.points] == ["tau_f=0,tau_a=0.5", "tau_f=1,tau_a=0.5"]
+    assert any(point.best for point in found.points)
+    assert sorted(path.name for path in found.sheets) == [
+        "sheet-source0-1.png",
+        "sheet-source0-2.png",
+    ]
+    with found.table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["tau_f"] for row in rows] == ["0", "0", "1", "1"]
+    assert float(rows[2]["structure"]) >= 0
+    for path in (*found.sheets, found.plot, *(Path(row["result"]) for row in rows)):
+        with Image.open(path) as image:
+            image.verify()
+    # The same as by itself.
+    given = ["translate", "source0.png", "--prompt", "a stone", "--prompt", "a star"]
+    given += ["--steps", STEPS, "--tau-f", "1", "--tau-a", "0.5", "--model", str(tiny_model)]
+    assert main([*given, "-o", "one.png", "--quiet"]) == 0
+    expected = pixels(tmp_path / "one-2.png")
+    np.testing.assert_array_equal(pixels(Path(rows[3]["result"])), expected)
+
+
+def test_the_command_tries_a_clip_and_refuses_what_is_there(
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_frames(tmp_path / "clip", 2)
+    given = ["grid", "clip", "--prompt", "a stone", "--steps", STEPS, "--quiet"]
+    given += ["--model", str(tiny_model), "--grid", "tau_f=0,1", "--side", "32", "-o", "out"]
+    assert main(given) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].startswith("tau_f=0: structure ")
+    assert out[2:] == ["out/sheet.png", "out/plot.png", "out/grid.csv"]
+    assert len(list((tmp_path / "out" / "tau_f=1" / "clip").iterdir())) == 2
+    assert_refused((main(given), *capsys.readouterr()), 2, "out exists and is not empty")
+    assert main([*given, "--overwrite"]) == 0
+    capsys.readouterr()
+    given[-1] = "clip"
+    result = (main([*given, "--overwrite"]), *capsys.readouterr())
+    assert_refused(result, 2, "clip holds no grid")
