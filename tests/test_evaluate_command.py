@@ -1,6 +1,7 @@
 """`pnpvideo evaluate` from the data of each benchmark to its page, twice, and what may go wrong."""
 
 import csv
+import html
 import json
 import re
 import shutil
@@ -133,6 +134,9 @@ def test_a_benchmark_runs_to_its_page_and_nothing_is_done_again(
     assert page.count("data:video/mp4") == (12 if name == "five-bench" else 0)
     assert not re.search(r'(src|href)="(?!data:)', page)
     assert "| ours |" in out
+    # What the page sorts by.
+    sorted_by = [html.unescape(text) for text in re.findall(r'data-values="([^"]*)"', page)]
+    assert [json.loads(text) for text in sorted_by] == [{"ours": each} for each in found.values()]
 
     before, counts = kept(Path("out")), dict(counted)
     assert run(name)[0] == 0
@@ -180,6 +184,7 @@ def test_pie_bench(run: Run, counted: dict[str, int], tmp_path: Path) -> None:
     ]
     table = Path("out/means.md").read_text()
     assert "structure x10^3 ↓ | PSNR ↑ | LPIPS x10^3 ↓ | MSE x10^4 ↓ | SSIM x10^2 ↑" in table
+    assert "- ours, all: PSNR of 10, LPIPS of 10, MSE of 10, SSIM of 10, pixel shift of " in table
     with Path("out/results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert float(rows[0]["mse_unedited"]) == ours[rows[0]["id"]]["mse_unedited"]
@@ -190,7 +195,7 @@ def test_pie_bench(run: Run, counted: dict[str, int], tmp_path: Path) -> None:
 
     # Another structure mode measures that alone again, and says so.
     before, counts = kept(Path("out/results").parent), dict(counted)
-    assert run("pie-bench", "--structure", "official", "--method", "theirs=theirs")[0] == 0
+    assert run("pie-bench", "--structure", "official", "--types", "0")[0] == 0
     assert counted["sample"] == counts["sample"]
     again = values()["000000000000"]
     assert again["structure_distance"] != ours["000000000000"]["structure_distance"]
@@ -321,6 +326,17 @@ def test_a_mistake_is_one_line(
     assert err.startswith("pnpvideo: ")
     assert err.count("\n") == 1
     assert message in err
+
+
+def test_too_little_memory_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def sample(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("out of memory")
+
+    MAKE["manifest"](Path("data"))
+    monkeypatch.setattr(PnPVideoPipeline, "sample", sample)
+    code, out, err = run("manifest")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "the memory of cpu is not enough" in err
 
 
 def test_only_others_results(run: Run, counted: dict[str, int]) -> None:

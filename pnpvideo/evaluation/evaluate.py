@@ -25,7 +25,7 @@ from pnpvideo.options.evaluation import OURS, EvaluationSettings
 from pnpvideo.options.method import MethodSettings
 from pnpvideo.options.settings import ModelSettings
 from pnpvideo.pipeline import PnPVideoPipeline
-from pnpvideo.run import choose_device, load_pipeline
+from pnpvideo.run import choose_device, load_pipeline, told_memory
 
 _log = logging.getLogger(__name__)
 
@@ -84,7 +84,8 @@ def evaluate(settings: EvaluationSettings, *, quiet: bool = False) -> Evaluation
         ),
         strict=settings.strict,
     )
-    work.run(quiet=quiet)
+    with told_memory(device):
+        work.run(quiet=quiet)
 
     # 3. Write
     summary = summarise(settings, benchmark, list(methods), columns, folder, networks, statistics)

@@ -77,7 +77,7 @@ class RunFolder:
         self.write_json(self._measured(method, item), measured.__dict__)
 
     def _measured(self, method: str, item: str) -> Path:
-        return self.path / "measured" / file_name(method) / f"{_unique(item)}.json"
+        return self.path / "measured" / _unique(method) / f"{_unique(item)}.json"
 
     def write_json(self, path: Path, value: object) -> None:
         """RunError where the disk is full or fails."""

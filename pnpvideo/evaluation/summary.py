@@ -63,7 +63,21 @@ class Summary:
 
     @property
     def table(self) -> str:
-        """The means in the field's units, in Markdown."""
+        """The means in the field's units, in Markdown, and how many items they are without."""
+        lines = [
+            f"{mean.method}, {mean.edit_type}: "
+            + ", ".join(f"{self._title(name)} of {mean.items - n}" for name, n in some)
+            for mean in self.means
+            if (some := [(name, n) for name, n in mean.without.items() if n])
+        ]
+        notes = ["", "Of fewer items, as others give no value:", "", *(f"- {x}" for x in lines)]
+        return self._means + ("\n".join([*notes, ""]) if lines else "")
+
+    def _title(self, name: str) -> str:
+        return next(column.title for column in self.columns if column.name == name)
+
+    @property
+    def _means(self) -> str:
         return markdown(
             ("method", "edit type", "items", *(column.heading for column in self.columns)),
             [

@@ -45,10 +45,14 @@ def _read_lines(path: Path) -> Iterator[Mapping[str, object]]:
 
 
 def _read_parquet(path: Path) -> Iterator[Mapping[str, object]]:
-    # Of the extra [eval], and large.
-    import pyarrow
-    import pyarrow.parquet
-
+    try:
+        # Of the extra [eval], and large.
+        import pyarrow
+        import pyarrow.parquet
+    except ModuleNotFoundError:
+        raise InputError(
+            f"{path} needs pyarrow; install it with: pip install 'pnpvideo[eval]'"
+        ) from None
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=16):
