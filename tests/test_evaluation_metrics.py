@@ -32,9 +32,7 @@ NEAR = {"abs": 1e-5, "rel": 1e-5}
 def picture(width: int = 40, height: int = 32, seed: int = 0) -> np.ndarray:
     """One smooth frame, (1, height, width, 3)."""
     small = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
-    return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))[
-        None
-    ]
+    return np.array(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))[None]
 
 
 ONE, OTHER = picture(seed=1), picture(seed=2)
@@ -218,7 +216,7 @@ def test_dino(role: str) -> None:
             expected = reference.vit(pixels, weights, **parts)[-1][:, 0]
             found = networks.dino(frame)
         else:
-            large = torch.from_numpy(frame[0]).permute(2, 0, 1)[None] / 255
+            large = torch.tensor(frame[0]).permute(2, 0, 1)[None] / 255
             small = functional.interpolate(large, (224, 224), mode="bilinear")
             mean, deviation = (torch.tensor(v)[None, :, None, None] for v in IMAGENET)
             expected = reference.vit_keys((small - mean) / deviation, weights, **parts)
@@ -479,3 +477,6 @@ def test_saved_networks_are_what_is_loaded(places: dict[str, str]) -> None:
             named = {name.replace(theirs, ours): value for name, value in named.items()}
     expected = reference.vit(pixels, named, patch=8, heads=2, layers=2)[-1][:, 0]
     assert networks.dino(frame).numpy() == pytest.approx(expected.numpy(), abs=1e-5)
+    again = Networks(places)
+    assert again.has("dino")
+    assert again.identities["dino"] == networks.identities["dino"]

@@ -8,12 +8,15 @@ import logging
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import huggingface_hub
 import numpy as np
 import torch
 import transformers
+from huggingface_hub.errors import LocalEntryNotFoundError
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -244,13 +247,15 @@ class Networks:
             local = Path(place).expanduser()
             options = {} if local.is_dir() else reach_hub({})
             where = str(local) if local.is_dir() else place
-            kind = _KINDS.get(role, transformers.AutoModel)
-            network = kind.from_pretrained(where, use_safetensors=True, **options)
+            if options:  # Else the library would knock again and again for what is not kept.
+                _check_kept(place)
+            load = _LOADERS.get(role, transformers.AutoModel.from_pretrained)
+            network = load(where, use_safetensors=True, **options)
             if role.startswith("clip"):
                 tokenizer = transformers.CLIPTokenizer.from_pretrained(where, **options)
                 self._tokenizers[role] = tokenizer
         except _UNUSABLE as error:
-            reason = " ".join(str(error).split())[:160]
+            reason = " ".join(str(error).split()).split(". ")[0][:200]
             raise MissingNetworkError(
                 f"the network {role} ({ROLES[role].text}) cannot be loaded from {place}: {reason}"
             ) from None
@@ -258,10 +263,22 @@ class Networks:
         return loaded
 
 
-_KINDS = {
-    "clip-large": transformers.CLIPModel,
-    "clip": transformers.CLIPModel,
-    "classifier": transformers.AutoModelForImageClassification,
+def _check_kept(place: str) -> None:
+    """OSError where the hub, which does not answer, has given nothing of a network before."""
+    try:
+        huggingface_hub.hf_hub_download(place, "config.json", local_files_only=True)
+    except LocalEntryNotFoundError:
+        raise OSError("the hub cannot be reached, and nothing of it is kept here") from None
+
+
+# DINO has no layer that pools: it would be filled at random, and tell networks apart that are one.
+_dino = partial(transformers.ViTModel.from_pretrained, add_pooling_layer=False)
+_LOADERS = {
+    "structure": _dino,
+    "dino": _dino,
+    "clip-large": transformers.CLIPModel.from_pretrained,
+    "clip": transformers.CLIPModel.from_pretrained,
+    "classifier": transformers.AutoModelForImageClassification.from_pretrained,
 }
 
 
