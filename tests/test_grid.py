@@ -1,6 +1,7 @@
 """Options tried with one another: the front, the measures against naive ones, and the command."""
 
 import csv
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,13 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from benchmarks import save_manifest, save_networks
 from command import assert_refused, pixels, save_frames
 from PIL import Image
 
 from pnpvideo.cli import main
 from pnpvideo.errors import InputError
+from pnpvideo.evaluation import feature_metrics
 from pnpvideo.evaluation.draw_grid import draw_plot
 from pnpvideo.evaluation.grid import run_grid
+from pnpvideo.evaluation.networks import Networks
 from pnpvideo.evaluation.own_measures import OwnMeasures
 from pnpvideo.evaluation.pareto import pareto_front
 from pnpvideo.inside.draw import MARK
@@ -136,11 +140,11 @@ def test_the_plot_marks_the_front() -> None:
         cell = Cell(options={"tau_f": structure})
         return SimpleNamespace(cell=cell, structure=structure, text=text, best=best)
 
-    drawn = draw_plot([point(0.1, 0.1, best=True), point(0.2, 0.2, best=True)])
+    drawn = draw_plot([point(0.1, 0.1, best=True), point(0.2, 0.2, best=True)], "kept", "followed")
     rows, columns = np.nonzero((drawn == MARK).all(-1))
     # The one that keeps more structure stands to the right, and below the one that follows more.
     assert rows[columns.argmax()] > rows[columns.argmin()]
-    plain = draw_plot([point(0.1, 0.1, best=False)])
+    plain = draw_plot([point(0.1, 0.1, best=False)], "kept", "followed")
     assert not (plain == MARK).all(-1).any()
 
 
@@ -173,7 +177,7 @@ def test_a_grid_has_one_inversion_and_each_cell_is_a_translation(
         "sheet-source0-1.png",
         "sheet-source0-2.png",
     ]
-    with found.table.open(newline="") as file:
+    with found.tables[0].open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["tau_f"] for row in rows] == ["0", "0", "1", "1"]
     assert float(rows[2]["structure"]) >= 0
@@ -201,7 +205,7 @@ def test_the_command_tries_a_clip_and_refuses_what_is_there(
     assert main(given) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[0].startswith("tau_f=0: structure ")
-    assert out[2:] == ["out/sheet.png", "out/plot.png", "out/grid.csv"]
+    assert out[2:] == ["out/sheet.png", "out/plot.png", "out/grid.csv", "out/grid.json"]
     assert len(list((tmp_path / "out" / "tau_f=1" / "clip").iterdir())) == 2
     assert_refused((main(given), *capsys.readouterr()), 2, "out exists and is not empty")
     assert main([*given, "--overwrite"]) == 0
@@ -209,3 +213,60 @@ def test_the_command_tries_a_clip_and_refuses_what_is_there(
     given[-1] = "clip"
     result = (main([*given, "--overwrite"]), *capsys.readouterr())
     assert_refused(result, 2, "clip holds no grid")
+
+
+def test_a_benchmark_measured_by_networks(
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    networks = save_networks(tmp_path / "networks")
+    manifest = save_manifest(tmp_path / "data")
+    given = ["grid", str(manifest), "--benchmark", "manifest", "--limit", "2", "--steps", STEPS]
+    given += ["--model", str(tiny_model), "--grid", "tau_f=0,1", "--side", "32", "--frames", "2"]
+    for role in ("clip", "structure"):
+        given += ["--network", f"{role}={networks[role]}"]
+    assert main([*given, "-o", "out", "--quiet"]) == 0, capsys.readouterr()
+    found = json.loads((tmp_path / "out" / "grid.json").read_text())
+    assert found["text"] == f"similarity to the text by {networks['clip']}"
+    assert [point["tau_f"] for point in found["points"]] == [0, 1]
+    with (tmp_path / "out" / "grid.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len({row["edit"] for row in rows}) >= 1
+    # The tables' values are those of the evaluation's own measures.
+    seen = Networks(networks)
+    row = next(row for row in rows if row["result"].endswith(".png"))
+    frames = pixels(Path(row["result"]))[None]
+    text = feature_metrics.similarity(
+        seen.clip_pictures("clip", frames), seen.clip_text("clip", row["prompt"])
+    )
+    assert float(row["text"]) == pytest.approx(float(text), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--network", "dino=x", "--prompt", "a"), "a grid has no use for a network dino"),
+        (("--network", "clip", "--prompt", "a"), "network is 'clip'; give ROLE=FOLDER"),
+        (("--network", "clip=none/x/y", "--prompt", "a"), "cannot be loaded from none/x/y"),
+        (("--limit", "2", "--prompt", "a"), "limit and types choose from a benchmark"),
+        (("--benchmark", "pie-bench", "--prompt", "a"), "prompts and sources of its own"),
+        (("--benchmark", "pie-bench"), "mapping_file.json"),
+        ((), "give a prompt"),
+    ],
+)
+def test_what_a_grid_cannot_use_is_told(
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_frames(tmp_path / "data", 1)
+    given = ["grid", "data", "--model", str(tiny_model), "-o", "out", "--quiet", *arguments]
+    assert_refused((main(given), *capsys.readouterr()), 2, message)
+    assert not (tmp_path / "out").exists()

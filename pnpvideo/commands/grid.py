@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from pnpvideo.commands.calls import WriteOptions, run_command
+from pnpvideo.errors import InputError
 from pnpvideo.options.arguments import Parser
 from pnpvideo.options.grid import GROUPS, GridSettings
 
@@ -15,6 +16,7 @@ examples:
   pnpvideo grid cat.jpg --prompt "a stone cat" --grid tau_f=0.4,0.6,0.8 --grid tau_a=0.2,0.5 -o grid
   pnpvideo grid clip.mp4 --frames 8 --prompt "a photo of a moon" --steps 20 -o grid
   pnpvideo grid cat.jpg --prompt "a stone cat" --grid guidance_scale=5,7.5,15 -o grid
+  pnpvideo grid PIE-Bench_v1 --benchmark pie-bench --limit 20 --network clip=clip/ -o grid
 
 docs/inside.md tells what is measured."""
 
@@ -29,12 +31,23 @@ def main(arguments: Sequence[str]) -> None:
 def _work(settings: GridSettings, call: WriteOptions) -> None:
     from pnpvideo.evaluation.grid import run_grid
 
-    found = run_grid(settings, overwrite=call.overwrite, quiet=call.quiet)
+    try:
+        edits = []
+        if settings.benchmark is not None:
+            from pnpvideo.evaluation.read_edits import read_edits
+
+            edits = read_edits(settings)
+        found = run_grid(settings, edits=edits, overwrite=call.overwrite, quiet=call.quiet)
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"networks and benchmarks need {error.name}; install it with: "
+            "pip install 'pnpvideo[eval]'"
+        ) from None
     for point in found.points:
         mark = "  *" if point.best else ""
         print(
             f"{point.cell.name}: structure {1e3 * point.structure:.2f}, "
             f"text {1e2 * point.text:.2f}{mark}"
         )
-    for path in (*found.sheets, found.plot, found.table):
+    for path in (*found.sheets, found.plot, *found.tables):
         print(path)

@@ -71,7 +71,7 @@ def draw_sheet(
     return sheet(rows, row_names=names, column_names=heads, side=side)
 
 
-def draw_plot(points: Sequence[Measured]) -> Picture:
+def draw_plot(points: Sequence[Measured], structure_name: str, text_name: str) -> Picture:
     """Points by how much structure they lose (to the right: less) and how far they follow the text
     (upwards: farther), the Pareto front joined by a line.
     """
@@ -87,14 +87,16 @@ def draw_plot(points: Sequence[Measured]) -> Picture:
         y = y_axis.place(value)
         pen.line((_LEFT, y, _SIZE[0] - _RIGHT, y), _FAINT)
         pen.text((_LEFT - 8, y), f"{value:g}", INK, font(), anchor="rm")
-    below = "structure distance x10^3 (to the right: more structure is kept)"
+    below = f"{structure_name}, x10^3 (to the right: more structure is kept)"
     pen.text(((_LEFT + _SIZE[0] - _RIGHT) / 2, _SIZE[1] - 12), below, INK, font(), anchor="md")
-    above = "text followed x10^2 (upwards: more); the line joins what nothing else beats in both"
-    pen.text((_LEFT, 16), above, INK, font(), anchor="la")
+    above = f"{text_name}, x10^2 (upwards: the text is followed more)"
+    pen.text((8, 8), above, INK, font(), anchor="la")
 
     places = [(x_axis.place(1e3 * p.structure), y_axis.place(1e2 * p.text)) for p in points]
     front = sorted(place for place, point in zip(places, points, strict=True) if point.best)
     if len(front) > 1:
+        note = "the line joins what nothing else beats in both"
+        pen.text((8, 28), note, MARK, font(), anchor="la")
         pen.line(front, MARK, width=2)
     taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in places]
     order = sorted(zip(places, points, strict=True), key=lambda both: not both[1].best)

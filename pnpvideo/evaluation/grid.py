@@ -3,9 +3,11 @@
 import contextlib
 import csv
 import io
+import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
 
@@ -13,31 +15,23 @@ import numpy as np
 import torch
 
 from pnpvideo.atomic_output import atomic_output, folder_above
-from pnpvideo.clips.clip import Clip, Frames
+from pnpvideo.clips.clip import Frames
 from pnpvideo.clips.read import read_clip
 from pnpvideo.clips.write import write_clip
 from pnpvideo.errors import InputError
 from pnpvideo.evaluation.draw_grid import draw_plot, draw_sheet
+from pnpvideo.evaluation.edit import Edit
+from pnpvideo.evaluation.judge import Judge
 from pnpvideo.evaluation.own_measures import OwnMeasures
 from pnpvideo.evaluation.pareto import pareto_front
 from pnpvideo.inside.draw import Picture
 from pnpvideo.inside.open_subject import open_clips, open_subject
-from pnpvideo.inside.subject import Subject
-from pnpvideo.options.grid import Cell, GridSettings, cells_of, read_axes
+from pnpvideo.options.grid import Cell, GridSettings, cells_of, read_axes, split_place
 from pnpvideo.options.settings import ReadSettings
 from pnpvideo.pipeline import PnPVideoPipeline
 from pnpvideo.run import choose_device, load_pipeline, told_memory
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Edit:
-    """A source and what it is translated to. name: for its results."""
-
-    name: str
-    source: str | None
-    prompts: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,30 +70,40 @@ class Grid:
     points: tuple[Point, ...]
     sheets: tuple[Path, ...]
     plot: Path
-    table: Path
+    tables: tuple[Path, ...]
 
 
 def run_grid(
     settings: GridSettings,
     pipeline: PnPVideoPipeline | None = None,
     *,
+    edits: Sequence[Edit] = (),
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Grid:
-    """Try every cell on the settings' source. The rest is as in `run`."""
+    """Try every cell on the edits, or on the settings' source. The rest is as in `run`.
+
+    An edit of several that cannot be made is left out, which is told.
+    """
     device = choose_device(settings) if pipeline is None else pipeline.device
     assert settings.output is not None
     folder = Path(settings.output).expanduser()
     check_folder(folder, overwrite)
-    name = "generated"
-    if settings.source is not None:  # One that cannot be read costs no model.
-        with contextlib.closing(read_clip(settings.source, **settings.part(ReadSettings))) as clip:
-            name = Path(clip.name).stem
-    edit = Edit(name=name, source=settings.source, prompts=settings.prompt)
+    edits = edits or [_own_edit(settings)]
+    judge = Judge(dict(split_place(text) for text in settings.networks), device)
     pipeline = pipeline or load_pipeline(settings, device)
     pipeline.set_progress_bar_config(disable=quiet)
     with told_memory(device):
-        return try_edits([edit], settings, pipeline, folder)
+        return _Run(settings, pipeline, judge, folder).of(edits)
+
+
+def _own_edit(settings: GridSettings) -> Edit:
+    """That of the settings' source. InputError, before a model is loaded, where it is unusable."""
+    name = "generated"
+    if settings.source is not None:
+        with contextlib.closing(read_clip(settings.source, **settings.part(ReadSettings))) as clip:
+            name = Path(clip.name).stem
+    return Edit(name=name, source=settings.source, prompts=settings.prompt)
 
 
 def check_folder(folder: Path, overwrite: bool) -> None:
@@ -113,74 +117,113 @@ def check_folder(folder: Path, overwrite: bool) -> None:
             raise InputError(f"{folder} holds no grid, and is not replaced; choose another folder")
 
 
-def try_edits(
-    edits: Sequence[Edit], settings: GridSettings, pipeline: PnPVideoPipeline, folder: Path
-) -> Grid:
-    """Try every cell on every edit, one inversion each, and draw what came out."""
-    axes = read_axes(settings.grid)
-    tried: list[Tried] = []
-    sheets: list[Path] = []
-    for edit in edits:
+class _Run:
+    """Results, sheets, plot and tables in one folder."""
+
+    def __init__(
+        self, settings: GridSettings, pipeline: PnPVideoPipeline, judge: Judge, folder: Path
+    ) -> None:
+        self._settings, self._pipeline = settings, pipeline
+        self._judge, self._folder = judge, folder
+        self._axes = read_axes(settings.grid)
+
+    def of(self, edits: Sequence[Edit]) -> Grid:
+        """Try every cell on every edit, and draw what came out."""
+        tried: list[Tried] = []
+        sheets: list[Path] = []
+        for edit in edits:
+            try:
+                some, source = self._try(edit)
+            except InputError as error:
+                if len(edits) == 1:
+                    raise
+                _log.warning("%s is left out: %s", edit.name, error)
+                continue
+            tried += some
+            for number, prompt in enumerate(edit.prompts, 1):
+                several = len(edits) > 1 or len(edit.prompts) > 1
+                name = f"sheet-{edit.name}-{number}.png" if several else "sheet.png"
+                of_prompt = [one for one in some if one.prompt == prompt]
+                points = points_of(of_prompt)
+                drawn = draw_sheet(of_prompt, points, source, self._axes, self._settings.side)
+                sheets.append(self._write(name, drawn))
+        if not tried:
+            raise InputError("none of the sources can be used")
+        points, names = points_of(tried), (self._judge.structure_name, self._judge.text_name)
+        plot = self._write("plot.png", draw_plot(points, *names))
+        tables = (self._folder / "grid.csv", self._folder / "grid.json")
+        for path, text in zip(tables, (_table(tried), self._summary(points)), strict=True):
+            with atomic_output(path, folder=False, overwrite=True) as part:
+                part.write_text(text, encoding="utf-8")
+        return Grid(points=tuple(points), sheets=tuple(sheets), plot=plot, tables=tables)
+
+    @torch.no_grad()
+    def _try(self, edit: Edit) -> tuple[list[Tried], Picture]:
+        """What every cell makes of an edit, and the source's middle frame."""
+        settings, pipeline = self._settings, self._pipeline
+        tried = []
         with contextlib.ExitStack() as open_things:
-            paths = [] if edit.source is None else [edit.source]
-            clips = open_clips(paths, settings, open_things)
-            subject = open_subject(pipeline, clips, settings, folder_above(folder), open_things)
-            some = list(_try_cells(edit, subject, clips, settings, folder))
-            source = _middle(subject.frames(subject.sources[0]))
-        tried += some
-        for number, prompt in enumerate(edit.prompts, 1):
-            of_prompt = [one for one in some if one.prompt == prompt]
-            several = len(edits) > 1 or len(edit.prompts) > 1
-            sheets.append(folder / (f"sheet-{edit.name}-{number}.png" if several else "sheet.png"))
-            _write(
-                draw_sheet(of_prompt, points_of(of_prompt), source, axes, settings.side), sheets[-1]
+            clips = open_clips([edit.source] if edit.source else [], settings, open_things)
+            folder = folder_above(self._folder)
+            subject = open_subject(pipeline, clips, settings, folder, open_things)
+            (source,), size = subject.sources, subject.batch_size
+            prompts = pipeline.prompts(
+                edit.prompts, settings.negative_prompt or None, clip_skip=subject.options.clip_skip
             )
-    points = points_of(tried)
-    plot, table = folder / "plot.png", folder / "grid.csv"
-    _write(draw_plot(points), plot)
-    with atomic_output(table, folder=False, overwrite=True) as part:
-        part.write_text(_table(tried), encoding="utf-8")
-    return Grid(points=tuple(points), sheets=tuple(sheets), plot=plot, table=table)
-
-
-@torch.no_grad()
-def _try_cells(
-    edit: Edit,
-    subject: Subject,
-    clips: Sequence[Clip],
-    settings: GridSettings,
-    folder: Path,
-) -> Iterator[Tried]:
-    pipeline, (source,), size = subject.pipeline, subject.sources, subject.batch_size
-    negatives = settings.negative_prompt or None
-    prompts = pipeline.prompts(edit.prompts, negatives, clip_skip=subject.options.clip_skip)
-    measures = OwnMeasures(
-        subject.network,
-        pipeline.layers,
-        pipeline.schedule(subject.options),
-        pipeline.encode_texts([""]),
-        batch_size=size,
-    )
-    for cell in cells_of(read_axes(settings.grid)):
-        options = subject.options.override(cell.options)
-        generator = torch.Generator().manual_seed(settings.seed)
-        latents = pipeline.sample(source, prompts, options, generator, batch_size=size)
-        for number, (prompt, one) in enumerate(zip(edit.prompts, latents, strict=True), 1):
-            frames = np.concatenate(list(pipeline.finish(one, source, options.blend_radius, size)))
-            ending = "/" if len(frames) > 1 else ".png"
-            name = f"{edit.name}-{number}" if len(edit.prompts) > 1 else edit.name
-            path = write_clip([frames], f"{folder}/{cell.name}/{name}{ending}", overwrite=True)
-            text = prompts.targets[number - 1 : number]
-            yield Tried(
-                edit=edit.name,
-                prompt=prompt,
-                cell=cell,
-                structure=measures.structure(one, source.trajectory.clean),
-                text=measures.text(one, text),
-                path=path,
-                middle=_middle(frames),
+            own = OwnMeasures(
+                subject.network,
+                pipeline.layers,
+                pipeline.schedule(subject.options),
+                pipeline.encode_texts([""]),
+                batch_size=size,
             )
-        _log.info("%s is done", cell.name)
+            begun = (source.trajectory.clean, subject.frames(source))
+            for cell in cells_of(self._axes):
+                options = subject.options.override(cell.options)
+                generator = torch.Generator().manual_seed(settings.seed)
+                latents = pipeline.sample(source, prompts, options, generator, batch_size=size)
+                for number, (prompt, one) in enumerate(zip(edit.prompts, latents, strict=True)):
+                    finished = pipeline.finish(one, source, options.blend_radius, size)
+                    frames = np.concatenate(list(finished))
+                    made, text = (one, frames), prompts.targets[number : number + 1]
+                    tried.append(
+                        Tried(
+                            edit=edit.name,
+                            prompt=prompt,
+                            cell=cell,
+                            structure=self._judge.structure(own, made, begun),
+                            text=self._judge.text(own, made, prompt, text),
+                            path=self._write_result(edit, number, cell, frames),
+                            middle=_middle(frames),
+                        )
+                    )
+                _log.info("%s: %s is done", edit.name, cell.name)
+        return tried, _middle(begun[1])
+
+    def _write_result(self, edit: Edit, number: int, cell: Cell, frames: Frames) -> Path:
+        name = f"{edit.name}-{number + 1}" if len(edit.prompts) > 1 else edit.name
+        place = self._folder / cell.name / name
+        return write_clip(
+            [frames], f"{place}/" if len(frames) > 1 else f"{place}.png", overwrite=True
+        )
+
+    def _write(self, name: str, picture: Picture) -> Path:
+        return write_clip([picture[None]], self._folder / name, overwrite=True)
+
+    def _summary(self, points: Sequence[Point]) -> str:
+        """JSON: the points, what they are measured by, and what was given."""
+        values = {
+            "structure": self._judge.structure_name,
+            "text": self._judge.text_name,
+            "settings": self._settings.model_dump(mode="json", by_alias=True, exclude_unset=True),
+            "versions": {name: version(name) for name in ("pnpvideo", "torch", "diffusers")},
+            "points": [
+                point.cell.options
+                | {"structure": point.structure, "text": point.text, "best": point.best}
+                for point in points
+            ],
+        }
+        return json.dumps(values, indent=1, ensure_ascii=False)
 
 
 def points_of(tried: Sequence[Tried]) -> list[Point]:
@@ -197,10 +240,6 @@ def points_of(tried: Sequence[Tried]) -> list[Point]:
 def _middle(frames: Frames) -> Picture:
     picture: Picture = frames[len(frames) // 2]
     return picture
-
-
-def _write(picture: Picture, path: Path) -> None:
-    write_clip([picture[None]], path, overwrite=True)
 
 
 def _table(tried: Sequence[Tried]) -> str:

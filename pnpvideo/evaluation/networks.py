@@ -108,6 +108,13 @@ class Networks:
             return False
         return True
 
+    def require(self, role: str) -> None:
+        """InputError where a network is not there that nothing goes without."""
+        try:
+            self._kept_network(role)
+        except MissingNetworkError as error:
+            raise InputError(str(error)) from None
+
     @torch.no_grad()
     def clip_pictures(self, role: str, frames: Frames) -> Tensor:
         """CLIP's features (n, channels) of frames."""
@@ -226,13 +233,16 @@ class Networks:
     def _network(self, role: str) -> transformers.PreTrainedModel:
         if role in self.missing:
             raise MissingNetworkError(self.missing[role])
+        try:
+            return self._kept_network(role)
+        except MissingNetworkError as error:
+            self.missing[role] = str(error)
+            _log.warning("%s: what it measures is left out", error)
+            raise
+
+    def _kept_network(self, role: str) -> transformers.PreTrainedModel:
         if role not in self._loaded:
-            try:
-                network = self._load(role).eval().requires_grad_(False).to(self._device)
-            except MissingNetworkError as error:
-                self.missing[role] = str(error)
-                _log.warning("%s: what it measures is left out", error)
-                raise
+            network = self._load(role).eval().requires_grad_(False).to(self._device)
             self.identities[role] = fingerprint.of_tensors(network.state_dict().items())
             self._loaded[role] = network
         return self._loaded[role]

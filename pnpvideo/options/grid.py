@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Self
+from typing import Annotated, Self
 
 import yaml
 from pydantic import Field, model_validator
 
 from pnpvideo.errors import InputError
 from pnpvideo.options.declared import Options, unknown_option
+from pnpvideo.options.evaluation import BenchmarkName
 from pnpvideo.options.method import Lifetime, MethodOptions, MethodSettings, PnPOptions
 from pnpvideo.options.paths import PathText
 from pnpvideo.options.settings import (
@@ -50,6 +51,24 @@ class GridChoice(Options):
         f"several may be given ({' and '.join(_DEFAULT)})",
         json_schema_extra={"metavar": "OPTION=VALUES"},
     )
+    benchmark: BenchmarkName | None = Field(
+        default=None,
+        description="try them on a benchmark: SOURCE is then its data, as for evaluate, and the "
+        "prompts are its own",
+    )
+    limit: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="of a benchmark, only so many items, the first ones (all)"
+    )
+    types: Texts = Field(
+        default=(), description="of a benchmark, only this edit type; several may be given (all)"
+    )
+    networks: Texts = Field(
+        default=(),
+        alias="network",
+        description="ROLE=FOLDER or HUB_ID: a network that measures in place of the model itself; "
+        "structure (DINO) or clip",
+        json_schema_extra={"metavar": "ROLE=PLACE"},
+    )
     side: int = Field(
         default=224, ge=32, le=1024, description="pixels of each picture's longer side on sheets"
     )
@@ -67,8 +86,12 @@ class GridSettings(GridChoice, SubjectSettings):
     def _complete(self) -> Self:
         if self.output is None:
             raise InputError("give a folder for the results, with -o")
-        if not self.prompt:
+        if self.benchmark is None and not self.prompt:
             raise InputError("give a prompt that says what the result is to show")
+        if self.benchmark is not None and (self.prompt or self.source is None):
+            raise InputError("a benchmark has prompts and sources of its own; give its data alone")
+        if self.benchmark is None and (self.limit is not None or self.types):
+            raise InputError("limit and types choose from a benchmark; leave them out")
         read_axes(self.grid)
         return self
 
@@ -106,6 +129,16 @@ def read_axes(given: Sequence[str]) -> Axes:
             if value in axes[name][:number]:
                 raise InputError(f"grid: {name} has {value} twice; give each value once")
     return axes
+
+
+def split_place(given: str) -> tuple[str, str]:
+    """ROLE=PLACE as its two parts. InputError where it is none."""
+    role, sign, place = given.partition("=")
+    if not sign or not place:
+        raise InputError(
+            f"network is {given!r}; give ROLE=FOLDER or ROLE=HUB_ID, such as clip=clip/"
+        )
+    return role, place
 
 
 def _value(text: str) -> object:
