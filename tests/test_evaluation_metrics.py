@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import benchmarks as made
@@ -20,10 +21,12 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer, ViTConfig, ViTMod
 from transformers.initialization import no_init_weights
 
 from pnpvideo.errors import InputError
-from pnpvideo.evaluation import clip_metrics, feature_metrics, flexit, pixel_metrics
+from pnpvideo.evaluation import clip_metrics, columns, feature_metrics, flexit, pixel_metrics
+from pnpvideo.evaluation.items import Item
 from pnpvideo.evaluation.lpips import make_features
 from pnpvideo.evaluation.networks import MissingNetworkError, Networks, parse_places
 from pnpvideo.evaluation.prepare import CLIP, IMAGENET, cropped, fitted, normalised
+from pnpvideo.evaluation.samples import Sample
 
 RNG = np.random.default_rng(5)
 NEAR = {"abs": 1e-5, "rel": 1e-5}
@@ -480,3 +483,53 @@ def test_saved_networks_are_what_is_loaded(places: dict[str, str]) -> None:
     again = Networks(places)
     assert again.has("dino")
     assert again.identities["dino"] == networks.identities["dino"]
+
+
+# A benchmark's columns
+
+
+def test_columns_of_pie_bench(places: dict[str, str]) -> None:
+    """Each column from its pictures by the benchmark's words, with the networks' own features."""
+    networks = Networks(places)
+    source, result = picture(64, 64, 1), picture(80, 80, 2)
+    edited = np.zeros((1, 64, 64), bool)
+    edited[:, 10:40, 20:50] = True
+    item = Item(id="a", source=None, prompt="a red star", source_prompt="a star", result="a")
+    sample = Sample(item=item, source=source, result=result, mask=edited, reference=None)
+    found = {column.name: column.measure(sample, networks) for column in columns.PIE_BENCH}
+    shown = np.asarray(Image.fromarray(result[0]).resize((64, 64), Image.Resampling.BICUBIC))[None]
+    bare, bare_source = (
+        np.where(edited[..., None], 0, x).astype(np.uint8) for x in (shown, source)
+    )
+    inner = np.where(edited[..., None], shown, 0).astype(np.uint8)
+
+    def clip(frames: np.ndarray) -> float:
+        text = networks.clip_text("clip-large", "a red star")[0].numpy()
+        return 100 * max(0.0, cosine(networks.clip_pictures("clip-large", frames)[0].numpy(), text))
+
+    def similar(frames: np.ndarray) -> np.ndarray:
+        keys = networks.keys(frames)[0].double().numpy()
+        return np.array([[cosine(a, b) for b in keys] for a in keys])
+
+    expected = {
+        "structure_distance": ((similar(shown) - similar(source)) ** 2).mean(),
+        "psnr_unedited": -10 * math.log10(naive_squares(bare, bare_source)),
+        "lpips_unedited": float(networks.lpips("lpips-squeeze", bare, bare_source)),
+        "mse_unedited": naive_squares(bare, bare_source),
+        "ssim_unedited": naive_ssim(bare, bare_source),
+        "clip_whole": clip(result),
+        "clip_edited": clip(inner),
+    }
+    assert expected.keys() == found.keys() - {"pixel_shift"}
+    for name, value in expected.items():
+        assert found[name] == pytest.approx([value], **NEAR), name
+    # A clip's frames have values of their own; an edited part that is empty has none.
+    twice = replace(
+        sample,
+        source=np.concatenate([source, source]),
+        result=np.concatenate([result, result]),
+        mask=np.concatenate([edited, ~edited & edited]),
+    )
+    again = {column.name: column.measure(twice, networks) for column in columns.PIE_BENCH}
+    assert again["clip_edited"] == pytest.approx([expected["clip_edited"], np.nan], nan_ok=True)
+    assert again["mse_unedited"][1] == pytest.approx(naive_squares(shown, source), **NEAR)

@@ -25,13 +25,15 @@ class Kind:
     """read: the items of data in the published format. columns: of the benchmark's table.
 
     crop: whether results that are not square show the source's square at their right bottom.
-    named: whether classes come from the items' texts.
+    named: whether classes come from the items' texts. summed: whether a mean over all edit types
+    means something; else these are ways of editing the same pictures.
     """
 
     read: Callable[[Path, ReadRequest], Benchmark]
     columns: tuple[Column, ...]
     crop: bool = False
     named: bool = False
+    summed: bool = True
 
     def columns_for(self, items: Sequence[Item]) -> tuple[Column, ...]:
         """The columns for some items; those that a classifier fills know the items' classes."""
@@ -45,7 +47,7 @@ KINDS: dict[BenchmarkName, Kind] = {
     "wild-ti2i": Kind(read=ti2i.read, columns=columns.TI2I),
     "imagenet-r-ti2i": Kind(read=ti2i.read, columns=columns.TI2I),
     "emu-edit": Kind(read=emu_edit.read, columns=columns.EMU_EDIT),
-    "magicbrush": Kind(read=magicbrush.read, columns=columns.MAGICBRUSH),
+    "magicbrush": Kind(read=magicbrush.read, columns=columns.MAGICBRUSH, summed=False),
     "imagenet-real-edit": Kind(
         read=imagenet_real_edit.read,
         columns=(*flexit.COLUMNS, columns.CLIP_TEXT, columns.PIXEL_SHIFT),

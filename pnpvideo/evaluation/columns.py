@@ -207,7 +207,7 @@ MAGICBRUSH = (
     PIXEL_SHIFT,
 )
 CLIPS = (
-    _column("frame_consistency", "frames alike", _frame_consistency, "high", 1, "clip"),
+    _column("frame_consistency", "frame consistency", _frame_consistency, "high", 1, "clip"),
     _column("warp_error", "warp error", _warp_error, "low", 1e3),
     CLIP_TEXT,
 )

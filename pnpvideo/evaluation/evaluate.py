@@ -88,7 +88,16 @@ def evaluate(settings: EvaluationSettings, *, quiet: bool = False) -> Evaluation
         work.run(quiet=quiet)
 
     # 3. Write
-    summary = summarise(settings, benchmark, list(methods), columns, folder, networks, statistics)
+    summary = summarise(
+        settings,
+        benchmark,
+        list(methods),
+        columns,
+        folder,
+        networks,
+        statistics,
+        summed=kind.summed,
+    )
     tables = write_tables(summary, folder)
     page = write_page(summary, benchmark, methods, folder, frames)
     return Evaluation(summary=summary, page=page, tables=tables)

@@ -109,8 +109,10 @@ def summarise(
     folder: RunFolder,
     networks: Networks,
     statistics: Mapping[str, Tensor] | None,
+    *,
+    summed: bool,
 ) -> Summary:
-    """What is known now of all methods' results."""
+    """What is known now of all methods' results. summed: with means over all edit types."""
     scored = [item for item in benchmark.items if item.scored]
     rows: list[Row] = []
     left_out = list(benchmark.left_out)
@@ -137,7 +139,7 @@ def summarise(
         title=f"{settings.benchmark}: {', '.join(methods)}",
         columns=there,
         rows=tuple(rows),
-        means=tuple(_means(rows, there)),
+        means=tuple(_means(rows, there, summed=summed)),
         left_out=tuple(left_out),
         missing={
             column.title: _why_missing(column, networks)
@@ -149,13 +151,13 @@ def summarise(
     )
 
 
-def _means(rows: Sequence[Row], columns: Sequence[Column]) -> list[Mean]:
+def _means(rows: Sequence[Row], columns: Sequence[Column], *, summed: bool) -> list[Mean]:
     means = []
     for method in dict.fromkeys(row.method for row in rows):
         mine = [row for row in rows if row.method == method]
         types = sorted({row.item.edit_type for row in mine})
         groups = {name: [row for row in mine if row.item.edit_type == name] for name in types}
-        if len(groups) > 1 or "" in groups:
+        if (len(groups) > 1 and summed) or "" in groups:
             groups.pop("", None)
             groups[ALL] = mine
         for name, members in groups.items():
