@@ -10,6 +10,7 @@ import pytest
 import torch
 from clips import smooth_frames
 from command import assert_refused, pixels, save_frames
+from models import save_tiny_sdxl
 from torch import Tensor
 
 from pnpvideo.cli import main
@@ -211,6 +212,15 @@ def test_predictions_are_the_networks(subject: Subject, prompts: tuple[str, ...]
     first = next(s for s in strips[2 * bool(prompts) :])
     shown = np.concatenate(list(subject.pipeline.decode(expected)))
     assert np.abs(first.pictures[0].astype(int) - shown).max() <= 2
+
+
+def test_large_models_are_looked_into_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_frames(tmp_path, 1)
+    model = str(save_tiny_sdxl(tmp_path / "xl"))
+    given = ["visualize", "source0.png", "--model", model, *SMALL, "--prompt", "a red dog"]
+    for show in ("features", "attention", "prediction", "words"):
+        assert main([*given, "--show", show, "-o", f"{show}.png"]) == 0
 
 
 def test_a_source_matches_itself_place_by_place(subject: Subject) -> None:

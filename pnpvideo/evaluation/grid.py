@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -32,6 +33,9 @@ from pnpvideo.pipeline import PnPVideoPipeline
 from pnpvideo.run import choose_device, load_pipeline, told_memory
 
 _log = logging.getLogger(__name__)
+
+_WRITTEN = re.compile(r"(sheet.*|plot)\.png|grid\.(csv|json)|sources|\w+=.*|\..*\.part")
+"""What a run writes, one that was broken off too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,8 +117,13 @@ def check_folder(folder: Path, overwrite: bool) -> None:
     if folder.is_dir() and any(folder.iterdir()):
         if not overwrite:
             raise InputError(f"{folder} exists and is not empty; choose another or --overwrite")
-        if not (folder / "grid.csv").exists():
-            raise InputError(f"{folder} holds no grid, and is not replaced; choose another folder")
+        for path in folder.iterdir():
+            # A mistyped folder must not cost anything but a grid.
+            if not _WRITTEN.fullmatch(path.name):
+                raise InputError(
+                    f"{folder} holds {path.name}, which is of no grid, and is not replaced; choose "
+                    "another folder"
+                )
 
 
 class _Run:
