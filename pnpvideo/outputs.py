@@ -44,7 +44,7 @@ def plan_outputs(settings: Settings, clip: Clip | None, overwrite: bool) -> Outp
         raise InputError("a generated source has no file to compare with; leave out compare")
     if settings.keep_alpha and clip is None:
         raise InputError("a generated source has no transparency to keep; leave out keep_alpha")
-    output = settings.output or _default_output(settings, clip)
+    output = settings.output or default_output(settings, clip)
     results: tuple[str, ...] = (output,)
     if len(settings.prompt) > 1:
         results = tuple(_beside(output, f"-{i + 1}") for i in range(len(settings.prompt)))
@@ -150,7 +150,7 @@ def _write(
     )
 
 
-def _default_output(settings: Settings, clip: Clip | None) -> str:
+def default_output(settings: Settings, clip: Clip | None) -> str:
     """In the current folder, named for the source, in its format where that can be written."""
     if clip is None or settings.source is None:
         return "generated-translated.png"

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from pnpvideo.options.settings import (
 from pnpvideo.outputs import plan_outputs, write_compare, write_result
 from pnpvideo.pipeline import PnPVideoPipeline
 from pnpvideo.source import Source
+from pnpvideo.step_callback import StepCallback
 from pnpvideo.storage.allocate import Storage
 from pnpvideo.storage.job_folder import JobFolder
 
@@ -88,12 +89,14 @@ def run(
     *,
     overwrite: bool = False,
     quiet: bool = False,
+    after_step: Callable[..., Mapping[str, Tensor] | None] | None = None,
 ) -> Translation:
     """One run; its full settings are written beside the result as NAME.yaml.
 
     pipeline: a loaded model that serves many runs, used as and where it is: the settings of the
     model are then those that it was loaded with (see `load_pipeline`). overwrite: replace results
-    that exist. quiet: no bars.
+    that exist. quiet: no bars. after_step: called after each step of sampling, with latents
+    (see `StepCallback`).
     Raises InputError for what the user gave, RunError for what failed.
     """
     began = time.monotonic()
@@ -139,7 +142,13 @@ def run(
                 settings.prompt, settings.negative_prompt or None, clip_skip=options.clip_skip
             )
             latents = pipeline.sample(
-                source, prompts, options, generator, batch_size=settings.batch_size, job=job
+                source,
+                prompts,
+                options,
+                generator,
+                batch_size=settings.batch_size,
+                job=job,
+                after_step=_callback(pipeline, after_step, options),
             )
             # 4. Decode and write
             for one, path in zip(latents, outputs.results, strict=True):
@@ -180,6 +189,17 @@ def read_area(
         if clip is not None:
             check_mask(mask, (clip.width, clip.height), len(clip))
     return Area.of(mask, settings)
+
+
+def _callback(
+    pipeline: PnPVideoPipeline,
+    function: Callable[..., Mapping[str, Tensor] | None] | None,
+    options: PnPOptions,
+) -> StepCallback | None:
+    if function is None:
+        return None
+    pipeline._guidance_scale = options.guidance_scale
+    return StepCallback(pipeline=pipeline, function=function, names=("latents",))
 
 
 def storage_of(settings: MachineSettings, folder: Path) -> Storage:

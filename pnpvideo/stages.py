@@ -54,7 +54,12 @@ _log = logging.getLogger(__name__)
 
 
 class Stages(Parts):
-    """What is done with a model's parts."""
+    """What is done with a model's parts.
+
+    bars: the kind of progress bar that tells how far it is.
+    """
+
+    bars: "type[tqdm[NoReturn]]" = tqdm
 
     @property
     def latent_dtype(self) -> torch.dtype:
@@ -363,4 +368,4 @@ class Stages(Parts):
     def _bar(self, what: str, total: int, done: int = 0) -> "tqdm[NoReturn]":
         """A progress bar, some of whose work an earlier run has done."""
         own = {"total": total, "initial": done, "desc": what, "unit": " frame-steps"}
-        return tqdm(**own | getattr(self, "_progress_bar_config", {}))
+        return self.bars(**own | getattr(self, "_progress_bar_config", {}))

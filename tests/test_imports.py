@@ -23,6 +23,7 @@ ORDER = [
     {"inside"},
     {"evaluation"},
     {"__init__"},
+    {"web"},
     {"commands"},
     {"cli"},
     {"__main__"},

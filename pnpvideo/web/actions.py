@@ -1,0 +1,69 @@
+"""What the page's buttons do, in terms of jobs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pnpvideo.errors import InputError
+from pnpvideo.options.settings import ReadSettings, Settings
+from pnpvideo.web.jobs import Job, JobStore, Kind
+from pnpvideo.web.limits import Facts, Limits, check_size, check_source
+from pnpvideo.web.models import Models
+from pnpvideo.web.runner import Runner, without_folder
+from pnpvideo.web.samples import Sample
+from pnpvideo.web.view import write_thumbnail
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """What the page is the face of."""
+
+    store: JobStore
+    runner: Runner
+    models: Models
+    limits: Limits
+    samples: list[Sample]
+    keep_seconds: float
+
+    def look_at(self, source: Path, values: Mapping[str, object]) -> Facts:
+        """What a source is. InputError where it cannot be used, in words without folders."""
+        known = ReadSettings.model_fields | {"frames": None}
+        reading = ReadSettings.of({k: v for k, v in values.items() if k in known})
+        try:
+            return check_source(source, reading, self.limits)
+        except InputError as error:
+            raise InputError(without_folder(error, source.parent)) from None
+
+    def submit(
+        self,
+        kind: Kind,
+        visitor: str,
+        model: str,
+        source: Path | None,
+        values: Mapping[str, object],
+    ) -> Job:
+        """A job in the queue. InputError for what cannot be run, before it waits."""
+        if source is None or not source.exists():
+            raise InputError("give a picture or a clip first, or pick a sample")
+        if model not in self.models.names:
+            raise InputError(f"there is no model {model} here")
+        settings = Settings.of({**values, "source": str(source)})
+        settings.resolve(self.models.options[model])
+        check_size(settings.size, self.limits)
+        facts = self.look_at(source, values)
+        mine = [job for job in self.store.of(visitor) if not job.is_over]
+        if len(mine) >= self.limits.waiting:
+            raise InputError(
+                f"{len(mine)} of your runs are waiting already, the limit here; wait for one, or "
+                "stop one"
+            )
+        self.store.sweep(self.keep_seconds)
+        job = self.store.add(kind, visitor, model, source, values)
+        write_thumbnail(job.folder, facts.first[0])
+        self.runner.submit(job)
+        return job
+
+    def stop(self, name: str, visitor: str) -> None:
+        """End one of the visitor's own jobs."""
+        if self.store.get(name, visitor) is not None:
+            self.runner.stop(name)

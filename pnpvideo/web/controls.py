@@ -1,0 +1,115 @@
+"""Controls of the page, made of the options' own declarations."""
+
+from collections.abc import Mapping, Sequence
+
+import gradio as gr
+
+from pnpvideo.errors import InputError
+from pnpvideo.options.declared import Schema, accepted, declared
+from pnpvideo.options.method import PnPOptions
+from pnpvideo.options.settings import GROUPS, MachineSettings, ModelSettings
+
+MAIN = ("guidance_scale", "tau_f", "tau_a", "noise_share", "seed")
+"""Those that stand first; all others are behind "More"."""
+
+# Placed by hand, or of no use to a visitor.
+_OTHERWISE = {
+    "prompt", "negative_prompt", "preset", "guidance_prompt", "compare", "check_inversion",
+}  # fmt: skip
+
+
+def offered() -> dict[str, dict[str, Schema]]:
+    """The options that visitors choose, by group: no file, nothing of the model or the machine."""
+    return {
+        title.partition(" (")[0]: {
+            name: schema
+            for name, schema in declared(group).items()
+            if name not in _OTHERWISE and not schema.get("format", "").startswith("path")
+        }
+        for title, group in GROUPS.items()
+        if group not in (ModelSettings, MachineSettings)
+    }
+
+
+class Controls:
+    """The components by option, in the order in which they were made."""
+
+    def __init__(self, own: PnPOptions) -> None:
+        """own: the options of the model that the page begins with."""
+        self._schemas = {n: s for group in offered().values() for n, s in group.items()}
+        self._own = own
+        self.components: dict[str, gr.components.Component] = {}
+
+    def add(self, name: str) -> None:
+        """Make the control of an option where the layout is."""
+        value = self.defaults(self._own)[name]
+        self.components[name] = _component(name, self._schemas[name], value)
+
+    def defaults(self, own: PnPOptions) -> dict[str, object]:
+        """What controls show where nothing is chosen: the model's own, or what is declared."""
+        plain: dict[str, object] = {}
+        for group in GROUPS.values():
+            plain |= group().plain()
+        plain |= own.plain()
+        return {name: plain[name] for name in self._schemas}
+
+    def shown(self, values: Mapping[str, object], own: PnPOptions) -> list[object]:
+        """What the controls show for settings, in their order."""
+        all_values = self.defaults(own) | dict(values)
+        return [_to_text(all_values[name]) for name in self.components]
+
+    def given(self, shown: Sequence[object], own: PnPOptions) -> dict[str, object]:
+        """The options that were chosen, being other than where nothing is. InputError for a
+        number that is missing."""
+        defaults, chosen = self.defaults(own), {}
+        for (name, schema), value in zip(self._ordered(), shown, strict=True):
+            if value in (None, ""):
+                if schema.get("type") in ("integer", "number") and defaults[name] is not None:
+                    raise InputError(f"{name} is empty; give {accepted(schema)}")
+                continue
+            value = _number(value, schema)
+            if value != defaults[name]:
+                chosen[name] = value
+        return chosen
+
+    def _ordered(self) -> list[tuple[str, Schema]]:
+        return [(name, self._schemas[name]) for name in self.components]
+
+
+def lines(text: str) -> list[str]:
+    """One text a line, as lists of texts are given."""
+    return [line.strip() for line in (text or "").splitlines() if line.strip()]
+
+
+def _to_text(value: object) -> object:
+    return "\n".join(map(str, value)) if isinstance(value, list | tuple) else value
+
+
+def _number(value: object, schema: Schema) -> object:
+    """Numbers as they are declared; what is none stays, and the declaration refuses it."""
+    kind = {"integer": int, "number": float}.get(schema.get("type", ""))
+    try:
+        number = value if kind is None else kind(str(value))
+    except ValueError:
+        return value
+    return number
+
+
+def _component(name: str, schema: Schema, value: object) -> gr.components.Component:
+    label, info = name.replace("_", " "), schema["description"]
+    common = {"label": label, "info": info, "elem_id": f"option-{name}", "value": value}
+    common["min_width"] = 200
+    kind = schema.get("type")
+    if kind == "boolean":
+        return gr.Checkbox(**common)
+    if "enum" in schema:
+        free = [("as the model and the paper have it", "")] if schema["default"] is None else []
+        choices = [*free, *((each, each) for each in schema["enum"])]
+        return gr.Dropdown(choices, **common | {"value": "" if value is None else value})
+    if kind in ("integer", "number") and value is not None:
+        low, high = schema.get("minimum"), schema.get("maximum")
+        if low is not None and high is not None and high <= 1000:
+            return gr.Slider(low, high, step=1 if kind == "integer" else 0.01, **common)
+        return gr.Number(precision=0 if kind == "integer" else None, **common)
+    form = schema.get("form") or (accepted(schema) if kind != "string" else "")
+    return gr.Textbox(placeholder=form, **common | {"value": value or ""})

@@ -1,0 +1,223 @@
+"""What happens on the page when something is done on it, and once a second."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio as gr
+
+from pnpvideo.errors import InputError
+from pnpvideo.web.actions import Service
+from pnpvideo.web.controls import lines
+from pnpvideo.web.jobs import Job, Kind
+from pnpvideo.web.page import Parts
+from pnpvideo.web.runner import PREVIEW
+from pnpvideo.web.show import Show
+from pnpvideo.web.tell import refused
+from pnpvideo.web.thresholds import CELLS
+from pnpvideo.web.visitors import Visitors
+
+Updates = dict[gr.components.Component, object]
+
+# In a narrow window it is far below the button.
+_SHOW_STATE = "() => document.querySelector('#state').scrollIntoView({block: 'nearest'})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """What a page remembers. source: path of the chosen source. name: of the job it shows.
+    seen: what it last showed of that job."""
+
+    source: gr.State
+    name: gr.State
+    seen: gr.State
+
+
+class Events:
+    """Ties a page's parts to a service."""
+
+    def __init__(self, service: Service, parts: Parts, visitors: Visitors) -> None:
+        self._service, self._parts, self._visitors = service, parts, visitors
+        self._session = Session(source=gr.State(), name=gr.State(""), seen=gr.State())
+        self._show = Show(service, parts)
+
+    def connect(self, blocks: gr.Blocks) -> None:
+        parts, session, key = self._parts, self._session, self._visitors.key
+        inputs = [*self._choices(), session.source, key]
+        shown = [session.name, session.seen, *self._show.outputs]
+        chosen = [session.source, parts.facts, parts.first]
+        texts = [parts.prompt, parts.negative, parts.preset, parts.model]
+        all_controls = [*texts, *parts.controls.components.values()]
+        quiet = {"show_progress": "hidden", "api_visibility": "undocumented"}
+
+        parts.upload.upload(self._uploaded, [parts.upload], chosen, **quiet)
+        parts.upload.clear(self._cleared, None, chosen, **quiet)
+        parts.samples.select(
+            self._sample, [parts.model], [*chosen, parts.upload, *all_controls], **quiet
+        )
+        parts.model.input(self._model, [parts.model], [*all_controls[4:]], **quiet)
+        for button, kind in ((parts.translate, "translate"), (parts.thresholds, "thresholds")):
+            button.click(self._submit(kind), inputs, shown, **quiet)  # type: ignore[arg-type]
+            button.click(None, js=_SHOW_STATE, **quiet)
+        parts.stop.click(self._stop, [session.name, key], None, **quiet)
+        tau = [parts.controls.components[name] for name in ("tau_f", "tau_a")]
+        parts.cells.select(self._choose, None, tau, **quiet)
+        parts.history.select(self._open, [key], shown, **quiet)
+        parts.which.input(self._pick, [session.name, parts.which, key], shown[2:], **quiet)
+        parts.again.click(
+            self._again, [session.name, key], [*chosen, parts.upload, *all_controls], **quiet
+        )
+        blocks.load(self._visitors.greet, [key], [key], **quiet).then(
+            self._newest, [key], shown, **quiet
+        )
+        # The page may be closed and opened again at any time: it asks, and nothing is pushed.
+        ticked = [session.name, session.seen, key]
+        gr.Timer(1.0).tick(
+            self._tick, ticked, shown, concurrency_limit=None, trigger_mode="once", **quiet
+        )
+
+    def _choices(self) -> list[gr.components.Component]:
+        parts = self._parts
+        texts = [parts.prompt, parts.negative, parts.preset, parts.model]
+        return [*texts, *parts.controls.components.values()]
+
+    # The source
+
+    def _uploaded(self, path: str | None) -> Updates:
+        return self._chosen(None if path is None else Path(path))
+
+    def _cleared(self) -> Updates:
+        return self._chosen(None)
+
+    def _chosen(self, source: Path | None) -> Updates:
+        parts, session = self._parts, self._session
+        hidden = gr.update(visible=False)
+        if source is None:
+            return {session.source: None, parts.facts: "", parts.first: hidden}
+        try:
+            facts = self._service.look_at(source, {})
+        except InputError as error:
+            return {session.source: None, parts.facts: refused(error), parts.first: hidden}
+        first = gr.update(value=facts.first[0], visible=True)
+        return {session.source: str(source), parts.facts: facts.text, parts.first: first}
+
+    def _sample(self, model: str, event: gr.SelectData) -> Updates:
+        sample = self._service.samples[event.index]
+        updates = self._chosen(sample.source) | self._controls(sample.values, model)
+        return updates | {self._parts.upload: None}
+
+    def _controls(self, values: dict[str, object], model: str) -> Updates:
+        """The controls for settings; those that they do not tell as where nothing is chosen."""
+        parts, own = self._parts, self._service.models.options[model]
+        prompt, negative = (
+            "\n".join([text] if isinstance(text := values.get(name, []), str) else text)  # type: ignore[arg-type]
+            for name in ("prompt", "negative_prompt")
+        )
+        texts: Updates = {
+            parts.prompt: prompt,
+            parts.negative: negative,
+            parts.preset: values.get("preset") or "best",
+        }
+        shown = parts.controls.shown(values, own)
+        return texts | dict(zip(parts.controls.components.values(), shown, strict=True))
+
+    def _model(self, model: str) -> Updates:
+        """Another model has other options of its own."""
+        components = self._parts.controls.components
+        shown = self._parts.controls.shown({}, self._service.models.options[model])
+        own = set(type(self._service.models.options[model]).model_fields)
+        both = zip(components.items(), shown, strict=True)
+        return {component: value for (name, component), value in both if name in own}
+
+    # Jobs
+
+    def _submit(self, kind: Kind) -> object:
+        def submit(request: gr.Request, *given: object) -> Updates:
+            *shown, source, key = given
+            prompt, negative, preset, model, *options = shown
+            parts, session = self._parts, self._session
+            try:
+                values = self._values(str(prompt), str(negative), str(preset), str(model), options)
+                visitor = self._visitors.visitor(key, request)
+                path = None if source is None else Path(str(source))
+                job = self._service.submit(kind, visitor, str(model), path, values)
+            except InputError as error:
+                return {parts.state: refused(error), session.seen: ()}
+            return {session.name: job.name} | self._all_of(job, visitor)
+
+        return submit
+
+    def _values(
+        self, prompt: str, negative: str, preset: str, model: str, options: list[object]
+    ) -> dict[str, object]:
+        own = self._service.models.options[model]
+        values = {"prompt": lines(prompt), "negative_prompt": lines(negative)}
+        speed = {} if preset == "best" else {"preset": preset}
+        return {**values, **speed, **self._parts.controls.given(options, own)}
+
+    def _stop(self, name: str, key: object, request: gr.Request) -> None:
+        self._service.stop(name, self._visitors.visitor(key, request))
+
+    def _choose(self, event: gr.SelectData) -> tuple[float, float]:
+        return CELLS[event.index]
+
+    def _open(self, key: object, event: gr.SelectData, request: gr.Request) -> Updates:
+        visitor = self._visitors.visitor(key, request)
+        jobs = self._service.store.of(visitor)
+        if event.index >= len(jobs):
+            return _nothing()
+        job = jobs[event.index]
+        return {self._session.name: job.name} | self._all_of(job, visitor)
+
+    def _pick(self, name: str, which: int, key: object, request: gr.Request) -> Updates:
+        job = self._service.store.get(name, self._visitors.visitor(key, request))
+        return _nothing() if job is None else self._show.result(job, which)
+
+    def _again(self, name: str, key: object, request: gr.Request) -> Updates:
+        job = self._service.store.get(name, self._visitors.visitor(key, request))
+        if job is None:
+            return _nothing()
+        values = job.values
+        source = Path(str(values.pop("source")))
+        model = job.model if job.model in self._service.models.names else None
+        model = model or self._service.models.names[0]
+        updates = self._chosen(source) | self._controls(values, model)
+        return updates | {self._parts.upload: None, self._parts.model: model}
+
+    # What is shown
+
+    def _newest(self, key: object, request: gr.Request) -> Updates:
+        visitor = self._visitors.visitor(key, request)
+        jobs = self._service.store.of(visitor)
+        if not jobs:
+            return _nothing()
+        return {self._session.name: jobs[0].name} | self._all_of(jobs[0], visitor)
+
+    def _tick(self, name: str, seen: object, key: object, request: gr.Request) -> Updates:
+        if not name:
+            return _nothing()
+        visitor = self._visitors.visitor(key, request)
+        job = self._service.store.get(name, visitor)
+        if job is None:
+            return {self._session.name: ""}
+        if job.is_over and seen == self._seen(job):
+            return _nothing()
+        updates: Updates = self._show.state(job)
+        if seen != self._seen(job):
+            updates = self._all_of(job, visitor)
+        return updates
+
+    def _all_of(self, job: Job, visitor: str) -> Updates:
+        shown = self._show.state(job) | self._show.job(job) | self._show.history(visitor)
+        return {self._session.seen: self._seen(job)} | shown
+
+    def _seen(self, job: Job) -> tuple[str, str, float, int]:
+        """What tells that there is something new to show of a job."""
+        preview = job.folder / PREVIEW
+        changed = preview.stat().st_mtime if preview.exists() else 0.0
+        return (job.name, job.state, changed, len(job.files("cell-*.png")))
+
+
+def _nothing() -> Updates:
+    """All stays as it is."""
+    skipped: Updates = gr.skip()
+    return skipped

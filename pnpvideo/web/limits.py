@@ -1,0 +1,80 @@
+"""What a visitor's source may be."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pnpvideo.clips.clip import Frames
+from pnpvideo.clips.decode_image import open_image
+from pnpvideo.clips.probe_video import probe_video
+from pnpvideo.clips.read import read_clip
+from pnpvideo.errors import InputError
+from pnpvideo.options.settings import ReadSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """pixels: of a frame. frames: of a run. waiting: runs of one visitor in the queue."""
+
+    pixels: int
+    frames: int
+    waiting: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What a source is. first: its first frame, (1, height, width, 3)."""
+
+    first: Frames
+    count: int
+    text: str
+
+
+def check_source(source: Path, reading: ReadSettings, limits: Limits) -> Facts:
+    """InputError unless a source can be read and is within the limits.
+
+    reading: which frames a run takes of it.
+    """
+    if source.is_file():
+        _check_pixels(source, limits)
+    wanted = reading.frame_count or limits.frames + 1
+    how = reading.part(ReadSettings) | {"frames": min(wanted, limits.frames + 1)}
+    clip = read_clip(source, **how)
+    try:
+        if len(clip) > limits.frames:
+            raise InputError(
+                f"{source.name} has more than {limits.frames} frames, which is the limit here; "
+                'take fewer with "frames" or "stride" under "More", or cut it'
+            )
+        frames = "1 frame" if len(clip) == 1 else f"{len(clip)} frames"
+        rate = f", {float(clip.timing.frame_rate):.4g} a second" if clip.timing else ""
+        sound = ", with sound" if clip.sound else ""
+        text = f"{source.name}: {frames} of {clip.width} x {clip.height}{rate}{sound}"
+        return Facts(first=clip.read(0, 1), count=len(clip), text=text)
+    finally:
+        clip.close()
+
+
+def check_size(size: tuple[int, int] | None, limits: Limits) -> None:
+    """InputError for a working size beyond the limits."""
+    if size is not None and size[0] * size[1] > limits.pixels:
+        raise InputError(
+            f"size is {size[0]}x{size[1]}; give at most {limits.pixels} pixels, the limit here"
+        )
+
+
+def _check_pixels(source: Path, limits: Limits) -> None:
+    """Before any frame is decoded."""
+    if source.stat().st_size == 0:
+        return  # `read_clip` says so.
+    image = open_image(source)
+    if image is None:
+        facts = probe_video(source)
+        width, height = facts.width, facts.height
+    else:
+        width, height = image.size
+        image.close()
+    if width * height > limits.pixels:
+        raise InputError(
+            f"{source.name} has {width} x {height} pixels, and the limit here is {limits.pixels}; "
+            "give a smaller one"
+        )

@@ -1,0 +1,44 @@
+"""The models that visitors choose from, one of them loaded at a time."""
+
+import gc
+from collections.abc import Sequence
+from pathlib import Path
+
+from pnpvideo.options.method import PnPOptions
+from pnpvideo.options.settings import ModelSettings
+from pnpvideo.pipeline import PnPVideoPipeline
+from pnpvideo.run import load_pipeline
+
+
+class Models:
+    """By the names they have on the page."""
+
+    def __init__(self, models: Sequence[str], device: str | None) -> None:
+        """Each is loaded once, so that the start tells what is wrong. InputError for that."""
+        self._settings = {
+            _shown(model): ModelSettings(model=model, device=device) for model in models
+        }
+        self._loaded: tuple[str, PnPVideoPipeline] | None = None
+        options = {name: self.load(name).model_options for name in reversed(self._settings)}
+        self.options: dict[str, PnPOptions] = {name: options[name] for name in self._settings}
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._settings)
+
+    def settings(self, name: str) -> dict[str, object]:
+        """As a run's settings have them."""
+        return {"model": self._settings[name].model, "device": self._settings[name].device}
+
+    def load(self, name: str) -> PnPVideoPipeline:
+        if self._loaded is None or self._loaded[0] != name:
+            self._loaded = None  # Two may be more than the memory holds.
+            gc.collect()
+            self._loaded = (name, load_pipeline(self._settings[name]))
+        return self._loaded[1]
+
+
+def _shown(model: str) -> str:
+    """Visitors need not know where it lies."""
+    path = Path(model).expanduser()
+    return path.resolve().name if path.exists() else model

@@ -1,0 +1,186 @@
+"""One queue of jobs, and the thread that does them one after the other."""
+
+import logging
+import shutil
+import threading
+from collections import deque
+from pathlib import Path
+
+import yaml
+
+from pnpvideo.clips.read import read_clip
+from pnpvideo.errors import InputError, RunError
+from pnpvideo.options.settings import ReadSettings, Settings
+from pnpvideo.outputs import default_output
+from pnpvideo.run import run
+from pnpvideo.web.jobs import Job, JobStore
+from pnpvideo.web.models import Models
+from pnpvideo.web.thresholds import CELLS, make_sheet, sheet_options
+from pnpvideo.web.view import save_picture, write_thumbnail, write_views
+from pnpvideo.web.watch import Progress, StoppedError, Watch, stages_of
+
+_log = logging.getLogger(__name__)
+
+PREVIEW = "preview.jpg"
+_WORK = "work"
+
+
+class Runner:
+    """Does the jobs of a store in the order in which they came."""
+
+    def __init__(self, store: JobStore, models: Models) -> None:
+        """Jobs that an earlier server has not finished go on."""
+        self._store, self._models = store, models
+        self._changed = threading.Condition()
+        self._waiting: deque[Job] = deque(job for job in store.all() if not job.is_over)
+        self._current: tuple[Job, Watch] | None = None
+        self._closing = False
+        self._thread = threading.Thread(target=self._work, name="runner", daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Job) -> None:
+        with self._changed:
+            self._waiting.append(job)
+            self._changed.notify()
+
+    def place(self, name: str) -> int | None:
+        """How many runs come before a waiting one; None where it does not wait."""
+        with self._changed:
+            names = [job.name for job in self._waiting]
+            if name not in names:
+                return None
+            return names.index(name) + (self._current is not None)
+
+    def progress(self, name: str) -> Progress | None:
+        """Of the job under way; None where that is another."""
+        current = self._current
+        if current is None or current[0].name != name:
+            return None
+        return current[1].progress
+
+    @property
+    def is_idle(self) -> bool:
+        with self._changed:
+            return self._current is None and not self._waiting
+
+    def stop(self, name: str) -> None:
+        """Take a job out of the queue, or end its work at the next layer of the network."""
+        with self._changed:
+            for job in [job for job in self._waiting if job.name == name]:
+                self._waiting.remove(job)
+                self._store.update(job, state="stopped", message="stopped before it began")
+            if self._current is not None and self._current[0].name == name:
+                self._current[1].stop()
+
+    def close(self) -> None:
+        """End the work under way; a server that starts later goes on with it."""
+        with self._changed:
+            self._closing = True
+            if self._current is not None:
+                self._current[1].stop()
+            self._changed.notify()
+        self._thread.join(timeout=10)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closing)
+                if self._closing:
+                    return
+                job = self._waiting.popleft()
+                watch = Watch(job.folder / PREVIEW)
+                self._current = (job, watch)
+            try:
+                self._do(job, watch)
+            finally:
+                with self._changed:
+                    self._current = None
+
+    def _do(self, job: Job, watch: Watch) -> None:
+        """One job to its end, which is told in its folder; none ends the thread."""
+        job = self._store.update(job, state="running")
+        try:
+            work = _translate if job.kind == "translate" else _sheet
+            done = work(job, self._models, watch)
+            self._store.update(job, state="done", **done)
+        except StoppedError:
+            if self._closing:
+                self._store.update(job, state="waiting")
+                return
+            self._store.update(job, state="stopped", message="stopped")
+        except (InputError, RunError) as error:
+            self._store.update(job, state="failed", message=without_folder(error, job.folder))
+        except Exception:
+            _log.exception("job %s", job.name)
+            text = "this should not have happened; whoever runs this page finds why in its log"
+            self._store.update(job, state="failed", message=text)
+        shutil.rmtree(job.folder / _WORK, ignore_errors=True)
+
+
+def job_settings(job: Job, models: Models) -> Settings:
+    """All that a job's run is given."""
+    own = job.values | models.settings(job.model)
+    return Settings.of(own | {"output": _output(job, own), "job": str(job.folder / _WORK)})
+
+
+def without_folder(error: Exception, folder: Path) -> str:
+    """An error in words that tell nothing of the server's folders."""
+    text = str(error)
+    for place in (folder / "source", folder):
+        text = text.replace(f"{place}/", "").replace(str(place), "the source")
+    return text
+
+
+def _output(job: Job, values: dict[str, object]) -> str:
+    """As the command line would name it; frames without timing become a video."""
+    settings = Settings.of(values)
+    assert settings.source is not None
+    clip = read_clip(settings.source, **settings.part(ReadSettings))
+    try:
+        name = default_output(settings, clip)
+    finally:
+        clip.close()
+    return str(job.folder / (name if Path(name).suffix else f"{name}.mp4"))
+
+
+def _translate(job: Job, models: Models, watch: Watch) -> dict[str, object]:
+    settings = job_settings(job, models)
+    pipeline = models.load(job.model)
+    options = settings.resolve(pipeline.model_options)
+    watch.use(options, stages_of(options, len(settings.prompt)))
+    with watch.on(pipeline):
+        done = run(settings, pipeline, overwrite=True, quiet=True, after_step=watch.after_step)
+        watch.check()
+        write_views(job.folder, list(done.outputs), settings)
+    _forget_places(done.settings, job)
+    names = tuple(path.name for path in (*done.outputs, *done.compares, done.settings))
+    frames = "1 frame" if done.frames == 1 else f"{done.frames} frames"
+    message = f"{frames} of {done.size[0]} x {done.size[1]} in {done.seconds:.0f} s"
+    return {"results": names, "message": message}
+
+
+def _sheet(job: Job, models: Models, watch: Watch) -> dict[str, object]:
+    settings = job_settings(job, models)
+    pipeline = models.load(job.model)
+    options = sheet_options(settings, pipeline.model_options)
+    inverting, translating = stages_of(options, 1)
+    watch.use(options, [inverting, *[translating] * len(CELLS)])
+    pipeline.set_progress_bar_config(disable=True)
+    names = []
+    with watch.on(pipeline):
+        for number, frame in make_sheet(pipeline, settings):
+            names.append(f"cell-{number:02d}.png")
+            save_picture(frame, job.folder / names[-1])
+            if number == 0:
+                write_thumbnail(job.folder, frame)
+    return {"results": tuple(names), "message": "click one to choose its thresholds"}
+
+
+def _forget_places(record: Path, job: Job) -> None:
+    """Leave of a settings file's paths the names: it is for the visitor's own machine."""
+    values = yaml.safe_load(record.read_text(encoding="utf-8"))
+    values.pop("job")
+    values |= {name: Path(values[name]).name for name in ("source", "output")}
+    values["model"] = job.model
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    record.write_text(text, encoding="utf-8")

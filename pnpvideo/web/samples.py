@@ -1,0 +1,47 @@
+"""Sources to pick: what lies in a folder with settings beside it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from pnpvideo.clips.clip import Frames
+from pnpvideo.clips.read import read_clip
+from pnpvideo.errors import InputError
+from pnpvideo.options.settings import read_settings
+
+PROJECT_SAMPLES = Path(__file__).parents[2] / "samples"
+"""Where the project's source code is; an installed package has none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """first: the first frame (height, width, 3). values: settings that suit it."""
+
+    source: Path
+    first: Frames
+    values: dict[str, object]
+
+
+def find_samples(folder: Path) -> list[Sample]:
+    """One for each NAME.yaml that names a source, and the pictures that a prompts.yaml names."""
+    found = []
+    for path in sorted(folder.glob("*.yaml")):
+        values = read_settings(path)
+        if "source" in values:
+            found.append(_sample(Path(str(values.pop("source"))), values))
+    for path in sorted(folder.glob("*/prompts.yaml")):
+        prompts = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found += [_sample(path.parent / name, {"prompt": [t]}) for name, t in prompts.items()]
+    return found
+
+
+def _sample(source: Path, values: dict[str, object]) -> Sample:
+    try:
+        clip = read_clip(source, frames=1)
+    except InputError as error:
+        raise InputError(f"the sample {source} cannot be used: {error}") from None
+    try:
+        return Sample(source=source, first=clip.read(0, 1)[0], values=values)
+    finally:
+        clip.close()

@@ -1,0 +1,133 @@
+"""The server of the page."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio as gr
+
+from pnpvideo.errors import InputError
+from pnpvideo.file_lock import take_lock
+from pnpvideo.options.web import WebOptions
+from pnpvideo.web.actions import Service
+from pnpvideo.web.events import Events
+from pnpvideo.web.jobs import JobStore
+from pnpvideo.web.limits import Limits
+from pnpvideo.web.models import Models
+from pnpvideo.web.page import STYLE, TOO_LARGE, lay_out
+from pnpvideo.web.runner import Runner
+from pnpvideo.web.samples import PROJECT_SAMPLES, find_samples
+from pnpvideo.web.visitors import Visitors
+
+_MIB = 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """url: where the page is. runner: does its jobs."""
+
+    url: str
+    runner: Runner
+
+
+@contextlib.contextmanager
+def serving(options: WebOptions) -> Iterator[Server]:
+    """Within, the page is served. InputError for what cannot be used, before it is."""
+    logins = _logins(options.login)
+    samples_folder = Path(options.samples) if options.samples else PROJECT_SAMPLES
+    if options.samples and not samples_folder.is_dir():
+        raise InputError(f"samples is {options.samples}, which is no folder; give one, or none")
+    folder = Path(options.folder).expanduser().resolve()
+    with _taken(folder):
+        os.environ["GRADIO_TEMP_DIR"] = str(folder / "uploads")
+        models = Models(options.model, options.device)
+        store = JobStore(folder / "jobs")
+        seconds = options.keep_hours * 3600
+        store.sweep(seconds)
+        limits = Limits(
+            pixels=options.max_pixels, frames=options.max_frames, waiting=options.max_waiting
+        )
+        service = Service(
+            store=store,
+            runner=Runner(store, models),
+            models=models,
+            limits=limits,
+            samples=find_samples(samples_folder),
+            keep_seconds=seconds,
+        )
+        page = make_page(service, folder)
+        try:
+            yield Server(url=_launch(page, options, store, logins), runner=service.runner)
+        finally:
+            page.close(verbose=False)
+            service.runner.close()
+
+
+def make_page(service: Service, folder: Path) -> gr.Blocks:
+    often = round(min(600.0, service.keep_seconds))
+    age = round(service.keep_seconds)
+    page = gr.Blocks(title="pnpvideo", analytics_enabled=False, delete_cache=(often, age))
+    with page:
+        Events(service, lay_out(service), Visitors(folder)).connect(page)
+    return page
+
+
+def _launch(
+    page: gr.Blocks, options: WebOptions, store: JobStore, logins: list[tuple[str, str]]
+) -> str:
+    theme = gr.themes.Soft(
+        # The default ones come from another server, which would see every visitor.
+        font=["system-ui", "sans-serif"],
+        font_mono=["ui-monospace", "monospace"],
+    )
+    try:
+        _, url, _ = page.launch(
+            server_name=options.host,
+            server_port=options.port,
+            auth=logins or None,
+            allowed_paths=[str(store.folder)],
+            max_file_size=options.max_upload * _MIB,
+            prevent_thread_lock=True,
+            quiet=True,
+            share=False,
+            theme=theme,
+            css=STYLE,
+            head=TOO_LARGE % (options.max_upload, options.max_upload),
+            footer_links=[],
+            ssr_mode=False,
+            enable_monitoring=False,
+        )
+    except OSError:
+        raise InputError(
+            f"port {options.port} of {options.host} is taken, or not to be had; give another --port"
+        ) from None
+    return str(url)
+
+
+@contextlib.contextmanager
+def _taken(folder: Path) -> Iterator[None]:
+    """InputError where another server has the folder."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("a+")
+    except OSError as error:
+        raise InputError(f"the folder {folder} cannot be used: {error.strerror}") from None
+    with lock:
+        if not take_lock(lock):
+            raise InputError(f"another server uses the folder {folder}; give another one")
+        yield
+
+
+def _logins(path: str | None) -> list[tuple[str, str]]:
+    if path is None:
+        return []
+    try:
+        text = Path(path).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the login file {path} cannot be read: {error}") from None
+    pairs = [line.partition(":") for line in text.splitlines() if line.strip()]
+    if not pairs or not all(name and password for name, _, password in pairs):
+        raise InputError(f"the login file {path} needs lines of NAME:PASSWORD")
+    return [(name, password) for name, _, password in pairs]
