@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from clips import smooth_frames
-from command import Cli, save_frames
+from command import Cli, pixels, save_frames
 from PIL import Image
 
-from pnpvideo import write_clip
+from pnpvideo import read_clip, write_clip
 from pnpvideo.errors import InputError
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.options.settings import Settings
@@ -25,6 +26,7 @@ from pnpvideo.sampling.schedule import Level, ddim_step
 pytest.importorskip("gradio")
 
 from pnpvideo.web.controls import Controls, offered
+from pnpvideo.web.drawn_mask import editor_of, mask_of
 from pnpvideo.web.jobs import JobStore
 from pnpvideo.web.models import Models
 from pnpvideo.web.preview import predicted_clean
@@ -265,6 +267,46 @@ def test_a_new_server_goes_on_with_what_is_left(
     assert len(store.all()) == 3
     store.sweep(0)
     assert store.all() == []
+
+
+def test_a_drawn_mask_is_the_command_lines(
+    models: Models, picture: Path, tmp_path: Path, cli: Cli
+) -> None:
+    layer = np.zeros((32, 48, 4), np.uint8)
+    layer[8:24, 8:30] = 200
+    drawn = mask_of({"layers": [layer, np.zeros_like(layer)]})
+    assert drawn is not None
+    np.testing.assert_array_equal(drawn == 255, layer[..., 3] > 0)
+    editor = editor_of(pixels(picture), drawn)
+    np.testing.assert_array_equal(mask_of(editor), drawn)
+    assert mask_of(editor_of(pixels(picture), None)) is None
+    assert mask_of(None) is None
+
+    clip = write_clip([smooth_frames(3, 48, 32)], tmp_path / "a.mp4")
+    store = JobStore(tmp_path / "jobs")
+    values = {"prompt": ["a stone"], "steps": 2, "original_size": True}
+    store.add("translate", "me", models.names[0], picture, values, drawn)
+    store.add("mask", "me", models.names[0], clip, values | {"mask_motion": True}, drawn)
+    runner = Runner(store, models)
+    wait_until(lambda: runner.is_idle, 30)
+    runner.close()
+    moved, done = store.of("me")
+    assert (moved.state, done.state) == ("done", "done"), (moved.message, done.message)
+    shown = read_clip(moved.folder / "view-1.mp4")
+    first = shown.read(0, 1)[0].astype(int)
+    redder = (first - smooth_frames(1, 48, 32)[0])[..., 0]
+    assert len(shown) == 3
+    assert redder[drawn > 0].mean() > redder[drawn == 0].mean() + 20
+    shown.close()
+    mask = str(done.folder / "mask.png")
+    given = ("source0.png", "--prompt", "a stone", "--steps", "2", "--original-size")
+    assert cli(*given, "--mask", mask)[0] == 0
+    name = "source0-translated.png"
+    assert (done.folder / name).read_bytes() == (tmp_path / name).read_bytes()
+    assert done.results[-1] == "mask.png"
+    outside = pixels(done.folder / name)[drawn == 0]
+    # The mask was brought to the working size and back.
+    np.testing.assert_allclose(outside.astype(int), pixels(picture)[drawn == 0], atol=1)
 
 
 def test_previews_are_the_prediction() -> None:

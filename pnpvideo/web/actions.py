@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pnpvideo.clips.mask import Weights
 from pnpvideo.errors import InputError
 from pnpvideo.options.settings import ReadSettings, Settings
-from pnpvideo.web.jobs import Job, JobStore, Kind
+from pnpvideo.web.drawn_mask import fitted
+from pnpvideo.web.jobs import MASK, Job, JobStore, Kind
 from pnpvideo.web.limits import Facts, Limits, check_size, check_source
 from pnpvideo.web.models import Models
 from pnpvideo.web.runner import Runner, without_folder
@@ -41,13 +43,22 @@ class Service:
         model: str,
         source: Path | None,
         values: Mapping[str, object],
+        mask: Weights | None = None,
     ) -> Job:
-        """A job in the queue. InputError for what cannot be run, before it waits."""
+        """A job in the queue. InputError for what cannot be run, before it waits.
+
+        mask: drawn on the first frame, with which it moves.
+        """
         if source is None or not source.exists():
             raise InputError("give a picture or a clip first, or pick a sample")
         if model not in self.models.names:
             raise InputError(f"there is no model {model} here")
-        settings = Settings.of({**values, "source": str(source)})
+        if kind == "mask":
+            if mask is None:
+                raise InputError("draw on the first frame what is to be edited")
+            values = {**values, "prompt": values["prompt"] or ["mask"]}
+        drawn = {} if mask is None else {"mask": MASK, "mask_motion": True}
+        settings = Settings.of({**values, **drawn, "source": str(source)})
         settings.resolve(self.models.options[model])
         check_size(settings.size, self.limits)
         facts = self.look_at(source, values)
@@ -58,7 +69,11 @@ class Service:
                 "stop one"
             )
         self.store.sweep(self.keep_seconds)
-        job = self.store.add(kind, visitor, model, source, values)
+        if mask is not None:
+            _, height, width, _ = facts.first.shape
+            mask = fitted(mask, width, height)
+            values = {**values, "mask_motion": facts.count > 1}
+        job = self.store.add(kind, visitor, model, source, values, mask)
         write_thumbnail(job.folder, facts.first[0])
         self.runner.submit(job)
         return job

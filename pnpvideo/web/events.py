@@ -4,10 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import gradio as gr
+import numpy as np
+from PIL import Image
 
+from pnpvideo.clips.mask import Weights
 from pnpvideo.errors import InputError
 from pnpvideo.web.actions import Service
 from pnpvideo.web.controls import lines
+from pnpvideo.web.drawn_mask import editor_of, mask_of
 from pnpvideo.web.jobs import Job, Kind
 from pnpvideo.web.page import Parts
 from pnpvideo.web.runner import PREVIEW
@@ -42,9 +46,9 @@ class Events:
 
     def connect(self, blocks: gr.Blocks) -> None:
         parts, session, key = self._parts, self._session, self._visitors.key
-        inputs = [*self._choices(), session.source, key]
+        inputs = [*self._choices(), session.source, parts.editor, key]
         shown = [session.name, session.seen, *self._show.outputs]
-        chosen = [session.source, parts.facts, parts.first]
+        chosen = [session.source, parts.facts, parts.first, parts.editor]
         texts = [parts.prompt, parts.negative, parts.preset, parts.model]
         all_controls = [*texts, *parts.controls.components.values()]
         quiet = {"show_progress": "hidden", "api_visibility": "undocumented"}
@@ -55,7 +59,11 @@ class Events:
             self._sample, [parts.model], [*chosen, parts.upload, *all_controls], **quiet
         )
         parts.model.input(self._model, [parts.model], [*all_controls[4:]], **quiet)
-        for button, kind in ((parts.translate, "translate"), (parts.thresholds, "thresholds")):
+        for button, kind in (
+            (parts.translate, "translate"),
+            (parts.thresholds, "thresholds"),
+            (parts.move, "mask"),
+        ):
             button.click(self._submit(kind), inputs, shown, **quiet)  # type: ignore[arg-type]
             button.click(None, js=_SHOW_STATE, **quiet)
         parts.stop.click(self._stop, [session.name, key], None, **quiet)
@@ -88,17 +96,20 @@ class Events:
     def _cleared(self) -> Updates:
         return self._chosen(None)
 
-    def _chosen(self, source: Path | None) -> Updates:
+    def _chosen(self, source: Path | None, mask: Weights | None = None) -> Updates:
         parts, session = self._parts, self._session
         hidden = gr.update(visible=False)
         if source is None:
-            return {session.source: None, parts.facts: "", parts.first: hidden}
+            nothing = {session.source: None, parts.facts: "", parts.first: hidden}
+            return nothing | {parts.editor: None}
         try:
             facts = self._service.look_at(source, {})
         except InputError as error:
-            return {session.source: None, parts.facts: refused(error), parts.first: hidden}
+            told = {session.source: None, parts.facts: refused(error), parts.first: hidden}
+            return told | {parts.editor: None}
         first = gr.update(value=facts.first[0], visible=True)
-        return {session.source: str(source), parts.facts: facts.text, parts.first: first}
+        shown = {session.source: str(source), parts.facts: facts.text, parts.first: first}
+        return shown | {parts.editor: editor_of(facts.first[0], mask)}
 
     def _sample(self, model: str, event: gr.SelectData) -> Updates:
         sample = self._service.samples[event.index]
@@ -132,14 +143,15 @@ class Events:
 
     def _submit(self, kind: Kind) -> object:
         def submit(request: gr.Request, *given: object) -> Updates:
-            *shown, source, key = given
+            *shown, source, editor, key = given
             prompt, negative, preset, model, *options = shown
             parts, session = self._parts, self._session
             try:
                 values = self._values(str(prompt), str(negative), str(preset), str(model), options)
                 visitor = self._visitors.visitor(key, request)
                 path = None if source is None else Path(str(source))
-                job = self._service.submit(kind, visitor, str(model), path, values)
+                mask = mask_of(editor)  # type: ignore[arg-type]
+                job = self._service.submit(kind, visitor, str(model), path, values, mask)
             except InputError as error:
                 return {parts.state: refused(error), session.seen: ()}
             return {session.name: job.name} | self._all_of(job, visitor)
@@ -180,7 +192,9 @@ class Events:
         source = Path(str(values.pop("source")))
         model = job.model if job.model in self._service.models.names else None
         model = model or self._service.models.names[0]
-        updates = self._chosen(source) | self._controls(values, model)
+        drawn = values.pop("mask", None)
+        mask = None if drawn is None else np.asarray(Image.open(str(drawn)).convert("L"))
+        updates = self._chosen(source, mask) | self._controls(values, model)
         return updates | {self._parts.upload: None, self._parts.model: model}
 
     # What is shown

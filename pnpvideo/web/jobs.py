@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
+from PIL import Image
 
 from pnpvideo.atomic_output import renamed
+from pnpvideo.clips.mask import Weights
 from pnpvideo.options.settings import read_settings
 
-Kind = Literal["translate", "thresholds"]
+Kind = Literal["translate", "thresholds", "mask"]
 State = Literal["waiting", "running", "done", "failed", "stopped"]
 
+MASK = "mask.png"
 _RECORD, _SETTINGS = "job.json", "settings.yaml"
 
 
@@ -64,9 +67,16 @@ class JobStore:
         folder.mkdir(parents=True, exist_ok=True)
 
     def add(
-        self, kind: Kind, visitor: str, model: str, source: Path, values: Mapping[str, object]
+        self,
+        kind: Kind,
+        visitor: str,
+        model: str,
+        source: Path,
+        values: Mapping[str, object],
+        mask: Weights | None = None,
     ) -> Job:
-        """A waiting job with a copy of its source. values: settings without source and output."""
+        """A waiting job with a copy of its source. values: settings without source and output.
+        mask: (height, width), to be theirs."""
         now = time.time()
         folder = self.folder / f"{int(now * 1000):013d}-{secrets.token_hex(12)}"
         place = folder / "source" / source.name
@@ -76,6 +86,9 @@ class JobStore:
         else:
             shutil.copyfile(source, place)
         own = {**values, "source": str(place.relative_to(folder))}
+        if mask is not None:
+            Image.fromarray(mask).save(folder / MASK)
+            own["mask"] = MASK
         text = yaml.safe_dump(own, sort_keys=False, allow_unicode=True)
         (folder / _SETTINGS).write_text(text, encoding="utf-8")
         job = Job(folder=folder, visitor=hashed(visitor), kind=kind, model=model, created=now)

@@ -54,6 +54,8 @@ class Parts:
     first: gr.Image
     facts: gr.HTML
     samples: gr.Gallery
+    editor: gr.ImageEditor
+    move: gr.Button
     prompt: gr.Textbox
     negative: gr.Textbox
     preset: gr.Radio
@@ -84,10 +86,10 @@ def lay_out(service: Service) -> Parts:
         with gr.Column(scale=5, min_width=320):
             source = _source(service)
             texts = _texts(service)
-            controls = _options(service)
+            controls, part = _options(service)
         with gr.Column(scale=6, min_width=320):
             result = _result()
-    return Parts(**source, **texts, **result, controls=controls)
+    return Parts(**source, **texts, **part, **result, controls=controls)
 
 
 def _source(service: Service) -> dict[str, gr.components.Component]:
@@ -157,20 +159,37 @@ def _texts(service: Service) -> dict[str, gr.components.Component]:
     return parts | {"translate": translate, "thresholds": thresholds, "stop": stop}
 
 
-def _options(service: Service) -> Controls:
+def _options(service: Service) -> tuple[Controls, dict[str, gr.components.Component]]:
     controls = Controls(service.models.options[service.models.names[0]])
     with _pairs():
         for name in MAIN:
             controls.add(name)
+    with gr.Accordion("Edit a part alone", open=False, elem_id="part"):
+        gr.Markdown("Draw on the first frame what is to be edited; it moves with a clip.")
+        editor = gr.ImageEditor(
+            show_label=False,
+            sources=(),
+            transforms=(),
+            layers=False,
+            image_mode="RGBA",
+            brush=gr.Brush(colors=["#ff4040"], color_mode="fixed"),
+            height=360,
+            elem_id="editor",
+        )
+        move = gr.Button("Show how it moves", size="sm", elem_id="move")
+        with _pairs():
+            for name in offered()["local edit"]:
+                if name != "mask_motion":  # It comes with what is drawn.
+                    controls.add(name)
     with gr.Accordion("More", open=False, elem_id="more"):
         for title, names in offered().items():
-            rest = [name for name in names if name not in MAIN]
+            rest = [] if title == "local edit" else [name for name in names if name not in MAIN]
             if rest:
                 gr.Markdown(f"#### {title}")
                 with _pairs():
                     for name in rest:
                         controls.add(name)
-    return controls
+    return controls, {"editor": editor, "move": move}
 
 
 @contextmanager
@@ -210,7 +229,8 @@ def _result() -> dict[str, gr.components.Component]:
         interactive=False, visible=False, elem_id="files",
     )  # fmt: skip
     history = gr.Gallery(
-        label="Your runs", columns=5, height=200, allow_preview=False, object_fit="cover",
+        label="Your runs", columns=5, fit_columns=False, height=200,
+        allow_preview=False, object_fit="cover",
         interactive=False, visible=False, buttons=[], elem_id="history",
     )  # fmt: skip
     again = gr.Button("Again with these settings", visible=False, elem_id="again")

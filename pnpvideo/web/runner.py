@@ -13,10 +13,10 @@ from pnpvideo.errors import InputError, RunError
 from pnpvideo.options.settings import ReadSettings, Settings
 from pnpvideo.outputs import default_output
 from pnpvideo.run import run
-from pnpvideo.web.jobs import Job, JobStore
+from pnpvideo.web.jobs import MASK, Job, JobStore
 from pnpvideo.web.models import Models
 from pnpvideo.web.thresholds import CELLS, make_sheet, sheet_options
-from pnpvideo.web.view import save_picture, write_thumbnail, write_views
+from pnpvideo.web.view import save_picture, write_mask_view, write_thumbnail, write_views
 from pnpvideo.web.watch import Progress, StoppedError, Watch, stages_of
 
 _log = logging.getLogger(__name__)
@@ -100,8 +100,8 @@ class Runner:
         """One job to its end, which is told in its folder; none ends the thread."""
         job = self._store.update(job, state="running")
         try:
-            work = _translate if job.kind == "translate" else _sheet
-            done = work(job, self._models, watch)
+            work = {"translate": _translate, "thresholds": _sheet, "mask": _mask}
+            done = work[job.kind](job, self._models, watch)
             self._store.update(job, state="done", **done)
         except StoppedError:
             if self._closing:
@@ -153,7 +153,8 @@ def _translate(job: Job, models: Models, watch: Watch) -> dict[str, object]:
         watch.check()
         write_views(job.folder, list(done.outputs), settings)
     _forget_places(done.settings, job)
-    names = tuple(path.name for path in (*done.outputs, *done.compares, done.settings))
+    mask = job.files(MASK)
+    names = tuple(path.name for path in (*done.outputs, *done.compares, done.settings, *mask))
     frames = "1 frame" if done.frames == 1 else f"{done.frames} frames"
     message = f"{frames} of {done.size[0]} x {done.size[1]} in {done.seconds:.0f} s"
     return {"results": names, "message": message}
@@ -176,11 +177,17 @@ def _sheet(job: Job, models: Models, watch: Watch) -> dict[str, object]:
     return {"results": tuple(names), "message": "click one to choose its thresholds"}
 
 
+def _mask(job: Job, models: Models, watch: Watch) -> dict[str, object]:
+    write_mask_view(job.folder, job_settings(job, models), watch.check)
+    return {"message": "red is what will be edited"}
+
+
 def _forget_places(record: Path, job: Job) -> None:
     """Leave of a settings file's paths the names: it is for the visitor's own machine."""
     values = yaml.safe_load(record.read_text(encoding="utf-8"))
     values.pop("job")
-    values |= {name: Path(values[name]).name for name in ("source", "output")}
+    places = ("source", "output", "mask")
+    values |= {name: Path(values[name]).name for name in places if name in values}
     values["model"] = job.model
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     record.write_text(text, encoding="utf-8")

@@ -38,7 +38,7 @@ def caption(job: Job) -> str:
     """A line below a picture in the history."""
     prompt = job.values.get("prompt", "")
     text = prompt[0] if isinstance(prompt, list) and prompt else str(prompt)
-    kind = "thresholds: " if job.kind == "thresholds" else ""
+    kind = "" if job.kind == "translate" else f"{job.kind}: "
     state = "" if job.state == "done" else f" ({job.state})"
     return f"{kind}{text}{state}"
 

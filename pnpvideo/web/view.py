@@ -1,17 +1,24 @@
 """What a browser shows of sources and results, whatever their formats are."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from pnpvideo.clips.clip import Frames
 from pnpvideo.clips.compare import side_by_side
+from pnpvideo.clips.mask import weights_of
 from pnpvideo.clips.read import read_clip
 from pnpvideo.clips.resize import resize_frames
 from pnpvideo.clips.write import write_clip
+from pnpvideo.motion.carry_mask import carry_mask
+from pnpvideo.motion.scenes import find_scenes
 from pnpvideo.options.settings import ReadSettings, Settings
+from pnpvideo.web.drawn_mask import tinted
 
 _THUMBNAIL = 160
+_PREVIEW = 384
 
 
 def write_views(folder: Path, results: list[Path], settings: Settings) -> None:
@@ -41,6 +48,48 @@ def write_views(folder: Path, results: list[Path], settings: Settings) -> None:
         finally:
             source.close()
             result.close()
+
+
+def write_mask_view(folder: Path, settings: Settings, check: Callable[[], None]) -> None:
+    """How the mask of a source's first frame moves with it, as the views of a result.
+
+    check: called before each batch of frames; may raise.
+    """
+    assert settings.source is not None
+    assert settings.mask is not None
+    source = read_clip(settings.source, **settings.part(ReadSettings))
+    mask = read_clip(settings.mask)
+    size = _fitting(source.width, source.height)
+
+    def frames() -> Iterator[Frames]:
+        for batch in source.batches(4):
+            check()
+            yield resize_frames(batch, *size)
+
+    try:
+        first = resize_frames(weights_of(mask.read(0, 1)), *size)[0]
+        inverted = np.uint8(255 if settings.invert_mask else 0)
+        if len(source) == 1:
+            (frame,) = next(frames())
+            save_picture(frame, folder / "view-1-a.png")
+            save_picture(tinted(frame, first ^ inverted), folder / "view-1-b.png")
+            return
+        scenes = find_scenes(frames())
+        masks = carry_mask(first, frames(), scenes)
+        singles = (frame for batch in frames() for frame in batch)
+        shown = (
+            tinted(one, each[0] ^ inverted)[None] for one, each in zip(singles, masks, strict=True)
+        )
+        write_clip(shown, folder / "view-1.mp4", timing=source.timing, overwrite=True)
+    finally:
+        source.close()
+        mask.close()
+
+
+def _fitting(width: int, height: int) -> tuple[int, int]:
+    """As large as a preview need be, with even sides."""
+    share = min(1.0, _PREVIEW / max(width, height))
+    return tuple(max(2, round(side * share / 2) * 2) for side in (width, height))  # type: ignore[return-value]
 
 
 def write_thumbnail(folder: Path, frame: Frames) -> None:
