@@ -206,7 +206,7 @@ def _result() -> dict[str, gr.components.Component]:
         buttons=[], elem_id="preview",
     )  # fmt: skip
     cells = gr.Gallery(
-        label="thresholds: click one to choose it",
+        label="tau_f (f) and tau_a (a): click to choose",
         columns=len(TAU_A),
         height="auto",
         allow_preview=False,

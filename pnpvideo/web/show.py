@@ -34,7 +34,7 @@ class Show:
         parts, preview = self._parts, job.folder / PREVIEW
         running = job.state == "running" and job.kind == "translate" and preview.exists()
         cells = [
-            (str(path), "tau_f {}, tau_a {}".format(*CELLS[number]))
+            (str(path), "f {}, a {}".format(*CELLS[number]))
             for number, path in enumerate(job.files("cell-*.png"))
         ]
         results = [job.folder / name for name in job.results]
