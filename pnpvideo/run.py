@@ -27,7 +27,7 @@ from pnpvideo.options.settings import (
     Settings,
     write_settings,
 )
-from pnpvideo.outputs import plan_outputs, write_compare, write_result
+from pnpvideo.outputs import Outputs, plan_outputs, write_compare, write_result
 from pnpvideo.pipeline import PnPVideoPipeline
 from pnpvideo.source import Source
 from pnpvideo.step_callback import StepCallback
@@ -151,17 +151,9 @@ def run(
                 after_step=_callback(pipeline, after_step, options),
             )
             # 4. Decode and write
-            for one, path in zip(latents, outputs.results, strict=True):
-                frames = pipeline.finish(one, source, options.blend_radius, settings.batch_size)
-                mask = source.mask.batches(settings.batch_size) if source.mask else None
-                write_result(frames, path, clip, settings, overwrite, mask)
-                _log.debug("%s is written", path)
-            inversion = None
-            if clip is not None:
-                for path, compare in zip(outputs.results, outputs.compares, strict=False):
-                    write_compare(path, compare, clip, settings, overwrite)
-                if settings.check_inversion:
-                    inversion = check_inversion(pipeline, source, options, settings.batch_size)
+            inversion = _write(
+                pipeline, latents, source, clip, outputs, options, settings, overwrite
+            )
         resolved = options.plain() | {"output": outputs.output}
         write_settings(settings, outputs.record, resolved, overwrite=overwrite)
     return Translation(
@@ -173,6 +165,31 @@ def run(
         size=(clip.width, clip.height) if clip and settings.original_size else source.size,
         seconds=time.monotonic() - began,
     )
+
+
+def _write(
+    pipeline: PnPVideoPipeline,
+    latents: Tensor,
+    source: Source,
+    clip: Clip | None,
+    outputs: Outputs,
+    options: PnPOptions,
+    settings: Settings,
+    overwrite: bool,
+) -> Inversion | None:
+    """Decode and write each result, and what is to be seen beside or told of the source."""
+    for one, path in zip(latents, outputs.results, strict=True):
+        frames = pipeline.finish(one, source, options.blend_radius, settings.batch_size)
+        mask = source.mask.batches(settings.batch_size) if source.mask else None
+        write_result(frames, path, clip, settings, overwrite, mask)
+        _log.debug("%s is written", path)
+    if clip is None:
+        return None
+    for path, compare in zip(outputs.results, outputs.compares, strict=False):
+        write_compare(path, compare, clip, settings, overwrite)
+    if not settings.check_inversion:
+        return None
+    return check_inversion(pipeline, source, options, settings.batch_size)
 
 
 def read_area(
