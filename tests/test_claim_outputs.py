@@ -160,7 +160,9 @@ def test_many_threads_one_output(tmp_path: Path) -> None:
 # Runs that died
 
 
-def test_what_a_killed_run_left_is_cleared(tiny_model: Path, tmp_path: Path) -> None:
+def test_what_a_killed_run_left_is_cleared(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     here = tmp_path / "here"
     here.mkdir()
     save_frames(here / "in", 3)
@@ -174,7 +176,7 @@ def test_what_a_killed_run_left_is_cleared(tiny_model: Path, tmp_path: Path) -> 
         left = names(here) - before
         assert left
         assert {name.split("/")[0].endswith(".part") for name in left} == {True}
-        os.chdir(here)
+        monkeypatch.chdir(here)
         assert main(["translate", *run]) == 0
         assert not [name for name in names(here) if ".part" in name]
 

@@ -15,7 +15,7 @@ import benchmarks as made
 import numpy as np
 import pytest
 import torch
-from command import names
+from command import names, pixels
 from PIL import Image
 from safetensors.torch import save_file
 from test_read_benchmarks import MAKE
@@ -268,10 +268,11 @@ def test_a_result_that_is_gone_is_made_again_alone(run: Run, counted: dict[str, 
     MAKE["imagenet-r-ti2i"](Path("data"))
     assert run("imagenet-r-ti2i")[0] == 0
     first = next(Path("out/results").rglob("0_a_photo*.png"))
-    content, count = first.read_bytes(), counted["sample"]
+    made, count = pixels(first).astype(int), counted["sample"]
     first.unlink()
     assert run("imagenet-r-ti2i")[0] == 0
-    assert first.read_bytes() == content
+    # Made alone and not beside other prompts, it may be rounded otherwise.
+    assert np.abs(pixels(first) - made).max() <= 1
     assert counted["sample"] == count + 1
 
 

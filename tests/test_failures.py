@@ -108,7 +108,8 @@ def test_one_colour_is_right_where_the_latents_say_so(
     def encode(images: Frames) -> torch.Tensor:
         return embedded.autoencoder.encode(frames_to_tensor(images))
 
-    latents = encode(latents_of) + 0.05 * torch.randn(4, 1, 1)
+    latents = encode(latents_of)
+    latents = latents + 0.05 * torch.randn(latents.shape[1], 1, 1)
     checked = check_not_plain(frames, latents, lambda: [DRAWN], encode, torch.float32)
     if is_error:
         with pytest.raises(RunError, match="of one colour"):
