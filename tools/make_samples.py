@@ -6,6 +6,7 @@ All are scenes of `tools/train/scenes.py`; the sound is made here too. The drawi
 `samples/drawings` were made by hand.
 """
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ import yaml
 
 from pnpvideo.clips.clip import Frames, Sound, Timing
 from pnpvideo.clips.write import write_clip
-from tools.train.artwork import Artwork
+from tools.train.artwork import SMALL, Artwork
 from tools.train.layout import Camera, Object, Scene
 from tools.train.motion import frame_times
 from tools.train.scenes import render
@@ -84,6 +85,7 @@ def write_run(folder: Path, source: str, prompt: str, **settings: object) -> Non
 def make_samples(folder: Path) -> None:
     """Write every sample into the folder, replacing those that are there."""
     folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(SMALL / "LICENSE", folder / "LICENSE")
     write_clip(drawn(HOPPING_FOX, "line drawing", 12), folder / "fox", overwrite=True)
     write_run(folder, "fox", "a 3D render of a golden fox on a blue background", frame_rate=12)
 

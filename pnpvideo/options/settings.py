@@ -231,7 +231,7 @@ class ModelSettings(Options):
 
     model: Annotated[str, BeforeValidator(plain_text)] = Field(
         default=EMBEDDED_MODEL,
-        description=f"{EMBEDDED_MODEL} (small, offline, simple shapes), a diffusers folder, a hub "
+        description=f"{EMBEDDED_MODEL} (small, offline, draws things), a diffusers folder, a hub "
         "id such as owner/name, or a .safetensors checkpoint; Stable Diffusion 1.x, 2.x or XL",
         json_schema_extra={"format": "path or name", "metavar": "MODEL"},
     )

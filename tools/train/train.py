@@ -5,8 +5,8 @@
 
 Stages, each resumed from what lies in the work folder: `vae`, its `decoder` alone, and `unet` (with
 the text encoder and heads that supervise both, see `supervise`). What a step sees is drawn from its
-number, so a resumed run goes on as if it had never stopped. The autoencoder starts as the trained
-one beside this file, so that its stage is needed only to better it.
+number, so a resumed run goes on as if it had never stopped. The autoencoder starts as the
+embedded model's, so that its stage is needed only to better it.
 """
 
 from __future__ import annotations
@@ -14,22 +14,21 @@ from __future__ import annotations
 import argparse
 import copy
 import os
-import shutil
 import time
 from pathlib import Path
 
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import AutoencoderTiny, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
+import pnpvideo
 from tools.train.artwork import Artwork
-from tools.train.autoencoder import load_vae, train_vae
+from tools.train.autoencoder import load_vae, save_vae, train_vae
 from tools.train.denoiser import DenoiserTraining
 from tools.train.examples import make_pair
 from tools.train.model import Denoiser, assemble, export, make_tokenizer
 
-AUTOENCODER = Path(__file__).with_name("vae.safetensors")
-"""The trained autoencoder, in half precision."""
+EMBEDDED = Path(pnpvideo.__file__).with_name("embedded")
 
 
 def vocabulary(artwork: Artwork, *, pairs: int = 20_000) -> list[str]:
@@ -93,7 +92,9 @@ def main() -> None:
 
     torch.set_flush_denormal(True)
     if not (work / "vae.safetensors").exists():
-        shutil.copy(AUTOENCODER, work)
+        save_vae(
+            AutoencoderTiny.from_pretrained(EMBEDDED, subfolder="vae"), work / "vae.safetensors"
+        )
     if arguments.vae_minutes:
         train("vae", arguments.vae_minutes)
     if arguments.decoder_minutes:
