@@ -21,7 +21,7 @@ from tools.train.supervise import SupervisedDenoiser
 
 CHUNK = 1536  # pairs that are drawn and encoded at once, and then trained on
 PASSES = 4  # over the pairs of a chunk, each with other noise
-LEARNING_RATE = 6e-4
+LEARNING_RATE = 3e-4
 AVERAGE_DECAY = 0.999
 NOISY = 600  # half of a batch has timesteps from here on
 UNCAPTIONED = 0.12  # share of captions left out, for classifier-free guidance
