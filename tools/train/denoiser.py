@@ -45,6 +45,7 @@ class DenoiserTraining:
         device: str,
         workers: int,
         init_from: Denoiser | None = None,
+        init_images: int = 0,
     ):
         self.work, self.artwork, self.tokenizer = work, artwork, tokenizer
         self.device, self.workers, self.pairs = device, workers, pairs
@@ -59,6 +60,7 @@ class DenoiserTraining:
         self.state = TrainingState(
             model.to(device), learning_rate=LEARNING_RATE, warmup=200, decay=AVERAGE_DECAY
         )
+        self.state.images, self.state.step = init_images, init_images // (2 * pairs)
         for path in checkpoints(work, "unet")[-1:]:
             self.state.load(path)
             print(f"unet: resumed from {path.name}", flush=True)
@@ -112,7 +114,9 @@ class DenoiserTraining:
         injected = uniform(pairs, 1) < torch.tensor([INJECTED, 0.85 * INJECTED])
         uncaptioned = torch.full((pairs, 2), UNCAPTIONED)
         uncaptioned[injected[:, 0], 0] = UNCAPTIONED_SOURCE
-        tokens[uniform(pairs, 2) < uncaptioned] = self.nothing
+        left_out = uniform(pairs, 2) < uncaptioned
+        tokens[left_out] = self.nothing
+        batch["words"] = batch["words"] & ~left_out[..., None, None]
         timesteps = torch.randint(1000, (pairs, 1), generator=draw)
         # Where the noise is strong the text tells most.
         timesteps[::2] = torch.randint(NOISY, 1000, timesteps[::2].shape, generator=draw)

@@ -39,6 +39,7 @@ SOURCES = {"line drawing": 0.32, "rough drawing": 0.23, "cartoon": 0.27, "3D ren
 EDITED = 0.4  # share of the drawings' targets with other looks than the source's
 BACK = 0.04  # share of the pairs from a 3D render to a drawing
 HELD_OUT = 10_000_000  # pairs from this number on are never trained on
+OBJECTS = 3  # in a scene, at most
 UNSEEN = -1  # class of what a picture does not show
 
 
@@ -89,7 +90,9 @@ class Pairs(Dataset[dict[str, Tensor]]):
     """Pairs from number `start` on, as tensors: `pictures` (2, 3, SIZE, SIZE) uint8, `tokens` (2,
     TEXT_LENGTH) and the truth that heads read, at the latents' size: `cover` (2, h, w) in [0, 1]
     and classes (2, h, w) of `thing` and `appearance`, (2,) of `ground`, `light` and `style`, all
-    `UNSEEN` where the picture does not tell.
+    `UNSEEN` where the picture does not tell. Where cross-attention is to look: `words` (2, OBJECTS,
+    TEXT_LENGTH), the tokens that name an object, and `masks` (2, OBJECTS, h, w) in [0, 1] of all
+    objects of that name.
     """
 
     def __init__(self, artwork: Artwork, tokenizer: CLIPTokenizer, *, start: int, count: int):
@@ -102,17 +105,32 @@ class Pairs(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         pair = make_pair(self.start + index, self.names)
-        truths = [self._truth(picture) for picture in pair]
+        truths = [self._truth(picture) | self._named(picture) for picture in pair]
         return {
             "pictures": torch.stack([draw(picture, self.artwork) for picture in pair]),
             "tokens": tokenize(self.tokenizer, [picture.caption for picture in pair]),
             **{name: torch.stack([truth[name] for truth in truths]) for name in truths[0]},
         }
 
+    def _masks(self, scene: Scene) -> Tensor:
+        masks = torch.from_numpy(object_masks(scene, self.artwork, size=SIZE // 4))
+        return torch.nn.functional.avg_pool2d(masks[None], 2)[0]
+
+    def _named(self, picture: Picture) -> dict[str, Tensor]:
+        seen, tokens = self._masks(picture.scene), tokenize(self.tokenizer, [picture.caption])[0]
+        masks = torch.zeros(OBJECTS, *seen.shape[1:])
+        words = torch.zeros(OBJECTS, TEXT_LENGTH, dtype=torch.bool)
+        names = [thing.name for thing in picture.scene.objects]
+        for number, name in enumerate(names):
+            masks[number] = seen[[other == name for other in names]].sum(0)
+            ids = torch.tensor(self.tokenizer(name, add_special_tokens=False).input_ids)
+            for start in (tokens.unfold(0, len(ids), 1) == ids).all(1).nonzero().flatten():
+                words[number, start : start + len(ids)] = True
+        return {"masks": masks, "words": words}
+
     def _truth(self, picture: Picture) -> dict[str, Tensor]:
         scene, pen = picture.scene, picture.style in PENS
-        masks = torch.from_numpy(object_masks(scene, self.artwork, size=SIZE // 4))
-        masks = torch.nn.functional.avg_pool2d(masks[None], 2)[0]
+        masks = self._masks(scene)
         cover, front = masks.sum(0).clamp(0, 1), masks.argmax(0)
 
         def of_objects(classes: list[int]) -> Tensor:

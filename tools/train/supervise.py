@@ -3,7 +3,9 @@
 REPA (Yu et al. 2024) aligns a diffusion model's inner features with a pretrained encoder's, and
 training takes a fraction of the images. Here the world's own truth takes the encoder's place: small
 heads read from the decoder's coarser features what is where, the same for all styles, and the looks
-(appearance, ground, light, style) near its end. The heads are not exported.
+(appearance, ground, light, style) near its end. The heads are not exported. Cross-attention is held
+to look at a named thing where the thing is (TokenCompose, Wang et al. 2024, equation 3), so that
+names find their places sooner, and a mask can be read from it.
 
 Pictures come in pairs of one layout, and in a part of them the second is denoised with the first
 one's features, queries and keys, as sampling injects them (Tumanyan et al. 2023, section 4). That
@@ -35,6 +37,7 @@ ATTENTIONS = (
     "up_blocks.3.attentions.1",
 )
 """Where training injects; the embedded model's `pnp.json` names the same."""
+GAZE = 2.0  # weight of cross-attention's loss, the mean of all layers, beside a head's
 LOOKS = {
     "appearance": len(APPEARANCES),
     "ground": len(GROUNDS),
@@ -64,6 +67,15 @@ class SupervisedDenoiser(nn.Module):
                 find(f"{name}.transformer_blocks.0.attn1.{projection}").register_forward_hook(
                     partial(self._inject, "attentions")
                 )
+        self._crossings = [
+            module for name, module in denoiser.unet.named_modules() if name.endswith(".attn2")
+        ]
+        self._projected: dict[tuple[nn.Module, str], Tensor] = {}
+        for crossing in self._crossings:
+            for kind in ("to_q", "to_k"):
+                crossing.get_submodule(kind).register_forward_hook(
+                    partial(self._keep_projected, crossing, kind)
+                )
         channels = denoiser.unet.config["block_out_channels"]
         self.layout_heads = nn.ModuleList(
             nn.Conv2d(width, 1 + things, 1) for width in (channels[2], channels[1])
@@ -73,6 +85,11 @@ class SupervisedDenoiser(nn.Module):
     def _keep(self, name: str, _module: nn.Module, _inputs: object, output: Any) -> None:
         # A transformer returns a tuple.
         self._features[name] = output[0] if isinstance(output, tuple) else output
+
+    def _keep_projected(
+        self, crossing: nn.Module, kind: str, _module: nn.Module, _inputs: object, output: Tensor
+    ) -> None:
+        self._projected[crossing, kind] = output
 
     def _inject(
         self, kind: str, _module: nn.Module, _inputs: object, output: Tensor
@@ -113,8 +130,34 @@ class SupervisedDenoiser(nn.Module):
             if classes.ndim == 1:
                 classes = classes[:, None, None].expand(-1, *part.shape[-2:])
             loss = loss + _class_loss(part, classes)
+        for crossing in self._crossings:
+            queries, keys = (self._projected[crossing, kind].float() for kind in ("to_q", "to_k"))
+            heads = int(crossing.heads)
+            gaze = _gaze_loss(queries, keys, heads, truth["words"], truth["masks"])
+            loss = loss + GAZE / len(self._crossings) * gaze
         self._features.clear()
+        self._projected.clear()
         return predicted, loss
+
+
+def _gaze_loss(queries: Tensor, keys: Tensor, heads: int, words: Tensor, masks: Tensor) -> Tensor:
+    """How far the attention to words (B, N, L) strays from the masks (B, N, h, w) of what they
+    name: the mean of -log of the share of it that lies inside, over all that is named and seen.
+
+    queries (B, places, heads * C) and keys (B, L, heads * C) of one layer, places of a square grid.
+    """
+    width = queries.shape[2] // heads
+    queries, keys = (
+        rows.view(*rows.shape[:2], heads, width).transpose(1, 2) for rows in (queries, keys)
+    )
+    logits = queries @ keys.transpose(2, 3) / width**0.5
+    attended = logits.softmax(-1).mean(1) @ words.float().transpose(1, 2)  # (B, places, N)
+    side = round(attended.shape[1] ** 0.5)
+    inside = functional.adaptive_avg_pool2d(masks, side).flatten(2)
+    shares = (attended.transpose(1, 2) * inside).sum(2) / attended.sum(1).clamp(min=1e-6)
+    named = words.any(2) & (masks.flatten(2).amax(2) > 0.5)
+    strayed: Tensor = -(shares.clamp(min=1e-3).log() * named).sum() / named.sum().clamp(min=1)
+    return strayed
 
 
 def _class_loss(read: Tensor, classes: Tensor) -> Tensor:

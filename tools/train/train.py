@@ -68,6 +68,9 @@ def main() -> None:
     parser.add_argument(
         "--init-from", type=Path, help="exported model whose denoiser to go on from"
     )
+    parser.add_argument(
+        "--init-images", type=int, default=0, help="images it has seen, not to be drawn again"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--vae-minutes", type=float, default=0.0, help="whole autoencoder")
     parser.add_argument("--decoder-minutes", type=float, default=0.0, help="decoder alone, after")
@@ -109,6 +112,7 @@ def main() -> None:
         device=device,
         workers=workers,
         init_from=load_exported(arguments.init_from, tokenizer) if arguments.init_from else None,
+        init_images=arguments.init_images,
     )
 
     def publish() -> None:
