@@ -1,6 +1,7 @@
-"""What commands beside `translate` have in common: reading options, telling, and late imports."""
+"""What commands have in common: reading options, and telling."""
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from pydantic import Field
@@ -10,12 +11,36 @@ from pnpvideo.options.arguments import Parser
 from pnpvideo.options.declared import Options
 
 S = TypeVar("S", bound=Options)
+C = TypeVar("C", bound=NoticeOptions)
 
 
 class WriteOptions(NoticeOptions):
     """What belongs to one call of a command, and not to the run that it describes."""
 
     overwrite: bool = Field(default=False, description="replace a result that exists")
+
+
+def read_call(
+    parser: Parser,
+    groups: Mapping[str, type[Options]],
+    call: type[C],
+    arguments: Sequence[str],
+) -> tuple[C, dict[str, object]]:
+    """What belongs to the call, and what else is given, by name."""
+    for title, options in groups.items():
+        parser.add_options(title, options)
+    parser.add_options("this call", call)
+    given = parser.parse(arguments)
+    own = {name: given.pop(name) for name in call.model_fields if name in given}
+    return call.of(own), given
+
+
+@contextlib.contextmanager
+def told(call: NoticeOptions, arguments: Sequence[str]) -> Iterator[None]:
+    """Tell what the call wants told while it works."""
+    show_notices(quiet=call.quiet, verbose=call.verbose)
+    with kept_log(call.log_file, list(arguments)):
+        yield
 
 
 def run_command(
@@ -26,12 +51,7 @@ def run_command(
     work: Callable[[S, WriteOptions], None],
 ) -> None:
     """Read settings from arguments, and work with them, telling what is asked to be told."""
-    for title, options in groups.items():
-        parser.add_options(title, options)
-    parser.add_options("this call", WriteOptions)
-    given = parser.parse(arguments)
-    call = WriteOptions.of({k: v for k, v in given.items() if k in WriteOptions.model_fields})
-    chosen = settings.of({k: v for k, v in given.items() if k not in WriteOptions.model_fields})
-    show_notices(quiet=call.quiet, verbose=call.verbose)
-    with kept_log(call.log_file, list(arguments)):
+    call, given = read_call(parser, groups, WriteOptions, arguments)
+    chosen = settings.of(given)
+    with told(call, arguments):
         work(chosen, call)

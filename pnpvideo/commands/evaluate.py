@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from pnpvideo.commands.notices import NoticeOptions, kept_log, show_notices
+from pnpvideo.commands.calls import read_call, told
+from pnpvideo.commands.notices import NoticeOptions
 from pnpvideo.errors import InputError
 from pnpvideo.options.arguments import Parser
 from pnpvideo.options.evaluation import GROUPS, EvaluationSettings
@@ -26,16 +27,9 @@ def main(arguments: Sequence[str]) -> None:
     parser = Parser(
         "pnpvideo evaluate", "BENCHMARK DATA -o DIR [OPTION ...]", INTRODUCTION, _EXAMPLES
     )
-    for title, options in GROUPS.items():
-        parser.add_options(title, options)
-    parser.add_options("this call", NoticeOptions)
-    given = parser.parse(arguments)
-    call = NoticeOptions.of({k: v for k, v in given.items() if k in NoticeOptions.model_fields})
-    settings = EvaluationSettings.of(
-        {k: v for k, v in given.items() if k not in NoticeOptions.model_fields}
-    )
-    show_notices(quiet=call.quiet, verbose=call.verbose)
-    with kept_log(call.log_file, list(arguments)):
+    call, given = read_call(parser, GROUPS, NoticeOptions, arguments)
+    settings = EvaluationSettings.of(given)
+    with told(call, arguments):
         try:
             from pnpvideo.evaluation.evaluate import evaluate
         except ModuleNotFoundError as error:

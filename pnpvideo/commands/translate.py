@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field
 from tqdm import tqdm
 
-from pnpvideo.commands.notices import NoticeOptions, kept_log, show_notices
+from pnpvideo.commands.calls import WriteOptions, read_call, told
 from pnpvideo.options.arguments import Parser
 from pnpvideo.options.settings import GROUPS, Settings, read_settings
 
@@ -29,8 +29,8 @@ Ctrl-C (143 by a scheduler, 129 by a closed terminal)."""
 _log = logging.getLogger(__name__)
 
 
-class CallOptions(NoticeOptions):
-    """What belongs to one call of the command, and not to the run that it describes."""
+class CallOptions(WriteOptions):
+    """With a file of settings to start from."""
 
     config: str | None = Field(
         default=None,
@@ -38,25 +38,16 @@ class CallOptions(NoticeOptions):
         "like switch off). Every run writes such a file, OUT.yaml, that repeats it",
         json_schema_extra={"metavar": "FILE"},
     )
-    overwrite: bool = Field(default=False, description="replace a result that exists")
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run the command with the arguments that stand after its name."""
     usage = "SOURCE --prompt TEXT [OPTION ...]"
     parser = Parser("pnpvideo translate", usage, INTRODUCTION, _EXAMPLES)
-    for title, options in GROUPS.items():
-        parser.add_options(title, options)
-    parser.add_options("this call", CallOptions)
-    given = parser.parse(arguments)
-    call = CallOptions.of({k: v for k, v in given.items() if k in CallOptions.model_fields})
-    run_options = {k: v for k, v in given.items() if k not in CallOptions.model_fields}
-    settings = Settings.of(
-        _merge(read_settings(Path(call.config)) if call.config else {}, run_options)
-    )
-
-    show_notices(quiet=call.quiet, verbose=call.verbose)
-    with kept_log(call.log_file, list(arguments)):
+    call, given = read_call(parser, GROUPS, CallOptions, arguments)
+    kept = read_settings(Path(call.config)) if call.config else {}
+    settings = Settings.of(_merge(kept, given))
+    with told(call, arguments):
         from pnpvideo.run import run
 
         result = run(settings, overwrite=call.overwrite, quiet=call.quiet)
