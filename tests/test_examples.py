@@ -14,7 +14,16 @@ from tools.train.artwork import Artwork
 from tools.train.examples import HELD_OUT, SOURCES, UNSEEN, Pairs, Picture, draw, make_pair
 from tools.train.layout import NATURAL, Scene
 from tools.train.model import TEXT_LENGTH, make_tokenizer
-from tools.train.scenes import APPEARANCES, GROUNDS, LIGHTS, PENS, SIZE, STYLES, render
+from tools.train.scenes import (
+    APPEARANCES,
+    GROUNDS,
+    LIGHTS,
+    PENS,
+    SIZE,
+    STYLES,
+    object_masks,
+    render,
+)
 from tools.train.tasks import HELD_OUT as EVALUATED
 
 ARTWORK = Artwork()
@@ -78,6 +87,22 @@ def test_the_truth_says_what_is_where(pairs: Pairs) -> None:
         assert row["cover"].shape == row["thing"].shape == (2, side, side)
         for i, picture in enumerate(both):
             check_truth({name: value[i] for name, value in row.items()}, picture, pairs)
+
+
+def test_words_are_held_to_what_they_name(pairs: Pairs) -> None:
+    for index in range(len(pairs)):
+        row = pairs[index]
+        for i, picture in enumerate(make_pair(100 + index, KNOWN)):
+            shown = object_masks(picture.scene, ARTWORK, size=SIZE // 4)
+            names = [thing.name for thing in picture.scene.objects]
+            for words, mask, name in zip(row["words"][i], row["masks"][i], names, strict=False):
+                said = pairs.tokenizer.decode(row["tokens"][i][words]).split()
+                assert said == picture.caption.lower().count(name) * name.split()
+                same = sum(shown[k] for k, other in enumerate(names) if other == name)
+                naive = same.reshape(SIZE // 8, 2, SIZE // 8, 2).mean((1, 3))
+                np.testing.assert_allclose(mask.numpy(), naive, atol=1e-6)
+            assert not row["words"][i][len(names) :].any()
+            assert not row["masks"][i][len(names) :].any()
 
 
 def check_truth(row: dict[str, torch.Tensor], picture: Picture, pairs: Pairs) -> None:

@@ -1,5 +1,6 @@
 """The stages of training take real steps, go on where they stopped, and export what loads."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -23,10 +24,11 @@ from tools.train.autoencoder import (
     vae_loss,
 )
 from tools.train.denoiser import DenoiserTraining
-from tools.train.examples import make_pair
+from tools.train.examples import OBJECTS, make_pair
 from tools.train.model import LATENT_CHANNELS, LATENT_SIZE, TEXT_LENGTH, make_tokenizer, new_vae
 from tools.train.scenes import SIZE
 from tools.train.state import TrainingState
+from tools.train.supervise import gaze_loss
 from tools.train.train import load_exported
 
 ARTWORK = Artwork()
@@ -206,6 +208,8 @@ def test_injection_reaches_the_targets_alone(new_training: "type[DenoiserTrainin
         "cover": torch.zeros(4, side, side),
         **{name: torch.zeros(4, side, side, dtype=torch.long) for name in ("thing", "appearance")},
         **{name: torch.zeros(4, dtype=torch.long) for name in ("ground", "light", "style")},
+        "words": torch.zeros(4, OBJECTS, TEXT_LENGTH, dtype=torch.bool),
+        "masks": torch.zeros(4, OBJECTS, side, side),
     }
 
     @torch.no_grad()
@@ -224,3 +228,32 @@ def test_injection_reaches_the_targets_alone(new_training: "type[DenoiserTrainin
     assert not torch.allclose(features, none[1], atol=1e-4)
     assert not torch.allclose(queries, none[3], atol=1e-5)
     assert not torch.allclose(features, first[1], atol=1e-5)
+
+
+def test_words_are_to_look_where_the_thing_is() -> None:
+    generator = Generator().manual_seed(0)
+    heads, width, side, tokens = 2, 3, 4, 5
+    queries = torch.randn(2, side**2, heads * width, generator=generator)
+    keys = torch.randn(2, tokens, heads * width, generator=generator)
+    words = torch.zeros(2, 3, tokens, dtype=torch.bool)
+    words[0, 0, 2], words[0, 1, 3:], words[1, 2, 1] = True, True, True
+    masks = torch.zeros(2, 3, 8, 8)
+    masks[0, 0, :4], masks[0, 1, 4:, :4] = 1, 1  # the third object is named and not seen
+    strayed = []
+    for number in (0, 1):
+        inside = total = 0.0
+        for row in range(side):
+            for column in range(side):
+                place = row * side + column
+                for head in range(heads):
+                    part = slice(head * width, (head + 1) * width)
+                    logits = keys[0, :, part] @ queries[0, place, part] / width**0.5
+                    share = logits.exp() / logits.exp().sum()
+                    attended = float(share[words[0, number]].sum())
+                    total += attended
+                    seen = masks[0, number, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
+                    inside += attended * float(seen.mean())
+        strayed.append(-math.log(inside / total))
+    loss = gaze_loss(queries, keys, heads, words, masks)
+    assert float(loss) == pytest.approx(sum(strayed) / 2, rel=1e-5)
+    assert float(gaze_loss(queries, keys, heads, words & False, masks)) == 0

@@ -133,14 +133,14 @@ class SupervisedDenoiser(nn.Module):
         for crossing in self._crossings:
             queries, keys = (self._projected[crossing, kind].float() for kind in ("to_q", "to_k"))
             heads = int(crossing.heads)
-            gaze = _gaze_loss(queries, keys, heads, truth["words"], truth["masks"])
+            gaze = gaze_loss(queries, keys, heads, truth["words"], truth["masks"])
             loss = loss + GAZE / len(self._crossings) * gaze
         self._features.clear()
         self._projected.clear()
         return predicted, loss
 
 
-def _gaze_loss(queries: Tensor, keys: Tensor, heads: int, words: Tensor, masks: Tensor) -> Tensor:
+def gaze_loss(queries: Tensor, keys: Tensor, heads: int, words: Tensor, masks: Tensor) -> Tensor:
     """How far the attention to words (B, N, L) strays from the masks (B, N, h, w) of what they
     name: the mean of -log of the share of it that lies inside, over all that is named and seen.
 
