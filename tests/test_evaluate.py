@@ -9,16 +9,22 @@ from PIL import Image
 
 from pnpvideo.clips.as_clip import as_clip
 from pnpvideo.pipeline import PnPVideoPipeline
-from tools.train import evaluate, evaluate_clips, evaluate_inversion, evaluate_scenes
+from tools.train import (
+    evaluate,
+    evaluate_clips,
+    evaluate_inversion,
+    evaluate_named,
+    evaluate_scenes,
+)
 from tools.train.artwork import SMALL
 from tools.train.captions import full_caption
 from tools.train.evaluate_clips import MODES, ModeSampler, make_source, measure_clip
 from tools.train.evaluate_drawings import read_drawing, read_prompts, work
 from tools.train.evaluate_scenes import FORMATS, Job, Result
-from tools.train.scenes import STYLES, render
+from tools.train.scenes import STYLES, object_masks, render
 from tools.train.search_injection import mark_best, variants
 from tools.train.sheets import write_sheet
-from tools.train.tasks import GOAL, open_world
+from tools.train.tasks import GOAL, make_example, open_world
 from tools.train.translators import METHODS, Setting, Translator, side_of
 
 DRAWINGS = Path(__file__).parents[1] / "samples" / "drawings"
@@ -114,6 +120,19 @@ def test_inversion_is_measured(pipeline: PnPVideoPipeline) -> None:
     assert row["style"] == "cartoon"
     assert math.isfinite(row["autoencoder"])
     assert math.isfinite(row["reconstruction"])
+
+
+def test_masks_of_named_things_are_measured() -> None:
+    # The embedded model, which knows the words; its whole picture would score the thing's share.
+    pipeline = PnPVideoPipeline.from_pretrained("embedded")
+    pipeline.set_progress_bar_config(disable=True)
+    job = evaluate_named.Job(artwork=SMALL, index=0, style="3D render", steps=8)
+    row = evaluate_named.work(pipeline, job)
+    scene = make_example(open_world(SMALL), "cartoon", 0).source
+    assert row["name"] == scene.objects[-1].name
+    assert row["found"] == 1
+    share = float((object_masks(scene, open_world(SMALL).artwork)[-1] > 0.5).mean())
+    assert share < row["iou"] < 1
 
 
 def test_clips_are_translated_in_every_mode(pipeline: PnPVideoPipeline, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@
     python -m tools.train.evaluate things --count 60 --out results/things
     python -m tools.train.evaluate inversion --count 50 --out results/inversion
     python -m tools.train.evaluate clips --count 20 --out results/clips
+    python -m tools.train.evaluate named --count 50 --out results/named
     python -m tools.train.evaluate drawings --drawings samples/drawings --out results/drawings
 
 `scenes` are of things that training saw, `things` of those it never did; `--artwork` is a folder
@@ -19,7 +20,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pnpvideo.evaluation.tables import report, table_of_means
-from tools.train import evaluate_clips, evaluate_drawings, evaluate_inversion, evaluate_scenes
+from tools.train import (
+    evaluate_clips,
+    evaluate_drawings,
+    evaluate_inversion,
+    evaluate_named,
+    evaluate_scenes,
+)
 from tools.train.artwork import SMALL
 from tools.train.evaluate_scenes import Result
 from tools.train.sheets import write_sheet
@@ -72,6 +79,17 @@ def run_inversion(arguments: argparse.Namespace) -> None:
     report(rows, table_of_means(rows, ("style",), evaluate_inversion.FORMATS), arguments.out)
 
 
+def run_named(arguments: argparse.Namespace) -> None:
+    rows = evaluate_named.evaluate_named(
+        arguments.model,
+        arguments.artwork,
+        count=arguments.count,
+        steps=arguments.steps,
+        processes=arguments.processes,
+    )
+    report(rows, table_of_means(rows, ("style",), evaluate_named.FORMATS), arguments.out)
+
+
 def run_clips(arguments: argparse.Namespace) -> None:
     results = evaluate_clips.evaluate_clips(
         arguments.model,
@@ -116,6 +134,9 @@ def main() -> None:
     inversion = commands.add_parser("inversion", help="sources sampled back from their inversion")
     inversion.add_argument("--count", type=int, default=50, help="scenes, each in every style")
     inversion.set_defaults(run=run_inversion)
+    named = commands.add_parser("named", help="masks of things, found by their names")
+    named.add_argument("--count", type=int, default=50, help="scenes, each in every style")
+    named.set_defaults(run=run_named)
     clips = commands.add_parser("clips", help="moving scenes, by way of temporal sharing")
     clips.add_argument("--count", type=int, default=20, help="clips")
     clips.add_argument("--frames", type=int, default=24, help="frames of a clip")
@@ -125,7 +146,7 @@ def main() -> None:
     drawings = commands.add_parser("drawings", help="drawings of your own, to look at")
     drawings.add_argument("--drawings", type=Path, required=True, help="folder with prompts.yaml")
     drawings.set_defaults(run=run_drawings)
-    for command in (scenes, things, inversion, clips, drawings):
+    for command in (scenes, things, inversion, named, clips, drawings):
         command.add_argument("--model", default="embedded")
         command.add_argument("--steps", type=int, help="the model's own by default")
         command.add_argument("--processes", type=int, help="one for each CPU core by default")

@@ -1,0 +1,69 @@
+"""How well a mask found by a name covers the thing, on held-out scenes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from pnpvideo.clips.as_clip import as_clip
+from pnpvideo.clips.mask import Area
+from pnpvideo.errors import InputError
+from pnpvideo.evaluation.metrics import iou
+from pnpvideo.evaluation.pool import run_jobs
+from pnpvideo.evaluation.tables import Row
+from pnpvideo.pipeline import PnPVideoPipeline
+from pnpvideo.storage.allocate import Storage
+from tools.train.scenes import STYLES, object_masks, render
+from tools.train.tasks import make_example, open_world
+from tools.train.translators import side_of
+
+FORMATS = {"found": ".2f", "iou": ".3f"}
+"""Columns of the table: the share that is found at all, and intersection over union, 0 where it is
+not.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    artwork: Path
+    index: int
+    style: str
+    steps: int | None
+
+
+@torch.no_grad()
+def work(pipeline: PnPVideoPipeline, job: Job) -> Row:
+    world, side = open_world(job.artwork), side_of(pipeline)
+    scene = make_example(world, "cartoon", job.index).source
+    front = scene.objects[-1].name
+    masks = object_masks(scene, world.artwork, size=side)
+    named = [thing.name == front for thing in scene.objects]
+    truth = masks[named].sum(0) > 0.5
+    clip = as_clip(render(scene, job.style, world.artwork, size=side)[None])
+    options = pipeline.model_options.override({"steps": job.steps})
+    area = Area(named=f"the {front}", feather=0)
+    storage = Storage(place="memory")
+    source = pipeline.open_source(clip, area=area, options=options, storage=storage)
+    pipeline.invert(source, options, batch_size=1)
+    row: Row = {"style": job.style, "index": job.index, "name": front, "found": 0.0, "iou": 0.0}
+    try:
+        pipeline.find_mask(source, options, batch_size=1)
+    except InputError:
+        return row
+    assert source.mask is not None
+    ((found,),) = source.mask.batches(1)
+    return row | {"found": 1.0, "iou": iou(found > 127, truth)}
+
+
+def evaluate_named(
+    model: str, artwork: Path, *, count: int, steps: int | None, processes: int | None = None
+) -> list[Row]:
+    """A row for the front thing of each of `count` held-out scenes in every style."""
+    jobs = [
+        Job(artwork=artwork, index=index, style=style, steps=steps)
+        for index in range(count)
+        for style in STYLES
+    ]
+    return run_jobs(work, jobs, model, processes)
