@@ -180,6 +180,30 @@ def test_wrong_folders(tiny_model: Path, tmp_path: Path) -> None:
         assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    "file",
+    [
+        "unet/diffusion_pytorch_model",
+        "vae/diffusion_pytorch_model",
+        "text_encoder/model",
+        "text_encoder_2/model",
+    ],
+)
+def test_parts_that_lack_weights(tiny_model: Path, tmp_path: Path, file: str) -> None:
+    folder = tmp_path / "model"
+    if "_2" in file:
+        save_tiny_sdxl(folder)
+    else:
+        copy_of(tiny_model, folder)
+    path = folder / f"{file}.safetensors"
+    tensors = load_file(path)
+    name = sorted(name for name in tensors if name.endswith("weight"))[0]
+    del tensors[name]
+    save_file(tensors, path, {"format": "pt"})
+    with pytest.raises(InputError, match=f"its {path.parent.name} lacks 1 weights, such as {name}"):
+        load_model(folder)
+
+
 SD_INDEX = {
     "unet": ["diffusers", "UNet2DConditionModel"],
     "vae": ["diffusers", "AutoencoderKL"],

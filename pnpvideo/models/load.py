@@ -9,6 +9,7 @@ from typing import Any
 import diffusers
 import huggingface_hub
 import torch
+import transformers
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from safetensors import SafetensorError
 
@@ -168,11 +169,18 @@ def _load_diffusers(
             scheduler = kind.from_pretrained(name, subfolder="scheduler", **on_hub)
         # Before the weights are fetched and loaded.
         scheduler = _with_noise(scheduler, noise)
+        files = _files_of(name, on_hub)
+        encoders = {
+            part: _load_text_encoder(name, part, index[part][1], files, on_hub | {"dtype": dtype})
+            for part in ("text_encoder", "text_encoder_2")
+            if part not in options and index.get(part, (None,))[0]
+        }
         return stock.from_pretrained(
             name,
             **{
                 **extra,
-                "variant": variant_of(_files_of(name, on_hub)),
+                **encoders,
+                "variant": variant_of(files),
                 **options,
                 "scheduler": scheduler,
                 "dtype": dtype,
@@ -191,6 +199,22 @@ def _load_diffusers(
         elif isinstance(error.__context__, RepositoryNotFoundError):
             why = "the hub has no public model of this name; check it"
         raise InputError(f"the model {name} cannot be loaded: {why}") from None
+
+
+def _load_text_encoder(
+    name: str, part: str, kind: str, files: Sequence[str], options: dict[str, Any]
+) -> Any:
+    """InputError where it lacks weights: transformers gives it random ones, without an error."""
+    encoder, info = getattr(transformers, kind).from_pretrained(
+        name,
+        subfolder=part,
+        variant=variant_of(path for path in files if path.startswith(f"{part}/")),
+        use_safetensors=True,
+        output_loading_info=True,
+        **options,
+    )
+    _check_weights(name, part, sorted(info["missing_keys"]))
+    return encoder
 
 
 def _other_part(index: Mapping[str, Any], given: Container[str]) -> str | None:
@@ -288,12 +312,15 @@ def _check_whole(model: str | Path, stock: Any) -> None:
     """InputError where a part lacks weights, which diffusers leaves without values."""
     for part, module in stock.components.items():
         weights = module.named_parameters() if isinstance(module, torch.nn.Module) else ()
-        missing = [name for name, weight in weights if weight.is_meta]
-        if missing:
-            raise InputError(
-                f"the model {model} cannot be loaded: its {part} lacks {len(missing)} weights, "
-                f"such as {missing[0]}"
-            )
+        _check_weights(model, part, [name for name, weight in weights if weight.is_meta])
+
+
+def _check_weights(model: str | Path, part: str, missing: Sequence[str]) -> None:
+    if missing:
+        raise InputError(
+            f"the model {model} cannot be loaded: its {part} lacks {len(missing)} weights, "
+            f"such as {missing[0]}"
+        )
 
 
 def reach_hub(options: dict[str, Any]) -> dict[str, Any]:
