@@ -66,6 +66,7 @@ def written(source: Path, path: Path, *, start: int = 0, tracks: str = "default"
         ("later.mp4", 0, 0.48, ("-c:a", "libmp3lame")),
         ("earlier.flv", 0.48, 0, ("-c:v", "flv1", "-c:a", "libmp3lame", "-ar", "44100")),
         ("later.mpg", 0, 0.48, ("-c:a", "mp2")),
+        ("later.wmv", 0, 0.48, ("-c:v", "wmv2", "-c:a", "wmav2", "-ar", "44100")),
         ("same.webm", 0, 0, ("-c:v", "libvpx", "-c:a", "libvorbis")),
     ],
 )

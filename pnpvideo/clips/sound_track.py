@@ -181,6 +181,7 @@ class EncodedTrack(Track):
         self._graph: Graph | None = None
         self._taken: tuple[str, str, int] | None = None
         self._done = 0
+        self._next = 0
 
     def take(self, packet: Packet[AudioStream]) -> list[Packet[AudioStream]]:
         return self._encode(self._decode(packet))
@@ -192,8 +193,8 @@ class EncodedTrack(Track):
     def _encode(self, frames: list[AudioFrame]) -> list[Packet[AudioStream]]:
         packets = []
         for frame in frames:
-            assert frame.time_base is not None
-            begin = round((frame.pts or 0) * frame.time_base * frame.sample_rate)
+            begin = self._begin_of(frame)
+            self._next = begin + frame.samples
             if begin + frame.samples <= 0:
                 continue
             kind = (frame.format.name, frame.layout.name, frame.sample_rate)
@@ -205,6 +206,15 @@ class EncodedTrack(Track):
             self._graph.push(frame)
             packets += self._pull()
         return packets
+
+    def _begin_of(self, frame: AudioFrame) -> int:
+        """The sample at which a frame begins: behind the one before, where nothing tells it.
+
+        What Windows Media's decoder holds back to the end has no time.
+        """
+        if frame.pts is None or frame.time_base is None:
+            return self._next
+        return round(frame.pts * frame.time_base * frame.sample_rate)
 
     def _drain(self) -> list[Packet[AudioStream]]:
         if self._graph is None:
