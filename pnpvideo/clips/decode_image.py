@@ -18,6 +18,7 @@ from pnpvideo.clips.eight_bits import to_eight_bits
 from pnpvideo.clips.picture_memory import check_memory
 from pnpvideo.clips.raw_photos import is_raw_name, is_raw_preview, raw_photo
 from pnpvideo.clips.read_options import ReadOptions
+from pnpvideo.clips.silence import silenced
 from pnpvideo.errors import InputError
 
 # Formats known by their first bytes. Pillow would also claim some videos, and run Ghostscript.
@@ -26,7 +27,7 @@ _FORMATS += ["AVIF", "HEIF", "PSD", "PCX"]
 
 BROKEN: tuple[type[Exception], ...] = (
     *(OSError, SyntaxError, EOFError, ValueError, IndexError, KeyError, TypeError, RuntimeError),
-    *(struct.error, zlib.error),
+    *(struct.error, zlib.error, MemoryError, ArithmeticError),
 )
 """All that decoders raise on broken files."""
 
@@ -140,7 +141,9 @@ def _decode(
     # Of a cut HEIC, the decoder would give a black picture.
     lenient = image.format != "HEIF"
     try:
-        with _own_limits(lenient=lenient and allow_truncated):
+        # Of damage, Pillow's TIFF library tells the terminal too.
+        quiet = silenced() if image.format == "TIFF" else contextlib.nullcontext()
+        with _own_limits(lenient=lenient and allow_truncated), quiet:
             image.load()
         return _to_rgb(image, path)
     except InputError:
@@ -238,4 +241,6 @@ def cut_picture(path: Path, error: Exception) -> InputError:
 
 def reason(error: Exception) -> str:
     """An exception's message, on one line."""
+    if isinstance(error, MemoryError | OverflowError):  # A number that damage has made large.
+        return "it asks for more memory than there is"
     return (str(error).splitlines() or [type(error).__name__])[0]

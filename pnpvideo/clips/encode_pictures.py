@@ -54,6 +54,8 @@ class Clock:
             self._shortest = 2
         elif timing.times is not None:
             end = len(timing.times) / timing.frame_rate
+            # What a container tells beside the times is to fit FFmpeg's 32 bits.
+            self.rate = min(self.rate, Fraction(10_000)).limit_denominator(100_000)
             units = lcm(*(time.denominator for time in (*timing.times, end)))
             # Few enough for all containers; 90000 is the customary one.
             self.base = Fraction(1, units if units <= 1_000_000 else 90_000)

@@ -6,6 +6,9 @@ from math import ceil, floor
 
 from pnpvideo.clips.clip import Timing
 
+_LONGEST = 24 * 60 * 60
+"""Seconds for which a frame may be shown; damage makes years of them."""
+
 
 def find_timing(
     times: Sequence[Fraction],
@@ -21,8 +24,9 @@ def find_timing(
     tick: seconds, the step to which the file rounds its times.
     claims: frame rates the file claims, with two decimals; they settle what rounding leaves open.
     """
-    rising = all(a < b for a, b in zip(times, [*times[1:], end], strict=True))
-    if not rising:  # A file without usable times: all that is left is what it claims.
+    steps = [b - a for a, b in zip(times, [*times[1:], end], strict=True)]
+    # A file without usable times: all that is left is what it claims.
+    if not all(0 < step <= _LONGEST for step in steps):
         claimed = (_plain_rate(claim) for claim in claims)
         return Timing(frame_rate=next((r for r in claimed if r), Fraction(25)) / stride)
     shifts = [time - times[0] for time in times]

@@ -1,6 +1,7 @@
 """A video file's facts, as the file and its first frame tell them."""
 
 import contextlib
+import re
 import struct
 from dataclasses import dataclass
 from fractions import Fraction
@@ -31,7 +32,8 @@ class VideoFacts:
         stretched, never shrunk).
     upright: the filters that cut and turn a stored frame to what is shown.
     square: whether the stored pixels are.
-    pixel_format, container: in FFmpeg's words, such as "yuv420p" and "matroska,webm".
+    codec, pixel_format, container: in FFmpeg's words, such as "h264", "yuv420p" and
+        "matroska,webm".
     has_alpha: whether frames can be transparent.
     colour: of the stored frames. high_range: None where they are of the standard one.
     matrix: of stored frames that do not tell theirs and need one; None otherwise.
@@ -46,6 +48,7 @@ class VideoFacts:
     height: int
     upright: Filters
     square: bool
+    codec: str
     pixel_format: str
     container: str
     has_alpha: bool
@@ -90,9 +93,8 @@ def _facts(video: OpenVideo, frame: VideoFrame) -> VideoFacts:
     start = Fraction(container.start_time or 0, 1_000_000)
     until = None
     # Matroska tells each stream's end; elsewhere the file's own may be that of a longer sound.
-    if own := stream.metadata.get("DURATION"):
-        hours, minutes, seconds = own.split(":")
-        until = int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)
+    if (own := _told_end(stream.metadata.get("DURATION", ""))) is not None:
+        until = own
     elif not container.streams.audio and container.duration:
         until = start + Fraction(container.duration, 1_000_000)
     colour = _colour(frame)
@@ -102,6 +104,7 @@ def _facts(video: OpenVideo, frame: VideoFrame) -> VideoFacts:
         height=height,
         upright=upright + turn,
         square=stored == (width, height),
+        codec=stream.codec_context.codec.canonical_name,
         pixel_format=frame.format.name,
         container=container.format.name,
         has_alpha=any(part.is_alpha for part in frame.format.components),
@@ -117,6 +120,15 @@ def _facts(video: OpenVideo, frame: VideoFrame) -> VideoFacts:
         has_sound=bool(container.streams.audio),
         stream_count=video.stream_count,
     )
+
+
+def _told_end(text: str) -> Fraction | None:
+    """The seconds of "00:00:01.280000000"; None where a text says no time."""
+    found = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", text)
+    if found is None:
+        return None
+    hours, minutes, seconds = map(Fraction, found.groups())
+    return hours * 3600 + minutes * 60 + seconds
 
 
 def _turn(frame: VideoFrame) -> Filters:

@@ -32,6 +32,9 @@ _FORMATS = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p",
 # Of others, it cannot read some, and says so on the terminal.
 _CONTAINERS = ("mov,", "matroska,")
 
+# It knows none of these, which pictures (AVIF) are of, too, and says so likewise.
+_UNKNOWN_CODECS = ("av1",)
+
 # Seconds for one batch, which takes a fraction of one. Nobody waits longer for it.
 _PATIENCE = 20.0
 
@@ -46,6 +49,7 @@ def is_plain(facts: VideoFacts, shown: ShownFrames) -> bool:
     # A damaged file may hang decord or make it repeat frames; it takes BT.601 for granted.
     told = facts.pixel_format in _FORMATS and facts.matrix != "bt709" and not facts.high_range
     known = facts.container.startswith(_CONTAINERS) and shown.damage is None
+    known = known and facts.codec not in _UNKNOWN_CODECS
     return decord is not None and size and whole and told and known
 
 

@@ -1,0 +1,25 @@
+"""Libraries in C that print what they find, which nothing but the terminal can be told."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+_STDERR = 2
+
+
+@contextlib.contextmanager
+def silenced() -> Iterator[None]:
+    """Let nothing of this process reach its stderr: in one thread at a time, and briefly."""
+    try:
+        kept = os.dup(_STDERR)
+    except OSError:  # It is closed.
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, _STDERR)
+        yield
+    finally:
+        os.dup2(kept, _STDERR)
+        os.close(kept)
+        os.close(nowhere)

@@ -1,0 +1,122 @@
+"""Damaged files, as `tools.fuzz_media` found them: they are read, or refused in one line."""
+
+import json
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from clips import all_frames, make_video
+from PIL import Image
+
+from pnpvideo.clips.read import read_clip
+from pnpvideo.clips.write import write_clip
+from pnpvideo.errors import InputError
+from tools.fuzz_media.__main__ import make_case
+from tools.fuzz_media.pictures import picture_seeds
+from tools.fuzz_media.read_one import read_one
+
+
+@pytest.mark.parametrize("end", [b"00:00\x1000.400", b"00:00.00000.400", b"00:00:00.4\x7f\xff0"])
+def test_a_matroskas_broken_duration(tmp_path: Path, end: bytes) -> None:
+    path = make_video(tmp_path / "a.mkv", "-c:v", "ffv1")
+    content = path.read_bytes()
+    assert content.count(b"00:00:00.400") == 1
+    path.write_bytes(content.replace(b"00:00:00.400", end.ljust(12, b"0")[:12]))
+    assert len(all_frames(read_clip(path))) == 10
+
+
+def test_a_frame_ten_thousand_years_late(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.ivf", "-c:v", "libvpx")
+    content = bytearray(path.read_bytes())
+    at, last = 32, 0
+    while at < len(content):
+        last, at = at, at + 12 + int.from_bytes(content[at : at + 4], "little")
+    content[last + 4 : last + 12] = struct.pack("<Q", 2**43)
+    path.write_bytes(content)
+    clip = read_clip(path, allow_truncated=True)
+    assert clip.timing is not None
+    assert (len(clip), clip.timing.times, clip.timing.frame_rate) == (10, None, 25)
+    written = write_clip(clip.batches(4), tmp_path / "a.mp4", timing=clip.timing)
+    assert len(read_clip(written)) == 10
+
+
+def test_an_icon_with_a_vast_bitmap(tmp_path: Path) -> None:
+    path = tmp_path / "a.ico"
+    Image.new("RGBA", (16, 16)).save(path, sizes=[(16, 16)], bitmap_format="bmp")
+    content = bytearray(path.read_bytes())
+    assert content[22:26] == struct.pack("<I", 40)
+    content[26:34] = struct.pack("<2i", 2**31 - 1, 2**31 - 2)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.ico is cut off or damaged: .* more memory"):
+        read_clip(path)
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "jpeg"])
+def test_nothing_is_printed_of_a_damaged_tiff(
+    tmp_path: Path, compression: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    picture = Image.effect_noise((64, 48), 90).convert("RGB")
+    picture.save(tmp_path / "a.tif", compression=compression)
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    content[8:400] = bytes(392)
+    (tmp_path / "a.tif").write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.tif is cut off or damaged"):
+        all_frames(read_clip(tmp_path / "a.tif"))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_nothing_is_printed_of_a_picture_read_as_a_video(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Image.effect_noise((64, 48), 90).convert("RGB").save(tmp_path / "a.avif")
+    content = (tmp_path / "a.avif").read_bytes()
+    (tmp_path / "a.avif").write_bytes(content.replace(b"pict", b"tict"))
+    assert len(all_frames(read_clip(tmp_path / "a.avif"))) == 1
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_tool_tells_each_outcome(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tools.fuzz_media", "--only", "animation.", "--count", "60"]
+    command += ["--keep", str(tmp_path / "kept")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "60 files of 11 kinds, seed 0: " in done.stdout
+    assert " read" in done.stdout
+    assert " refused" in done.stdout
+    assert not (tmp_path / "kept").exists()
+
+
+def test_a_hang_is_stopped_and_kept(tmp_path: Path) -> None:
+    # So short a limit that every file is too slow.
+    command = [sys.executable, "-m", "tools.fuzz_media", "--only", "own.gif", "--count", "1"]
+    command += ["--keep", str(tmp_path / "kept"), "--seconds", "1e-4"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 1
+    assert "own.gif is whole, and comes to this: " in done.stderr
+    assert "hang" in done.stderr
+
+
+def test_damage_is_the_same_each_time(tmp_path: Path) -> None:
+    seeds = dict(picture_seeds())
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+    made = [make_case(seeds, 7, 3, tmp_path / folder) for folder in ("one", "two")]
+    assert made[0][1:] == made[1][1:]
+    assert made[0][0].options == made[1][0].options
+    contents = [case.source.read_bytes() for case, _, _ in made]
+    assert contents[0] == contents[1] != seeds[made[0][1]]
+
+
+def test_what_one_reading_does(tmp_path: Path) -> None:
+    seeds = {"plain.png": dict(picture_seeds())["plain.png"]}
+    case, name, _ = make_case(seeds, 0, 0, tmp_path)
+    case.source.write_bytes(seeds[name])
+    (tmp_path / "results").mkdir()
+    assert read_one(case, tmp_path / "results").kind == "read"
+    assert len(list((tmp_path / "results").iterdir())) == 1
+    case.source.write_bytes(seeds[name][:100])
+    outcome = read_one(case, tmp_path / "results")
+    assert outcome.kind == "refused"
+    assert "is cut off or damaged" in json.dumps(outcome.told)

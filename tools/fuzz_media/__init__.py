@@ -1,0 +1,1 @@
+"""Damages media files of every kind that is read, and sees that none does harm."""

@@ -1,0 +1,155 @@
+"""Read many damaged media files, as the command does, and count what comes of them.
+
+    python -m tools.fuzz_media --count 10000 --seed 1
+
+Small files of every kind that is read are made and damaged: bits flipped, cut off, pieces lost,
+repeated or taken from another file. Each is read to its end and written again in a process of its
+own, with a limit of time and memory. It must be read, or refused in one line; a traceback, a crash,
+a hang, words beside that line and files that are left behind are failures, which are kept. The same
+seed makes the same files.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+
+from pnpvideo.clips.silence import silenced
+from tools.fuzz_media.mutate import mutate
+from tools.fuzz_media.pictures import picture_seeds
+from tools.fuzz_media.read_one import Case, Outcome
+from tools.fuzz_media.videos import video_seeds
+from tools.fuzz_media.worker import Worker
+
+Seeds = dict[str, bytes]
+_FINE = ("read", "refused")
+_ENDINGS = (".png", ".jpg", ".webp", ".tiff", ".bmp", ".gif", ".heic", ".avif", ".tga")
+
+
+def main() -> int:
+    """The exit code is 1 where any file does harm."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.fuzz_media",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--count", type=int, default=1000, help="how many files")
+    parser.add_argument("--seed", type=int, default=0, help="of all random choices")
+    parser.add_argument("--first", type=int, default=0, help="the number of the first file")
+    parser.add_argument("--only", default="", help="damage the files whose name holds this")
+    parser.add_argument("--seconds", type=float, default=60, help="the limit for one file")
+    parser.add_argument(
+        "--keep", type=Path, default=Path("fuzz-failures"), help="the folder for files that fail"
+    )
+    given = parser.parse_args()
+    with silenced():  # Encoders tell how they encode.
+        seeds = {n: c for n, c in (*picture_seeds(), *video_seeds()) if given.only in n}
+    numbers = range(given.first, given.first + given.count)
+    with TemporaryDirectory() as folder:
+        return run(seeds, numbers, given.seed, given.seconds, given.keep, Path(folder))
+
+
+def run(seeds: Seeds, numbers: range, seed: int, seconds: float, keep: Path, folder: Path) -> int:
+    """Read the files of these numbers, tell what comes of them, and return the exit code."""
+    began = time.monotonic()
+    counts: Counter[str] = Counter()
+    by_seed: dict[str, Counter[str]] = {name: Counter() for name in seeds}
+    slowest = (0.0, "")
+    results = folder / "results"
+    results.mkdir()
+    with Worker(results, seconds) as worker:
+        _check_seeds(seeds, worker, folder)
+        for done, number in enumerate(numbers, start=1):
+            case, name, how = make_case(seeds, number, seed, folder)
+            started = time.monotonic()
+            outcome = worker.read(case)
+            slowest = max(slowest, (time.monotonic() - started, f"{number} {name}"))
+            counts[outcome.kind] += 1
+            by_seed[name][outcome.kind] += 1
+            if outcome.kind not in _FINE:
+                _keep(case, number, name, how, outcome, keep)
+            _remove(case.source)
+            if done % 500 == 0:
+                print(f"{done} of {len(numbers)}: {_told(counts)}", flush=True)
+    for name, its in by_seed.items():
+        print(f"  {name}: {_told(its)}")
+    print(f"the slowest: {slowest[1]}, {slowest[0]:.1f} s")
+    print(f"{len(numbers)} files of {len(seeds)} kinds, seed {seed}: {_told(counts)}")
+    print(f"in {time.monotonic() - began:.0f} s")
+    return int(any(kind not in _FINE for kind in counts))
+
+
+def make_case(seeds: Seeds, number: int, seed: int, folder: Path) -> tuple[Case, str, str]:
+    """The damaged file of a number, the name of what it was and what was done to it."""
+    random = Random(f"{seed} {number}")
+    name = random.choice(list(seeds))
+    content, how = mutate(seeds[name], seeds[random.choice(list(seeds))], random)
+    options: dict[str, object] = {}
+    if random.random() < 0.3:
+        options["allow_truncated"] = True
+    if random.random() < 0.2:
+        options["keep_alpha"] = True
+    if random.random() < 0.2:
+        options |= {"start": 1, "stride": 2}
+    if random.random() < 0.1:
+        options["sound"] = "all"
+    source = folder / f"{number}-{name}"
+    if name.endswith(_ENDINGS) and random.random() < 0.1:  # One of several frames.
+        source = folder / f"{number}-frames"
+        source.mkdir()
+        suffix = Path(name).suffix
+        for frame in range(3):
+            (source / f"{frame}{suffix}").write_bytes(content if frame == 1 else seeds[name])
+    else:
+        source.write_bytes(content)
+    return Case(source=source, options=options), name, how
+
+
+def _check_seeds(seeds: Seeds, worker: Worker, folder: Path) -> None:
+    """Undamaged, all are read, but for what holds no pictures."""
+    for name, content in seeds.items():
+        path = folder / name
+        path.write_bytes(content)
+        outcome = worker.read(Case(source=path, options={}))
+        path.unlink()
+        expected = "refused" if name.startswith("sound.") else "read"
+        if outcome.kind != expected:
+            sys.exit(f"{name} is whole, and comes to this: {outcome}")
+
+
+def _keep(case: Case, number: int, name: str, how: str, outcome: Outcome, keep: Path) -> None:
+    keep.mkdir(parents=True, exist_ok=True)
+    kept = keep / case.source.name
+    _remove(kept)
+    if case.source.is_dir():
+        shutil.copytree(case.source, kept)
+    else:
+        shutil.copy(case.source, kept)
+    what = {"number": number, "was": name, "damage": how, "options": case.options}
+    what |= {"outcome": outcome.kind, "told": outcome.told}
+    (keep / f"{case.source.name}.json").write_text(json.dumps(what, indent=1) + "\n")
+    print(f"{outcome.kind}: {kept} ({how}): {_last_line(outcome.told)}", flush=True)
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or [""])[-1][:300]
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _told(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in counts.most_common()) or "none"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

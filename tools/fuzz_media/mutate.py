@@ -1,0 +1,91 @@
+"""Ways in which a file can be damaged. One of them needs pieces of another file."""
+
+from collections.abc import Callable
+from random import Random
+
+# Where files say how large things are: the first bytes of most formats.
+_HEAD = 600
+_EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
+
+
+def mutate(content: bytes, other: bytes, random: Random) -> tuple[bytes, str]:
+    """The damaged content, and what was done to it. other: a file to take pieces from."""
+    name, change = random.choice(_WAYS)
+    return change(bytearray(content), other, random), name
+
+
+def _flip(content: bytearray, other: bytes, random: Random) -> bytes:
+    for _ in range(random.choice((1, 1, 2, 8, 64))):
+        content[random.randrange(len(content))] ^= 1 << random.randrange(8)
+    return bytes(content)
+
+
+def _flip_head(content: bytearray, other: bytes, random: Random) -> bytes:
+    for _ in range(random.choice((1, 2, 4))):
+        content[random.randrange(min(len(content), _HEAD))] ^= 1 << random.randrange(8)
+    return bytes(content)
+
+
+def _cut(content: bytearray, other: bytes, random: Random) -> bytes:
+    return bytes(content[: random.randrange(1, len(content))])
+
+
+def _cut_out(content: bytearray, other: bytes, random: Random) -> bytes:
+    begin, end = _span(content, random)
+    del content[begin:end]
+    return bytes(content) or b"\0"
+
+
+def _repeat(content: bytearray, other: bytes, random: Random) -> bytes:
+    begin, end = _span(content, random)
+    content[end:end] = content[begin:end]
+    return bytes(content)
+
+
+def _blank(content: bytearray, other: bytes, random: Random) -> bytes:
+    begin, end = _span(content, random)
+    content[begin:end] = random.choice((b"\0", b"\xff")) * (end - begin)
+    return bytes(content)
+
+
+def _noise(content: bytearray, other: bytes, random: Random) -> bytes:
+    begin, end = _span(content, random)
+    content[begin:end] = random.randbytes(end - begin)
+    return bytes(content)
+
+
+def _extreme(content: bytearray, other: bytes, random: Random) -> bytes:
+    size = random.choice((1, 2, 4))
+    value = random.choice([extreme for extreme in _EXTREMES if extreme < 1 << 8 * size])
+    end = random.choice((_HEAD, len(content)))
+    at = random.randrange(max(1, min(end, len(content)) - size))
+    content[at : at + size] = value.to_bytes(size, random.choice(("little", "big")))
+    return bytes(content)
+
+
+def _splice(content: bytearray, other: bytes, random: Random) -> bytes:
+    begin = random.randrange(len(other))
+    piece = other[begin : begin + random.randrange(1, 2000)]
+    at = random.randrange(len(content))
+    content[at : at + len(piece)] = piece
+    return bytes(content)
+
+
+def _span(content: bytearray, random: Random) -> tuple[int, int]:
+    begin = random.randrange(len(content))
+    return begin, min(begin + random.choice((1, 4, 32, 256, 2000)), len(content))
+
+
+_WAYS: tuple[tuple[str, Callable[[bytearray, bytes, Random], bytes]], ...] = (
+    ("bits flipped", _flip),
+    ("bits flipped", _flip),
+    ("bits of the head flipped", _flip_head),
+    ("cut off", _cut),
+    ("cut off", _cut),
+    ("a piece cut out", _cut_out),
+    ("a piece repeated", _repeat),
+    ("a piece blanked", _blank),
+    ("a piece made noise", _noise),
+    ("a number made extreme", _extreme),
+    ("a piece of another file", _splice),
+)

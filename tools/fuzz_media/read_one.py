@@ -1,0 +1,63 @@
+"""What the command does with a source but for the model: read all of it, and write it again."""
+
+import contextlib
+import gc
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pnpvideo.clips.clip import Clip
+from pnpvideo.clips.read import read_clip
+from pnpvideo.errors import InputError, RunError
+from pnpvideo.options.settings import ReadSettings, Settings
+from pnpvideo.outputs import default_output, write_result
+
+_BATCH = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A damaged source, and how it is asked for. options: of `Settings`."""
+
+    source: Path
+    options: dict[str, object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """kind: "read", "refused" or what went wrong. told: the line that a person sees."""
+
+    kind: str
+    told: str
+
+
+def read_one(case: Case, folder: Path) -> Outcome:
+    """Read a source to its end, and write a result in its format to an empty folder.
+
+    The errors that the command shows in one line are its refusals; all others are raised.
+    """
+    settings = Settings.of(
+        {"source": str(case.source), "prompt": "x", "batch_size": _BATCH} | case.options
+    )
+    try:
+        with _opened(settings) as clip:
+            output = folder / default_output(settings, clip)
+            write_result(clip.batches(_BATCH), str(output), clip, settings, overwrite=False)
+            count = len(clip)
+    except (InputError, RunError) as error:
+        return Outcome(kind="refused", told=str(error))
+    except OSError as error:
+        return Outcome(kind="refused", told=str(error))
+    finally:
+        gc.collect()  # So that a crash on letting go belongs to this file.
+    return Outcome(kind="read", told=f"{count} frames")
+
+
+@contextlib.contextmanager
+def _opened(settings: Settings) -> Iterator[Clip]:
+    assert settings.source is not None
+    clip = read_clip(settings.source, **settings.part(ReadSettings))
+    try:
+        yield clip
+    finally:
+        clip.close()
