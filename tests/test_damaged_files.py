@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pillow_heif
 import pytest
 from clips import all_frames, make_video
 from PIL import Image
@@ -75,6 +76,18 @@ def test_nothing_is_printed_of_a_picture_read_as_a_video(
     (tmp_path / "a.avif").write_bytes(content.replace(b"pict", b"tict"))
     assert len(all_frames(read_clip(tmp_path / "a.avif"))) == 1
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_frame_of_another_size_than_its_header_tells(tmp_path: Path) -> None:
+    pillow_heif.register_heif_opener()
+    for name in ("0.heic", "1.heic"):
+        Image.effect_noise((48, 32), 90).convert("RGB").save(tmp_path / name)
+    content = bytearray((tmp_path / "1.heic").read_bytes())
+    content[content.index(b"clap") + 30] ^= 1  # A part of the crop.
+    (tmp_path / "1.heic").write_bytes(content)
+    clip = read_clip(tmp_path)
+    with pytest.raises(InputError, match=r"1\.heic is damaged: it holds 48x64 pixels"):
+        all_frames(clip)
 
 
 def test_the_tool_tells_each_outcome(tmp_path: Path) -> None:

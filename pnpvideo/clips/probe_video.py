@@ -32,8 +32,7 @@ class VideoFacts:
         stretched, never shrunk).
     upright: the filters that cut and turn a stored frame to what is shown.
     square: whether the stored pixels are.
-    codec, pixel_format, container: in FFmpeg's words, such as "h264", "yuv420p" and
-        "matroska,webm".
+    pixel_format, container: in FFmpeg's words, such as "yuv420p" and "matroska,webm".
     has_alpha: whether frames can be transparent.
     colour: of the stored frames. high_range: None where they are of the standard one.
     matrix: of stored frames that do not tell theirs and need one; None otherwise.
@@ -48,7 +47,6 @@ class VideoFacts:
     height: int
     upright: Filters
     square: bool
-    codec: str
     pixel_format: str
     container: str
     has_alpha: bool
@@ -104,7 +102,6 @@ def _facts(video: OpenVideo, frame: VideoFrame) -> VideoFacts:
         height=height,
         upright=upright + turn,
         square=stored == (width, height),
-        codec=stream.codec_context.codec.canonical_name,
         pixel_format=frame.format.name,
         container=container.format.name,
         has_alpha=any(part.is_alpha for part in frame.format.components),

@@ -1,5 +1,6 @@
 """Frames of plain clips through decord, which is let go of on its first failure or silence."""
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from pnpvideo.clips.clip import Frames
 from pnpvideo.clips.list_frames import ShownFrames
 from pnpvideo.clips.probe_video import VideoFacts
+from pnpvideo.clips.silence import silenced
 
 try:
     import decord
@@ -32,9 +34,6 @@ _FORMATS = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p",
 # Of others, it cannot read some, and says so on the terminal.
 _CONTAINERS = ("mov,", "matroska,")
 
-# It knows none of these, which pictures (AVIF) are of, too, and says so likewise.
-_UNKNOWN_CODECS = ("av1",)
-
 # Seconds for one batch, which takes a fraction of one. Nobody waits longer for it.
 _PATIENCE = 20.0
 
@@ -49,7 +48,6 @@ def is_plain(facts: VideoFacts, shown: ShownFrames) -> bool:
     # A damaged file may hang decord or make it repeat frames; it takes BT.601 for granted.
     told = facts.pixel_format in _FORMATS and facts.matrix != "bt709" and not facts.high_range
     known = facts.container.startswith(_CONTAINERS) and shown.damage is None
-    known = known and facts.codec not in _UNKNOWN_CODECS
     return decord is not None and size and whole and told and known
 
 
@@ -63,7 +61,10 @@ class DecordFrames:
 
     def read(self, start: int, stop: int) -> Frames:
         """Frames start to stop - 1 of the chosen ones."""
-        return within(_PATIENCE, lambda: self._read(start, stop))
+        # What it cannot open it tells the terminal; of frames it is silent.
+        quiet = silenced() if self._reader is None else contextlib.nullcontext()
+        with quiet:
+            return within(_PATIENCE, lambda: self._read(start, stop))
 
     def _read(self, start: int, stop: int) -> Frames:
         if self._reader is None:

@@ -90,7 +90,13 @@ class ImageReader(FrameReader):
         paths = self._paths[start : start + len(pictures)]
         for picture, path in zip(pictures, paths, strict=True):
             with _open(path) as image:
-                picture[:] = decode(image, path, self._options)
+                decoded = decode(image, path, self._options)
+            if decoded.shape != picture.shape:
+                (height, width), told = decoded.shape[:2], f"{picture.shape[1]}x{picture.shape[0]}"
+                raise InputError(
+                    f"{path} is damaged: it holds {width}x{height} pixels, and tells of {told}"
+                )
+            picture[:] = decoded
 
 
 def _clip(paths: list[Path], name: str, source: Path, options: ReadOptions) -> Clip:

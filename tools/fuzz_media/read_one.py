@@ -42,7 +42,10 @@ def read_one(case: Case, folder: Path) -> Outcome:
     try:
         with _opened(settings) as clip:
             output = folder / default_output(settings, clip)
-            write_result(clip.batches(_BATCH), str(output), clip, settings, overwrite=False)
+            try:
+                write_result(clip.batches(_BATCH), str(output), clip, settings, overwrite=False)
+            except MemoryError:  # As `run` tells it, of frames that are read one by one.
+                return Outcome(kind="refused", told="the memory is not enough")
             count = len(clip)
     except (InputError, RunError) as error:
         return Outcome(kind="refused", told=str(error))
