@@ -342,10 +342,16 @@ def test_paths_and_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert find_lora(f"{drive}:-1e-1") == (drive, -0.1)
     assert find_lora("a:0.5.safetensors") == (Path("a:0.5.safetensors"), 1.0)
     assert find_lora("one:2") == (Path("one") / "b.safetensors", 2.0)
-    for wrong in ("D:\\none.safetensors", "one/b.safetensors:much", "one/b.safetensors:nan"):
+    for wrong in ("D:\\none.safetensors", "one/d.safetensors:much", "one/d.safetensors"):
         with pytest.raises(InputError) as refused:
             find_lora(wrong)
         assert str(refused.value) == f"there is no LoRA file {wrong}; give a .safetensors file"
+    for weight in ("much", "nan", "0,8", ""):
+        with pytest.raises(InputError) as refused:
+            find_lora(f"one/b.safetensors:{weight}")
+        assert str(refused.value) == (
+            f"the weight of one/b.safetensors is {weight!r}; give a number, such as 0.8"
+        )
     (tmp_path / "one" / "c.safetensors").write_bytes(b"")
     with pytest.raises(InputError, match=r"one \.safetensors file; it has b\.safetensors, c\."):
         find_lora("one:0.5")

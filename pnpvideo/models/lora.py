@@ -141,13 +141,15 @@ def merge_lora(stock: Any, given: str | Path) -> None:
 
 
 def find_lora(given: str | Path) -> tuple[Path, float]:
-    """The file and the weight that are meant. InputError where there is no such file."""
+    """The file and the weight that are meant. InputError where there is no such file or number."""
     path, weight = Path(given).expanduser(), 1.0
     if not path.exists():
         # What stands after a drive's colon, as in C:\\style.safetensors, is no number.
         head, _, tail = str(given).rpartition(":")
         if head and (number := _number(tail)) is not None:
             path, weight = Path(head).expanduser(), number
+        elif head and Path(head).expanduser().exists():
+            raise InputError(f"the weight of {head} is {tail!r}; give a number, such as 0.8")
     if path.is_dir():
         files = sorted(path.glob("*.safetensors"))
         usual = path / _FOLDERS_FILE
