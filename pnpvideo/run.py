@@ -233,6 +233,7 @@ def load_pipeline(settings: ModelSettings, device: torch.device | None = None) -
         settings.model,
         torch_dtype=dtype,
         loras=settings.loras,
+        embeddings=settings.embeddings,
         config=settings.config_folder,
         prediction_type=settings.prediction_type,
     )

@@ -345,6 +345,8 @@ class Stages(Parts):
                 model,
                 self.config.force_zeros_for_empty_prompt,
                 *((layer.active_adapters, layer.scaling) for layer in self.lora_layers),
+                # Which of the vectors in the text encoder belongs to which.
+                *self.own_words,
             ),
             "schedule": fingerprint.of_values(asdict(self.schedule(options))),
             "inversion_prompt": prompt,

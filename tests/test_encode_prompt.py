@@ -121,7 +121,15 @@ def test_a_tokenizer_that_does_not_say_how_long_texts_are(
         ("a red++ star", [("red++", "a weight")]),
         ("a star <lora:ink_v2:0.8>", [("<lora:ink_v2:0.8>", "a LoRA; give its file with --lora")]),
         ("a <hypernet:x:1> star", [("<hypernet:x:1>", "a file")]),
-        ("embedding:bad-hands, dark", [("embedding:bad-hands", "an embedding")]),
+        (
+            "embedding:bad-hands, dark",
+            [
+                (
+                    "embedding:bad-hands",
+                    "an embedding; give its file with --embedding and say its word alone",
+                )
+            ],
+        ),
         ("a [cat:dog:0.5]", [("[cat:dog:0.5]", "a change over the steps")]),
         ("a [cat|dog]", [("[cat|dog]", "a change over the steps")]),
         ("a {red|blue} star", [("{red|blue}", "a choice")]),

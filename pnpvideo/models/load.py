@@ -1,5 +1,6 @@
 """A model by name to its diffusers components: embedded, a folder, a hub id or one checkpoint."""
 
+import logging
 import re
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,11 +16,14 @@ from safetensors import SafetensorError
 
 from pnpvideo.errors import InputError, RunError
 from pnpvideo.models.checkpoint import read_checkpoint
+from pnpvideo.models.embedding import add_embedding
 from pnpvideo.models.lora import merge_lora
 from pnpvideo.models.recommended import Recommended, read_recommended
 from pnpvideo.models.scheduler import check_scheduler
 from pnpvideo.models.variants import variant_of
 from pnpvideo.options.settings import EMBEDDED_MODEL
+
+_log = logging.getLogger(__name__)
 
 EMBEDDED = Path(__file__).parent.parent / "embedded"
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
@@ -80,6 +84,7 @@ def load_model(
     *,
     dtype: torch.dtype = torch.float32,
     loras: Sequence[str | Path] = (),
+    embeddings: Sequence[str | Path] = (),
     config: str | Path | None = None,
     prediction_type: str | None = None,
     **options: Any,
@@ -88,6 +93,7 @@ def load_model(
 
     model: "embedded", a diffusers folder, a hub id, or a `.safetensors` checkpoint.
     loras: LoRA files or folders, merged into the weights (see `merge_lora`).
+    embeddings: files of textual inversions, whose words are learnt (see `add_embedding`).
     config: for a checkpoint, a diffusers folder with the configuration, tokenizer and scheduler of
         its kind of model (the weights are not needed); without it, diffusers asks the hub.
     prediction_type: what the network predicts, where its scheduler does not say it truly.
@@ -120,6 +126,8 @@ def load_model(
             raise InputError(f"the model {model} cannot be loaded: its {name} has no vocabulary")
     for lora in loras:
         merge_lora(stock, lora)
+    for embedding in embeddings:
+        _log.info("prompts may say %r", add_embedding(stock, embedding))
     zeros = stock.config.get("force_zeros_for_empty_prompt", False)
     components = {**stock.components, "force_zeros_for_empty_prompt": zeros}
     if "text_encoder_2" in components and dtype == torch.float16:

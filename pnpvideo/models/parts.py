@@ -1,6 +1,7 @@
 """The parts of one model, with all that diffusers' users do to those of its own pipelines."""
 
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -131,12 +132,14 @@ class Parts(
         dtype: torch.dtype | None = None,
         torch_dtype: torch.dtype | None = None,
         loras: Sequence[str | Path] = (),
+        embeddings: Sequence[str | Path] = (),
         **options: Any,
     ) -> Self:
         """Load "embedded", a diffusers folder, a hub id or a `.safetensors` checkpoint.
 
         dtype: by default what suits the best device of this machine; torch_dtype is its older name.
         loras: files or folders to merge, each perhaps with its weight: "style.safetensors:0.8".
+        embeddings: textual inversions' files, each perhaps with its word: "toy.safetensors:<toy>".
         options go to diffusers. Raises InputError or RunError (see `load_model`).
         """
         dtype = dtype or torch_dtype or default_dtype(default_device())
@@ -146,7 +149,7 @@ class Parts(
             _check_scheduler(options["scheduler"])
         if options.get("use_safetensors") is False:
             raise InputError("use_safetensors is False; other weights can hold code, leave it out")
-        loaded = load_model(model, dtype=dtype, loras=loras, **options)
+        loaded = load_model(model, dtype=dtype, loras=loras, embeddings=embeddings, **options)
         parts = cls(**loaded.components)
         parts._use(loaded.recommended)
         return parts
@@ -218,20 +221,42 @@ class Parts(
         check_loadable(given, how.get("weight_name"))
         super().load_lora_weights(given, adapter_name, **how)
 
+    def load_textual_inversion(self, given: Any, *others: Any, **how: Any) -> None:
+        """As in diffusers' pipelines, of safetensors only: other files can hold code."""
+        if how.get("use_safetensors") is False or _names_other_file(given, how):
+            raise InputError("a textual inversion is read from a .safetensors file only")
+        super().load_textual_inversion(given, *others, **{**how, "use_safetensors": True})
+
+    def maybe_convert_prompt(self, prompt: Any, tokenizer: Any) -> Any:
+        """As in diffusers' pipelines, and the words of textual inversions in capitals too."""
+        texts = prompt if isinstance(prompt, list) else [prompt]
+        for _, word in self.own_words:
+            spelled = word.replace("\\", r"\\")
+            texts = [re.sub(re.escape(word), spelled, text, flags=re.I) for text in texts]
+        converted = super().maybe_convert_prompt(texts, tokenizer)
+        return converted if isinstance(prompt, list) else converted[0]
+
     def words_in(self, text: str) -> list[tuple[str, list[int]]]:
         """Each word of a text but articles, and the numbers of its tokens."""
+        text = self.maybe_convert_prompt(text, self.tokenizer)
         ids = self.tokenizer(text, truncation=True).input_ids
         words: list[tuple[str, list[int]]] = []
         ended = True
         for number, token in list(enumerate(self.tokenizer.convert_ids_to_tokens(ids)))[1:-1]:
             word, numbers = ("", []) if ended else words.pop()
             words.append((word + token.removesuffix("</w>"), [*numbers, number]))
-            ended = token.endswith("</w>")
+            ended = token.endswith("</w>") or token in self.tokenizer.added_tokens_encoder
         return [(word, numbers) for word, numbers in words if word not in ("a", "an", "the")]
 
     def words_of(self, text: str) -> list[int]:
         """The numbers of the tokens that a text's words have, without articles."""
         return [number for _, numbers in self.words_in(text) for number in numbers]
+
+    @property
+    def own_words(self) -> list[tuple[int, str]]:
+        """Those of textual inversions, by the numbers of their tokens."""
+        added = self.tokenizer.added_tokens_decoder.items()
+        return [(number, token.content) for number, token in added if not token.special]
 
     @property
     def lora_layers(self) -> list[Any]:
@@ -273,6 +298,15 @@ class Parts(
 
     def _use(self, own: Recommended) -> None:
         self.model_options, self.layers = own.options, own.layers or self.layers
+
+
+def _names_other_file(given: Any, how: dict[str, Any]) -> bool:
+    """Whether a file is named that is no safetensors."""
+    names = [how.get("weight_name"), *(given if isinstance(given, list) else [given])]
+    paths = [Path(name) for name in names if isinstance(name, str | Path)]
+    return any(path.suffix != ".safetensors" and path.is_file() for path in paths) or (
+        how.get("weight_name") is not None and not str(how["weight_name"]).endswith(".safetensors")
+    )
 
 
 def _check_scheduler(scheduler: Any) -> None:

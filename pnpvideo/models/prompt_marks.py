@@ -6,7 +6,7 @@ from collections.abc import Iterator
 _MEANINGS = {
     r"<(?:lora|lyco):[^<>]+>": "a LoRA; give its file with --lora",
     r"<\w+:[^<>]+>": "a file",
-    r"\bembedding:[\w.-]+": "an embedding",
+    r"\bembedding:[\w.-]+": "an embedding; give its file with --embedding and say its word alone",
     r"\([^()]*:\s*[\d.]+\s*\)|\([^()]+\)[\d.]+|\b[A-Za-z]\w*\++(?=[\s,.)]|$)": "a weight",
     r"\(\([^()]+\)+|\[\[[^\[\]]+\]+": "a weight",
     r"\[[^\[\]]*[:|][^\[\]]*\]": "a change over the steps",

@@ -253,6 +253,14 @@ class ModelSettings(Options):
         "(1); several may be given",
         json_schema_extra={"metavar": "FILE"},
     )
+    embeddings: PathTexts = Field(
+        default=(),
+        alias="embedding",
+        description="textual inversion (.safetensors), whose word prompts may then say: the one in "
+        "the file, or the file's name, or one of yours, such as toy.safetensors:<toy>; several may "
+        "be given",
+        json_schema_extra={"metavar": "FILE"},
+    )
     device: str | None = Field(
         default=None,
         description="cuda, cuda:1, mps or cpu (the best one)",
