@@ -229,7 +229,9 @@ class Stages(Parts):
         text, words = self.encode_texts([name], options.clip_skip), self.words_of(name)
         with self._network() as network:
             trajectory = source.trajectory
-            maps = attention_maps(network, trajectory, text, words, batch_size=batch_size)
+            maps = attention_maps(
+                network, trajectory, text, words, batch_size=batch_size, spread=True
+            )
             yield from mask_of_maps(maps, name, source.size)
 
     def generate_source(

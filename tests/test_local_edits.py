@@ -302,6 +302,8 @@ def test_attention_maps_against_naive_ones(tiny_model: Path) -> None:
     with pipeline._network() as network:
         batches = attention_maps(network, source.trajectory, text, words, batch_size=2)
         found = torch.cat(list(batches))
+        batches = attention_maps(network, source.trajectory, text, words, batch_size=2, spread=True)
+        spread = torch.cat(list(batches))
     assert found.shape == (3, *source.trajectory.latents.shape[-2:])
 
     naive = torch.zeros(3, *found.shape[1:], dtype=torch.float64)
@@ -333,6 +335,27 @@ def test_attention_maps_against_naive_ones(tiny_model: Path) -> None:
         large = torch.nn.functional.interpolate(grid, found.shape[1:], mode="bilinear")[:, 0]
         naive += large / large.mean((1, 2), keepdim=True) / len(seen)
     torch.testing.assert_close(found.double(), naive, atol=1e-5, rtol=1e-5)
+
+    layer = pipeline.unet.up_blocks[-1].attentions[0].transformer_blocks[0].attn1
+    inputs: list[torch.Tensor] = []
+    hook = layer.register_forward_pre_hook(lambda _, given: inputs.append(given[0].double()))
+    with torch.no_grad():
+        for step in steps:
+            latents = source.trajectory.latents[step, :].float()
+            timestep = source.trajectory.timesteps[step]
+            pipeline.unet(latents, timestep, text.hidden.expand(3, -1, -1))
+    hook.remove()
+    passed = torch.zeros_like(naive)
+    for tokens in inputs:
+        for head in range(layer.heads):
+            query, key = (
+                (tokens @ one.weight.double().T).unflatten(-1, (layer.heads, -1))[..., head, :]
+                for one in (layer.to_q, layer.to_k)
+            )
+            shares = (query @ key.mT / query.shape[-1] ** 0.5).softmax(-1)
+            passed += (shares @ naive.flatten(1)[..., None]).view_as(naive)
+    passed /= passed.mean((1, 2), keepdim=True)
+    torch.testing.assert_close(spread.double(), passed, atol=1e-5, rtol=1e-5)
 
 
 def test_a_mask_of_maps() -> None:
