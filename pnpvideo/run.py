@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from pnpvideo.atomic_output import claimed, folder_above
 from pnpvideo.clips.clip import Clip
@@ -90,13 +92,14 @@ def run(
     overwrite: bool = False,
     quiet: bool = False,
     after_step: Callable[..., Mapping[str, Tensor] | None] | None = None,
+    bars: "type[tqdm[NoReturn]] | None" = None,
 ) -> Translation:
     """One run; its full settings are written beside the result as NAME.yaml.
 
     pipeline: a loaded model that serves many runs, used as and where it is: the settings of the
     model are then those that it was loaded with (see `load_pipeline`). overwrite: replace results
     that exist. quiet: no bars. after_step: called after each step of sampling, with latents
-    (see `StepCallback`).
+    (see `StepCallback`). bars: the kind of progress bar, None for the pipeline's own.
     Raises InputError for what the user gave, RunError for what failed.
     """
     began = time.monotonic()
@@ -119,6 +122,7 @@ def run(
         if pipeline is None:
             pipeline = load_pipeline(settings, device)
         pipeline.set_progress_bar_config(disable=quiet)
+        pipeline.bars = bars or pipeline.bars
         _log.debug("%s on %s in %s", settings.model, device, pipeline.dtype)
         options = settings.resolve(pipeline.model_options)
         with told_memory(device):

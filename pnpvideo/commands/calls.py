@@ -8,7 +8,7 @@ from pydantic import Field
 
 from pnpvideo.commands.notices import NoticeOptions, kept_log, show_notices
 from pnpvideo.options.arguments import Parser
-from pnpvideo.options.declared import Options
+from pnpvideo.options.declared import Options, declared
 
 S = TypeVar("S", bound=Options)
 C = TypeVar("C", bound=NoticeOptions)
@@ -31,7 +31,7 @@ def read_call(
         parser.add_options(title, options)
     parser.add_options("this call", call)
     given = parser.parse(arguments)
-    own = {name: given.pop(name) for name in call.model_fields if name in given}
+    own = {name: given.pop(name) for name in declared(call) if name in given}
     return call.of(own), given
 
 

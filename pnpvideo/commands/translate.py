@@ -2,12 +2,14 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from pydantic import Field
 from tqdm import tqdm
 
 from pnpvideo.commands.calls import WriteOptions, read_call, told
+from pnpvideo.commands.json_lines import JsonBar, tell, told_errors
 from pnpvideo.options.arguments import Parser
 from pnpvideo.options.settings import GROUPS, Settings, read_settings
 
@@ -38,6 +40,13 @@ class CallOptions(WriteOptions):
         "like switch off). Every run writes such a file, OUT.yaml, that repeats it",
         json_schema_extra={"metavar": "FILE"},
     )
+    # pydantic has a json of its own.
+    json_lines: bool = Field(
+        default=False,
+        alias="json",
+        description="for scripts: tell on stdout, in lines of JSON, how far the run is and what it "
+        "has written or why it failed",
+    )
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -45,17 +54,22 @@ def main(arguments: Sequence[str]) -> None:
     usage = "SOURCE --prompt TEXT [OPTION ...]"
     parser = Parser("pnpvideo translate", usage, INTRODUCTION, _EXAMPLES)
     call, given = read_call(parser, GROUPS, CallOptions, arguments)
-    kept = read_settings(Path(call.config)) if call.config else {}
-    settings = Settings.of(_merge(kept, given))
-    with told(call, arguments):
-        from pnpvideo.run import run
+    with told_errors(as_json=call.json_lines):
+        kept = read_settings(Path(call.config)) if call.config else {}
+        settings = Settings.of(_merge(kept, given))
+        with told(call, arguments):
+            from pnpvideo.run import run
 
-        result = run(settings, overwrite=call.overwrite, quiet=call.quiet)
-        _log.info(
-            "%s of %d x %d in %s; the settings are in %s",
-            "1 frame" if result.frames == 1 else f"{result.frames} frames",
-            *(*result.size, tqdm.format_interval(result.seconds), result.settings),
-        )
+            bars = JsonBar if call.json_lines else None
+            result = run(settings, overwrite=call.overwrite, quiet=call.quiet, bars=bars)
+            _log.info(
+                "%s of %d x %d in %s; the settings are in %s",
+                "1 frame" if result.frames == 1 else f"{result.frames} frames",
+                *(*result.size, tqdm.format_interval(result.seconds), result.settings),
+            )
+    if call.json_lines:
+        tell("done", **asdict(result))
+        return
     if result.inversion is not None:
         print(
             f"inversion: the source comes back at {result.inversion.reconstruction:.1f} dB "
