@@ -1,4 +1,4 @@
-.PHONY: format lint test samples
+.PHONY: format lint test docs samples
 
 format:
 	ruff format .
@@ -11,6 +11,9 @@ lint:
 
 test:
 	python -m pytest -n 2
+
+docs:
+	NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict --quiet
 
 samples:
 	python -m tools.make_samples

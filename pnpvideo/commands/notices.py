@@ -44,7 +44,7 @@ def show_notices(*, quiet: bool, verbose: bool) -> None:
     for library in (diffusers, transformers):
         library.utils.logging.set_verbosity(logging.CRITICAL)
         library.utils.logging.disable_progress_bar()
-    for name in ("huggingface_hub", "tifffile"):
+    for name in ("huggingface_hub", "tifffile", "PIL"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore")  # The package itself logs, so none of its own is among them.
 

@@ -109,7 +109,8 @@ def _serve(connection: Connection, folder: Path, said: Path) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (_MOST_MEMORY, _MOST_MEMORY))
     # As the command: libraries' notices are not shown, and its own are lines that belong there.
     warnings.filterwarnings("ignore")
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+    for library in ("tifffile", "PIL"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     logging.getLogger("pnpvideo").addHandler(logging.NullHandler())
     logging.getLogger("pnpvideo").propagate = False
     while True:

@@ -1,0 +1,1 @@
+"""What the documentation's pages are made of at build time."""

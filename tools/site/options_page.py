@@ -1,0 +1,119 @@
+"""The page of every option of every command, made of the options' own declarations."""
+
+from collections.abc import Iterator
+from importlib import import_module
+from types import ModuleType
+
+from pnpvideo.cli import COMMANDS
+from pnpvideo.options.declared import Options, Schema, accepted, declared
+from pnpvideo.options.method import MethodSettings
+from pnpvideo.options.visualize import ShowSettings
+
+_INTRODUCTION = """\
+# Every option
+
+This page is made of the declarations that the program itself checks, each time the pages are built.
+
+A flag such as `--tau-f` is `tau_f` in a settings file and in Python. Flags without a value have an
+opposite: `--no-compare` undoes a `compare: true` of a settings file. Values out of range are
+refused before any work, with a line that says what to give.
+"""
+
+_PICTURES: dict[type[Options], str] = {
+    MethodSettings: """\
+![Results of one drawing for values of guidance_scale and of tau_f, and a plot](inside-grid.jpg)
+
+`tau_f` and `guidance_scale` on one drawing: more `tau_f` keeps more of the structure, more guidance
+follows the text more ([choosing thresholds](thresholds.md)).
+
+![A row of frames for each way to steady a clip](steady-clips.jpg)
+
+`blend_radius`, `attention_sharing` and `noise_share` on a clip ([steady clips](steady-clips.md)).
+""",
+    ShowSettings: """\
+![Two line drawings and their renders, as the model's features](inside-features.jpg)
+
+`--show features --beside` ([seeing inside](inside.md)).
+""",
+}
+
+
+def options_page() -> str:
+    """The page in Markdown. A group that a command shares with one before is linked."""
+    parts = [_INTRODUCTION]
+    places: dict[type[Options], str] = {}
+    for command, (_, text) in COMMANDS.items():
+        parts.append(f"## pnpvideo {command}\n\nTo {text}.\n")
+        for title, options in sections_of(import_module(f"pnpvideo.commands.{command}")).items():
+            if options in places:
+                parts.append(
+                    f"**{title}**: as in [{places[options]}](#{_anchor(places[options])}).\n"
+                )
+                continue
+            places[options] = f"{command}: {title.partition(' (')[0]}"
+            parts += [f"### {places[options]}\n", *_table(options)]
+            if options in _PICTURES:
+                parts.append(_PICTURES[options])
+    return "\n".join(parts)
+
+
+def sections_of(command: ModuleType) -> dict[str, type[Options]]:
+    """The options of a command's module by title: its groups, and what is told of a call alone."""
+    groups: dict[str, type[Options]] = dict(getattr(command, "GROUPS", {}))
+    seen = {name for options in groups.values() for name in declared(options)}
+    others = [one for one in vars(command).values() if _is_declaration(one)]
+    for options in sorted(others, key=lambda one: -len(declared(one))):
+        if not set(declared(options)) <= seen:
+            seen |= set(declared(options))
+            groups["this call" if groups else "options"] = options
+    return groups
+
+
+def _is_declaration(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, Options) and bool(value.model_fields)
+
+
+def _table(options: type[Options]) -> Iterator[str]:
+    yield "| option | default | what it does |"
+    yield "|---|---|---|"
+    known = declared(options).items()
+    for name, schema in sorted(known, key=lambda item: not item[1].get("positional")):
+        text = schema["description"].replace("|", "\\|")
+        yield f"| {_names(name, schema)} | {_default(schema)} | {_sentence(text)} |"
+    yield ""
+
+
+def _names(name: str, schema: Schema) -> str:
+    if schema.get("positional"):
+        return f"`{name.upper()}`"
+    flag = f"--{name.replace('_', '-')}"
+    names = f"`{schema['short']}`, `{flag}`" if "short" in schema else f"`{flag}`"
+    return names if schema.get("type") == "boolean" else f"{names}<br>{_accepted(schema)}"
+
+
+def _accepted(schema: Schema) -> str:
+    if schema.get("type") == "array":
+        return "a text, and again for more"
+    if schema.get("format") == "path":
+        return "a path"
+    return accepted(schema).replace("|", "\\|")
+
+
+def _default(schema: Schema) -> str:
+    default = schema["default"]
+    # Of colours the description tells it by name.
+    if default in (None, "", []) or (schema.get("type") == "string" and isinstance(default, list)):
+        return ""
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    if isinstance(default, list):
+        return ", ".join(f"`{one}`" for one in default)
+    return f"`{default}`"
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def _anchor(title: str) -> str:
+    return title.lower().replace(": ", "-").replace(" ", "-")
