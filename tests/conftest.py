@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from command import Cli, save_frames
 from models import save_tiny_model
+from page import CHROMIUM
 
 from pnpvideo.cli import main
 
@@ -50,3 +52,13 @@ def cli(
 @pytest.fixture
 def picture(tmp_path: Path) -> Path:
     return save_frames(tmp_path, 1)[0]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium without a window, which is there (see `in_a_browser`)."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()

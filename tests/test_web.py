@@ -1,8 +1,6 @@
 """The web page, driven in a browser where there is one, and what stands behind it."""
 
 import json
-import shutil
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -12,8 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from clips import smooth_frames
-from command import Cli, pixels, save_frames
+from clips import describe, make_video, smooth_frames
+from command import Cli, names, pixels, save_frames
+from page import (
+    ask,
+    download,
+    free_port,
+    in_a_browser,
+    open_page,
+    post_file,
+    says,
+    upload,
+    wait_until,
+)
 from PIL import Image
 
 from pnpvideo import read_clip, write_clip
@@ -34,10 +43,6 @@ from pnpvideo.web.runner import Runner
 from pnpvideo.web.serve import Server, serving
 from pnpvideo.web.thresholds import CELLS
 
-PORT = 7931
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -53,7 +58,7 @@ def server(folder: Path, tiny_model: Path) -> Iterator[Server]:
         model=str(tiny_model),
         folder=str(folder / "served"),
         samples=str(samples),
-        port=PORT,
+        port=free_port(),
         max_upload=1,
         max_frames=4,
         max_pixels=10_000,
@@ -63,62 +68,21 @@ def server(folder: Path, tiny_model: Path) -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def visit(server: Server, browser: Any) -> Iterator[Callable[[], Any]]:
     """Opens the page as a visitor of its own."""
     contexts = []
 
     def visit() -> Any:
-        contexts.append(browser.new_context(viewport={"width": 1300, "height": 900}))
-        page = contexts[-1].new_page()
-        page.set_default_timeout(30_000)
-        page.goto(server.url)
+        page = open_page(browser, server.url)
         page.wait_for_selector("#translate")
+        contexts.append(page.context)
         return page
 
     yield visit
     for context in contexts:
         context.close()
     wait_until(lambda: server.runner.is_idle, 10)
-
-
-def wait_until(happened: Callable[[], bool], seconds: float) -> float:
-    began = time.monotonic()
-    while not happened():
-        assert time.monotonic() - began < seconds
-        time.sleep(0.05)
-    return time.monotonic() - began
-
-
-def ask(page: Any, source: Path, steps: int) -> None:
-    upload(page, source)
-    page.wait_for_function("document.querySelector('#facts').innerText.includes('frame')")
-    page.fill("#prompt textarea", "a stone")
-    if not page.is_visible("#option-steps"):
-        page.click("#more button")
-    page.fill("#option-steps input[type=number]", str(steps))
-    page.keyboard.press("Tab")
-    page.click("#translate")
-
-
-def upload(page: Any, source: Path) -> None:
-    if page.locator("#upload button[aria-label='Clear']").count():
-        page.click("#upload button[aria-label='Clear']")
-    page.set_input_files("#upload input[type=file]", source)
-
-
-def says(page: Any, text: str, where: str = "#state") -> None:
-    script = "([w, t]) => document.querySelector(`${w} .html-container`)?.innerText.includes(t)"
-    page.wait_for_function(script, arg=[where, text])
 
 
 @in_a_browser
@@ -136,11 +100,7 @@ def test_run_stop_and_download(
     ask(page, picture, 4)
     says(page, "done: 1 frame of ")
     page.wait_for_selector("#slider img")
-    downloaded = []
-    for number in range(2):
-        with page.expect_download() as download:
-            page.locator("#files a").nth(number).click()
-        downloaded.append(download.value.path().read_bytes())
+    downloaded = [download(page, number) for number in range(2)]
     (tmp_path / "again.yaml").write_bytes(downloaded[1])
     assert b"served" not in downloaded[1]
     assert cli("--config", "again.yaml", "-o", "mine.png")[0] == 0
@@ -161,9 +121,9 @@ def test_run_stop_and_download(
 
 @in_a_browser
 def test_two_visitors_and_the_thresholds(
-    visit: Callable[[], Any], folder: Path, tmp_path: Path
+    visit: Callable[[], Any], folder: Path, cli: Cli, tmp_path: Path
 ) -> None:
-    clip = write_clip([smooth_frames(4, 48, 32)], tmp_path / "a.mp4")
+    clip = make_video(tmp_path / "a.mp4", frames=4, size="48x32", sound=True)
     first, second = visit(), visit()
     ask(first, clip, 900)
     says(first, "%")
@@ -185,6 +145,10 @@ def test_two_visitors_and_the_thresholds(
     ask(first, clip, 2)
     says(first, "done: 4 frames")
     first.wait_for_function("document.querySelector('#video video')?.videoWidth > 32")
+    (tmp_path / "again.yaml").write_bytes(download(first, 1))
+    assert cli("--config", "again.yaml", "-o", "mine.mp4")[0] == 0
+    assert (tmp_path / "mine.mp4").read_bytes() == download(first, 0)
+    assert "Audio: aac" in describe(tmp_path / "mine.mp4")
 
 
 @in_a_browser
@@ -207,7 +171,10 @@ def test_what_is_refused_on_the_page(visit: Callable[[], Any], tmp_path: Path) -
         assert "/" not in page.inner_text("#facts .html-container")
     (tmp_path / "large.mp4").write_bytes(bytes(2**20 + 1))
     upload(page, tmp_path / "large.mp4")
-    assert "large.mp4 has 1.0 MiB, and the limit here is 1" in page.inner_text("#too-large")
+    assert "large.mp4 has 1.0 MiB, and the limit here is 1" in page.inner_text("#refused")
+    upload(page, {"name": "../../x.png", "mimeType": "image/png", "buffer": b"no picture"})
+    said = "../../x.png leads to another folder; give the file under a plain name"
+    assert page.inner_text("#refused") == said
 
 
 @pytest.mark.parametrize(
@@ -222,15 +189,32 @@ def test_nothing_else_is_served(server: Server, folder: Path, path: str) -> None
         assert refused.value.code in (403, 404)
 
 
-def test_a_name_that_leads_elsewhere_stays_here(server: Server, folder: Path) -> None:
-    body = (
-        b'--x\r\nContent-Disposition: form-data; name="files"; filename="../../../x.png"\r\n'
-        b"Content-Type: image/png\r\n\r\nno picture\r\n--x--\r\n"
-    )
-    headers = {"Content-Type": "multipart/form-data; boundary=x"}
-    request = urllib.request.Request(f"{server.url}gradio_api/upload", body, headers)
-    (path,) = json.load(urllib.request.urlopen(request))
+@pytest.mark.parametrize(
+    ("name", "code", "words"),
+    [
+        ("../../x.png", 400, "../../x.png leads to another folder; give the file under a plain"),
+        ("/etc/x.png", 400, "/etc/x.png leads to another folder"),
+        (r"..\x.png", 400, r"..\x.png leads to another folder"),
+        ("..", 400, ".. leads to another folder"),
+        ("large.png", 413, "maximum allowed size"),
+    ],
+)
+def test_uploads_that_no_page_sends(
+    server: Server, folder: Path, name: str, code: int, words: str
+) -> None:
+    before = names(folder)
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        post_file(server.url, name, bytes(2**20 + 1 if code == 413 else 9))
+    assert refused.value.code == code
+    assert words in refused.value.read().decode()
+    assert names(folder) == before
+
+
+def test_a_plain_name_stays(server: Server, folder: Path) -> None:
+    (path,) = json.loads(post_file(server.url, "x y.png", b"no picture"))
     assert Path(path).resolve().is_relative_to(folder / "served" / "uploads")
+    assert Path(path).name == "x y.png"
+    assert Path(path).read_bytes() == b"no picture"
 
 
 # What stands behind it
@@ -321,17 +305,17 @@ def test_previews_are_the_prediction() -> None:
 
 def test_controls_come_from_the_declarations() -> None:
     controls, own = Controls(PnPOptions()), PnPOptions()
-    names = [name for group in offered().values() for name in group]
-    assert {"steps", "size", "background", "quality", "keyframes"} <= set(names)
-    assert not {"source", "output", "job", "lora", "model_config", "device"} & set(names)
-    for name in names:
+    options = [name for group in offered().values() for name in group]
+    assert {"steps", "size", "background", "quality", "keyframes"} <= set(options)
+    assert not {"source", "output", "job", "lora", "model_config", "device"} & set(options)
+    for name in options:
         controls.add(name)
     shown = controls.shown({}, own)
     assert controls.given(shown, own) == {}
     given: dict[str, object] = {"size": "64x32", "tau_f": 0.25, "steps": 7, "noise_motion": True}
     assert controls.given(controls.shown(given, own), own) == given
     Settings.of(controls.given(controls.shown(given, own), own) | {"source": "a", "prompt": "b"})
-    without = dict(zip(names, shown, strict=True)) | {"steps": None}
+    without = dict(zip(options, shown, strict=True)) | {"steps": None}
     with pytest.raises(InputError, match="steps is empty; give a whole number from 1 to 999"):
         controls.given(list(without.values()), own)
 
@@ -355,6 +339,6 @@ def test_a_server_that_cannot_start(
 
 
 def test_one_server_a_folder(server: Server, folder: Path, tiny_model: Path) -> None:
-    options = WebOptions(model=str(tiny_model), folder=str(folder / "served"), port=PORT + 1)
+    options = WebOptions(model=str(tiny_model), folder=str(folder / "served"), port=free_port())
     with pytest.raises(InputError, match="another server uses the folder"), serving(options):
         pass

@@ -25,7 +25,6 @@ class Service:
     models: Models
     limits: Limits
     samples: list[Sample]
-    keep_seconds: float
 
     def look_at(self, source: Path, values: Mapping[str, object]) -> Facts:
         """What a source is. InputError where it cannot be used, in words without folders."""
@@ -68,7 +67,6 @@ class Service:
                 f"{len(mine)} of your runs are waiting already, the limit here; wait for one, or "
                 "stop one"
             )
-        self.store.sweep(self.keep_seconds)
         if mask is not None:
             _, height, width, _ = facts.first.shape
             mask = fitted(mask, width, height)

@@ -27,20 +27,25 @@ STYLE = """
 @media (max-width: 700px) { #samples { max-height: 180px; } }
 """
 
-# The server refuses what is too large, and the upload's component then says no more than "Error".
-TOO_LARGE = """<script>
+# The server refuses these too, and the upload's component then says no more than "Error".
+REFUSE = """<script>
 for (const kind of ["change", "drop"]) document.addEventListener(kind, (event) => {
   if (!event.target.closest?.("#upload")) return;
-  document.querySelector("#too-large")?.remove();
+  document.querySelector("#refused")?.remove();
   const file = (event.dataTransfer ?? event.target).files?.[0];
-  if (!file || file.size <= %d * 2 ** 20) return;
+  if (!file) return;
+  let why = "";
+  if (/[\\\\/]/.test(file.name)) why = "%(leads_away)s";
+  else if (file.size > %(limit)d * 2 ** 20)
+    why = `has ${(file.size / 2 ** 20).toFixed(1)} MiB, and the limit here is %(limit)d; ` +
+      "give a smaller one";
+  if (!why) return;
   event.stopImmediatePropagation();
   event.preventDefault();
   const words = document.createElement("div");
-  words.id = "too-large";
+  words.id = "refused";
   words.className = "state failed";
-  words.textContent = `${file.name} has ${(file.size / 2 ** 20).toFixed(1)} MiB, and the limit ` +
-    "here is %d; give a smaller one";
+  words.textContent = `${file.name} ${why}`;
   document.querySelector("#facts").before(words);
 }, true);
 </script>"""

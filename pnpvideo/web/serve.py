@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from pnpvideo.errors import InputError
 from pnpvideo.file_lock import take_lock
@@ -16,9 +17,11 @@ from pnpvideo.web.events import Events
 from pnpvideo.web.jobs import JobStore
 from pnpvideo.web.limits import Limits
 from pnpvideo.web.models import Models
-from pnpvideo.web.page import STYLE, TOO_LARGE, lay_out
+from pnpvideo.web.page import REFUSE, STYLE, lay_out
 from pnpvideo.web.runner import Runner
 from pnpvideo.web.samples import PROJECT_SAMPLES, find_samples
+from pnpvideo.web.sweep import SWEEP_SECONDS, swept
+from pnpvideo.web.uploads import LEADS_AWAY, PlainNames, forget_uploads
 from pnpvideo.web.visitors import Visitors
 
 _MIB = 2**20
@@ -42,10 +45,10 @@ def serving(options: WebOptions) -> Iterator[Server]:
     folder = Path(options.folder).expanduser().resolve()
     with _taken(folder):
         os.environ["GRADIO_TEMP_DIR"] = str(folder / "uploads")
+        forget_uploads(folder / "uploads")
         models = Models(options.model, options.device)
         store = JobStore(folder / "jobs")
         seconds = options.keep_hours * 3600
-        store.sweep(seconds)
         limits = Limits(
             pixels=options.max_pixels, frames=options.max_frames, waiting=options.max_waiting
         )
@@ -55,19 +58,19 @@ def serving(options: WebOptions) -> Iterator[Server]:
             models=models,
             limits=limits,
             samples=find_samples(samples_folder),
-            keep_seconds=seconds,
         )
-        page = make_page(service, folder)
+        page = make_page(service, folder, seconds)
         try:
-            yield Server(url=_launch(page, options, store, logins), runner=service.runner)
+            with swept(store, seconds):
+                yield Server(url=_launch(page, options, store, logins), runner=service.runner)
         finally:
             page.close(verbose=False)
             service.runner.close()
 
 
-def make_page(service: Service, folder: Path) -> gr.Blocks:
-    often = round(min(600.0, service.keep_seconds))
-    age = round(service.keep_seconds)
+def make_page(service: Service, folder: Path, keep_seconds: float) -> gr.Blocks:
+    age = max(1, round(keep_seconds))  # Gradio takes 0 for never.
+    often = min(SWEEP_SECONDS, age)
     page = gr.Blocks(title="pnpvideo", analytics_enabled=False, delete_cache=(often, age))
     with page:
         Events(service, lay_out(service), Visitors(folder)).connect(page)
@@ -94,7 +97,8 @@ def _launch(
             share=False,
             theme=theme,
             css=STYLE,
-            head=TOO_LARGE % (options.max_upload, options.max_upload),
+            head=REFUSE % {"limit": options.max_upload, "leads_away": LEADS_AWAY},
+            app_kwargs={"middleware": [Middleware(PlainNames)]},
             footer_links=[],
             ssr_mode=False,
             enable_monitoring=False,

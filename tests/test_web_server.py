@@ -1,0 +1,136 @@
+"""The server of the page: whom it lets in, what it deletes, and what another finds after it."""
+
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+from page import (
+    ask,
+    download,
+    free_port,
+    in_a_browser,
+    open_page,
+    post_file,
+    says,
+    wait_until,
+)
+
+from pnpvideo.options.web import WebOptions
+
+pytest.importorskip("gradio")
+
+from pnpvideo.web.jobs import JobStore
+from pnpvideo.web.serve import serving
+
+
+def options_of(tiny_model: Path, folder: Path, **more: object) -> WebOptions:
+    own = {"model": str(tiny_model), "folder": str(folder), "port": free_port(), "device": "cpu"}
+    return WebOptions.of(own | more)
+
+
+@in_a_browser
+def test_a_killed_server_is_followed_by_one_that_goes_on(
+    browser: Any, tiny_model: Path, picture: Path, tmp_path: Path
+) -> None:
+    options = options_of(tiny_model, tmp_path / "served")
+    given = {"model": options.model[0], "folder": options.folder, "port": str(options.port)}
+    flags = [f"--{name}={value}" for name, value in given.items()]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pnpvideo", "web", "--device=cpu", *flags],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        assert said == f"the page is at http://127.0.0.1:{options.port}/ (Ctrl-C ends it)\n"
+        page = open_page(browser, said.split()[4])
+        ask(page, picture, 2)
+        says(page, "done: 1 frame of ")
+        first = download(page, 0)
+        ask(page, picture, 50)
+        says(page, " left")
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    states = [job.state for job in JobStore(tmp_path / "served" / "jobs").all()]
+    assert states == ["done", "running"]
+    with serving(options) as server:
+        page.reload()
+        says(page, "%")
+        wait_until(lambda: server.runner.is_idle, 60)
+        says(page, "done: 1 frame of ")
+        assert page.locator("#history button.thumbnail-item").count() == 2
+        page.locator("#history button.thumbnail-item").nth(1).click()
+        page.wait_for_function("document.querySelectorAll('#files a').length == 2")
+        assert download(page, 0) == first
+        page.context.close()
+
+
+@in_a_browser
+def test_only_those_with_a_name_and_a_password_are_let_in(
+    browser: Any, tiny_model: Path, picture: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "users.txt").write_text("ann:a b\nbob:x\n")
+    options = options_of(tiny_model, tmp_path / "served", login=str(tmp_path / "users.txt"))
+    with serving(options) as server:
+
+        def enter(name: str, password: str) -> Any:
+            page = open_page(browser, server.url)
+            page.fill("input[autocomplete='username'], input[type=text]", name)
+            page.fill("input[type=password]", password)
+            page.click("button")
+            return page
+
+        page = enter("ann", "x")
+        page.wait_for_selector("text=Incorrect")
+        assert not page.locator("#translate").count()
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            post_file(server.url, "x.png", b"no picture")
+        assert refused.value.code == 401
+
+        ann = enter("ann", "a b")
+        ask(ann, picture, 2)
+        says(ann, "done: 1 frame of ")
+        result = next((tmp_path / "served" / "jobs").glob("*/source0-translated.png"))
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(f"{server.url}gradio_api/file={result}")
+        assert refused.value.code == 401
+        again, bob = enter("ann", "a b"), enter("bob", "x")
+        says(again, "done: 1 frame of ")
+        says(bob, "Give a picture or a clip")
+        assert not bob.locator("#history button.thumbnail-item").count()
+        for one in (page, ann, again, bob):
+            one.context.close()
+
+
+def test_uploads_and_runs_are_deleted_after_a_time(
+    tiny_model: Path, picture: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "served"
+    store = JobStore(folder / "jobs")
+    store.update(store.add("translate", "me", "m", picture, {}), state="done")
+    left, others = folder / "uploads" / ("0" * 64), folder / "uploads" / "mine"
+    for place in (left, others):
+        place.mkdir(parents=True)
+        (place / "x.png").write_bytes(b"")
+    hours = 1.5 / 3600
+    with serving(options_of(tiny_model, folder, keep_hours=hours)) as server:
+        kept = store.add("translate", "me", "m", picture, {})
+        assert not left.exists()
+        assert (others / "x.png").exists()
+        post_file(server.url, "x.png", b"no picture")
+        began = time.time()
+        uploads = list((folder / "uploads").glob("*/x.png"))
+        assert len(uploads) == 2
+        wait_until(lambda: store.all() == [kept], 10)
+        wait_until(lambda: [path for path in uploads if path.exists()] == [others / "x.png"], 10)
+        assert time.time() - began > 1
