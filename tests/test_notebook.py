@@ -4,9 +4,7 @@ import shutil
 from pathlib import Path
 
 import nbformat
-import pytest
-
-nbclient = pytest.importorskip("nbclient", reason="needs pnpvideo[docs]")
+from nbclient import NotebookClient
 
 ROOT = Path(__file__).parent.parent
 
@@ -16,7 +14,7 @@ def test_every_cell_runs(tmp_path: Path) -> None:
     notebook = nbformat.read(ROOT / "docs" / "first-steps.ipynb", as_version=4)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert all(not cell.outputs for cell in cells)
-    ran = nbclient.NotebookClient(
+    ran = NotebookClient(
         notebook, timeout=60, resources={"metadata": {"path": str(tmp_path)}}
     ).execute()
     outputs = [cell.outputs for cell in ran.cells if cell.cell_type == "code"]
