@@ -21,6 +21,7 @@ from tools.train.captions import full_caption
 from tools.train.evaluate_clips import MODES, ModeSampler, make_source, measure_clip
 from tools.train.evaluate_drawings import read_drawing, read_prompts, work
 from tools.train.evaluate_scenes import FORMATS, Job, Result
+from tools.train.plot_methods import plot_methods, points_of
 from tools.train.scenes import STYLES, object_masks, render
 from tools.train.search_injection import mark_best, variants
 from tools.train.sheets import write_sheet
@@ -112,6 +113,33 @@ def test_a_source_is_inverted_once(pipeline: PnPVideoPipeline) -> None:
     translator.translate(["a fox"], "ddim", seed=1)
     assert trajectory is not None
     assert translator._trajectory is trajectory
+
+
+def test_methods_stand_where_their_means_are(tmp_path: Path) -> None:
+    def row(method: str, kept: float, followed: float) -> dict[str, float | str]:
+        names = ("style", "natural", "material", "light", "ground")
+        means = dict.fromkeys(names, followed) | {"colour": math.nan}
+        return {"method": method, "iou": kept - 0.1, "class": kept + 0.1, **means}
+
+    rows = [
+        row("truth", 1, 1),
+        *(row("pnp", 0.7 + change, 0.8 - change) for change in (-0.1, 0.1)),
+        row("ddim", 0.8, 0.3),
+        row("sdedit 0.6", 0.6, 0.7),
+    ]
+    points = {point.name: point for point in points_of(rows)}
+    assert {name: point.best for name, point in points.items()} == {
+        "pnp": True,
+        "ddim": True,
+        "sdedit 0.6": False,
+    }
+    assert points["pnp"].structure == pytest.approx(0.3)
+    assert points["pnp"].text == pytest.approx(0.8)
+    plot_methods(rows[:3], tmp_path / "one.png")
+    assert not (tmp_path / "one.png").exists()
+    plot_methods(rows, tmp_path / "several.png")
+    with Image.open(tmp_path / "several.png") as plot:
+        assert plot.width > 500
 
 
 def test_inversion_is_measured(pipeline: PnPVideoPipeline) -> None:

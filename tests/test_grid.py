@@ -3,7 +3,6 @@
 import csv
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from pnpvideo.cli import main
 from pnpvideo.errors import InputError
 from pnpvideo.evaluation import feature_metrics
 from pnpvideo.evaluation.draw_grid import draw_plot
-from pnpvideo.evaluation.grid import run_grid
+from pnpvideo.evaluation.grid import Point, run_grid
 from pnpvideo.evaluation.networks import Networks
 from pnpvideo.evaluation.own_measures import OwnMeasures
 from pnpvideo.evaluation.pareto import pareto_front
@@ -136,9 +135,9 @@ def test_own_measures_are_those_of_a_naive_reference(pipeline: PnPVideoPipeline)
 
 
 def test_the_plot_marks_the_front() -> None:
-    def point(structure: float, text: float, *, best: bool) -> Any:
+    def point(structure: float, text: float, *, best: bool) -> Point:
         cell = Cell(options={"tau_f": structure})
-        return SimpleNamespace(cell=cell, structure=structure, text=text, best=best)
+        return Point(cell=cell, structure=structure, text=text, best=best)
 
     drawn = draw_plot([point(0.1, 0.1, best=True), point(0.2, 0.2, best=True)], "kept", "followed")
     rows, columns = np.nonzero((drawn == MARK).all(-1))

@@ -29,10 +29,10 @@ class Result(Protocol):
 
 
 class Measured(Protocol):
-    """A cell's place in the plot."""
+    """A place in the plot: of a cell, or whatever else has a name."""
 
     @property
-    def cell(self) -> Cell: ...
+    def name(self) -> str: ...
 
     @property
     def structure(self) -> float: ...
@@ -103,7 +103,7 @@ def draw_plot(points: Sequence[Measured], structure_name: str, text_name: str) -
     for (x, y), point in order:
         colour, radius = (MARK, 6) if point.best else (_DOT, 4)
         pen.ellipse((x - radius, y - radius, x + radius, y + radius), colour)
-        name = point.cell.name.replace(",", ", ")
+        name = point.name.replace(",", ", ")
         box = _free(pen, name, x, y, taken)
         if box is not None:
             taken.append(box)

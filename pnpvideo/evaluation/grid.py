@@ -66,6 +66,10 @@ class Point:
     text: float
     best: bool
 
+    @property
+    def name(self) -> str:
+        return self.cell.name
+
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:

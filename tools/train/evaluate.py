@@ -9,8 +9,9 @@
 
 `scenes` are of things that training saw, `things` of those it never did; `--artwork` is a folder
 that `tools.train.get_artwork` made, the small part of the repository by default. Writes results.csv
-(one line for each picture or clip), results.md (means) and a sheet.jpg of what this method made;
-`drawings` have no truth and give a sheet alone.
+(one line for each picture or clip), results.md (means) and a sheet.jpg of what this method made,
+and of several methods methods.png, structure kept against text followed; `drawings` have no truth
+and give a sheet alone.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from tools.train import (
 )
 from tools.train.artwork import SMALL
 from tools.train.evaluate_scenes import Result
+from tools.train.plot_methods import plot_methods
 from tools.train.sheets import write_sheet
 from tools.train.tasks import TASKS
 from tools.train.translators import METHODS
@@ -48,6 +50,7 @@ def run_scenes(arguments: argparse.Namespace) -> None:
     rows = [result.row() for result in results]
     table = table_of_means(rows, ("method", "task"), evaluate_scenes.FORMATS)
     report(rows, table, arguments.out)
+    plot_methods(rows, arguments.out / "methods.png")
     shown = [result for result in results if result.method == "pnp"]
     if shown:
         write_sheet(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pnpvideo.evaluation.pool import run_jobs
-from pnpvideo.evaluation.tables import Row
+from pnpvideo.evaluation.tables import Row, mean
 from pnpvideo.pipeline import PnPVideoPipeline
 from tools.train.appearance import Pixels
 from tools.train.captions import full_caption
@@ -26,6 +26,19 @@ FORMATS = {
     "iou": ".3f",
 }
 """Columns of the table: PSNR in dB, the others from 0 to 1, more is better."""
+
+_KEPT = ("iou", "class")
+_FOLLOWED = ("style", "natural", "colour", "material", "light", "ground")
+
+
+def standing(rows: Sequence[Row]) -> tuple[float, float]:
+    """Structure kept, the mean of overlap and classes kept, and the text followed, the mean of all
+    other attributes; 0 to 1.
+    """
+    kept, followed = (
+        mean(float(row[name]) for row in rows for name in names) for names in (_KEPT, _FOLLOWED)
+    )
+    return kept, followed
 
 
 @dataclass(frozen=True, kw_only=True)

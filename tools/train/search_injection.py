@@ -21,13 +21,12 @@ from typing import Any
 from pnpvideo.evaluation.tables import Row, mean, write_csv
 from pnpvideo.models.load import load_model
 from tools.train.artwork import SMALL
-from tools.train.evaluate_scenes import evaluate_scenes
+from tools.train.evaluate_scenes import evaluate_scenes, standing
 from tools.train.tasks import DRAWINGS
 from tools.train.translators import Setting
 
 TASKS = (*DRAWINGS, "colour", "material", "ground", "light")
 """Those that keep the things, so that one measure of structure holds for all."""
-ATTRIBUTES = ("style", "natural", "colour", "material", "light", "ground")
 OPTIONS: dict[str, tuple[Any, ...]] = {
     "guidance_scale": (1.0, 1.5, 2.0, 3.0),
     "noise_share": (0.0, 0.1, 0.3),
@@ -70,8 +69,7 @@ def evaluate(settings: Sequence[Setting], arguments: argparse.Namespace) -> list
     tried: list[Row] = []
     for number, setting in enumerate(settings):
         rows = [result.row() for result in results if result.setting == number]
-        structure = mean(float(row[name]) for row in rows for name in ("iou", "class"))
-        attributes = mean(float(row[name]) for row in rows for name in ATTRIBUTES)
+        structure, attributes = standing(rows)
         tried.append(
             {
                 "structure": structure,

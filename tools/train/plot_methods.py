@@ -1,0 +1,46 @@
+"""Methods by what they keep of the structure and how far they follow the text, as a plot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from pnpvideo.evaluation.draw_grid import draw_plot
+from pnpvideo.evaluation.pareto import pareto_front
+from pnpvideo.evaluation.tables import Row
+from tools.train.evaluate_scenes import standing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """A method's means. structure: what is lost of it, 0 to 1. text: how far it is followed."""
+
+    name: str
+    structure: float
+    text: float
+    best: bool
+
+
+def points_of(rows: Sequence[Row]) -> list[Point]:
+    """Of all methods but the truth, with the Pareto front marked."""
+    names = [name for name in dict.fromkeys(str(row["method"]) for row in rows) if name != "truth"]
+    stands = [standing([row for row in rows if row["method"] == name]) for name in names]
+    lost, followed = [1 - kept for kept, _ in stands], [text for _, text in stands]
+    return [
+        Point(name=name, structure=structure, text=text, best=best)
+        for name, structure, text, best in zip(
+            names, lost, followed, pareto_front(lost, followed), strict=True
+        )
+    ]
+
+
+def plot_methods(rows: Sequence[Row], path: Path) -> None:
+    """Write the plot, where there is more than one method to compare."""
+    points = points_of(rows)
+    if len(points) > 1:
+        structure = "structure lost: 1 - mean of overlap and classes kept"
+        text = "mean of style, colours, materials, light and ground"
+        Image.fromarray(draw_plot(points, structure, text)).save(path)
