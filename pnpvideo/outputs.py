@@ -152,8 +152,14 @@ def _write(
 
 def default_output(settings: Settings, clip: Clip | None) -> str:
     """In the current folder, named for the source, in its format where that can be written."""
+    stem, suffix = default_name(settings, clip)
+    return f"{stem}-translated{suffix}"
+
+
+def default_name(settings: Settings, clip: Clip | None) -> tuple[str, str]:
+    """What a result is named after, and the suffix of its format, '' for a folder of frames."""
     if clip is None or settings.source is None:
-        return "generated-translated.png"
+        return "generated", ".png"
     source = Path(settings.source)
     suffix = source.suffix.lower()
     if clip.timing is None and len(clip) > 1:
@@ -166,7 +172,7 @@ def default_output(settings: Settings, clip: Clip | None) -> str:
         suffix = ".png" if clip.timing is None else ".webp"
     # A pattern is named for the folder of its images.
     stem = source.stem if source.exists() else Path(clip.name).stem
-    return f"{stem}-translated{suffix}"
+    return stem, suffix
 
 
 def _beside(output: str, ending: str) -> str:

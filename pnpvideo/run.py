@@ -93,13 +93,15 @@ def run(
     quiet: bool = False,
     after_step: Callable[..., Mapping[str, Tensor] | None] | None = None,
     bars: "type[tqdm[NoReturn]] | None" = None,
+    job: Path | None = None,
 ) -> Translation:
     """One run; its full settings are written beside the result as NAME.yaml.
 
     pipeline: a loaded model that serves many runs, used as and where it is: the settings of the
     model are then those that it was loaded with (see `load_pipeline`). overwrite: replace results
     that exist. quiet: no bars. after_step: called after each step of sampling, with latents
-    (see `StepCallback`). bars: the kind of progress bar, None for the pipeline's own.
+    (see `StepCallback`). bars: the kind of progress bar, None for the pipeline's own. job: a job
+    folder that is the caller's own matter, in place of that of the settings.
     Raises InputError for what the user gave, RunError for what failed.
     """
     began = time.monotonic()
@@ -116,7 +118,8 @@ def run(
         for path in (*outputs.results, *outputs.compares, str(outputs.record)):
             open_things.enter_context(claimed(Path(path)))
         storage = storage_of(settings, folder_above(Path(outputs.output)))
-        job = None if settings.job is None else open_things.enter_context(JobFolder(settings.job))
+        kept = settings.job if job is None else job
+        folder = None if kept is None else open_things.enter_context(JobFolder(kept))
 
         # 2. Load the model
         if pipeline is None:
@@ -138,7 +141,7 @@ def run(
                 generator=generator,
                 batch_size=settings.batch_size,
                 storage=storage,
-                job=job,
+                job=folder,
             )
             open_things.callback(source.close)
             open_things.callback(source.trajectory.close)
@@ -151,7 +154,7 @@ def run(
                 options,
                 generator,
                 batch_size=settings.batch_size,
-                job=job,
+                job=folder,
                 after_step=_callback(pipeline, after_step, options),
             )
             # 4. Decode and write

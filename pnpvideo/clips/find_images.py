@@ -27,6 +27,11 @@ _KINDS = {
 }
 _KIND_OF = {suffix: kind for kind, suffixes in _KINDS.items() for suffix in suffixes}
 
+VIDEO_SUFFIXES = (
+    *(".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),
+    *(".wmv", ".flv", ".ogv", ".3gp", ".mjpeg", ".mxf"),
+)
+
 _NUMBER = re.compile(r"%0?(\d*)d")
 _JOKER = re.compile(r"%0?\d*d|[*?]")
 
@@ -34,6 +39,11 @@ _JOKER = re.compile(r"%0?\d*d|[*?]")
 def is_image_name(path: Path) -> bool:
     """Whether a name's suffix is that of an image."""
     return path.suffix.lower() in _KIND_OF
+
+
+def is_video_name(path: Path) -> bool:
+    """Whether a name's suffix is that of a video."""
+    return path.suffix.lower() in VIDEO_SUFFIXES
 
 
 def images_in(folder: Path) -> list[Path]:
@@ -64,7 +74,7 @@ def images_in(folder: Path) -> list[Path]:
         _log.warning(
             "%s: its %d %s images are read, left out: %s", folder, count, kind, _counted(left)
         )
-    return sorted(paths, key=_natural)
+    return sorted(paths, key=natural)
 
 
 def _counted(kinds: Counter[str]) -> str:
@@ -110,7 +120,7 @@ def images_like(pattern: Path) -> list[Path]:
     paths = [p for p in paths if p.is_file() and not _is_hidden(p.relative_to(folder))]
     if not paths:
         raise InputError(f"no file is named like {pattern}")
-    return sorted(paths, key=_natural)
+    return sorted(paths, key=natural)
 
 
 def _split(pattern: str) -> list[str]:
@@ -128,7 +138,7 @@ def _is_hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
-def _natural(path: Path) -> list[tuple[list[tuple[str, int]], str]]:
+def natural(path: Path) -> list[tuple[list[tuple[str, int]], str]]:
     """frame2 before frame10, folder by folder: text as text and digits as numbers.
 
     The name itself settles what is then equal.

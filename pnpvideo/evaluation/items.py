@@ -1,6 +1,5 @@
 """What a benchmark is made of, whichever format it was published in: items, read one by one."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -8,10 +7,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from pnpvideo.clips.find_images import VIDEO_SUFFIXES
 from pnpvideo.errors import InputError
 from pnpvideo.evaluation.masks import PICTURE_SUFFIXES, MaskSource
-
-VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,11 +143,6 @@ def find_picture(folder: Path, name: str) -> Path:
         if path.is_file():
             return path
     raise UnusableError(f"the picture {name} is missing")
-
-
-def file_name(text: str) -> str:
-    """A name for a file of any text."""
-    return re.sub(r"[^\w.-]+", "_", text).strip("_")[:100]
 
 
 def find_result(folder: Path, result: str) -> Path | None:

@@ -6,18 +6,13 @@ measured/METHOD/ITEM.json    values, with the networks that they are by
 claims/                      locks of the processes that share the folder
 """
 
-import hashlib
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pnpvideo.atomic_output import renamed, write_error
 from pnpvideo.errors import InputError
-from pnpvideo.evaluation.items import file_name
-from pnpvideo.file_lock import take_lock
+from pnpvideo.storage.shared_folder import SharedFolder, unique_name
 
 
 @dataclass
@@ -36,16 +31,12 @@ class Measured:
     reason: str | None = None
 
 
-class RunFolder:
-    """Reads and writes whole files only, so that several processes can share it."""
+class RunFolder(SharedFolder):
+    """What is done of one evaluation."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        for name in ("results", "measured", "claims"):
-            try:
-                (path / name).mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise write_error(path, error) from None
+        super().__init__(path)
+        self.make("results", "measured")
 
     def check_settings(self, settings: Mapping[str, object]) -> None:
         """Keep what results are made with. InputError where others were made differently."""
@@ -77,31 +68,4 @@ class RunFolder:
         self.write_json(self._measured(method, item), measured.__dict__)
 
     def _measured(self, method: str, item: str) -> Path:
-        return self.path / "measured" / _unique(method) / f"{_unique(item)}.json"
-
-    def write_json(self, path: Path, value: object) -> None:
-        """RunError where the disk is full or fails."""
-        self.write_text(path, json.dumps(value, indent=1, ensure_ascii=False))
-
-    def write_text(self, path: Path, text: str) -> None:
-        """Whole or not at all, whoever else writes it. RunError where the disk is full or fails."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        with renamed(part, path):
-            part.write_text(text, encoding="utf-8", newline="")
-
-    @contextmanager
-    def claim(self, name: str) -> Iterator[bool]:
-        """Whether this process has the work of this name to itself within."""
-        path = self.path / "claims" / _unique(name)
-        with path.open("a+", encoding="utf-8") as file:
-            try:
-                taken = take_lock(file)
-            except OSError:  # A network disk without locks.
-                taken = True
-            yield taken
-
-
-def _unique(name: str) -> str:
-    """A file's name that no other text has."""
-    return f"{file_name(name)[:60]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+        return self.path / "measured" / unique_name(method) / f"{unique_name(item)}.json"

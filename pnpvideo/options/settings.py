@@ -363,11 +363,15 @@ def read_settings(path: Path) -> dict[str, object]:
     for name in given:
         if name not in known:
             raise InputError(f"the settings {path}: {unknown_option(str(name), known)}")
+    return with_paths_from(path.parent, given)
+
+
+def with_paths_from(folder: Path, values: Mapping[str, object]) -> dict[str, object]:
+    """Settings whose relative paths start from a folder, as paths that lead there."""
+    known = declared(Settings)
     return {
-        name: _from_folder(path.parent, value)
-        if _is_path(known[name], value, path.parent)
-        else value
-        for name, value in given.items()
+        name: _from_folder(folder, value) if _is_path(known[name], value, folder) else value
+        for name, value in values.items()
     }
 
 
@@ -375,12 +379,9 @@ def write_settings(
     settings: Settings, path: Path, resolved: Mapping[str, object], *, overwrite: bool = False
 ) -> None:
     """Write all settings, those left open as they were resolved; the file reruns the same."""
-    known = declared(Settings)
-    values = {
-        name: _from_folder(Path.cwd(), value) if _is_path(known[name], value, Path()) else value
-        for name, value in (settings.plain() | dict(resolved)).items()
-        if value is not None
-    }
+    all_values = settings.plain() | dict(resolved)
+    given = {name: value for name, value in all_values.items() if value is not None}
+    values = with_paths_from(Path.cwd(), given)
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     with atomic_output(path, folder=False, overwrite=overwrite) as part:
         part.write_text(text, encoding="utf-8")

@@ -15,10 +15,10 @@ from pnpvideo.evaluation.items import (
     Item,
     ReadRequest,
     UnusableError,
-    file_name,
 )
 from pnpvideo.evaluation.masks import MaskPictures
 from pnpvideo.evaluation.readers.json_file import read_list
+from pnpvideo.storage.shared_folder import file_name
 from pnpvideo.evaluation.readers.pie_bench import without_brackets
 
 EDIT_TYPES = {

@@ -16,10 +16,10 @@ from pnpvideo.evaluation.items import (
     Item,
     ReadRequest,
     UnusableError,
-    file_name,
     find_picture,
 )
 from pnpvideo.evaluation.readers.json_file import read_text
+from pnpvideo.storage.shared_folder import file_name
 
 
 class _Entry(Entry):

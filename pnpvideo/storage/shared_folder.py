@@ -1,0 +1,61 @@
+"""A folder that several processes work in, each of which reads and writes whole files only."""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pnpvideo.atomic_output import renamed, write_error
+from pnpvideo.file_lock import take_lock
+
+_CLAIMS = "claims"
+
+
+class SharedFolder:
+    """claims/ holds the locks of who is at work on what."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def make(self, *names: str) -> None:
+        """The folder, and folders in it, where they are missing. RunError where it cannot be."""
+        for name in (_CLAIMS, *names):
+            try:
+                (self.path / name).mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise write_error(self.path, error) from None
+
+    def write_json(self, path: Path, value: object) -> None:
+        """RunError where the disk is full or fails."""
+        self.write_text(path, json.dumps(value, indent=1, ensure_ascii=False))
+
+    def write_text(self, path: Path, text: str) -> None:
+        """Whole or not at all, whoever else writes it. RunError where the disk is full or fails."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{path.name}.{os.getpid()}.part")
+        with renamed(part, path):
+            part.write_text(text, encoding="utf-8", newline="")
+
+    @contextmanager
+    def claim(self, name: str) -> Iterator[bool]:
+        """Whether this process has the work of this name to itself within."""
+        path = self.path / _CLAIMS / unique_name(name)
+        with path.open("a+", encoding="utf-8") as file:
+            try:
+                taken = take_lock(file)
+            except OSError:  # A network disk without locks.
+                taken = True
+            yield taken
+
+
+def file_name(text: str) -> str:
+    """A name for a file of any text."""
+    return re.sub(r"[^\w.-]+", "_", text).strip("_")[:100]
+
+
+def unique_name(text: str) -> str:
+    """A name for a file that no other text has."""
+    return f"{file_name(text)[:60]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
