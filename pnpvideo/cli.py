@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from pnpvideo import __version__
-from pnpvideo.commands import evaluate, grid, translate, visualize, web
+from pnpvideo.commands import batch, evaluate, grid, translate, visualize, web
 from pnpvideo.commands.stopping import Stopped, stopped_by_signals
 from pnpvideo.errors import InputError, RunError
 from pnpvideo.options.arguments import Parser
@@ -13,6 +13,7 @@ from pnpvideo.options.declared import nearest
 
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
     "translate": (translate.main, "translate a video, a frame sequence or an image"),
+    "batch": (batch.main, "translate many, one after the other or at once"),
     "evaluate": (evaluate.main, "make and measure a benchmark's results"),
     "grid": (grid.main, "find the thresholds that suit a source"),
     "visualize": (visualize.main, "show what happens inside the model"),

@@ -15,13 +15,15 @@ _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(["pnpvideo.cli"])
 
 
-def run_killed(*arguments: str, cwd: Path, after: int) -> tuple[int, str]:
-    """`pnpvideo translate` in a process that gets SIGKILL after so many file operations.
+def run_killed(
+    *arguments: str, cwd: Path, after: int, command: str = "translate"
+) -> tuple[int, str]:
+    """`pnpvideo COMMAND` in a process that gets SIGKILL after so many file operations.
 
     They are those that make a state count: writing through to the disk, and renaming. Returns the
     exit code, -9 where it was killed, and what it wrote to stderr.
     """
-    process = _forks.Process(target=_run, args=(arguments, cwd, after))
+    process = _forks.Process(target=_run, args=((command, *arguments), cwd, after))
     process.start()
     process.join(120)
     assert process.exitcode is not None
@@ -48,4 +50,4 @@ def _run(arguments: tuple[str, ...], cwd: Path, after: int) -> None:
 
     os.fsync = counted(os.fsync)
     Path.replace = counted(Path.replace)  # type: ignore[method-assign]
-    sys.exit(main(["translate", *arguments]))
+    sys.exit(main(arguments))

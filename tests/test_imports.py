@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "pnpvideo"
 ORDER = [
-    {"errors", "file_lock"},
+    {"errors", "file_lock", "workers"},
     {"atomic_output", "available_memory"},
     {"options"},
     {"clips"},
@@ -20,7 +20,7 @@ ORDER = [
     {"stages", "prompts", "step_callback"},
     {"pipeline"},
     {"run"},
-    {"inside"},
+    {"inside", "batch"},
     {"evaluation"},
     {"__init__"},
     {"web"},

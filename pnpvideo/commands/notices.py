@@ -4,7 +4,6 @@ import contextlib
 import logging
 import platform
 import sys
-import warnings
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -37,17 +36,10 @@ def show_notices(*, quiet: bool, verbose: bool) -> None:
 
     quiet: warnings only. verbose: also what it has found out and decided, and how long it took.
     """
-    # Their own notices are for developers; they are set before torch and they are imported.
-    import diffusers
-    import transformers
+    # It imports torch.
+    from pnpvideo.models.quiet import quiet_libraries
 
-    for library in (diffusers, transformers):
-        library.utils.logging.set_verbosity(logging.CRITICAL)
-        library.utils.logging.disable_progress_bar()
-    for name in ("huggingface_hub", "tifffile", "PIL"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    warnings.filterwarnings("ignore")  # The package itself logs, so none of its own is among them.
-
+    quiet_libraries()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("pnpvideo: %(message)s"))
     handler.setLevel(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)

@@ -31,6 +31,10 @@ from pnpvideo.storage.trajectory import Trajectory, describe
 _FORMAT = "2"
 """Of what is kept. Folders of other formats are made anew."""
 
+TRAJECTORY, JOURNAL = "trajectory.safetensors", "trajectory.log"
+STATE, LOCK = "denoising.safetensors", "lock"
+"""The files of a job folder."""
+
 Identity = dict[str, str]
 """What a result belongs to: everything that changes it, by name, each as a short text."""
 
@@ -47,16 +51,16 @@ class JobFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._trajectory = self.path / "trajectory.safetensors"
-        self._journal = self.path / "trajectory.log"
-        self._state = self.path / "denoising.safetensors"
+        self._trajectory = self.path / TRAJECTORY
+        self._journal = self.path / JOURNAL
+        self._state = self.path / STATE
         self._lock: IO[str] | None = None
         self._identity: Identity = {}
         self._resumed: list[str] = []
 
     def __enter__(self) -> Self:
         """Make the folder and take it. InputError where it is another's, or no job folder."""
-        lock = self.path / "lock"
+        lock = self.path / LOCK
         try:
             if self.path.is_dir() and not lock.exists() and any(self.path.iterdir()):
                 raise InputError(f"{self.path} is not empty and no job folder; choose another")
@@ -201,6 +205,18 @@ class JobFolder:
         return DenoisingState(
             steps=steps, latents=latents, generator=tensors["generator"].clone()
         ), ""
+
+
+def how_far(folder: Path) -> tuple[int, int]:
+    """Of a job that another process is at work on: frames inverted and steps denoised so far."""
+    journal, state = folder / JOURNAL, folder / STATE
+    frames = steps = 0
+    with contextlib.suppress(OSError, SafetensorError, KeyError):  # It may be gone any moment.
+        frames = sum(len(_frames_of(line)) for line in journal.read_text().splitlines(True))
+        if state.exists():
+            with safe_open(state, framework="pt") as file:
+                steps = int(file.metadata()["steps"])
+    return frames, steps
 
 
 class _JournaledFile(LatentFile):

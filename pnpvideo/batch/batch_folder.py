@@ -1,0 +1,128 @@
+"""The folder of a batch: its results, and what is done.
+
+batch.json              all jobs with their results, errors and times, for people and programs
+.batch/records/         of each job what is known, kept by whoever is at work on it
+.batch/jobs/            job folders of runs that are not finished
+.batch/inversions/      inversions that several jobs share, while they are needed
+.batch/claims/          locks of those that are at work
+"""
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from pnpvideo.batch.job import Job, Record, stamp_of
+from pnpvideo.errors import InputError
+from pnpvideo.storage.inversions import is_lent, lend_inversion, take_inversion
+from pnpvideo.storage.shared_folder import SharedFolder
+
+MANIFEST = "batch.json"
+
+
+class BatchFolder(SharedFolder):
+    """Made anew wherever it is used: it holds nothing but the path."""
+
+    def __init__(self, output: Path) -> None:
+        """output: where the results go."""
+        super().__init__(output / ".batch")
+        self.output = output
+
+    @contextlib.contextmanager
+    def taken(self) -> Iterator[None]:
+        """Within, no other batch starts here. InputError where another one is at work."""
+        self.make("records", "jobs", "inversions")
+        with self.claim("batch") as mine:
+            if not mine:
+                raise InputError(f"another batch is at work in {self.output}; wait for it")
+            yield
+
+    def record(self, job: Job) -> Record:
+        try:
+            known = json.loads(self._record(job).read_text(encoding="utf-8"))
+            lists = {name: tuple(known[name]) for name in ("notices", "stamps")}
+            return Record(**known | lists)
+        except (OSError, ValueError, TypeError, KeyError):  # None yet, or of another version.
+            return Record()
+
+    def keep(self, job: Job, record: Record) -> None:
+        """RunError where the disk is full or fails."""
+        self.write_json(self._record(job), asdict(record))
+
+    def is_written(self, job: Job) -> bool:
+        """Whether a run that was broken off had come to the end of writing, after it was begun."""
+        if self.record(job).state != "running":
+            return False
+        try:
+            begun = self._record(job).stat().st_mtime_ns
+            return job.outputs.record.stat().st_mtime_ns >= begun
+        except OSError:
+            return False
+
+    def is_done(self, job: Job) -> bool:
+        """Whether its files are those that were read back, unchanged."""
+        record = self.record(job)
+        return record.state == "done" and record.stamps == stamps_of(job) and all(record.stamps)
+
+    def job_folder(self, job: Job) -> Path:
+        return self.path / "jobs" / job.id
+
+    def has_inversion(self, job: Job) -> bool:
+        return job.inversion is not None and is_lent(self._inversion(job))
+
+    def take_inversion(self, job: Job) -> None:
+        if job.inversion is not None:
+            take_inversion(self._inversion(job), self.job_folder(job))
+
+    def lend_inversion(self, job: Job) -> None:
+        if job.inversion is not None:
+            lend_inversion(self.job_folder(job), self._inversion(job))
+
+    def forget_run(self, job: Job) -> None:
+        """What only its run needed."""
+        shutil.rmtree(self.job_folder(job), ignore_errors=True)
+
+    def forget_inversion(self, job: Job) -> None:
+        shutil.rmtree(self._inversion(job), ignore_errors=True)
+
+    def forget_work(self) -> None:
+        """What is needed only while jobs are not done."""
+        for name in ("jobs", "inversions", "claims"):
+            shutil.rmtree(self.path / name, ignore_errors=True)
+
+    def write_manifest(self, jobs: Sequence[Job], records: Sequence[Record]) -> Path:
+        path = self.output / MANIFEST
+        rows = [_row(*pair) for pair in zip(jobs, records, strict=True)]
+        states = [record.state for record in records]
+        counts = {state: states.count(state) for state in ("done", "failed", "running", "waiting")}
+        self.write_json(path, {"jobs": rows} | counts)
+        return path
+
+    def _record(self, job: Job) -> Path:
+        return self.path / "records" / f"{job.id}.json"
+
+    def _inversion(self, job: Job) -> Path:
+        return self.path / "inversions" / str(job.inversion)
+
+
+def stamps_of(job: Job) -> tuple[str, ...]:
+    return tuple(stamp_of(path) for path in job.files)
+
+
+def _row(job: Job, record: Record) -> dict[str, object]:
+    """A job as the manifest tells it."""
+    known = asdict(record)
+    del known["stamps"]
+    return {
+        "name": job.name,
+        "place": job.place,
+        "source": job.settings.source,
+        "prompt": list(job.settings.prompt),
+        "outputs": list(job.outputs.results),
+        "compares": list(job.outputs.compares),
+        "settings": str(job.outputs.record),
+        "frames": job.frames,
+        **known,
+    }

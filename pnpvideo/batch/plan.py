@@ -1,0 +1,132 @@
+"""From what jobs are given to runs that are known to be possible."""
+
+import contextlib
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pnpvideo.batch.job import Job, stamp_of
+from pnpvideo.batch.read_jobs import Entry
+from pnpvideo.clips.clip import Clip
+from pnpvideo.clips.read import read_clip
+from pnpvideo.errors import InputError
+from pnpvideo.options.method import Lifetime, MethodOptions, PnPOptions
+from pnpvideo.options.settings import (
+    MachineSettings,
+    ModelSettings,
+    ReadSettings,
+    Settings,
+    SourceSettings,
+)
+from pnpvideo.outputs import default_name, plan_outputs
+from pnpvideo.run import read_area
+from pnpvideo.storage import identity as fingerprint
+
+_NAME_LENGTH = 48
+
+
+def plan(entries: Sequence[Entry], output: Path) -> list[Job]:
+    """The runs of all entries, their results in a folder.
+
+    InputError, with the place in the list, for the first that cannot be run, or that would write
+    over another one's files. Changes nothing.
+    """
+    jobs: list[Job] = []
+    for entry in entries:
+        try:
+            jobs.append(_plan_one(entry, output))
+        except InputError as error:
+            text = str(error)
+            said = text if text.startswith(entry.place) else f"{entry.place}: {text}"
+            raise InputError(said) from None
+    _check_apart(jobs)
+    return jobs
+
+
+def _plan_one(entry: Entry, output: Path) -> Job:
+    settings = Settings.of(entry.values)
+    with contextlib.ExitStack() as open_things:
+        clip = None
+        if settings.source is not None:
+            clip = read_clip(settings.source, **settings.part(ReadSettings))
+            open_things.callback(clip.close)
+        read_area(settings, clip, open_things)
+        named = settings.output or _name(settings, clip)
+        # A path would drop a slash at the end, which names a folder.
+        place = f"{output / Path(named).expanduser()}{'/' * named.endswith('/')}"
+        settings = Settings.of(entry.values | {"output": place})
+        return Job(
+            id=fingerprint.of_values(_what_it_makes(settings), _stamps(settings)),
+            place=entry.place,
+            settings=settings,
+            outputs=plan_outputs(settings, clip, overwrite=True),
+            frames=1 if clip is None else len(clip),
+            inversion=_inversion(settings),
+            model=fingerprint.of_values(settings.part(ModelSettings)),
+        )
+
+
+def _name(settings: Settings, clip: Clip | None) -> str:
+    """For source and prompt, so that it stays when other jobs come and go."""
+    stem, suffix = default_name(settings, clip)
+    prompt = settings.prompt[0]
+    words = re.sub(r"\W+", "-", prompt.lower()).strip("-")
+    if not words or len(words) > _NAME_LENGTH:
+        digest = hashlib.sha256(prompt.encode()).hexdigest()[:4]
+        words = f"{words[:_NAME_LENGTH].rstrip('-')}-{digest}".lstrip("-")
+    return f"{stem}-{words}{suffix or '/'}"
+
+
+def _what_it_makes(settings: Settings) -> Mapping[str, object]:
+    """All that changes the result, or where it is."""
+    machine = MachineSettings.model_fields.keys() - {"trajectory_precision"} | {"device", "offload"}
+    open_ones = MethodOptions.model_fields.keys() - settings.model_fields_set
+    return settings.model_dump(mode="json", exclude={*machine, *open_ones})
+
+
+def _inversion(settings: Settings) -> str | None:
+    """The same for runs that need the same inversion; a generated source keeps none."""
+    if settings.source is None:
+        return None
+    method = {
+        name
+        for name in settings.model_fields_set & MethodOptions.model_fields.keys()
+        if PnPOptions.lifetime(name) is Lifetime.INVERSION
+    }
+    names = {*SourceSettings.model_fields, *ModelSettings.model_fields, *method}
+    values = settings.model_dump(
+        mode="json", include=names - {"device", "offload"} | {"preset", "trajectory_precision"}
+    )
+    return fingerprint.of_values(values, _stamps(settings)[0])
+
+
+def _stamps(settings: Settings) -> list[str]:
+    """What tells that a source or a mask was changed in its place."""
+    given = (settings.source, settings.mask)
+    return ["" if path is None else stamp_of(Path(path)) for path in given]
+
+
+def _check_apart(jobs: Sequence[Job]) -> None:
+    """InputError where a job would write what another one writes or reads."""
+    sources = {
+        Path(job.settings.source).resolve(): job for job in jobs if job.settings.source is not None
+    }
+    written: dict[Path, Job] = {}
+    for job in jobs:
+        for path in job.files:
+            place = path.resolve()
+            other = next((written[one] for one in (place, *place.parents) if one in written), None)
+            if other is not None:
+                raise InputError(
+                    f"{job.place} and {other.place} would both write {path}; give one of them "
+                    "another output"
+                    if other.place != job.place
+                    else f"{job.place} would write {path} twice; give its prompts once each"
+                )
+            if place in sources:
+                raise InputError(
+                    f"{job.place} would write over {path}, the source of {sources[place].place}; "
+                    "choose another folder"
+                )
+        written |= {path.resolve(): job for path in job.files}

@@ -1,0 +1,102 @@
+"""A batch from the list of its jobs to their results."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from pnpvideo.atomic_output import check_free
+from pnpvideo.batch.batch_folder import BatchFolder
+from pnpvideo.batch.combine import combine
+from pnpvideo.batch.dispatch import Dispatcher
+from pnpvideo.batch.job import Job, Record
+from pnpvideo.batch.plan import plan
+from pnpvideo.batch.read_jobs import read_jobs
+from pnpvideo.batch.start import start_workers
+from pnpvideo.batch.table import Table
+from pnpvideo.clips.write import check_output
+from pnpvideo.errors import InputError
+from pnpvideo.options.batch import BatchOptions
+from pnpvideo.options.settings import with_paths_from
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """All jobs, and what is known of each. manifest: the same in a file."""
+
+    jobs: Sequence[Job]
+    records: Sequence[Record]
+    manifest: Path
+
+    @property
+    def missing(self) -> list[tuple[Job, Record]]:
+        pairs = zip(self.jobs, self.records, strict=True)
+        return [(job, record) for job, record in pairs if record.state != "done"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What there is to do. todo: the numbers of the jobs that are not done."""
+
+    jobs: Sequence[Job]
+    folder: BatchFolder
+    todo: Sequence[int]
+
+
+def plan_batch(options: BatchOptions, common: Mapping[str, object], *, overwrite: bool) -> Plan:
+    """Read and check all jobs; changes nothing.
+
+    common: settings of all jobs, in which their own win. overwrite: replace files that are not of
+    this batch. InputError for the first thing that cannot be used.
+    """
+    if options.jobs is None:
+        raise InputError("give a list of jobs (.jsonl or .csv) or a folder of clips")
+    if options.output is None:
+        raise InputError("give a folder for the results, with -o")
+    output = Path(options.output).expanduser().absolute()
+    if output.exists() and not output.is_dir():
+        raise InputError(f"{output} is a file; give a folder for the results")
+    entries = read_jobs(Path(options.jobs).expanduser(), output)
+    jobs = plan(combine(entries, with_paths_from(Path.cwd(), common), options.combine), output)
+    folder = BatchFolder(output)
+    todo = [number for number, job in enumerate(jobs) if not folder.is_done(job)]
+    for job in (jobs[number] for number in todo):
+        _check_free(job, overwrite or folder.record(job).state != "waiting")
+    return Plan(jobs=jobs, folder=folder, todo=todo)
+
+
+def run_batch(plan: Plan, options: BatchOptions, *, quiet: bool = False) -> Batch:
+    """Make what is not done. What fails is told, and the rest is made."""
+    jobs, folder = plan.jobs, plan.folder
+    with folder.taken():
+        records = [folder.record(job) for job in jobs]
+        for number in plan.todo:
+            records[number] = Record()
+        table = Table(jobs, records, folder)
+        table.write()
+        if plan.todo:
+            workers = start_workers(folder, min(worker_count(options), len(plan.todo)))
+            try:
+                with table.shown(quiet=quiet):
+                    Dispatcher(jobs, folder, workers, table).run(plan.todo)
+            finally:
+                workers.close()
+        batch = Batch(jobs=jobs, records=records, manifest=table.write())
+    if not batch.missing:
+        folder.forget_work()
+    return batch
+
+
+def worker_count(options: BatchOptions) -> int:
+    return options.workers or max(1, torch.cuda.device_count())
+
+
+def _check_free(job: Job, overwrite: bool) -> None:
+    """InputError where a job would replace what it may not."""
+    try:
+        for path in (*job.outputs.results, *job.outputs.compares):
+            check_output(path, overwrite, alpha=job.settings.keep_alpha)
+        check_free(job.outputs.record, folder=False, overwrite=overwrite)
+    except InputError as error:
+        raise InputError(f"{job.place}: {error}") from None

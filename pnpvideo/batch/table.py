@@ -1,0 +1,146 @@
+"""The jobs of a batch as a person sees them while they are made, and their manifest."""
+
+import contextlib
+import logging
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table as Rows
+from rich.text import Text
+from tqdm import tqdm
+
+from pnpvideo.batch.batch_folder import BatchFolder
+from pnpvideo.batch.job import Job, Record
+from pnpvideo.storage.job_folder import how_far
+
+_log = logging.getLogger(__name__)
+
+_ENDED, _NEXT = 6, 3
+"""Rows of jobs that have ended last, and of those that come next."""
+
+
+class Table:
+    """Knows of each job how it stands. On a terminal it is shown, elsewhere told line by line."""
+
+    def __init__(self, jobs: Sequence[Job], records: list[Record], folder: BatchFolder) -> None:
+        self.records = records
+        self._jobs, self._folder = jobs, folder
+        self._begun: dict[int, tuple[int, float]] = {}
+        self._ended: list[int] = []
+        self._live: Live | None = None
+        self._start = time.monotonic()
+
+    @contextlib.contextmanager
+    def shown(self, *, quiet: bool) -> Iterator[None]:
+        """Within, it is shown."""
+        console = Console(stderr=True)
+        if quiet or not console.is_terminal:
+            yield
+            return
+        with (
+            Live(get_renderable=self._picture, console=console, refresh_per_second=2) as self._live,
+            _notices_above(),
+        ):
+            yield
+
+    def begin(self, number: int, worker: int) -> None:
+        self._begun[number] = (worker, time.monotonic())
+        self._set(number, Record(state="running", worker=str(worker)))
+
+    def wait(self, number: int) -> None:
+        """It was begun, and waits again."""
+        self._begun.pop(number, None)
+        self._set(number, Record())
+
+    def end(self, number: int, record: Record) -> None:
+        self._begun.pop(number, None)
+        self._ended.append(number)
+        self._set(number, record)
+        job = self._jobs[number]
+        for notice in record.notices:
+            _log.warning("%s: %s", job.name, notice)
+        if record.state == "failed":
+            _log.error("%s failed: %s", job.name, record.error)
+        elif self._live is None:
+            done = sum(one.state == "done" for one in self.records)
+            took = tqdm.format_interval(record.seconds)
+            _log.info("%d of %d done: %s in %s", done, len(self._jobs), job.name, took)
+
+    def tell(self, text: str) -> None:
+        _log.warning("%s", text)
+
+    def write(self) -> Path:
+        """The manifest, as it stands."""
+        return self._folder.write_manifest(self._jobs, self.records)
+
+    def _set(self, number: int, record: Record) -> None:
+        self.records[number] = record
+        self.write()
+
+    def _picture(self) -> Group:
+        rows = Rows(box=None, pad_edge=False)
+        for title in ("job", "state", "frames", "time"):
+            rows.add_column(title, justify="right" if title in ("frames", "time") else "left")
+        waiting = [n for n, record in enumerate(self.records) if record.state == "waiting"]
+        for number in (*self._ended[-_ENDED:], *list(self._begun), *waiting[:_NEXT]):
+            rows.add_row(*self._row(number))
+        if len(waiting) > _NEXT:
+            rows.add_row(f"and {len(waiting) - _NEXT} more", "waiting")
+        return Group(rows, Text(self._sum()))
+
+    def _row(self, number: int) -> tuple[str, str, str, str]:
+        job, record = self._jobs[number], self.records[number]
+        state, seconds = str(record.state), record.seconds
+        if (begun := self._begun.get(number)) is not None:
+            worker, began = begun
+            state, seconds = f"worker {worker}: {self._stage(job)}", time.monotonic() - began
+        elif record.state == "failed":
+            state = f"failed: {record.error}"
+        took = tqdm.format_interval(seconds) if seconds else ""
+        return job.name, state, str(job.frames), took
+
+    def _stage(self, job: Job) -> str:
+        frames, steps = how_far(self._folder.job_folder(job))
+        if steps:
+            known = "steps" in job.settings.model_fields_set
+            return f"step {steps}" + (f" of {job.settings.steps}" if known else "")
+        if job.inversion is None or frames == job.frames:
+            return "denoising"
+        return f"inverted {frames} of {job.frames} frames"
+
+    def _sum(self) -> str:
+        states = [record.state for record in self.records]
+        text = f"{states.count('done')} of {len(states)} done"
+        if failed := states.count("failed"):
+            text += f", {failed} failed"
+        took = time.monotonic() - self._start
+        made = sum(self._jobs[n].frames for n in self._ended)
+        left = sum(
+            job.frames
+            for job, state in zip(self._jobs, states, strict=True)
+            if state in ("waiting", "running")
+        )
+        text += f", {tqdm.format_interval(took)} gone"
+        if made and left:
+            text += f", about {tqdm.format_interval(took * left / made)} left"
+        return text
+
+
+@contextlib.contextmanager
+def _notices_above() -> Iterator[None]:
+    """Within, what is told on stderr stands above what is shown there, and does not break it."""
+    handlers = [
+        handler
+        for handler in logging.getLogger("pnpvideo").handlers
+        if type(handler) is logging.StreamHandler
+    ]
+    before = [handler.setStream(sys.stderr) for handler in handlers]
+    try:
+        yield
+    finally:
+        for handler, stream in zip(handlers, before, strict=True):
+            handler.setStream(stream or sys.stderr)

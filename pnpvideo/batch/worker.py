@@ -1,0 +1,146 @@
+"""Who does jobs: one loaded model, one job after the other."""
+
+import contextlib
+import gc
+import logging
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from pnpvideo.batch.batch_folder import BatchFolder, stamps_of
+from pnpvideo.batch.job import Job, Record
+from pnpvideo.clips.read import read_clip
+from pnpvideo.errors import InputError, RunError
+from pnpvideo.pipeline import PnPVideoPipeline
+from pnpvideo.run import load_pipeline, run
+
+_log = logging.getLogger("pnpvideo")
+
+
+class Worker:
+    """Keeps the model that it has loaded until a job wants another one."""
+
+    def __init__(self, folder: BatchFolder, name: str, device: str | None) -> None:
+        """name: as records tell it. device: in place of the jobs' own; None: theirs."""
+        self._folder, self._name, self._device = folder, name, device
+        self._loaded: tuple[str, PnPVideoPipeline] | None = None
+        self._refused: dict[str, InputError] = {}
+
+    def do(self, job: Job) -> Record | None:
+        """One job to its end, and what came of it. None where another worker is at work on it."""
+        with self._folder.claim(job.id) as mine:
+            if not mine:
+                return None
+            record = self._folder.record(job)
+            if self._folder.is_done(job):
+                return record
+            if record.state == "done" or self._folder.is_written(job):
+                with contextlib.suppress(InputError, RunError):
+                    return self._finish(job, record)
+            return self._run(job)
+
+    def _run(self, job: Job) -> Record:
+        running = Record(state="running", worker=self._name)
+        self._folder.keep(job, running)
+        notices: list[str] = []
+        began = time.monotonic()
+        try:
+            with _collected(notices):
+                self._translate(job)
+            return self._finish(
+                job,
+                Record(notices=tuple(notices), seconds=time.monotonic() - began, worker=self._name),
+            )
+        except (InputError, RunError) as error:
+            text = str(error)
+        except Exception as error:
+            _log.debug("%s: %s", job.name, traceback.format_exc())
+            text = f"this should not have happened: {type(error).__name__}: {error}"
+        failed = Record(
+            state="failed",
+            error=" ".join(text.split()),
+            notices=tuple(notices),
+            seconds=time.monotonic() - began,
+            finished=time.time(),
+            worker=self._name,
+        )
+        self._folder.keep(job, failed)
+        return failed
+
+    def _translate(self, job: Job) -> None:
+        self._folder.take_inversion(job)
+
+        def lend(
+            _pipeline: PnPVideoPipeline, _step: int, _timestep: float, _given: Mapping[str, Tensor]
+        ) -> None:
+            self._folder.lend_inversion(job)
+
+        run(
+            job.settings,
+            self._load(job),
+            overwrite=True,
+            quiet=True,
+            after_step=lend,
+            job=self._folder.job_folder(job),
+        )
+        self._folder.lend_inversion(job)
+
+    def _finish(self, job: Job, record: Record) -> Record:
+        """Read back what a job wrote. RunError where it is not what it should be."""
+        for path in (*job.outputs.results, *job.outputs.compares):
+            found = count_frames(path)
+            if found != job.frames:
+                raise RunError(f"{path} was read back with {found} frames, not {job.frames}")
+        done = Record(
+            state="done",
+            notices=record.notices,
+            seconds=record.seconds,
+            finished=time.time(),
+            worker=record.worker,
+            stamps=stamps_of(job),
+        )
+        self._folder.keep(job, done)
+        self._folder.forget_run(job)
+        return done
+
+    def _load(self, job: Job) -> PnPVideoPipeline:
+        if job.model in self._refused:
+            raise self._refused[job.model]
+        if self._loaded is None or self._loaded[0] != job.model:
+            self._loaded = None  # Two may be more than the memory holds.
+            gc.collect()
+            settings = job.settings
+            if self._device is not None and settings.device is None:
+                settings = settings.model_copy(update={"device": self._device})
+            try:
+                self._loaded = (job.model, load_pipeline(settings))
+            except InputError as error:
+                self._refused[job.model] = error
+                raise
+        return self._loaded[1]
+
+
+def count_frames(path: str) -> int:
+    """The frames that a result really has, each decoded. InputError where it cannot be read."""
+    with contextlib.closing(read_clip(Path(path))) as clip:
+        return sum(len(frames) for frames in clip.batches(8))
+
+
+@contextlib.contextmanager
+def _collected(notices: list[str]) -> Iterator[None]:
+    """Within, what the package warns of is gathered and not shown."""
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if (text := record.getMessage()) not in notices:
+                notices.append(text)
+
+    before = _log.handlers
+    _log.handlers = [Collector(logging.WARNING)]
+    try:
+        yield
+    finally:
+        _log.handlers = before

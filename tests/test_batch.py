@@ -1,0 +1,329 @@
+"""`pnpvideo batch`: what it makes, what it makes again, and what it refuses."""
+
+import csv
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from clips import make_video
+from command import assert_refused, names, pixels, save_frames
+from killed import run_killed
+
+from pnpvideo.cli import main
+from pnpvideo.pipeline import PnPVideoPipeline
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Run:
+    """Runs `pnpvideo batch ... -o out` in this process: exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        given = ["-o", "out", "--model", str(tiny_model), "--steps", "2", "--quiet"]
+        code = main(["batch", *given, *arguments])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def inversions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The frames of each inversion that is made."""
+    made: list[int] = []
+    invert = PnPVideoPipeline.invert_into
+
+    def counted(self: PnPVideoPipeline, trajectory, latents, *more, **options) -> None:  # type: ignore[no-untyped-def]
+        made.append(len(latents))
+        invert(self, trajectory, latents, *more, **options)
+
+    monkeypatch.setattr(PnPVideoPipeline, "invert_into", counted)
+    return made
+
+
+def write_lines(path: Path, *jobs: object) -> Path:
+    path.write_text("\n".join(job if isinstance(job, str) else json.dumps(job) for job in jobs))
+    return path
+
+
+def states(folder: Path) -> dict[str, str]:
+    jobs = json.loads((folder / "batch.json").read_text())["jobs"]
+    return {job["name"]: job["state"] for job in jobs}
+
+
+def clips(folder: Path) -> Path:
+    """A picture, a folder of three frames and something else."""
+    save_frames(folder, 1)[0].rename(folder / "dot.png")
+    save_frames(folder / "walk", 3)
+    (folder / "notes.txt").write_text("x")
+    return folder
+
+
+def test_each_clip_with_each_prompt(run: Run, tmp_path: Path, inversions: list[int]) -> None:
+    clips(tmp_path / "clips")
+    prompts = ("--prompt", "a stone", "--prompt", "Two trees!")
+    code, told, _ = run("clips", *prompts, "--combine", "product")
+    assert (code, told) == (0, f"{tmp_path}/out/batch.json\n")
+    expected = {"dot-a-stone.png", "dot-two-trees.png", "walk-a-stone", "walk-two-trees"}
+    assert states(tmp_path / "out") == dict.fromkeys(expected, "done")
+    assert sorted(inversions) == [1, 3]
+    left = names(tmp_path / "out" / ".batch")
+    assert {name.split("/")[0] for name in left} == {"records"}
+    assert len(left) == 1 + len(expected)
+
+
+def test_results_are_those_of_single_runs(run: Run, tiny_model: Path, tmp_path: Path) -> None:
+    """Bit for bit, with settings from every place that there is."""
+    clips(tmp_path / "clips")
+    with (tmp_path / "clips" / "jobs.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["source", "prompt", "seed", "noise-share", "compare", "output"])
+        writer.writerow(["walk", "a stone, grey", "3", "0.5", "yes", "first/"])
+        writer.writerow([])
+        writer.writerow(["dot.png", "a stone, grey", "", "0.2", "", "sub/second.png"])
+    assert run("clips/jobs.csv", "--seed", "7", "--size", "32x32")[0] == 0
+    common = ("--prompt", "a stone, grey", "--size", "32x32", "--steps", "2", "--quiet")
+    model = ("--model", str(tiny_model))
+    first = ("clips/walk", "--seed", "3", "--noise-share", "0.5", "--compare", "-o", "alone/")
+    second = ("clips/dot.png", "--seed", "7", "--noise-share", "0.2", "-o", "alone.png")
+    for own in (first, second):
+        assert main(["translate", *own, *common, *model]) == 0
+    pairs = [("first", "alone"), ("first-compare", "alone-compare")]
+    found = [
+        (tmp_path / "out" / ours / f"{i:06d}.png", tmp_path / alone / f"{i:06d}.png")
+        for ours, alone in pairs
+        for i in (1, 2, 3)
+    ]
+    for one, other in [*found, (tmp_path / "out/sub/second.png", tmp_path / "alone.png")]:
+        np.testing.assert_array_equal(pixels(one), pixels(other))
+    # Its settings repeat a job by itself.
+    (tmp_path / "out" / "sub" / "second.png").unlink()
+    record = str(tmp_path / "out" / "sub" / "second.png.yaml")
+    assert main(["translate", "--config", record, "--quiet", "--overwrite"]) == 0
+    assert names(tmp_path / "out" / "sub") == {"second.png", "second.png.yaml"}
+
+
+def test_only_what_is_missing_is_made(run: Run, tmp_path: Path) -> None:
+    clips(tmp_path / "clips")
+    out = tmp_path / "out"
+    batch = ("clips", "--prompt", "a stone", "--prompt", "a moon", "--combine", "pairs")
+    assert run(*batch)[0] == 0
+    dot, frame = out / "dot-a-stone.png", out / "walk-a-moon" / "000002.png"
+    before = {path: path.stat().st_mtime_ns for path in (dot, frame)}
+    assert run(*batch)[0] == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    frame.unlink()
+    assert run(*batch)[0] == 0
+    assert dot.stat().st_mtime_ns == before[dot]
+    assert frame.exists()
+    # What was only copied is read back, and stays.
+    shutil.copy(dot, tmp_path / "copy.png")
+    shutil.move(tmp_path / "copy.png", dot)
+    changed = dot.stat().st_mtime_ns
+    assert run(*batch)[0] == 0
+    assert dot.stat().st_mtime_ns == changed
+    # Another seed is another result, and nothing is replaced unasked.
+    refused = run(*batch, "--seed", "2", "--eta", "1")
+    assert_refused(refused, 2, "dot-a-stone.png exists already")
+    assert run(*batch, "--seed", "2", "--eta", "1", "--overwrite")[0] == 0
+    assert dot.stat().st_mtime_ns > changed
+
+
+def test_what_fails_is_told_and_the_rest_is_made(run: Run, tmp_path: Path) -> None:
+    save_frames(tmp_path, 1)
+    job = {"source": "source0.png", "prompt": "a stone"}
+    gone = {"model": str(tmp_path / "gone"), "output": "b.png"}
+    jobs = write_lines(
+        tmp_path / "jobs.jsonl", job | gone, job | {"output": "a.png"}, job | gone | {"output": "c"}
+    )
+    code, told, error = run(str(jobs))
+    assert code == 1
+    assert told == f"{tmp_path}/out/batch.json\n"
+    assert "2 of 3 jobs are not done, such as b.png" in error
+    assert "Traceback" not in error
+    assert states(tmp_path / "out") == {"b.png": "failed", "a.png": "done", "c": "failed"}
+    before = (tmp_path / "out" / "a.png").stat().st_mtime_ns
+    write_lines(jobs, job | {"output": "b.png"}, job | {"output": "a.png"})
+    assert run(str(jobs))[0] == 0
+    assert (tmp_path / "out" / "a.png").stat().st_mtime_ns == before
+
+
+def test_a_dry_run_makes_nothing_and_estimates(run: Run, tmp_path: Path) -> None:
+    clips(tmp_path / "clips")
+    before = names(tmp_path)
+    code, told, _ = run("clips", "--prompt", "a stone", "--dry-run")
+    assert code == 0
+    assert names(tmp_path) == before
+    lines = told.splitlines()
+    assert lines[0] == f"to do  dot-a-stone.png  (1 frame of {tmp_path}/clips/dot.png: a stone)"
+    assert lines[1].startswith("to do  walk-a-stone  (3 frames of ")
+    assert lines[2] == "2 of 2 jobs to do"
+    assert lines[3].startswith("about 00:")
+    assert run("clips", "--prompt", "a stone")[0] == 0
+    code, told, _ = run("clips", "--prompt", "a stone", "--dry-run")
+    assert told.splitlines()[-1] == "0 of 2 jobs to do"
+
+
+def test_an_estimate_is_near(run: Run, tiny_model: Path, tmp_path: Path) -> None:
+    """Of jobs that are longer than the trial, in frames, steps and results of one inversion."""
+    from pnpvideo.batch.dry_run import estimate, measure
+    from pnpvideo.batch.run_batch import plan_batch, run_batch
+    from pnpvideo.options.batch import BatchOptions
+    from pnpvideo.run import load_pipeline
+
+    save_frames(tmp_path / "walk", 8)
+    jobs = [{"source": "walk", "prompt": f"{number} trees"} for number in range(3)]
+    options = BatchOptions(
+        jobs=str(write_lines(tmp_path / "jobs.jsonl", *jobs)), output=str(tmp_path / "out")
+    )
+    plan = plan_batch(options, {"model": str(tiny_model), "steps": 20}, overwrite=False)
+    pipeline = load_pipeline(plan.jobs[0].settings)
+    seconds = estimate(list(plan.jobs), pipeline, measure(plan.jobs[0], pipeline))
+    began = time.monotonic()
+    assert not run_batch(plan, options, quiet=True).missing
+    assert 0.3 < seconds / (time.monotonic() - began) < 3
+
+
+@pytest.mark.parametrize("after", [9, 33])
+def test_killed_and_started_again(
+    run: Run, tiny_model: Path, tmp_path: Path, after: int, inversions: list[int]
+) -> None:
+    """In the first job, and after some are done."""
+    clips(tmp_path / "clips")
+    batch = ("clips", "--prompt", "a stone", "--prompt", "a moon", "--combine", "product")
+    settings = ("-o", "out", "--model", str(tiny_model), "--steps", "2", "--quiet")
+    code, told = run_killed(*batch, *settings, cwd=tmp_path, after=after, command="batch")
+    assert code == -9, told
+    done = {
+        job["name"]: (tmp_path / "out" / job["name"]).stat().st_mtime_ns
+        for job in json.loads((tmp_path / "out" / "batch.json").read_text())["jobs"]
+        if job["state"] == "done"
+    }
+    assert bool(done) == (after == 33)
+    assert run(*batch)[0] == 0
+    assert set(states(tmp_path / "out").values()) == {"done"}
+    for name, written in done.items():
+        assert (tmp_path / "out" / name).stat().st_mtime_ns == written
+    for name in ("dot-a-stone.png", "dot-a-moon.png", "walk-a-stone", "walk-a-moon"):
+        assert (tmp_path / "out" / name).exists()
+    # What was inverted is not inverted again.
+    assert inversions.count(1) <= (after == 9)
+
+
+def bad_jobs(folder: Path) -> dict[tuple[str, ...], str]:
+    """Makes lists that cannot be used; the arguments with a part of what is said of them."""
+    save_frames(folder / "frames", 3)
+    make_video(folder / "clip.mp4", "-c:v", "libx264", frames=2)
+    (folder / "empty").mkdir()
+    clips(folder / "clips")
+    good = {"source": "clip.mp4", "prompt": "a stone"}
+    image = {"source": "frames/source0.png", "prompt": "a stone"}
+    lists: dict[str, tuple[object, ...]] = {
+        "broken": (good, '{"source": "clip.mp4", "prompt"'),
+        "no_object": (good, "", '["clip.mp4"]'),
+        "mistyped": ({**good, "promt": "a"},),
+        "range": ({**good, "tau_f": 2},),
+        "kind": ({**good, "steps": "many"},),
+        "missing": (good, {**good, "source": "gone.mp4"}),
+        "no_prompt": ({"source": "clip.mp4"},),
+        "no_source": ({"prompt": "a stone"},),
+        "own_job": ({**good, "job": "here"},),
+        "twice": (good, {**good, "seed": 2}),
+        "same": ({**good, "output": "a.mp4"}, {**image, "output": "./a.mp4"}),
+        "inside": ({**good, "output": "a/"}, {**image, "output": "a/1.png"}),
+        "over": (
+            {**image, "output": str(folder / "clip.mp4")},
+            good,
+        ),
+        "suffix": ({**good, "output": "a.xyz"},),
+        "one": ({**good, "output": "a.png"},),
+        "mask": ({**good, "mask": "gone.png"},),
+        "address": ({**good, "output": "https://example.com/a.mp4"},),
+        "nothing": (),
+    }
+    for name, jobs in lists.items():
+        write_lines(folder / f"{name}.jsonl", *jobs)
+    tables = {
+        "column": "source,promt\nclip.mp4,a\n",
+        "columns": "source,prompt,prompt\nclip.mp4,a,b\n",
+        "comma": "source,prompt\nclip.mp4,a stone, grey\n",
+        "quote": 'source,prompt\nclip.mp4,"a stone\n',
+        "cell": "source,prompt,seed\nclip.mp4,a,one\n",
+        "truth": "source,prompt,compare\nclip.mp4,a,maybe\n",
+        "header": "source,prompt\n",
+    }
+    for name, text in tables.items():
+        (folder / f"{name}.csv").write_text(text)
+    (folder / "latin.csv").write_bytes(b"source,prompt\nclip.mp4,caf\xe9\n")
+    (folder / "jobs.txt").write_text("x")
+    two = ("--prompt", "a", "--prompt", "b")
+    return {
+        ("broken.jsonl",): "broken.jsonl line 2 is no JSON",
+        ("no_object.jsonl",): "no_object.jsonl line 3 holds no settings",
+        ("mistyped.jsonl",): "mistyped.jsonl line 1: there is no option promt; do you mean prompt?",
+        ("range.jsonl",): "range.jsonl line 1: tau_f is 2; give a number from 0 to 1",
+        ("kind.jsonl",): "kind.jsonl line 1: steps is 'many'; give a whole number",
+        ("missing.jsonl",): "missing.jsonl line 2: ",
+        ("no_prompt.jsonl",): "no_prompt.jsonl line 1: give a prompt",
+        ("no_source.jsonl",): "no_source.jsonl line 1: give either a source",
+        ("own_job.jsonl",): "own_job.jsonl line 1: a batch keeps what is finished by itself",
+        ("twice.jsonl",): "twice.jsonl line 2 and twice.jsonl line 1 would both write",
+        ("same.jsonl",): "same.jsonl line 2 and same.jsonl line 1 would both write",
+        ("inside.jsonl",): "inside.jsonl line 2 and inside.jsonl line 1 would both write",
+        ("over.jsonl",): "clip.mp4, the source of over.jsonl line 2",
+        ("suffix.jsonl",): "suffix.jsonl line 1: ",
+        ("one.jsonl",): "one.jsonl line 1: ",
+        ("mask.jsonl",): "mask.jsonl line 1: ",
+        ("address.jsonl",): "address.jsonl line 1: https://example.com/a.mp4 is an address",
+        ("nothing.jsonl",): "nothing.jsonl holds no jobs",
+        ("column.csv",): "column.csv line 1: there is no option promt",
+        ("columns.csv",): "columns.csv line 1: there are two columns prompt",
+        ("comma.csv",): "comma.csv line 2 has 3 cells for 2 columns",
+        ("quote.csv",): "is no CSV",
+        ("cell.csv",): "cell.csv line 2: seed is 'one'",
+        ("truth.csv",): "truth.csv line 2: compare is 'maybe'; give true or false",
+        ("header.csv",): "header.csv holds no jobs",
+        ("latin.csv",): "latin.csv is no text in UTF-8",
+        ("jobs.txt",): "jobs.txt is no list of jobs",
+        ("gone.jsonl",): "gone.jsonl cannot be read: No such file",
+        ("empty", *two): "empty holds no clips",
+        ("clips",): "dot.png: give a prompt",
+        ("clips", *two): "2 clips and 2 prompts: give --combine product for all 4",
+        ("frames", *two, "--combine", "pairs"): "3 clips and 2 prompts make no pairs",
+        ("frames", "--prompt", "a", "--combine", "pairs"): "3 clips and 1 prompt make no pairs",
+        ("clips", "--prompt", "a", "--prompt", "a", "--combine", "product"): "twice",
+        ("range.jsonl", *two): "every job has a prompt of its own",
+        ("clips", "--prompt", "a", "--workers", "0"): "workers is 0; give a whole number",
+        ("clips", "--prompt", "a", "--combine", "both"): "combine is 'both'; give product or pairs",
+        ("clips", "--prompt", "a", "--job", "here"): "there is no option --job",
+        ("clips", "--prompt", "a", "-o", "clip.mp4"): "clip.mp4 is a file; give a folder",
+        (): "give a list of jobs",
+    }
+
+
+def test_bad_input(run: Run, tmp_path: Path) -> None:
+    cases = bad_jobs(tmp_path)
+    before = names(tmp_path)
+    for arguments, message in cases.items():
+        assert_refused(run(*arguments), 2, message)
+        assert names(tmp_path) == before, arguments
+
+
+def test_two_batches_do_not_meet(run: Run, tmp_path: Path) -> None:
+    from pnpvideo.batch.batch_folder import BatchFolder
+
+    clips(tmp_path / "clips")
+    with BatchFolder(tmp_path / "out").taken():
+        refused = run("clips", "--prompt", "a stone")
+        assert_refused(refused, 2, "another batch is at work in")
+    assert run("clips", "--prompt", "a stone")[0] == 0
