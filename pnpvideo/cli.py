@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from pnpvideo import __version__
-from pnpvideo.commands import batch, evaluate, grid, translate, visualize, web
+from pnpvideo.commands import batch, completion, evaluate, grid, translate, visualize, web
 from pnpvideo.commands.stopping import Stopped, stopped_by_signals
 from pnpvideo.errors import InputError, RunError
 from pnpvideo.options.arguments import Parser
@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
     "grid": (grid.main, "find the thresholds that suit a source"),
     "visualize": (visualize.main, "show what happens inside the model"),
     "web": (web.main, "serve a page that translates, for a browser"),
+    "completion": (completion.main, "print what completes commands and options in a shell"),
 }
 
 _COMMANDS_HELP = "\n".join(f"  {name:<12}{text}" for name, (_, text) in COMMANDS.items())

@@ -8,7 +8,7 @@ from pnpvideo.errors import InputError
 from pnpvideo.options.arguments import Parser
 from pnpvideo.options.web import WebOptions
 
-_INTRODUCTION = """\
+INTRODUCTION = """\
 Serve a web page that translates: upload, watch, compare, download. Runs wait in one queue, and are
 kept in folders where a reload of the page or another start of the server finds them."""
 
@@ -21,7 +21,7 @@ examples:
 
 def main(arguments: Sequence[str]) -> None:
     """Run the command with the arguments that stand after its name."""
-    parser = Parser("pnpvideo web", "[OPTION ...]", _INTRODUCTION, _EXAMPLES)
+    parser = Parser("pnpvideo web", "[OPTION ...]", INTRODUCTION, _EXAMPLES)
     parser.add_options("options", WebOptions)
     options = WebOptions.of(parser.parse(arguments))
     show_notices(quiet=False, verbose=False)
