@@ -6,17 +6,15 @@ from typing import Any
 
 import shtab
 
-from pnpvideo.commands import batch, evaluate, grid, translate, visualize, web
-from pnpvideo.commands.calls import WriteOptions
-from pnpvideo.commands.notices import NoticeOptions
+from pnpvideo.commands import batch, calls, evaluate, grid, notices, translate, visualize, web
 from pnpvideo.errors import InputError
 from pnpvideo.options import batch as batch_options
 from pnpvideo.options import evaluation, settings
 from pnpvideo.options import grid as grid_options
 from pnpvideo.options import visualize as visualize_options
+from pnpvideo.options import web as web_options
 from pnpvideo.options.arguments import Parser
 from pnpvideo.options.declared import Options, declared
-from pnpvideo.options.web import WebOptions
 
 INTRODUCTION = (
     "Print what lets a shell complete commands, options and their values with the Tab key."
@@ -30,11 +28,11 @@ examples:
 
 _OPTIONS: dict[str, tuple[str, Mapping[str, type[Options]], type[Options]]] = {
     "translate": (translate.INTRODUCTION, settings.GROUPS, translate.CallOptions),
-    "batch": (batch.INTRODUCTION, batch_options.GROUPS, WriteOptions),
-    "evaluate": (evaluate.INTRODUCTION, evaluation.GROUPS, NoticeOptions),
-    "grid": (grid.INTRODUCTION, grid_options.GROUPS, WriteOptions),
-    "visualize": (visualize.INTRODUCTION, visualize_options.GROUPS, WriteOptions),
-    "web": (web.INTRODUCTION, {}, WebOptions),
+    "batch": (batch.INTRODUCTION, batch_options.GROUPS, calls.WriteOptions),
+    "evaluate": (evaluate.INTRODUCTION, evaluation.GROUPS, notices.NoticeOptions),
+    "grid": (grid.INTRODUCTION, grid_options.GROUPS, calls.WriteOptions),
+    "visualize": (visualize.INTRODUCTION, visualize_options.GROUPS, calls.WriteOptions),
+    "web": (web.INTRODUCTION, {}, web_options.WebOptions),
 }
 """By command: what it does, its groups of options, and those of a call."""
 
