@@ -15,7 +15,7 @@ def test_every_cell_runs(tmp_path: Path) -> None:
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert all(not cell.outputs for cell in cells)
     ran = NotebookClient(
-        notebook, timeout=60, resources={"metadata": {"path": str(tmp_path)}}
+        notebook, timeout=200, resources={"metadata": {"path": str(tmp_path)}}
     ).execute()
     outputs = [cell.outputs for cell in ran.cells if cell.cell_type == "code"]
     pictures = [one for cell in outputs for one in cell if "image/png" in one.get("data", {})]
