@@ -185,6 +185,9 @@ class OpenVideo:
         return left, right, top, bottom
 
     def close(self) -> None:
+        # Its threads end here, where Python is not held: freeing the decoder holds it, and waits
+        # for ever for a thread that wants to tell something.
+        self._decoder.flush_buffers()
         self.container.close()
 
 
