@@ -1,0 +1,54 @@
+"""`pnpvideo batch` with several workers, some of which die."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from command import pixels, save_frames
+
+from pnpvideo.cli import main
+
+
+def processes_of(jobs: Path) -> list[int]:
+    """Those that have job folders now."""
+    with contextlib.suppress(FileNotFoundError):
+        texts = [path.read_text().strip() for path in jobs.glob("*/lock")]
+        return [int(text) for text in texts if text]
+    return []
+
+
+def test_a_killed_worker_loses_only_its_step(tiny_model: Path, tmp_path: Path) -> None:
+    """One of two is killed in the middle of a job; results are those of one worker."""
+    (tmp_path / "clips").mkdir()
+    for number in range(4):
+        save_frames(tmp_path / "clips" / f"clip{number}", 2 + number)
+    out, alone = tmp_path / "out", tmp_path / "alone"
+    own = ("--prompt", "a stone", "--steps", "12", "--model", str(tiny_model), "--quiet")
+    command = [sys.executable, "-m", "pnpvideo", "batch", str(tmp_path / "clips"), *own]
+    process = subprocess.Popen(
+        [*command, "-o", str(out), "--workers", "2"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    jobs = out / ".batch" / "jobs"
+    while not (at_work := processes_of(jobs)):
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.kill(at_work[0], signal.SIGKILL)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 0, told
+    assert "its worker died, it goes on (it was ended by signal 9" in told
+    rows = json.loads((out / "batch.json").read_text())["jobs"]
+    assert {row["state"] for row in rows} == {"done"}
+    assert {row["worker"] for row in rows} == {"0", "1"}
+    assert main(["batch", str(tmp_path / "clips"), *own, "-o", str(alone)]) == 0
+    for path in alone.glob("*/*.png"):
+        np.testing.assert_array_equal(pixels(path), pixels(out / path.relative_to(alone)))
