@@ -10,6 +10,7 @@ from PIL import Image
 from pnpvideo.clips.as_clip import as_clip
 from pnpvideo.pipeline import PnPVideoPipeline
 from tools.train import (
+    by_style,
     evaluate,
     evaluate_clips,
     evaluate_inversion,
@@ -143,7 +144,7 @@ def test_methods_stand_where_their_means_are(tmp_path: Path) -> None:
 
 
 def test_inversion_is_measured(pipeline: PnPVideoPipeline) -> None:
-    job = evaluate_inversion.Job(artwork=SMALL, index=0, style="cartoon", steps=4)
+    job = by_style.Job(artwork=SMALL, index=0, style="cartoon", steps=4)
     row = evaluate_inversion.work(pipeline, job)
     assert row["style"] == "cartoon"
     assert math.isfinite(row["autoencoder"])
@@ -154,7 +155,7 @@ def test_masks_of_named_things_are_measured() -> None:
     # The embedded model, which knows the words; its whole picture would score the thing's share.
     pipeline = PnPVideoPipeline.from_pretrained("embedded")
     pipeline.set_progress_bar_config(disable=True)
-    job = evaluate_named.Job(artwork=SMALL, index=0, style="3D render", steps=8)
+    job = by_style.Job(artwork=SMALL, index=0, style="3D render", steps=8)
     row = evaluate_named.work(pipeline, job)
     scene = make_example(open_world(SMALL), "cartoon", 0).source
     assert row["name"] == scene.objects[-1].name

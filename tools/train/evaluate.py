@@ -17,10 +17,12 @@ and give a sheet alone.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
-from pnpvideo.evaluation.tables import report, table_of_means
+from pnpvideo.evaluation.tables import Row, report, table_of_means
+from pnpvideo.pipeline import PnPVideoPipeline
 from tools.train import (
     evaluate_clips,
     evaluate_drawings,
@@ -29,6 +31,7 @@ from tools.train import (
     evaluate_scenes,
 )
 from tools.train.artwork import SMALL
+from tools.train.by_style import Job, measure_styles
 from tools.train.evaluate_scenes import Result
 from tools.train.plot_methods import plot_methods
 from tools.train.sheets import write_sheet
@@ -71,26 +74,20 @@ def mixed(results: Sequence[Result], *, count: int = 24) -> list[Result]:
     ][:count]
 
 
-def run_inversion(arguments: argparse.Namespace) -> None:
-    rows = evaluate_inversion.evaluate_inversion(
+def run_styles(
+    work: Callable[[PnPVideoPipeline, Job], Row],
+    formats: Mapping[str, str],
+    arguments: argparse.Namespace,
+) -> None:
+    rows = measure_styles(
+        work,
         arguments.model,
         arguments.artwork,
         count=arguments.count,
         steps=arguments.steps,
         processes=arguments.processes,
     )
-    report(rows, table_of_means(rows, ("style",), evaluate_inversion.FORMATS), arguments.out)
-
-
-def run_named(arguments: argparse.Namespace) -> None:
-    rows = evaluate_named.evaluate_named(
-        arguments.model,
-        arguments.artwork,
-        count=arguments.count,
-        steps=arguments.steps,
-        processes=arguments.processes,
-    )
-    report(rows, table_of_means(rows, ("style",), evaluate_named.FORMATS), arguments.out)
+    report(rows, table_of_means(rows, ("style",), formats), arguments.out)
 
 
 def run_clips(arguments: argparse.Namespace) -> None:
@@ -136,10 +133,12 @@ def main() -> None:
         command.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     inversion = commands.add_parser("inversion", help="sources sampled back from their inversion")
     inversion.add_argument("--count", type=int, default=50, help="scenes, each in every style")
-    inversion.set_defaults(run=run_inversion)
+    inversion.set_defaults(
+        run=partial(run_styles, evaluate_inversion.work, evaluate_inversion.FORMATS)
+    )
     named = commands.add_parser("named", help="masks of things, found by their names")
     named.add_argument("--count", type=int, default=50, help="scenes, each in every style")
-    named.set_defaults(run=run_named)
+    named.set_defaults(run=partial(run_styles, evaluate_named.work, evaluate_named.FORMATS))
     clips = commands.add_parser("clips", help="moving scenes, by way of temporal sharing")
     clips.add_argument("--count", type=int, default=20, help="clips")
     clips.add_argument("--frames", type=int, default=24, help="frames of a clip")

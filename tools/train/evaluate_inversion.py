@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 
 import torch
 
 from pnpvideo.clips.as_clip import as_clip
-from pnpvideo.evaluation.pool import run_jobs
 from pnpvideo.evaluation.tables import Row
 from pnpvideo.pipeline import PnPVideoPipeline
 from pnpvideo.run import check_inversion
 from pnpvideo.storage.allocate import Storage
-from tools.train.scenes import STYLES, render
+from tools.train.by_style import Job
+from tools.train.scenes import render
 from tools.train.tasks import make_example, open_world
 from tools.train.translators import side_of
 
 FORMATS = {"autoencoder": ".2f", "reconstruction": ".2f"}
 """Columns of the table: PSNR in dB to the source."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    artwork: Path
-    index: int
-    style: str
-    steps: int | None
 
 
 @torch.no_grad()
@@ -39,15 +30,3 @@ def work(pipeline: PnPVideoPipeline, job: Job) -> Row:
     pipeline.invert(source, options, batch_size=1)
     inversion = check_inversion(pipeline, source, options, 1)
     return {"style": job.style, "index": job.index, **asdict(inversion)}
-
-
-def evaluate_inversion(
-    model: str, artwork: Path, *, count: int, steps: int | None, processes: int | None = None
-) -> list[Row]:
-    """A row for each of `count` held-out scenes in every style."""
-    jobs = [
-        Job(artwork=artwork, index=index, style=style, steps=steps)
-        for index in range(count)
-        for style in STYLES
-    ]
-    return run_jobs(work, jobs, model, processes)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-
 import torch
 
 from pnpvideo.clips.as_clip import as_clip
 from pnpvideo.clips.mask import Area
 from pnpvideo.errors import InputError
 from pnpvideo.evaluation.metrics import iou
-from pnpvideo.evaluation.pool import run_jobs
 from pnpvideo.evaluation.tables import Row
 from pnpvideo.pipeline import PnPVideoPipeline
 from pnpvideo.storage.allocate import Storage
-from tools.train.scenes import STYLES, object_masks, render
+from tools.train.by_style import Job
+from tools.train.scenes import object_masks, render
 from tools.train.tasks import make_example, open_world
 from tools.train.translators import side_of
 
@@ -23,14 +20,6 @@ FORMATS = {"found": ".2f", "iou": ".3f"}
 """Columns of the table: the share that is found at all, and intersection over union, 0 where it is
 not.
 """
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    artwork: Path
-    index: int
-    style: str
-    steps: int | None
 
 
 @torch.no_grad()
@@ -55,15 +44,3 @@ def work(pipeline: PnPVideoPipeline, job: Job) -> Row:
     assert source.mask is not None
     ((found,),) = source.mask.batches(1)
     return row | {"found": 1.0, "iou": iou(found > 127, truth)}
-
-
-def evaluate_named(
-    model: str, artwork: Path, *, count: int, steps: int | None, processes: int | None = None
-) -> list[Row]:
-    """A row for the front thing of each of `count` held-out scenes in every style."""
-    jobs = [
-        Job(artwork=artwork, index=index, style=style, steps=steps)
-        for index in range(count)
-        for style in STYLES
-    ]
-    return run_jobs(work, jobs, model, processes)
