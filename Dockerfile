@@ -1,7 +1,7 @@
 # pnpvideo on the CPU:
 #
 #     docker build -t pnpvideo .
-#     docker run --rm -v "$PWD:/work" pnpvideo translate drawing.png --prompt "a 3D render of a fox" -o fox.png
+#     docker run --rm -v "$PWD:/clips" pnpvideo translate drawing.png --prompt "a 3D render of a fox" -o fox.png
 #
 # For an NVIDIA GPU leave out the line with --index-url, so that pip takes PyTorch's CUDA build, and run
 # with `docker run --gpus all` (it needs NVIDIA's container toolkit on the host).
@@ -15,6 +15,6 @@ RUN pip install --no-cache-dir -c constraints.txt --index-url https://download.p
 COPY pnpvideo pnpvideo
 RUN pip install --no-cache-dir -c constraints.txt .
 # Results belong to whoever runs the container: `docker run --user "$(id -u):$(id -g)"`.
-ENV HF_HOME=/work/.cache/huggingface
-WORKDIR /work
+ENV HF_HOME=/clips/.cache/huggingface
+WORKDIR /clips
 ENTRYPOINT ["pnpvideo"]
