@@ -11,6 +11,7 @@ from PIL import Image
 
 from pnpvideo.clips.clip import Clip
 from pnpvideo.clips.read import read_clip
+from pnpvideo.clips.read_ahead import read_ahead
 from pnpvideo.clips.write import write_clip
 from pnpvideo.errors import InputError
 from pnpvideo.options.settings import ReadSettings
@@ -173,3 +174,18 @@ def test_it_is_refused_before_the_work(tmp_path: Path, cli: Cli) -> None:
     save(tmp_path / "c.gif")
     assert cli("c.gif", *SHORT, "--keep-alpha")[0] == 0
     assert read_clip(tmp_path / "c-translated.png").has_alpha
+
+
+@pytest.mark.parametrize("suffix", [".webm", ".webp"])
+def test_two_threads_read_one_clip(tmp_path: Path, suffix: str) -> None:
+    """One decoder serves both; where they met in it, it crashed."""
+    path = tmp_path / f"clear{suffix}"
+    write_clip([smooth_frames(24, 48, 32)], path, alpha=[opacity(24)])
+    clip = read_clip(path)
+    frames, alpha = clip.read(0, 24), clip.read_alpha(0, 24)
+    for _ in range(4):
+        ahead = read_ahead(clip.batches(2))
+        for start, batch in zip(range(0, 24, 2), ahead, strict=True):
+            np.testing.assert_array_equal(clip.read_alpha(start, start + 2), alpha[start:][:2])
+            np.testing.assert_array_equal(batch, frames[start:][:2])
+    clip.close()

@@ -1,8 +1,10 @@
 """The clip: frames that are read when asked for, with all that is needed to write them back."""
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
@@ -93,6 +95,7 @@ class Clip:
     sound: None where the source has none.
     colour: of the frames that `read` gives.
     name: what to call the clip in messages and file names.
+    Threads may read one clip: one after the other.
     """
 
     reader: FrameReader
@@ -103,6 +106,9 @@ class Clip:
     sound: Sound | None = None
     colour: Colour = Colour()
     name: str = "clip"
+    _turn: AbstractContextManager[bool] = field(
+        default_factory=threading.RLock, repr=False, compare=False
+    )
 
     def __len__(self) -> int:
         return len(self.reader)
@@ -113,7 +119,8 @@ class Clip:
         ValueError where the clip has no such frames.
         """
         self._check(start, stop)
-        return self.reader.read(start, stop)
+        with self._turn:
+            return self.reader.read(start, stop)
 
     def read_alpha(self, start: int, stop: int) -> Alpha:
         """Opacity of frames start to stop - 1 as uint8 of shape (stop - start, height, width).
@@ -123,7 +130,8 @@ class Clip:
         self._check(start, stop)
         if not self.has_alpha:
             return np.full((stop - start, self.height, self.width), 255, np.uint8)
-        return self.reader.read_alpha(start, stop)
+        with self._turn:
+            return self.reader.read_alpha(start, stop)
 
     def _check(self, start: int, stop: int) -> None:
         if not 0 <= start <= stop <= len(self):
@@ -135,7 +143,8 @@ class Clip:
             yield self.read(start, min(start + size, len(self)))
 
     def close(self) -> None:
-        self.reader.close()
+        with self._turn:
+            self.reader.close()
 
 
 class _FramesInMemory(FrameReader):

@@ -52,12 +52,16 @@ class Worker:
             self._process.join()
             code = self._process.exitcode or 0
             self._process = None
+            # What a killed run leaves is cleared by the next one to the same place.
+            self._empty()
             name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
             return Outcome(kind="crash", told=f"{name}: {self._words()[-2000:]}")
         return self._after(outcome)
 
     def _after(self, outcome: Outcome) -> Outcome:
-        words, left = self._words(), self._empty(outcome)
+        words, left = self._words(), self._empty()
+        if outcome.kind == "read":
+            left = left[1:]
         if outcome.kind not in ("read", "refused"):
             return outcome
         if left:
@@ -68,15 +72,15 @@ class Worker:
             return Outcome(kind="not one line", told=outcome.told)
         return outcome
 
-    def _empty(self, outcome: Outcome) -> list[str]:
-        """Empty the folder; the names of what should not be in it."""
+    def _empty(self) -> list[str]:
+        """Empty the folder; the names of what was in it."""
         left = sorted(path.name for path in self._folder.iterdir())
         for path in self._folder.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
             else:
                 path.unlink()
-        return left[1:] if outcome.kind == "read" else left
+        return left
 
     def _words(self) -> str:
         """What was printed beside since this was last asked."""
