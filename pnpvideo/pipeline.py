@@ -160,6 +160,7 @@ class PnPVideoPipeline(Stages):
                     negative_prompt_embeds, negative_pooled_prompt_embeds
                 ),
                 clip_skip=options.clip_skip,
+                weights=options.prompt_weights,
             )
             generators = _generators(generator, len(prompts) * num_images_per_prompt)
 

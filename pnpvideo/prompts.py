@@ -44,10 +44,12 @@ def embed_prompts(
     embeds: PromptEmbeddings | None = None,
     negative_embeds: PromptEmbeddings | None = None,
     clip_skip: int = 0,
+    weights: bool = False,
 ) -> Prompts:
     """Prompts and negative prompts, as texts or as embeddings: one negative for all, or each.
 
     No negative prompt is the empty one. clip_skip: of the prompts, as in diffusers' pipelines.
+    weights: read them in all texts (see `models.prompt_weights`).
     InputError where they do not fit together.
     """
     if (prompt is None) == (embeds is None):
@@ -55,8 +57,8 @@ def embed_prompts(
     if negative_prompt is None and negative_embeds is None:
         negative_prompt = ""
     check_negatives(_count(negative_prompt, negative_embeds), _count(prompt, embeds))
-    targets = _embed(parts, prompt, embeds, clip_skip)
-    negatives = _embed(parts, negative_prompt, negative_embeds)
+    targets = _embed(parts, prompt, embeds, clip_skip, weights=weights)
+    negatives = _embed(parts, negative_prompt, negative_embeds, weights=weights)
     identity = {
         "prompt": _identity_of_texts(prompt, targets),
         "negative_prompt": _identity_of_texts(negative_prompt, negatives),
@@ -75,9 +77,12 @@ def _embed(
     texts: str | Sequence[str] | None,
     given: PromptEmbeddings | None,
     clip_skip: int = 0,
+    *,
+    weights: bool,
 ) -> PromptEmbeddings:
     if texts is not None:
-        return parts.encode_texts([texts] if isinstance(texts, str) else list(texts), clip_skip)
+        all_texts = [texts] if isinstance(texts, str) else list(texts)
+        return parts.encode_texts(all_texts, clip_skip, weights=weights)
     assert given is not None
     if (given.pooled is None) != (parts.text_encoder_2 is None):
         raise InputError("SDXL models, and only they, want pooled embeddings beside the others")

@@ -146,7 +146,10 @@ def run(
             open_things.callback(source.close)
             open_things.callback(source.trajectory.close)
             prompts = pipeline.prompts(
-                settings.prompt, settings.negative_prompt or None, clip_skip=options.clip_skip
+                settings.prompt,
+                settings.negative_prompt or None,
+                clip_skip=options.clip_skip,
+                weights=options.prompt_weights,
             )
             latents = pipeline.sample(
                 source,

@@ -144,7 +144,8 @@ class Stages(Parts):
 
     def encode_source(self, prompt: str, options: PnPOptions) -> PromptEmbeddings:
         """The embedding of what a source shows; as nothing it is read whole, as in a negative."""
-        return self.encode_texts([prompt], options.clip_skip if prompt else 0)
+        skip = options.clip_skip if prompt else 0
+        return self.encode_texts([prompt], skip, weights=options.prompt_weights)
 
     def encode(self, source: Source, batch_size: int) -> Tensor:
         """Clean latents of all frames, (frames, c, h, w), in the computer's memory."""
@@ -243,9 +244,11 @@ class Stages(Parts):
     ) -> Trajectory:
         """A source of one frame made by the model, its sampling trajectory kept (section 4)."""
         schedule, texts = self.schedule(options), ["", prompt]
-        text = self.encode_texts(texts)
+        weights = options.prompt_weights
+        text = self.encode_texts(texts, weights=weights)
         if options.clip_skip:
-            text = concatenate([text.first, self.encode_texts(texts, options.clip_skip).rest])
+            skipped = self.encode_texts(texts, options.clip_skip, weights=weights)
+            text = concatenate([text.first, skipped.rest])
         shape = self.autoencoder.latents_shape(1, size)
         noise = gaussian_noise(shape, generator, torch.empty((), dtype=self.latent_dtype))
         with (

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pnpvideo.errors import InputError
 from pnpvideo.models.parts import Parts
-from pnpvideo.models.prompt import PromptEmbeddings
+from pnpvideo.models.prompt import PromptEmbeddings, concatenate
 from pnpvideo.sampling.guidance import Guidance, Texts
 
 TENSORS = ("latents", "prompt_embeds", "negative_prompt_embeds", "add_text_embeds")
@@ -46,7 +46,7 @@ class StepCallback:
         pooled = [part.pooled for part in both if part.pooled is not None]
         tensors = {
             "latents": latents,
-            "prompt_embeds": torch.cat([part.hidden for part in both]),
+            "prompt_embeds": concatenate(both).hidden,
             "negative_prompt_embeds": texts.negatives.hidden,
             "add_text_embeds": torch.cat(pooled) if pooled else None,
         }

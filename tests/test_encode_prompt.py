@@ -17,6 +17,9 @@ from pnpvideo.models.load import EMBEDDED
 from pnpvideo.models.prompt import encode_prompt
 from pnpvideo.models.prompt_marks import foreign_marks
 
+WEIGHT = "a weight; --prompt-weights reads it"
+OTHER_WEIGHT = "a weight; with --prompt-weights write it as (word:1.2)"
+BREAK = "an end of what is read together; --prompt-weights reads it"
 TEXTS = ["a photo of a red star on sand", ""]
 CPU = torch.device("cpu")
 
@@ -94,10 +97,12 @@ def test_what_a_model_does_not_see_of_a_prompt_is_said(
     encoder = CLIPTextModel(text_config(tokenizer, 0)).eval()
     embedded = encode_prompt([prompt, ""], [(tokenizer, encoder)], CPU)
     assert embedded.hidden.shape == (2, 40, 16)
-    assert len(caplog.messages) == bool(cut)
-    for message in caplog.messages:
+    told = [record.getMessage() for record in caplog.records if record.name.startswith("pnpvideo")]
+    assert len(told) == bool(cut)
+    for message in told:
         assert "is longer than the 40 tokens" in message
-        assert message.endswith(f"does not see {cut!r}") or len(cut) == 100
+        _, _, seen = message.removesuffix(" (--prompt-weights lets it see all)").rpartition("see ")
+        assert seen == repr(cut) or len(cut) == 100
 
 
 def test_a_tokenizer_that_does_not_say_how_long_texts_are(
@@ -108,17 +113,17 @@ def test_a_tokenizer_that_does_not_say_how_long_texts_are(
     endless = CLIPTokenizer.from_pretrained(EMBEDDED, subfolder="tokenizer")
     endless.model_max_length = int(1e30)
     assert torch.equal(encode_prompt(["star " * 39], [(endless, encoder)], CPU).hidden, expected)
-    assert [message.endswith("does not see 'star'") for message in caplog.messages] == [True] * 2
+    assert ["does not see 'star' (" in message for message in caplog.messages] == [True] * 2
 
 
 @pytest.mark.parametrize(
     ("prompt", "marks"),
     [
-        ("a (red:1.2) star", [("(red:1.2)", "a weight")]),
-        ("a ((red)) star", [("((red))", "a weight")]),
-        ("a [[red]] star", [("[[red]]", "a weight")]),
-        ("a (red star)1.3", [("(red star)1.3", "a weight")]),
-        ("a red++ star", [("red++", "a weight")]),
+        ("a (red:1.2) star", [("(red:1.2)", WEIGHT)]),
+        ("a ((red)) star", [("((red))", WEIGHT)]),
+        ("a [[red]] star", [("[[red]]", WEIGHT)]),
+        ("a (red star)1.3", [("(red star)1.3", OTHER_WEIGHT)]),
+        ("a red++ star", [("red++", OTHER_WEIGHT)]),
         ("a star <lora:ink_v2:0.8>", [("<lora:ink_v2:0.8>", "a LoRA; give its file with --lora")]),
         ("a <hypernet:x:1> star", [("<hypernet:x:1>", "a file")]),
         (
@@ -134,11 +139,11 @@ def test_a_tokenizer_that_does_not_say_how_long_texts_are(
         ("a [cat|dog]", [("[cat|dog]", "a change over the steps")]),
         ("a {red|blue} star", [("{red|blue}", "a choice")]),
         ("a __colour__ star", [("__colour__", "a choice")]),
-        ("a star BREAK a moon", [("BREAK", "a new prompt")]),
+        ("a star BREAK a moon", [("BREAK", BREAK)]),
         ("a star AND a moon", [("AND", "a new prompt")]),
         (
             "(a:1.1), (b:1.2), <lora:x:1>",
-            [("(a:1.1)", "a weight"), ("<lora:x:1>", "a LoRA; give its file with --lora")],
+            [("(a:1.1)", WEIGHT), ("<lora:x:1>", "a LoRA; give its file with --lora")],
         ),
         ("a photo (1998) of a star, at 12:30 [sic] & more: it's a < b > c, 50+ of them", []),
         ("ROCK AND ROLL", []),
@@ -150,3 +155,6 @@ def test_marks_of_other_tools_are_told(prompt: str, marks: list[tuple[str, str]]
         f"{mark!r} in the prompt is read as plain words, not as {meaning}"
         for mark, meaning in marks
     ]
+    left = [meaning for _, meaning in marks if meaning not in (WEIGHT, BREAK)]
+    read = list(foreign_marks(prompt, weights=True))
+    assert [told.partition(", not as ")[2] for told in read] == left

@@ -181,7 +181,10 @@ class _Run:
             subject = open_subject(pipeline, clips, settings, folder, open_things)
             (source,), size = subject.sources, subject.batch_size
             prompts = pipeline.prompts(
-                edit.prompts, settings.negative_prompt or None, clip_skip=subject.options.clip_skip
+                edit.prompts,
+                settings.negative_prompt or None,
+                clip_skip=subject.options.clip_skip,
+                weights=subject.options.prompt_weights,
             )
             own = OwnMeasures(
                 subject.network,

@@ -88,7 +88,11 @@ class Maker:
             batch_size=settings.batch_size,
         )
         with contextlib.closing(source), contextlib.closing(source.trajectory):
-            prompts = pipeline.prompts([item.prompt for item in items])
+            prompts = pipeline.prompts(
+                [item.prompt for item in items],
+                clip_skip=options.clip_skip,
+                weights=options.prompt_weights,
+            )
             latents = pipeline.sample(
                 source, prompts, options, generator, batch_size=settings.batch_size
             )

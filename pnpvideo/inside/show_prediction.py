@@ -94,7 +94,12 @@ def _of_results(
         before[0] = latents.clone()
         return latents
 
-    embedded = pipeline.prompts(prompts, negative_prompts or None, clip_skip=options.clip_skip)
+    embedded = pipeline.prompts(
+        prompts,
+        negative_prompts or None,
+        clip_skip=options.clip_skip,
+        weights=options.prompt_weights,
+    )
     pipeline.sample(source, embedded, options, _generator(seed), batch_size=size, after_step=keep)
     return found
 

@@ -202,8 +202,13 @@ class Parts(
                 options["prompt_embeds"] = self.encode_texts(texts, clip_skip).hidden
         return StableDiffusionPipeline.encode_prompt(self, prompt, *others, **options)
 
-    def encode_texts(self, texts: Sequence[str], clip_skip: int = 0) -> PromptEmbeddings:
-        """Embeddings of texts, with this pipeline's one or two text encoders."""
+    def encode_texts(
+        self, texts: Sequence[str], clip_skip: int = 0, *, weights: bool = False
+    ) -> PromptEmbeddings:
+        """Embeddings of texts, with this pipeline's one or two text encoders.
+
+        The rest is as in `models.prompt.encode_prompt`.
+        """
         encoders = [(self.tokenizer, self.text_encoder)]
         if self.text_encoder_2 is not None:
             encoders.append((self.tokenizer_2, self.text_encoder_2))
@@ -212,6 +217,7 @@ class Parts(
             encoders,
             self._execution_device,
             clip_skip=clip_skip,
+            weights=weights,
             zeros_for_empty=self.config.force_zeros_for_empty_prompt,
             convert=self.maybe_convert_prompt,
         )

@@ -1,6 +1,7 @@
 """Texts to the embeddings that the UNet is conditioned on, for one or two CLIP text encoders."""
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from pnpvideo.errors import InputError
 from pnpvideo.models.prompt_marks import foreign_marks
+from pnpvideo.models.prompt_weights import chunks_of
 
 Convert = Callable[[list[str], Any], list[str]]
 """Of texts for a tokenizer."""
@@ -54,12 +56,25 @@ class PromptEmbeddings:
 
 
 def concatenate(parts: Sequence[PromptEmbeddings]) -> PromptEmbeddings:
-    """The texts of all parts, in order."""
+    """The texts of all parts, in order.
+
+    Of different lengths they are repeated to a common one: cross-attention gives the same for
+    keys and values as for these several times over.
+    """
     pooled = [part.pooled for part in parts if part.pooled is not None]
     return PromptEmbeddings(
-        hidden=torch.cat([part.hidden for part in parts]),
+        hidden=torch.cat(_repeated([part.hidden for part in parts])),
         pooled=torch.cat(pooled) if pooled else None,
     )
+
+
+def _repeated(texts: Sequence[Tensor]) -> list[Tensor]:
+    """Texts (n, tokens, channels), each with as many tokens as all have a common multiple of."""
+    longest = math.lcm(*(text.shape[1] for text in texts))
+    return [
+        text if text.shape[1] == longest else text.repeat(1, longest // text.shape[1], 1)
+        for text in texts
+    ]
 
 
 @torch.no_grad()
@@ -69,48 +84,111 @@ def encode_prompt(
     device: torch.device,
     *,
     clip_skip: int = 0,
+    weights: bool = False,
     zeros_for_empty: bool = False,
     convert: Convert = lambda texts, tokenizer: texts,
 ) -> PromptEmbeddings:
     """Embed texts with (tokenizer, text encoder) pairs.
 
-    clip_skip: go without so many of the encoders' last layers. zeros_for_empty: give the empty text
-    zeros. convert: writes textual inversions of several vectors out for a tokenizer.
+    clip_skip: go without so many of the encoders' last layers. weights: read these, and texts of
+    any length (see `prompt_weights`). zeros_for_empty: give the empty text zeros. convert: writes
+    textual inversions of several vectors out for a tokenizer.
     One pair: its last hidden state (SD 1.x, 2.x). Two pairs: the last but one hidden state of
     each, side by side, and the second's projected embedding (SDXL, Podell et al. 2023, section 2).
+    Of a text in chunks, these are one after the other, and the projected embedding is the first's.
     What of a text is cut off, or not read as other tools read it, is said. InputError where there
     are fewer layers than clip_skip wants to leave out.
     """
-    for notice in dict.fromkeys(_notices(texts, encoders, convert)):
+    large = len(encoders) > 1
+    readers = [
+        _Reader(tokenizer, encoder, device, clip_skip, large, convert)
+        for tokenizer, encoder in encoders
+    ]
+    for notice in dict.fromkeys(_notices(texts, readers, weights=weights)):
         _log.warning("%s", notice)
-    hidden, pooled = [], None
-    for tokenizer, encoder in encoders:
-        read = convert(list(texts), tokenizer)
-        tokens = tokenizer(
-            read,
-            padding="max_length",
-            max_length=_longest(tokenizer, encoder),
-            truncation=True,
-            return_tensors="pt",
-        )
-        mask = None
-        if getattr(encoder.config, "use_attention_mask", False):
-            mask = tokens.attention_mask.to(device)
-        output = encoder(
-            tokens.input_ids.to(device),
-            attention_mask=mask,
-            output_hidden_states=len(encoders) > 1 or clip_skip > 0,
-        )
-        hidden.append(_last_but(clip_skip, encoder, output, large=len(encoders) > 1))
-        if len(encoders) > 1:
-            pooled = output[0]
-    result = PromptEmbeddings(hidden=torch.cat(hidden, dim=-1), pooled=pooled)
+    if weights:
+        read = [concatenate([reader.weighted(text) for text in texts]) for reader in readers]
+    else:
+        read = [reader.plain(texts) for reader in readers]
+    hidden = torch.cat(_repeated([part.hidden for part in read]), dim=-1)
+    result = PromptEmbeddings(hidden=hidden, pooled=read[-1].pooled)
     if zeros_for_empty:
         empty = torch.tensor([text == "" for text in texts], device=result.hidden.device)
         result.hidden[empty] = 0
         if result.pooled is not None:
             result.pooled[empty] = 0
     return result
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """One text encoder with its tokenizer. large: it is one of two."""
+
+    tokenizer: Any
+    encoder: Any
+    device: torch.device
+    clip_skip: int
+    large: bool
+    convert: Convert
+
+    @property
+    def longest(self) -> int:
+        """Tokens that are read at once; a tokenizer whose files do not say it has no limit."""
+        longest: int = self.tokenizer.model_max_length
+        return min(longest, getattr(self.encoder.config, "max_position_embeddings", longest))
+
+    def tokens(self, text: str) -> list[int]:
+        """All that a text has, without those of its beginning and end."""
+        (read,) = self.convert([text], self.tokenizer)
+        ids: list[int] = self.tokenizer(read, truncation=False, verbose=False).input_ids
+        return ids[1:-1]
+
+    def plain(self, texts: Sequence[str]) -> PromptEmbeddings:
+        """Texts as they stand, up to where they are cut off."""
+        tokens = self.tokenizer(
+            self.convert(list(texts), self.tokenizer),
+            padding="max_length",
+            max_length=self.longest,
+            truncation=True,
+            return_tensors="pt",
+        )
+        return self._embed(tokens.input_ids, tokens.attention_mask)
+
+    def weighted(self, text: str) -> PromptEmbeddings:
+        """One text whose tokens count as its weights say.
+
+        A token of weight w is e + w (z - e), with z its embedding and e that of the empty text in
+        the same place.
+        """
+        own, comma = self.tokenizer, self.tokenizer.convert_tokens_to_ids(",</w>")
+        chunks = chunks_of(text, self.tokens, self.longest - 2, comma)
+        rows = torch.full((1 + len(chunks), self.longest), own.pad_token_id)
+        mask, weights = torch.zeros_like(rows), torch.ones(rows.shape, dtype=torch.float64)
+        for row, tokens in enumerate([(), *(chunk.tokens for chunk in chunks)]):
+            whole = [own.bos_token_id, *tokens, own.eos_token_id]
+            rows[row, : len(whole)] = torch.tensor(whole)
+            mask[row, : len(whole)] = 1
+        for row, chunk in enumerate(chunks, start=1):
+            weights[row, 1 : 1 + len(chunk.weights)] = torch.tensor(
+                chunk.weights, dtype=torch.float64
+            )
+        embedded = self._embed(rows, mask)
+        nothing, read = embedded.hidden[:1], embedded.hidden[1:]
+        weight = weights[1:, :, None].to(read)
+        hidden = torch.where(weight == 1, read, nothing + weight * (read - nothing))
+        pooled = None if embedded.pooled is None else embedded.pooled[1:2]
+        return PromptEmbeddings(hidden=hidden.flatten(0, 1)[None], pooled=pooled)
+
+    def _embed(self, tokens: Tensor, mask: Tensor) -> PromptEmbeddings:
+        """Tokens (n, longest), and where they are more than padding."""
+        masked = getattr(self.encoder.config, "use_attention_mask", False)
+        output = self.encoder(
+            tokens.to(self.device),
+            attention_mask=mask.to(self.device) if masked else None,
+            output_hidden_states=self.large or self.clip_skip > 0,
+        )
+        hidden = _last_but(self.clip_skip, self.encoder, output, large=self.large)
+        return PromptEmbeddings(hidden=hidden, pooled=output[0] if self.large else None)
 
 
 def _last_but(clip_skip: int, encoder: Any, output: Any, *, large: bool) -> Tensor:
@@ -126,28 +204,17 @@ def _last_but(clip_skip: int, encoder: Any, output: Any, *, large: bool) -> Tens
     return norm(output.hidden_states[-1 - clip_skip])  # type: ignore[no-any-return]
 
 
-def _longest(tokenizer: Any, encoder: Any) -> int:
-    """Tokens that are read at once; a tokenizer whose files do not say it has no limit."""
-    longest: int = tokenizer.model_max_length
-    return min(longest, getattr(encoder.config, "max_position_embeddings", longest))
-
-
-def _notices(
-    texts: Sequence[str], encoders: Sequence[tuple[Any, Any]], convert: Convert
-) -> Iterator[str]:
+def _notices(texts: Sequence[str], readers: Sequence[_Reader], *, weights: bool) -> Iterator[str]:
     for text in texts:
-        yield from foreign_marks(text)
-        for tokenizer, encoder in encoders:
-            longest = _longest(tokenizer, encoder)
-            tokens = tokenizer(
-                *convert([text], tokenizer), truncation=False, verbose=False
-            ).input_ids
-            # The last token that is read is the mark of the end.
-            cut = tokenizer.decode(tokens[longest - 1 : -1]).strip()
+        yield from foreign_marks(text, weights=weights)
+        for reader in [] if weights else readers:
+            # The tokens that are read have a mark at either end.
+            cut = reader.tokenizer.decode(reader.tokens(text)[reader.longest - 2 :]).strip()
             if cut:
                 yield (
-                    f"the prompt {_short(text)!r} is longer than the {longest} tokens that the "
-                    f"model reads; it does not see {_short(cut)!r}"
+                    f"the prompt {_short(text)!r} is longer than the {reader.longest} tokens that "
+                    f"the model reads; it does not see {_short(cut)!r} (--prompt-weights lets it "
+                    "see all)"
                 )
 
 

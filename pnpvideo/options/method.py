@@ -92,6 +92,11 @@ class MethodOptions(Options):
     clip_skip: Annotated[int, Field(ge=0), Lifetime.INVERSION] = Field(
         default=0, description="last layers of the text encoder that prompts go without"
     )
+    prompt_weights: Annotated[bool, Lifetime.INVERSION] = Field(
+        default=False,
+        description="read weights such as (red:1.3), (red) and [red] in prompts, BREAK, and texts "
+        "of any length, as A1111's web UI and ComfyUI write them",
+    )
     tau_f: Share = Field(
         default=0.8, description="part of the steps that inject features (paper, section 4.1)"
     )

@@ -41,6 +41,7 @@ def make_sheet(pipeline: PnPVideoPipeline, settings: Settings) -> Iterator[tuple
             settings.prompt[0],
             settings.negative_prompt[0] if settings.negative_prompt else None,
             clip_skip=options.clip_skip,
+            weights=options.prompt_weights,
         )
         for number, (tau_f, tau_a) in enumerate(CELLS):
             generator = torch.Generator().manual_seed(settings.seed)
