@@ -1,4 +1,7 @@
-"""Work for several workers: in this process, or in processes of their own that may die."""
+"""Work for several workers: in this process, or in processes of their own that may die.
+
+`actors` has those of a cluster.
+"""
 
 import contextlib
 import multiprocessing
@@ -34,8 +37,11 @@ class Workers(Protocol[AnyTask, AnyResult]):
 
     def __len__(self) -> int: ...
 
+    def ready(self, worker: int) -> bool:
+        """Whether a worker without a task can begin one now. One that has died is replaced."""
+
     def submit(self, worker: int, task: AnyTask) -> None:
-        """Give a task to a worker that has none. One that has died is replaced."""
+        """Give a task to a worker that is ready."""
 
     def wait(self, seconds: float) -> "Sequence[Ended[AnyResult]]":
         """The tasks that have ended, if any does before so many seconds are over."""
@@ -54,6 +60,9 @@ class Here(Generic[Task, Result]):
 
     def __len__(self) -> int:
         return 1
+
+    def ready(self, worker: int) -> bool:
+        return True
 
     def submit(self, worker: int, task: Task) -> None:
         self._tasks.append(task)
@@ -78,6 +87,9 @@ class Processes(Generic[Task, Result]):
 
     def __len__(self) -> int:
         return len(self._processes)
+
+    def ready(self, worker: int) -> bool:
+        return True
 
     def submit(self, worker: int, task: Task) -> None:
         _, connection = self._processes[worker] or self._begin(worker)

@@ -1,5 +1,8 @@
-"""Runs of the command line in processes that are killed, forked from one that has imported all."""
+"""Runs of the command line in processes that are killed, forked from one that has imported all, and
+processes at work that can be.
+"""
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -25,7 +28,7 @@ def run_killed(
     """
     process = _forks.Process(target=_run, args=((command, *arguments), cwd, after))
     process.start()
-    process.join(120)
+    process.join(300)
     assert process.exitcode is not None
     return process.exitcode, (cwd.parent / "stderr").read_text()
 
@@ -51,3 +54,11 @@ def _run(arguments: tuple[str, ...], cwd: Path, after: int) -> None:
     os.fsync = counted(os.fsync)
     Path.replace = counted(Path.replace)  # type: ignore[method-assign]
     sys.exit(main(arguments))
+
+
+def processes_of(jobs: Path) -> list[int]:
+    """Those that have job folders in a folder now."""
+    with contextlib.suppress(FileNotFoundError):
+        texts = [path.read_text().strip() for path in jobs.glob("*/lock")]
+        return [int(text) for text in texts if text]
+    return []

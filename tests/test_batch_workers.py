@@ -1,6 +1,5 @@
 """`pnpvideo batch` with several workers, some of which die."""
 
-import contextlib
 import json
 import os
 import signal
@@ -11,16 +10,9 @@ from pathlib import Path
 
 import numpy as np
 from command import pixels, save_frames
+from killed import processes_of
 
 from pnpvideo.cli import main
-
-
-def processes_of(jobs: Path) -> list[int]:
-    """Those that have job folders now."""
-    with contextlib.suppress(FileNotFoundError):
-        texts = [path.read_text().strip() for path in jobs.glob("*/lock")]
-        return [int(text) for text in texts if text]
-    return []
 
 
 def test_a_killed_worker_loses_only_its_step(tiny_model: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "pnpvideo"
 ORDER = [
     {"errors", "file_lock", "workers"},
-    {"atomic_output", "available_memory"},
+    {"atomic_output", "available_memory", "actors"},
     {"options"},
     {"clips"},
     {"motion", "models", "storage", "outputs"},

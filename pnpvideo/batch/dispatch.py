@@ -40,7 +40,7 @@ class Dispatcher:
         waiting = list(todo)
         while waiting or self._busy:
             for worker in range(len(self._workers)):
-                if worker not in self._busy:
+                if waiting and worker not in self._busy and self._workers.ready(worker):
                     self._give(worker, waiting)
             if not self._busy:
                 time.sleep(_LOOK)

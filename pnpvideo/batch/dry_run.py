@@ -10,7 +10,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pnpvideo.batch.job import Job
-from pnpvideo.batch.run_batch import Plan, worker_count
+from pnpvideo.batch.run_batch import Plan
+from pnpvideo.batch.start import worker_count
 from pnpvideo.options.batch import BatchOptions
 from pnpvideo.options.method import MethodOptions
 from pnpvideo.options.settings import Settings

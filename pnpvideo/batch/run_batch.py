@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from pnpvideo.atomic_output import check_free
 from pnpvideo.batch.batch_folder import BatchFolder
 from pnpvideo.batch.combine import combine
@@ -76,7 +74,7 @@ def run_batch(plan: Plan, options: BatchOptions, *, quiet: bool = False) -> Batc
         table = Table(jobs, records, folder)
         table.write()
         if plan.todo:
-            workers = start_workers(folder, min(worker_count(options), len(plan.todo)))
+            workers = start_workers(folder, options, len(plan.todo))
             try:
                 with table.shown(quiet=quiet):
                     Dispatcher(jobs, folder, workers, table).run(plan.todo)
@@ -86,10 +84,6 @@ def run_batch(plan: Plan, options: BatchOptions, *, quiet: bool = False) -> Batc
     if not batch.missing:
         folder.forget_work()
     return batch
-
-
-def worker_count(options: BatchOptions) -> int:
-    return options.workers or max(1, torch.cuda.device_count())
 
 
 def _check_free(job: Job, overwrite: bool) -> None:

@@ -1,6 +1,7 @@
 """How a worker of a batch is started, in whichever process it is to be."""
 
 import os
+import platform
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -9,12 +10,21 @@ import torch
 from pnpvideo.batch.batch_folder import BatchFolder
 from pnpvideo.batch.job import Job, Record
 from pnpvideo.batch.worker import Worker
+from pnpvideo.errors import InputError
 from pnpvideo.models.quiet import quiet_libraries
+from pnpvideo.options.batch import BatchOptions
 from pnpvideo.workers import Here, Processes, Workers
 
 
-def start_workers(folder: BatchFolder, count: int) -> Workers[Job, Record | None]:
-    """One in this process, or several in processes of their own, which share GPUs and cores."""
+def start_workers(
+    folder: BatchFolder, options: BatchOptions, most: int
+) -> Workers[Job, Record | None]:
+    """One in this process, several in processes of their own, which share GPUs and cores, or those
+    of a cluster; at most so many.
+    """
+    if options.ray is not None:
+        return _actors(folder, options.ray, options.workers, most)
+    count = min(worker_count(options), most)
     if count == 1:
         return Here(lambda _: Worker(folder, "0", None).do)
     gpus = torch.cuda.device_count()
@@ -29,6 +39,38 @@ def _start(
     torch.set_num_threads(threads)
     quiet_libraries()
     return Worker(folder, str(number), devices[number]).do
+
+
+def _actors(
+    folder: BatchFolder, address: str, count: int | None, most: int
+) -> Workers[Job, Record | None]:
+    # Ray reads these when it is imported: what it would send away, and what it would print.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
+    try:
+        from pnpvideo.actors import Actors
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise InputError(
+            'Ray is missing; install it with pip install "pnpvideo[distributed]"'
+        ) from None
+    return Actors(partial(_start_elsewhere, folder), address, count, most)
+
+
+def _start_elsewhere(folder: BatchFolder, number: int) -> Callable[[Job], Record | None]:
+    if not folder.path.is_dir():
+        raise InputError(
+            f"{folder.output} is not there on {platform.node()}; give a folder that all machines "
+            "of the cluster have"
+        )
+    quiet_libraries()
+    return Worker(folder, f"{number} on {platform.node()}", None).do
+
+
+def worker_count(options: BatchOptions) -> int:
+    """How many work here."""
+    return options.workers or max(1, torch.cuda.device_count())
 
 
 def _cores() -> int:

@@ -19,6 +19,7 @@ examples:
   pnpvideo batch clips/ --prompt "a stone cat" --prompt "a jade cat" --combine product -o results
   pnpvideo batch jobs.jsonl --model ./stable-diffusion --workers 4 -o results
   pnpvideo batch jobs.csv -o results --dry-run
+  pnpvideo batch jobs.jsonl --ray auto -o /shared/results
 
 A line of jobs.jsonl: {"source": "cat.mp4", "prompt": "a stone cat", "seed": 2, "output": "a.mp4"}
 The first line of jobs.csv names its columns: source,prompt,seed,output

@@ -41,7 +41,14 @@ class BatchOptions(Options):
     )
     workers: Annotated[int, Field(ge=1)] | None = Field(
         default=None,
-        description="how many work at once, each with a model (one for each GPU, or 1)",
+        description="how many work at once, each with a model (one for each GPU; without any 1, or "
+        "one for each machine of a cluster)",
+    )
+    ray: str | None = Field(
+        default=None,
+        description="work on a Ray cluster: its address, auto for that of this machine, or local "
+        "to start one here; all its machines are to have the folder of the results",
+        json_schema_extra={"metavar": "ADDRESS"},
     )
     dry_run: bool = Field(
         default=False,
