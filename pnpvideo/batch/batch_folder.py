@@ -2,6 +2,7 @@
 
 batch.json              all jobs with their results, errors and times, for people and programs
 .batch/records/         of each job what is known, kept by whoever is at work on it
+.batch/sources/         copies of sources that are at addresses
 .batch/jobs/            job folders of runs that are not finished
 .batch/inversions/      inversions that several jobs share, while they are needed
 .batch/claims/          locks of those that are at work
@@ -10,10 +11,11 @@ batch.json              all jobs with their results, errors and times, for peopl
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from pnpvideo.batch.addresses import forget, put, stamp_at
 from pnpvideo.batch.job import Job, Record, stamp_of
 from pnpvideo.errors import InputError
 from pnpvideo.storage.inversions import is_lent, lend_inversion, take_inversion
@@ -23,12 +25,12 @@ MANIFEST = "batch.json"
 
 
 class BatchFolder(SharedFolder):
-    """Made anew wherever it is used: it holds nothing but the path."""
+    """Made anew wherever it is used: it holds nothing but where it is."""
 
-    def __init__(self, output: Path) -> None:
-        """output: where the results go."""
+    def __init__(self, output: Path, address: str | None = None) -> None:
+        """output: where the results are made. address: of the folder that they go to then."""
         super().__init__(output / ".batch")
-        self.output = output
+        self.output, self.address = output, address
 
     @contextlib.contextmanager
     def taken(self) -> Iterator[None]:
@@ -64,7 +66,33 @@ class BatchFolder(SharedFolder):
     def is_done(self, job: Job) -> bool:
         """Whether its files are those that were read back, unchanged."""
         record = self.record(job)
-        return record.state == "done" and record.stamps == stamps_of(job) and all(record.stamps)
+        if record.state != "done" or not all(record.stamps):
+            return False
+        return record.stamps == self.stamps_of(job)
+
+    def stamps_of(self, job: Job) -> tuple[str, ...]:
+        """Of its files where they are in the end."""
+        if self.address is None:
+            return tuple(stamp_of(path) for path in job.files)
+        return tuple(stamp_at(self.address_of(path)) for path in job.files)
+
+    def address_of(self, path: Path) -> str:
+        """Where a file goes. InputError where it is not in the folder of the results."""
+        if not path.is_relative_to(self.output):
+            raise InputError(f"{path} is not in the folder of the results; give a name in it")
+        return f"{str(self.address).rstrip('/')}/{path.relative_to(self.output).as_posix()}"
+
+    def deliver(self, job: Job, check: Callable[[Path], None]) -> None:
+        """Bring its files to their address, if there is one.
+
+        check: is called with a copy of each result or comparison, read back. RunError where one
+        cannot be written.
+        """
+        if self.address is not None:
+            *pictures, settings = job.files
+            for path in pictures:
+                put(path, self.address_of(path), check)
+            put(settings, self.address_of(settings), lambda _: None)
 
     def job_folder(self, job: Job) -> Path:
         return self.path / "jobs" / job.id
@@ -82,6 +110,9 @@ class BatchFolder(SharedFolder):
 
     def forget_run(self, job: Job) -> None:
         """What only its run needed."""
+        if self.address is not None:
+            for path in job.files:
+                forget(path)
         shutil.rmtree(self.job_folder(job), ignore_errors=True)
 
     def forget_inversion(self, job: Job) -> None:
@@ -100,15 +131,16 @@ class BatchFolder(SharedFolder):
         self.write_json(path, {"jobs": rows} | counts)
         return path
 
+    def deliver_manifest(self) -> None:
+        if self.address is not None:
+            path = self.output / MANIFEST
+            put(path, self.address_of(path), lambda _: None)
+
     def _record(self, job: Job) -> Path:
         return self.path / "records" / f"{job.id}.json"
 
     def _inversion(self, job: Job) -> Path:
         return self.path / "inversions" / str(job.inversion)
-
-
-def stamps_of(job: Job) -> tuple[str, ...]:
-    return tuple(stamp_of(path) for path in job.files)
 
 
 def _row(job: Job, record: Record) -> dict[str, object]:
@@ -118,7 +150,7 @@ def _row(job: Job, record: Record) -> dict[str, object]:
     return {
         "name": job.name,
         "place": job.place,
-        "source": job.settings.source,
+        "source": job.source,
         "prompt": list(job.settings.prompt),
         "outputs": list(job.outputs.results),
         "compares": list(job.outputs.compares),

@@ -15,13 +15,15 @@ class Job:
     """A run that is checked, with all paths absolute.
 
     id: what it makes, of what and how, as a short text; other settings or another source, another
-    id. place: where it stands, as a person finds it. frames: of the source, and so of each result.
+    id. place: where it stands, as a person finds it. source: as it was given: it may be an
+    address, of which the settings name a copy. frames: of the source, and so of each result.
     inversion: a short text that jobs with the same inversion share; None where none is kept.
     model: the same for jobs that one loaded model serves.
     """
 
     id: str
     place: str
+    source: str | None
     settings: Settings
     outputs: Outputs
     frames: int

@@ -6,12 +6,15 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pnpvideo.batch.addresses import fetch
+from pnpvideo.batch.batch_folder import BatchFolder
 from pnpvideo.batch.job import Job, stamp_of
 from pnpvideo.batch.read_jobs import Entry
 from pnpvideo.clips.clip import Clip
 from pnpvideo.clips.read import read_clip
 from pnpvideo.errors import InputError
 from pnpvideo.options.method import Lifetime, MethodOptions, PnPOptions
+from pnpvideo.options.paths import is_address
 from pnpvideo.options.settings import (
     MachineSettings,
     ModelSettings,
@@ -26,16 +29,16 @@ from pnpvideo.storage import identity as fingerprint
 _NAME_LENGTH = 48
 
 
-def plan(entries: Sequence[Entry], output: Path) -> list[Job]:
-    """The runs of all entries, their results in a folder.
+def plan(entries: Sequence[Entry], folder: BatchFolder) -> list[Job]:
+    """The runs of all entries, their results in the folder of a batch.
 
     InputError, with the place in the list, for the first that cannot be run, or that would write
-    over another one's files. Changes nothing.
+    over another one's files. Changes nothing, but copies sources that are at addresses.
     """
     jobs: list[Job] = []
     for entry in entries:
         try:
-            jobs.append(_plan_one(entry, output))
+            jobs.append(_plan_one(entry, folder))
         except InputError as error:
             text = str(error)
             said = text if text.startswith(entry.place) else f"{entry.place}: {text}"
@@ -44,8 +47,9 @@ def plan(entries: Sequence[Entry], output: Path) -> list[Job]:
     return jobs
 
 
-def _plan_one(entry: Entry, output: Path) -> Job:
-    settings = Settings.of(entry.values)
+def _plan_one(entry: Entry, folder: BatchFolder) -> Job:
+    values = {name: _copied(name, value, folder) for name, value in entry.values.items()}
+    settings = Settings.of(values)
     with contextlib.ExitStack() as open_things:
         clip = None
         if settings.source is not None:
@@ -54,17 +58,25 @@ def _plan_one(entry: Entry, output: Path) -> Job:
         read_area(settings, clip, open_things)
         named = settings.output or _name(settings, clip)
         # A path would drop a slash at the end, which names a folder.
-        place = f"{output / Path(named).expanduser()}{'/' * named.endswith('/')}"
-        settings = Settings.of(entry.values | {"output": place})
+        place = f"{folder.output / Path(named).expanduser()}{'/' * named.endswith('/')}"
+        settings = Settings.of(values | {"output": place})
         return Job(
             id=fingerprint.of_values(_what_it_makes(settings), _stamps(settings)),
             place=entry.place,
+            source=None if settings.source is None else str(entry.values["source"]),
             settings=settings,
             outputs=plan_outputs(settings, clip, overwrite=True),
             frames=1 if clip is None else len(clip),
             inversion=_inversion(settings),
             model=fingerprint.of_values(settings.part(ModelSettings)),
         )
+
+
+def _copied(name: str, value: object, folder: BatchFolder) -> object:
+    """The value of a setting, with a copy in place of a source or mask that is at an address."""
+    if name in ("source", "mask") and isinstance(value, str) and is_address(value):
+        return str(fetch(value, folder.path / "sources"))
+    return value
 
 
 def _name(settings: Settings, clip: Clip | None) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pnpvideo.atomic_output import check_free
+from pnpvideo.batch.addresses import stamp_at
 from pnpvideo.batch.batch_folder import BatchFolder
 from pnpvideo.batch.combine import combine
 from pnpvideo.batch.dispatch import Dispatcher
@@ -16,6 +17,7 @@ from pnpvideo.batch.table import Table
 from pnpvideo.clips.write import check_output
 from pnpvideo.errors import InputError
 from pnpvideo.options.batch import BatchOptions
+from pnpvideo.options.paths import is_address
 from pnpvideo.options.settings import with_paths_from
 
 
@@ -52,15 +54,15 @@ def plan_batch(options: BatchOptions, common: Mapping[str, object], *, overwrite
         raise InputError("give a list of jobs (.jsonl or .csv) or a folder of clips")
     if options.output is None:
         raise InputError("give a folder for the results, with -o")
-    output = Path(options.output).expanduser().absolute()
+    folder = _folder(options.output, options.work_dir)
+    output = folder.output
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file; give a folder for the results")
     entries = read_jobs(Path(options.jobs).expanduser(), output)
-    jobs = plan(combine(entries, with_paths_from(Path.cwd(), common), options.combine), output)
-    folder = BatchFolder(output)
+    jobs = plan(combine(entries, with_paths_from(Path.cwd(), common), options.combine), folder)
     todo = [number for number, job in enumerate(jobs) if not folder.is_done(job)]
     for job in (jobs[number] for number in todo):
-        _check_free(job, overwrite or folder.record(job).state != "waiting")
+        _check_free(job, folder, overwrite or folder.record(job).state != "waiting")
     return Plan(jobs=jobs, folder=folder, todo=todo)
 
 
@@ -81,14 +83,32 @@ def run_batch(plan: Plan, options: BatchOptions, *, quiet: bool = False) -> Batc
             finally:
                 workers.close()
         batch = Batch(jobs=jobs, records=records, manifest=table.write())
+        folder.deliver_manifest()
     if not batch.missing:
         folder.forget_work()
     return batch
 
 
-def _check_free(job: Job, overwrite: bool) -> None:
+def _folder(output: str, work_dir: str | None) -> BatchFolder:
+    """InputError where there is no folder for what is under way, or one too many."""
+    if is_address(output) == (work_dir is None):
+        raise InputError(
+            "give --work-dir for results at an address, and for no others: a folder for what is "
+            "under way, which all workers see"
+        )
+    place = Path(work_dir or output).expanduser().absolute()
+    return BatchFolder(place, output if is_address(output) else None)
+
+
+def _check_free(job: Job, folder: BatchFolder, overwrite: bool) -> None:
     """InputError where a job would replace what it may not."""
     try:
+        if folder.address is not None and not overwrite:
+            for address in map(folder.address_of, job.files):
+                if stamp_at(address):
+                    raise InputError(
+                        f"{address} exists already; choose another name or --overwrite"
+                    )
         for path in (*job.outputs.results, *job.outputs.compares):
             check_output(path, overwrite, alpha=job.settings.keep_alpha)
         check_free(job.outputs.record, folder=False, overwrite=overwrite)

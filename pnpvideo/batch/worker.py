@@ -6,11 +6,12 @@ import logging
 import time
 import traceback
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
 
-from pnpvideo.batch.batch_folder import BatchFolder, stamps_of
+from pnpvideo.batch.batch_folder import BatchFolder
 from pnpvideo.batch.job import Job, Record
 from pnpvideo.clips.read import read_clip
 from pnpvideo.errors import InputError, RunError
@@ -90,17 +91,17 @@ class Worker:
 
     def _finish(self, job: Job, record: Record) -> Record:
         """Read back what a job wrote. RunError where it is not what it should be."""
-        for path in (*job.outputs.results, *job.outputs.compares):
-            found = count_frames(path)
-            if found != job.frames:
-                raise RunError(f"{path} was read back with {found} frames, not {job.frames}")
+        *pictures, _ = job.files
+        for path in pictures:
+            _check(job, path)
+        self._folder.deliver(job, partial(_check, job))
         done = Record(
             state="done",
             notices=record.notices,
             seconds=record.seconds,
             finished=time.time(),
             worker=record.worker,
-            stamps=stamps_of(job),
+            stamps=self._folder.stamps_of(job),
         )
         self._folder.keep(job, done)
         self._folder.forget_run(job)
@@ -123,10 +124,12 @@ class Worker:
         return self._loaded[1]
 
 
-def count_frames(path: str) -> int:
-    """The frames that a result really has, each decoded. InputError where it cannot be read."""
-    with contextlib.closing(read_clip(Path(path))) as clip:
-        return sum(len(frames) for frames in clip.batches(8))
+def _check(job: Job, path: Path) -> None:
+    """RunError unless each frame of a job's result can be decoded; InputError where none can be."""
+    with contextlib.closing(read_clip(path)) as clip:
+        found = sum(len(frames) for frames in clip.batches(8))
+    if found != job.frames:
+        raise RunError(f"{path} was read back with {found} frames, not {job.frames}")
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from pydantic import Field, create_model
 from pnpvideo.options.declared import Options
 from pnpvideo.options.mask import MaskSettings
 from pnpvideo.options.method import MethodSettings
-from pnpvideo.options.paths import PathText
+from pnpvideo.options.paths import PathText, PlaceText
 from pnpvideo.options.settings import (
     MachineSettings,
     ModelSettings,
@@ -33,11 +33,16 @@ class BatchOptions(Options):
         description="how several clips and several --prompt belong together: product, each clip "
         "with each prompt, or pairs, the first with the first and so on",
     )
-    output: PathText | None = Field(
+    output: PlaceText | None = Field(
         default=None,
-        description="folder for results and batch.json; the same command makes what is missing in "
-        "it",
+        description="folder for results and batch.json, or an address such as s3://bucket/results; "
+        "the same command makes what is missing in it",
         json_schema_extra={"short": "-o", "metavar": "DIR"},
+    )
+    work_dir: PathText | None = Field(
+        default=None,
+        description="for results at an address: a folder for what is under way",
+        json_schema_extra={"metavar": "DIR"},
     )
     workers: Annotated[int, Field(ge=1)] | None = Field(
         default=None,

@@ -14,7 +14,7 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 def check_path(text: str) -> str:
     """The text. InputError where it is an address or means standard input or output."""
-    if _ADDRESS.match(text):
+    if is_address(text):
         raise InputError(
             f"{text} is an address, and only files are read and written; download it, and give "
             "the file"
@@ -26,9 +26,14 @@ def check_path(text: str) -> str:
     return text
 
 
+def is_address(text: str) -> bool:
+    """Whether a text is an address, such as s3://bucket/cat.mp4."""
+    return bool(_ADDRESS.match(text))
+
+
 def is_relative(text: str) -> bool:
     """Whether a text may be a path that starts from some folder."""
-    return text != "-" and not _ADDRESS.match(text)
+    return text != "-" and not is_address(text)
 
 
 def plain_text(given: object) -> object:
@@ -41,4 +46,6 @@ def _path_text(given: object) -> object:
     return check_path(text) if isinstance(text, str) else text
 
 
+PlaceText = Annotated[str, BeforeValidator(plain_text), Field(json_schema_extra={"format": "path"})]
+"""A path or an address."""
 PathText = Annotated[str, BeforeValidator(_path_text), Field(json_schema_extra={"format": "path"})]
