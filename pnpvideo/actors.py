@@ -123,7 +123,7 @@ class Actors(Generic[Task, Result]):
             self._since = now
         elif now - self._since > _LONG:
             self._since = now
-            _log.warning("the Ray cluster has no room for a worker yet; waiting")
+            _log.warning("no worker of the Ray cluster has begun yet, which may have no room; waiting")
 
 
 class _Actor:
