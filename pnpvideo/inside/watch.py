@@ -95,5 +95,7 @@ def look(
             part = slice(first, min(first + batch_size, count))
             latents = trajectory.latents[step, part].to(network.device)
             timestep = trajectory.timesteps[step]
-            network.predict(Batch(latents=latents, timestep=timestep, texts=text))
+            frames = tuple(range(part.start, part.stop))
+            batch = Batch(latents=latents, timestep=timestep, texts=text, frames=frames)
+            network.predict(batch)
             yield dict(seen)

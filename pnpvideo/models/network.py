@@ -32,12 +32,14 @@ class Batch:
     """What goes through a network together. While it does, it is the network's `batch`.
 
     latents: (branches * frames, c, h, w), branch-major. timestep: in the model's own units.
-    texts: one for each branch, in the branches' order.
+    texts: one for each branch, in the branches' order. frames: their numbers in the source, for
+    networks that are told more of each frame; the same in each branch.
     """
 
     latents: Tensor
     timestep: float
     texts: PromptEmbeddings
+    frames: tuple[int, ...] = ()
 
     @property
     def frame_count(self) -> int:

@@ -161,6 +161,7 @@ class _Stages:
             latents=latents,
             timestep=self.schedule.timesteps[i],
             texts=texts if with_source else texts.rest,
+            frames=work.frames,
             with_source=with_source,
             features=features,
             attention=attention,

@@ -64,7 +64,8 @@ def attention_maps(
                 step = round(progress * (steps - 1))
                 latents = trajectory.latents[step, frames].to(network.device)
                 timestep = trajectory.timesteps[step]
-                network.predict(Batch(latents=latents, timestep=timestep, texts=text))
+                batch = Batch(latents=latents, timestep=timestep, texts=text, frames=tuple(frames))
+                network.predict(batch)
         maps = torch.stack(seen).mean(0)
         if spread:
             grid = network.grid(tokens[0].shape[1], height, width)

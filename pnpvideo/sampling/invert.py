@@ -24,11 +24,13 @@ def invert_latents(
     *,
     iterations: int = 1,
     batches: Batches,
+    first: int = 0,
     progress: Progress = lambda count: None,
 ) -> Tensor:
     """DDIM inversion (Song et al. 2021, section 4.3; Tumanyan et al. 2022, section 3).
 
-    latents: (frames, c, h, w), clean; text: one embedding. No guidance.
+    latents: (frames, c, h, w), clean; text: one embedding; first: the number of the first frame in
+    the source. No guidance.
     Going from the level of z_{t-1} to t the network is evaluated at (z_{t-1}, t). With more
     iterations it is evaluated at the z_t found so far, again and again, which nears the exact
     inverse of a sampling step: a fixed-point iteration with Anderson acceleration (Pan et al. 2023,
@@ -40,11 +42,14 @@ def invert_latents(
     levels, kind = schedule.inversion_levels, schedule.prediction_type
     kept = {timestep: place for place, timestep in enumerate(schedule.timesteps)}
 
-    def predict(z: Tensor, timestep: float) -> Tensor:
-        return network.predict(Batch(latents=z, timestep=timestep, texts=text))
-
     def invert(part: slice) -> Tensor:
         z = latents[part].to(network.device)
+        frames = _numbers(first, part)
+
+        def predict(z: Tensor, timestep: float) -> Tensor:
+            batch = Batch(latents=z, timestep=timestep, texts=text, frames=frames)
+            return network.predict(batch)
+
         trajectory = empty_latents(len(schedule.timesteps), latents[part])
         output: Tensor | None = None
         for i, timestep in reversed(list(enumerate(schedule.inversion_timesteps))):
@@ -64,6 +69,11 @@ def invert_latents(
         return trajectory
 
     return torch.cat(list(batches.run(len(latents), invert)), dim=1)
+
+
+def _numbers(first: int, part: slice) -> tuple[int, ...]:
+    """Of the frames of a part, where the first of the whole has the number `first`."""
+    return tuple(range(first + part.start, first + part.stop))
 
 
 class _Anderson:
@@ -97,24 +107,27 @@ def reconstruct_latents(
     *,
     guidance_scale: float = 1.0,
     batches: Batches,
+    first: int = 0,
     progress: Progress = lambda count: None,
 ) -> Tensor:
     """DDIM sampling from z_T without injection: the way back of `invert_latents`.
 
-    noise: (frames, c, h, w); texts: the prompt, or (negative prompt, prompt) with guidance. Also
-    makes the source of generated guidance (Tumanyan et al. 2022, section 4).
+    noise: (frames, c, h, w); texts: the prompt, or (negative prompt, prompt) with guidance; first:
+    the number of the first frame. Also makes the source of generated guidance (Tumanyan et al.
+    2022, section 4).
     Returns (T + 1, frames, c, h, w) where the noise lies, noisiest first.
     """
     steps = len(schedule.timesteps)
     device = network.device
 
     def sample(part: slice) -> Tensor:
-        x = noise[part].to(device)
+        x, frames = noise[part].to(device), _numbers(first, part)
         trajectory = empty_latents(steps, noise[part])
         trajectory[0] = noise[part]
         for i, timestep in enumerate(schedule.timesteps):
             branches = x.repeat(len(texts), 1, 1, 1)
-            output = network.predict(Batch(latents=branches, timestep=timestep, texts=texts))
+            batch = Batch(latents=branches, timestep=timestep, texts=texts, frames=frames)
+            output = network.predict(batch)
             if len(texts) == 2:
                 negative, positive = output.chunk(2)
                 output = negative + guidance_scale * (positive - negative)

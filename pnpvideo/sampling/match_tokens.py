@@ -86,7 +86,9 @@ def see_tokens(
     with ExitStack() as stack:
         for layer in network.observed:
             stack.enter_context(layer.watched(record))
-        network.predict(Batch(latents=latents, timestep=trajectory.timesteps[step], texts=text))
+        timestep = trajectory.timesteps[step]
+        batch = Batch(latents=latents, timestep=timestep, texts=text, frames=tuple(frames))
+        network.predict(batch)
     height, width = latents.shape[-2:]
     return describe_tokens(tokens, lambda count: network.grid(count, height, width))
 

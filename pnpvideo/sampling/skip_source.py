@@ -22,7 +22,10 @@ def skip_source(injector: FeatureInjector) -> Predict:
         made = batch.made
         if batch.features:
             source = Batch(
-                latents=batch.latents[:rows], timestep=batch.timestep, texts=batch.texts.first
+                latents=batch.latents[:rows],
+                timestep=batch.timestep,
+                texts=batch.texts.first,
+                frames=batch.frames,
             )
             made = injector.make_features(source)
         targets = replace(
