@@ -56,7 +56,11 @@ def plan_outputs(settings: Settings, clip: Clip | None, overwrite: bool) -> Outp
                 f"{path} is one image, and the source has {len(clip)} frames; "
                 "name a video or a folder, or give --frames 1"
             )
-        for what, given in (("source", settings.source), ("mask", settings.mask)):
+        for what, given in (
+            ("source", settings.source),
+            ("mask", settings.mask),
+            ("control image", settings.control_image),
+        ):
             if given is not None and _leads_to(target, Path(given)):
                 raise InputError(f"{path} would write over the {what}; choose another name")
     record = Path(f"{output.rstrip('/')}.yaml")

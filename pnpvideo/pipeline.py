@@ -76,6 +76,7 @@ class PnPVideoPipeline(Stages):
         *,
         image: Video | None = None,
         mask: Video | None = None,
+        control_image: Video | None = None,
         guidance_prompt: str | None = None,
         negative_prompt: str | Sequence[str] | None = None,
         inversion_prompt: str = "",
@@ -110,6 +111,9 @@ class PnPVideoPipeline(Stages):
         inversion_prompt: describes the source; '' as in the paper.
         mask: white where the source is edited; of its size, one frame for all or as many. With it,
             or without (mask_from_prompt), the options of `MaskOptions` are keywords too.
+        control_image: what the ControlNet follows, with a frame for each of the video's; or
+            control, an option, says what is drawn of the video for that. It acts on the inversion
+            too, so with a trajectory give what that was made with.
         options: how; by default `model_options`. preset: how fast (see `PnPOptions.at`).
         changes: single options by their names in `PnPOptions` or in diffusers, such as
             num_inference_steps; they win over options and preset, None means: keep.
@@ -144,6 +148,11 @@ class PnPVideoPipeline(Stages):
             raise InputError("give both height and width, or neither")
         area, changes = _area(mask, changes)
         options = self._options(options, preset, changes)
+        if self.controlnet is not None and options.control is None and control_image is None:
+            raise InputError(
+                "the pipeline has a ControlNet, which needs something to follow; give control or "
+                "control_image"
+            )
         names = callback_on_step_end_tensor_inputs
         after_step = self._callback(callback_on_step_end, names, job)
         _check_images(num_images_per_prompt, options)
@@ -168,6 +177,7 @@ class PnPVideoPipeline(Stages):
             source = self.open_source(
                 video if trajectory is None else trajectory,
                 area=area,
+                control_image=None if control_image is None else as_clip(control_image),
                 guidance_prompt=guidance_prompt,
                 inversion_prompt=inversion_prompt,
                 size=None if width is None or height is None else (width, height),
@@ -282,6 +292,7 @@ class PnPVideoPipeline(Stages):
             resume = job.state(own | source.identity | prompts.identity | others)
         self.invert(source, options, batch_size=batch_size)
         edited = self.find_mask(source, options, batch_size=batch_size)
+        control = self.find_control(source, options, batch_size=batch_size)
         noise, scenes, origins = self.start(source, options, generator, batch_size)
         texts = Texts(
             source=self.encode_source(trajectory.prompt, options),
@@ -304,7 +315,7 @@ class PnPVideoPipeline(Stages):
 
         count, done = len(noise), 0 if resume is None else resume.steps
         with (
-            self._network() as network,
+            self._network(control) as network,
             self._bar("translating", count * options.steps, count * done) as bar,
         ):
             latents = denoise_latents(

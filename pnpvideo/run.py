@@ -16,6 +16,7 @@ from tqdm import tqdm
 from pnpvideo.atomic_output import claimed, folder_above
 from pnpvideo.clips.clip import Clip
 from pnpvideo.clips.compare import psnr_of
+from pnpvideo.clips.control import check_control
 from pnpvideo.clips.mask import Area, check_mask
 from pnpvideo.clips.read import read_clip
 from pnpvideo.errors import InputError, RunError
@@ -114,6 +115,9 @@ def run(
             open_things.callback(clip.close)
             _log.debug("%s: %d frames, %d x %d", clip.name, len(clip), clip.width, clip.height)
         area = read_area(settings, clip, open_things)
+        control_image = read_control(settings, clip, open_things)
+        if pipeline is None:
+            check_controlnet(settings)
         outputs = plan_outputs(settings, clip, overwrite)
         for path in (*outputs.results, *outputs.compares, str(outputs.record)):
             open_things.enter_context(claimed(Path(path)))
@@ -134,6 +138,7 @@ def run(
             source = pipeline.open_source(
                 clip,
                 area=area,
+                control_image=control_image,
                 guidance_prompt=settings.guidance_prompt,
                 inversion_prompt=settings.inversion_prompt,
                 size=settings.size,
@@ -205,17 +210,42 @@ def _write(
 def read_area(
     settings: Settings, clip: Clip | None, open_things: contextlib.ExitStack
 ) -> Area | None:
-    """What a run edits. A mask is read as its source, so that frame belongs to frame."""
+    """What a run edits."""
     mask = None
     if settings.mask is not None:
-        mask = read_clip(settings.mask)
-        if len(mask) > 1:
-            mask.close()
-            mask = read_clip(settings.mask, **settings.part(ReadSettings) | {"frame_rate": None})
-        open_things.callback(mask.close)
+        mask = read_beside(settings.mask, settings, open_things)
         if clip is not None:
             check_mask(mask, (clip.width, clip.height), len(clip))
     return Area.of(mask, settings)
+
+
+def read_control(
+    settings: Settings, clip: Clip | None, open_things: contextlib.ExitStack
+) -> Clip | None:
+    """What a ControlNet follows, where it is not drawn of the source."""
+    if settings.control_image is None:
+        return None
+    image = read_beside(settings.control_image, settings, open_things)
+    if clip is not None:
+        check_control(image, (clip.width, clip.height), len(clip))
+    return image
+
+
+def check_controlnet(settings: Settings) -> None:
+    """InputError where there is something to follow and no ControlNet."""
+    if settings.is_controlled and settings.controlnet is None:
+        name = "control" if settings.control_image is None else "control_image"
+        raise InputError(f"{name} is followed by a ControlNet; give one with controlnet")
+
+
+def read_beside(path: str, settings: ReadSettings, open_things: contextlib.ExitStack) -> Clip:
+    """A clip that goes with a source, read as that is, so that frame belongs to frame."""
+    beside = read_clip(path)
+    if len(beside) > 1:
+        beside.close()
+        beside = read_clip(path, **settings.part(ReadSettings) | {"frame_rate": None})
+    open_things.callback(beside.close)
+    return beside
 
 
 def _callback(
@@ -245,6 +275,7 @@ def load_pipeline(settings: ModelSettings, device: torch.device | None = None) -
         loras=settings.loras,
         embeddings=settings.embeddings,
         config=settings.config_folder,
+        controlnet=settings.controlnet,
         prediction_type=settings.prediction_type,
     )
     with told_memory(device):
@@ -276,7 +307,8 @@ def check_inversion(
     pipeline: PnPVideoPipeline, source: Source, options: PnPOptions, batch_size: int
 ) -> Inversion:
     """Sample a source back from its trajectory, which is there."""
-    back = pipeline.reconstruct(source.trajectory, options, batch_size=batch_size)
+    control = pipeline.find_control(source, options, batch_size=batch_size)
+    back = pipeline.reconstruct(source.trajectory, options, batch_size=batch_size, control=control)
 
     def psnr(latents: Tensor) -> float:
         decoded = pipeline.decode(latents, batch_size)

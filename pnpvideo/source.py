@@ -21,7 +21,8 @@ class Source(ABC):
     size: the working (width, height) in pixels. trajectory: its latents at all noise levels, some
     of which may still be missing. identity: what its inversion belongs to, for a job folder.
     area: which part is edited; None: all. mask: that part, once it is found, as `Weights` of all
-    frames.
+    frames. control_image: what a ControlNet follows, where that is not drawn of the frames;
+    control: what it follows, at the working size, once it is read or drawn.
     """
 
     trajectory: Trajectory
@@ -32,6 +33,8 @@ class Source(ABC):
         self.identity = {}
         self.area: Area | None = None
         self.mask: FrameStore | None = None
+        self.control_image: Clip | None = None
+        self.control: FrameStore | None = None
         self._storage = storage
         self._kept: FrameStore | None = None
         self._scenes: tuple[range, ...] = ()
@@ -74,7 +77,7 @@ class Source(ABC):
 
     def close(self) -> None:
         """Let go of the frames that are kept; the trajectory stays open."""
-        for store in (self._kept, self.mask):
+        for store in (self._kept, self.mask, self.control):
             if store is not None:
                 store.close()
 
@@ -131,9 +134,13 @@ def area_identity(area: Area | None) -> Identity:
     """What tells results apart in which other parts are edited; feathers come after sampling."""
     if area is None:
         return {}
-    seen = None
-    if area.mask is not None:
-        seen = ClipFingerprint(area.mask)
-        for frames in area.mask.batches(8):
-            seen.add(frames)
+    seen = None if area.mask is None else fingerprint_of(area.mask)
     return {"mask": of_values(str(seen), area.named, area.moves, area.inverted)}
+
+
+def fingerprint_of(clip: Clip) -> str:
+    """A short text that tells a clip's pixels from another's."""
+    seen = ClipFingerprint(clip)
+    for frames in clip.batches(8):
+        seen.add(frames)
+    return str(seen)

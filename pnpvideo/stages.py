@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from pnpvideo.clips.as_clip import Video, as_clip
 from pnpvideo.clips.clip import Clip, Frames
+from pnpvideo.clips.control import check_control, control_frames, draw_control
 from pnpvideo.clips.mask import (
     Area,
     Weights,
@@ -27,6 +28,7 @@ from pnpvideo.clips.resize import resize_frames
 from pnpvideo.errors import InputError
 from pnpvideo.models.autoencoder import frames_to_tensor, tensor_to_frames, working_size
 from pnpvideo.models.batches import Batches
+from pnpvideo.models.controlnet import Control, ControlledUNet
 from pnpvideo.models.failures import check_finite, check_not_plain
 from pnpvideo.models.network import Network
 from pnpvideo.models.parts import Parts
@@ -38,13 +40,14 @@ from pnpvideo.models.unet import UNet
 from pnpvideo.motion.blend import blend_frames
 from pnpvideo.motion.carry_mask import carry_mask
 from pnpvideo.options.method import BRANCHES, DEFAULT_BATCH_SIZE, Lifetime, PnPOptions
+from pnpvideo.options.settings import check_followed
 from pnpvideo.sampling.denoise import source_steps
 from pnpvideo.sampling.find_named import attention_maps, mask_of_maps
 from pnpvideo.sampling.invert import invert_latents, reconstruct_latents
 from pnpvideo.sampling.keep_outside import latent_weights
 from pnpvideo.sampling.noise import gaussian_noise
-from pnpvideo.sampling.schedule import NoiseSchedule, make_schedule
-from pnpvideo.source import ClipSource, Source, TrajectorySource
+from pnpvideo.sampling.schedule import NoiseSchedule, first_steps, make_schedule
+from pnpvideo.source import ClipSource, Source, TrajectorySource, fingerprint_of
 from pnpvideo.storage import identity as fingerprint
 from pnpvideo.storage.allocate import Storage, empty_trajectory
 from pnpvideo.storage.job_folder import Identity, JobFolder
@@ -84,6 +87,7 @@ class Stages(Parts):
         given: Video | Trajectory | None = None,
         *,
         area: Area | None = None,
+        control_image: Clip | None = None,
         guidance_prompt: str | None = None,
         inversion_prompt: str = "",
         size: tuple[int, int] | None = None,
@@ -95,11 +99,13 @@ class Stages(Parts):
     ) -> Source:
         """The source of a run: of a video, a trajectory of an earlier run, or made by the model.
 
-        area: what is edited of it; None: all. size: (width, height); by default the model's own
-        area. A video is not inverted yet, which `sample` does, as it finds the mask. The rest is as
-        in a call. InputError for what cannot be used.
+        area: what is edited of it; None: all. control_image: what the ControlNet follows, else
+        options.control says it. size: (width, height); by default the model's own area. A video is
+        not inverted yet, which `sample` does, as it finds the mask. The rest is as in a call.
+        InputError for what cannot be used.
         """
         storage, schedule = storage or Storage(), self.schedule(options)
+        self._check_control(options, control_image, made=given is None)
         if given is not None and not isinstance(given, Trajectory):
             clip = as_clip(given)
             if area is not None and area.mask is not None:
@@ -107,6 +113,9 @@ class Stages(Parts):
             source: Source = ClipSource(clip, self.working_size(clip, size), storage, batch_size)
             frames = self.autoencoder.latents_shape(len(clip), source.size)
             source.area = area
+            if control_image is not None:
+                check_control(control_image, (clip.width, clip.height), len(clip))
+            source.control_image = control_image
             timesteps, dtype = schedule.timesteps, self.latent_dtype
             if job is None:
                 steps = source_steps(options) if area is None else None
@@ -138,6 +147,9 @@ class Stages(Parts):
         if area is not None and area.mask is not None:
             check_mask(area.mask, source.size, given.latents.shape[1])
         source.area = area
+        if control_image is not None:
+            check_control(control_image, source.size, given.latents.shape[1])
+        source.control_image = control_image
         if job is not None:
             source.identity = self._identity(source, options, given.prompt, storage)
         return source
@@ -167,10 +179,19 @@ class Stages(Parts):
         """Complete the trajectory of a source under its inversion prompt."""
         if source.trajectory.unfinished(batch_size):
             latents = self.encode(source, batch_size)
-            self.invert_into(source.trajectory, latents, options, batch_size=batch_size)
+            control = self.find_control(source, options, batch_size=batch_size)
+            self.invert_into(
+                source.trajectory, latents, options, batch_size=batch_size, control=control
+            )
 
     def invert_into(
-        self, trajectory: Trajectory, latents: Tensor, options: PnPOptions, *, batch_size: int
+        self,
+        trajectory: Trajectory,
+        latents: Tensor,
+        options: PnPOptions,
+        *,
+        batch_size: int,
+        control: Control | None = None,
     ) -> None:
         """Complete a trajectory, some frames perhaps being there, from clean latents of all."""
         schedule, text = self.schedule(options), self.encode_source(trajectory.prompt, options)
@@ -179,7 +200,7 @@ class Stages(Parts):
         done = len(latents) - len(trajectory.latents.missing)
         batches = Batches(at_once)
         with (
-            self._network() as network,
+            self._network(control) as network,
             self._bar("inverting", len(latents) * each, done * each) as bar,
         ):
             for part in trajectory.unfinished(at_once):
@@ -190,10 +211,58 @@ class Stages(Parts):
                     text,
                     iterations=options.inversion_iterations,
                     batches=batches,
+                    first=part.start,
                     progress=bar.update,
                 )
                 check_finite(inverted, "network", self.unet.dtype)
                 trajectory.write(part.start, inverted)
+
+    def find_control(
+        self, source: Source, options: PnPOptions, *, batch_size: int = DEFAULT_BATCH_SIZE
+    ) -> Control | None:
+        """What the ControlNet follows of a source, read or drawn where it is not there yet.
+
+        None where it follows nothing.
+        """
+        image, kind = source.control_image, options.control
+        if image is not None:
+            pictures = control_frames(image, source.size, batch_size)
+        elif kind is not None:
+            pictures = (draw_control(frames, kind) for frames in source.frames(batch_size))
+        else:
+            return None
+        if source.control is None:
+            store = source.store(3)
+            for _ in store.write_all(pictures):
+                pass
+            source.control = store
+        # At the timestep of the first step without it, and below.
+        timesteps = (*self.schedule(options).timesteps, -1.0)
+        return Control(
+            pictures=source.control.of,
+            scale=options.control_scale,
+            rests_at=timesteps[first_steps(options.control_end, options.steps)],
+        )
+
+    def _check_control(self, options: PnPOptions, image: Clip | None, *, made: bool) -> None:
+        """InputError where a ControlNet is missing, or cannot follow. made: by the model itself."""
+        if options.control is None and image is None:
+            return
+        check_followed(None, options.control, image)
+        if self.controlnet is None:
+            raise InputError(
+                "there is no ControlNet that follows control or control_image; give one "
+                "(controlnet)"
+            )
+        if made:
+            raise InputError(
+                "a source that the model makes follows no ControlNet; leave out control"
+            )
+        if self.controlnet.dtype != self.unet.dtype:
+            raise InputError(
+                f"the ControlNet is in {self.controlnet.dtype} and the UNet in {self.unet.dtype}; "
+                "load both in one precision"
+            )
 
     def find_mask(
         self, source: Source, options: PnPOptions, *, batch_size: int = DEFAULT_BATCH_SIZE
@@ -228,7 +297,8 @@ class Stages(Parts):
     ) -> Iterator[Weights]:
         """Where each frame shows what a text names, some frames at a time."""
         text, words = self.encode_texts([name], options.clip_skip), self.words_of(name)
-        with self._network() as network:
+        control = self.find_control(source, options, batch_size=batch_size)
+        with self._network(control) as network:
             trajectory = source.trajectory
             maps = attention_maps(
                 network, trajectory, text, words, batch_size=batch_size, spread=True
@@ -274,8 +344,12 @@ class Stages(Parts):
         options: PnPOptions,
         *,
         batch_size: int = DEFAULT_BATCH_SIZE,
+        control: Control | None = None,
     ) -> Tensor:
-        """Clean latents (frames, c, h, w) sampled back from z_T: what the inversion kept."""
+        """Clean latents (frames, c, h, w) sampled back from z_T: what the inversion kept.
+
+        control: that of the inversion.
+        """
         schedule = self.schedule(options)
         text = self.encode_source(trajectory.prompt, options)
         noise = trajectory.noise.to(self.latent_dtype)
@@ -283,7 +357,7 @@ class Stages(Parts):
         at_once = BRANCHES * batch_size
         batches = Batches(at_once)
         with (
-            self._network() as network,
+            self._network(control) as network,
             self._bar("reconstructing", len(noise) * len(schedule.timesteps)) as bar,
         ):
             for first in range(0, len(noise), at_once):
@@ -295,6 +369,7 @@ class Stages(Parts):
                     noise[part],
                     text,
                     batches=batches,
+                    first=first,
                     progress=bar.update,
                 )[-1]
         return clean
@@ -343,6 +418,11 @@ class Stages(Parts):
         """What an inversion belongs to; the batch size and the device change only its rounding."""
         model = fingerprint.of_modules(self.vae, self.unet, self.text_encoder, self.text_encoder_2)
         dtype = storage.dtype(self.latent_dtype)
+        control = {}
+        if options.control is not None or source.control_image is not None:
+            control["controlnet"] = fingerprint.of_modules(self.controlnet)
+        if source.control_image is not None:
+            control["control_image"] = fingerprint_of(source.control_image)
         return {
             "source": source.fingerprint,
             "size": f"{source.size[0]}x{source.size[1]}",
@@ -357,6 +437,7 @@ class Stages(Parts):
             "inversion_prompt": prompt,
             "trajectory_precision": str(dtype).removeprefix("torch."),
             **options.identity(Lifetime.INVERSION),
+            **control,
         }
 
     def _cut_into_tiles(self) -> None:
@@ -367,10 +448,17 @@ class Stages(Parts):
         self.autoencoder.use_tiles()
 
     @contextmanager
-    def _network(self) -> Iterator[Network]:
-        network = UNet(self.unet, self.autoencoder.factor)
+    def _network(self, control: Control | None = None) -> Iterator[Network]:
+        network = self.network(control)
         with text_cache(network):
             yield network
+
+    def network(self, control: Control | None = None) -> Network:
+        """The UNet, with the ControlNet beside it where that follows something."""
+        if control is None:
+            return UNet(self.unet, self.autoencoder.factor)
+        assert self.controlnet is not None
+        return ControlledUNet(self.unet, self.autoencoder.factor, self.controlnet, control)
 
     def _bar(self, what: str, total: int, done: int = 0) -> "tqdm[NoReturn]":
         """A progress bar, some of whose work an earlier run has done."""

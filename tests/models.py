@@ -144,12 +144,50 @@ def _vae(**options: Any) -> diffusers.AutoencoderKL:
 def tiny_unet(**options: Any) -> diffusers.UNet2DConditionModel:
     return diffusers.UNet2DConditionModel(
         sample_size=8,
-        block_out_channels=(8, 16, 16, 16),
         layers_per_block=2,
         attention_head_dim=2,
         norm_num_groups=4,
-        **{"cross_attention_dim": WIDTH, **options},
+        **{"block_out_channels": (8, 16, 16, 16), "cross_attention_dim": WIDTH, **options},
     )
+
+
+def random_controlnet(
+    unet: diffusers.UNet2DConditionModel, channels: Sequence[int] = (4, 4, 8, 8)
+) -> diffusers.ControlNetModel:
+    """Of a UNet's shape, with what is zero before training filled, so that it does something.
+
+    channels: of the layers that see its picture; there are 2 ** (their number - 1) of its pixels
+    to a side of a latent.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        controlnet = diffusers.ControlNetModel.from_unet(
+            unet, conditioning_embedding_out_channels=tuple(channels)
+        )
+        zeros = [controlnet.controlnet_cond_embedding.conv_out, controlnet.controlnet_mid_block]
+        for layer in (*zeros, *controlnet.controlnet_down_blocks):
+            torch.nn.init.normal_(layer.weight, std=0.2)
+            torch.nn.init.normal_(layer.bias, std=0.2)
+    return controlnet.to(unet.dtype).eval()
+
+
+def controlnet_weights(controlnet: diffusers.ControlNetModel) -> dict[str, Tensor]:
+    """Its weights with the names of the original ControlNet code."""
+    weights = {}
+    for name, value in controlnet.state_dict().items():
+        parts = name.split(".")
+        if name.startswith("controlnet_cond_embedding."):
+            places = {"conv_in": 0, "conv_out": 14}
+            place = places[parts[1]] if parts[1] in places else 2 * int(parts[2]) + 2
+            inner = f"input_hint_block.{place}.{parts[-1]}"
+        elif name.startswith("controlnet_down_blocks."):
+            inner = f"zero_convs.{parts[1]}.0.{parts[2]}"
+        elif name.startswith("controlnet_mid_block."):
+            inner = f"middle_block_out.0.{parts[1]}"
+        else:
+            inner = _unet_name(name)
+        weights[inner] = value.contiguous()
+    return weights
 
 
 def _text_config(

@@ -15,7 +15,7 @@ Names follow section 2 of the design: z_t source, x_t target, T steps, a = alpha
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -29,6 +29,8 @@ Features = dict[str, Tensor]
 Trajectory = dict[int, Tensor]
 Added = dict[str, Tensor]
 Text = Tensor | tuple[Tensor, Added]  # SDXL: the embedding with its added conditions
+Residuals = tuple[Sequence[Tensor], Tensor]
+Control = Callable[[Tensor, int, Text], Residuals | None]  # A ControlNet's at (latents, t, text).
 
 # The paper's decoder layers, counted over the resnets of the up blocks from 0. SD 1.x and 2.x
 # (four levels): 4, so up_blocks[1].resnets[1]. SDXL (three levels): up_blocks[0].resnets[1].
@@ -101,13 +103,14 @@ def _random_unet(seed: int, **config: Any) -> UNet2DConditionModel:
 def unet_forward(
     unet: UNet2DConditionModel, z: Tensor, t: int, text: Tensor,
     inject: Features | None = None, record: Features | None = None, added: Added | None = None,
-    *, inject_f: bool = True, inject_qk: bool = True,
+    *, inject_f: bool = True, inject_qk: bool = True, residuals: Residuals | None = None,
 ) -> Tensor:  # fmt: skip
     """The network's output for one frame (PnP section 4.1 and figure 2 for what is injected).
 
     `record` receives "f", the residual branch of the first injected decoder layer before the
     sum, and "<module>.q" and "<module>.k", (1, tokens, channels), of each self-attention from
-    that layer on. The entries of `inject` stand in for the same in this pass.
+    that layer on. The entries of `inject` stand in for the same in this pass. `residuals` are
+    added to what the encoder hands to the decoder, and to what comes out of the middle.
     """
     entries = inject or {}
     f_in = {k: v for k, v in entries.items() if k == "f" and inject_f}
@@ -130,6 +133,10 @@ def unet_forward(
     x = _resnet(unet.mid_block.resnets[0], x, time)
     x = _transformer(unet.mid_block.attentions[0], x, text)
     x = _resnet(unet.mid_block.resnets[1], x, time)
+
+    if residuals is not None:
+        skips = [skip + residual for skip, residual in zip(skips, residuals[0], strict=True)]
+        x = x + residuals[1]
 
     layer = 0
     for b, block in enumerate(unet.up_blocks):
@@ -313,14 +320,18 @@ def _ddim_step(
     return x if noise is None else x + sigma * noise
 
 
-def _predict(unet: UNet2DConditionModel, z: Tensor, t: int, text: Text, **features: Any) -> Tensor:
+def _predict(
+    unet: UNet2DConditionModel, z: Tensor, t: int, text: Text, control: Control | None = None,
+    **features: Any,
+) -> Tensor:  # fmt: skip
     embedding, added = text if isinstance(text, tuple) else (text, None)
-    return unet_forward(unet, z, t, embedding, added=added, **features)
+    residuals = None if control is None else control(z, t, text)
+    return unet_forward(unet, z, t, embedding, added=added, residuals=residuals, **features)
 
 
 def ddim_invert(
     unet: UNet2DConditionModel, z0: Tensor, text: Text, steps: int, prediction: Prediction,
-    *, iterations: int = 1, alphas: Tensor | None = None,
+    *, iterations: int = 1, alphas: Tensor | None = None, control: Control | None = None,
 ) -> Trajectory:  # fmt: skip
     """z_t of one frame at every sampling timestep: DDIM with the roles reversed (PnP section 3).
 
@@ -335,13 +346,13 @@ def ddim_invert(
     for t, a, a_prev in reversed(_levels(steps, alphas)):
         z_prev, tried, passes = z, [], iterations
         if out is None or iterations == 1:
-            out = _predict(unet, z_prev, t, text)
+            out = _predict(unet, z_prev, t, text, control)
             passes -= 1
         x0, eps = _x0_and_eps(z_prev, out, a_prev, prediction)
         z = math.sqrt(a) * x0 + math.sqrt(1 - a) * eps
         for _ in range(passes):
             seen = z
-            out = _predict(unet, z, t, text)
+            out = _predict(unet, z, t, text, control)
             if prediction == "v_prediction":
                 turn = math.acos(math.sqrt(a)) - math.acos(math.sqrt(a_prev))
                 z = (z_prev + math.sin(turn) * out) / math.cos(turn)
@@ -387,19 +398,21 @@ def pnp_sample(
     *, steps: int, guidance_scale: float | Sequence[float], tau_f: float, tau_a: float,
     alpha: float = 1.0, schedule: Schedule = "constant", prediction: Prediction,
     eta: float = 0.0, step_noise: Sequence[Tensor] | None = None, alphas: Tensor | None = None,
+    control: Control | None = None,
 ) -> list[Tensor]:  # fmt: skip
     """x of one frame after every step (PnP section 4.2, algorithm 1).
 
     Every target branch is injected. With `uncond_text` the negative prompt has its schedule
     (section 4.3, eq. 5 and the original code); without it `alpha` and `schedule` do nothing.
-    guidance_scale: one for all steps, or one for each.
+    guidance_scale: one for all steps, or one for each. control: acts in every branch, the source's
+    too.
     """
     x, xs = x_T, []
     for i, (t, a, a_prev) in enumerate(_levels(steps, alphas)):
         features: Features = {}
-        _predict(unet, trajectory[t], t, source_text, record=features)
+        _predict(unet, trajectory[t], t, source_text, control, record=features)
         f_on, qk_on = i < injected_steps(tau_f, steps), i < injected_steps(tau_a, steps)
-        injection = {"inject": features, "inject_f": f_on, "inject_qk": qk_on}
+        injection = {"inject": features, "inject_f": f_on, "inject_qk": qk_on, "control": control}
         e = _predict(unet, x, t, negative_text, **injection)
         if uncond_text is not None:
             a_i = negative_weight(i, steps, alpha, schedule)

@@ -60,14 +60,17 @@ class Run:
     def __init__(self, prediction: str = "epsilon", frames: int = 1, sdxl: bool = False) -> None:
         self.prediction = prediction
         self.unet = reference.tiny_sdxl_unet() if sdxl else reference.tiny_unet(prediction)
-        self.network = UNet(self.unet, 8)
         self.schedule = schedule_of(prediction)
+        self.network = self.make_network()
         self.alphas = sd_scheduler(prediction).alphas_cumprod.double()
         self.source, self.empty, self.negative, *self.targets = (
             random_text(seed, pooled=sdxl) for seed in range(5)
         )
         self.latents = random_latents(frames)
         self.trajectory = self.as_trajectory(self.invert(batch_size=2))
+
+    def make_network(self) -> UNet:
+        return UNet(self.unet, 8)
 
     def invert(
         self, schedule: NoiseSchedule | None = None, *, iterations: int = 1, batch_size: int = 1
@@ -131,7 +134,12 @@ class Run:
         return steps
 
     def reference_steps(
-        self, frame: int, prompt: int = 0, scheduled: bool = False, **settings: Any
+        self,
+        frame: int,
+        prompt: int = 0,
+        scheduled: bool = False,
+        control: reference.Control | None = None,
+        **settings: Any,
     ) -> list[Tensor]:
         one = slice(frame, frame + 1)
         stored = [self.trajectory.latents[level, one] for level in range(STEPS + 1)]
@@ -142,6 +150,7 @@ class Run:
             STEPS,
             self.prediction,
             alphas=self.alphas,
+            control=control,
         )
         for i, timestep in enumerate(self.schedule.timesteps):
             assert_close(stored[i], naive[timestep])
@@ -158,6 +167,7 @@ class Run:
             steps=STEPS,
             prediction=self.prediction,
             alphas=self.alphas,
+            control=control,
             **settings,
         )
 

@@ -23,7 +23,7 @@ from pnpvideo.options.settings import (
     SourceSettings,
 )
 from pnpvideo.outputs import default_name, plan_outputs
-from pnpvideo.run import read_area
+from pnpvideo.run import check_controlnet, read_area, read_control
 from pnpvideo.storage import identity as fingerprint
 
 _NAME_LENGTH = 48
@@ -56,6 +56,8 @@ def _plan_one(entry: Entry, folder: BatchFolder) -> Job:
             clip = read_clip(settings.source, **settings.part(ReadSettings))
             open_things.callback(clip.close)
         read_area(settings, clip, open_things)
+        read_control(settings, clip, open_things)
+        check_controlnet(settings)
         named = settings.output or _name(settings, clip)
         # A path would drop a slash at the end, which names a folder.
         place = f"{folder.output / Path(named).expanduser()}{'/' * named.endswith('/')}"
@@ -73,8 +75,8 @@ def _plan_one(entry: Entry, folder: BatchFolder) -> Job:
 
 
 def _copied(name: str, value: object, folder: BatchFolder) -> object:
-    """The value of a setting, with a copy in place of a source or mask that is at an address."""
-    if name in ("source", "mask") and isinstance(value, str) and is_address(value):
+    """The value of a setting, with a copy in place of a file to read that is at an address."""
+    if name in ("source", "mask", "control_image") and isinstance(value, str) and is_address(value):
         return str(fetch(value, folder.path / "sources"))
     return value
 
@@ -110,12 +112,12 @@ def _inversion(settings: Settings) -> str | None:
     values = settings.model_dump(
         mode="json", include=names - {"device", "offload"} | {"preset", "trajectory_precision"}
     )
-    return fingerprint.of_values(values, _stamps(settings)[0])
+    return fingerprint.of_values(values, _stamps(settings)[:2])
 
 
 def _stamps(settings: Settings) -> list[str]:
-    """What tells that a source or a mask was changed in its place."""
-    given = (settings.source, settings.mask)
+    """What tells that a source, its control image or its mask was changed in its place."""
+    given = (settings.source, settings.control_image, settings.mask)
     return ["" if path is None else stamp_of(Path(path)) for path in given]
 
 

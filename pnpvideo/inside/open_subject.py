@@ -12,7 +12,7 @@ from pnpvideo.inside.subject import Subject
 from pnpvideo.options.settings import ReadSettings
 from pnpvideo.options.subject import SubjectSettings
 from pnpvideo.pipeline import PnPVideoPipeline
-from pnpvideo.run import storage_of
+from pnpvideo.run import read_beside, storage_of
 from pnpvideo.storage.job_folder import JobFolder
 
 
@@ -40,10 +40,14 @@ def open_subject(
     """
     options = settings.resolve(pipeline.model_options)
     job = None if settings.job is None else open_things.enter_context(JobFolder(settings.job))
+    control_image = None
+    if settings.control_image is not None:
+        control_image = read_beside(settings.control_image, settings, open_things)
     sources = []
     for clip in clips or (None,):
         source = pipeline.open_source(
             clip,
+            control_image=control_image,
             guidance_prompt=settings.guidance_prompt,
             inversion_prompt=settings.inversion_prompt,
             size=settings.size,

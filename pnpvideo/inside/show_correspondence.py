@@ -41,14 +41,14 @@ def show_correspondence(subject: Subject, shares: tuple[float, ...]) -> list[Str
 
 def find_places(subject: Subject, step: int) -> tuple[list[Places], tuple[int, int]]:
     """Each source's matches, and the (height, width) of the first frame's tokens."""
-    network, text = subject.network, subject.text
+    network, text = subject.network_of(subject.sources[0]), subject.text
     first = subject.sources[0].trajectory
     tokens = see_tokens(network, first, text, step, [0])
     size = max(tokens)
     others, grid = tokens[size][0], network.grid(size, *first.latents.shape[-2:])
     places = []
     for source in subject.sources:
-        trajectory, parts = source.trajectory, []
+        network, trajectory, parts = subject.network_of(source), source.trajectory, []
         for frame in range(trajectory.latents.shape[1]):
             seen = see_tokens(network, trajectory, text, step, [frame])
             nearest = nearest_tokens(seen[max(seen)], others).cpu()

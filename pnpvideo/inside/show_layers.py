@@ -102,8 +102,9 @@ def _seen(
     subject: Subject, step: int, watch: Watch, names: Sequence[str]
 ) -> Iterator[tuple[int, Seen]]:
     """The number of each source, and what modules hold of some of its frames."""
-    network, text = subject.network, subject.text
+    text = subject.text
     for number, source in enumerate(subject.sources):
+        network = subject.network_of(source)
         for seen in look(
             network, source.trajectory, text, step, watch, names, batch_size=subject.batch_size
         ):

@@ -61,11 +61,17 @@ def _of_sources(subject: Subject, step: int) -> Strip:
 
     def clean(source: Source) -> Tensor:
         trajectory, parts = source.trajectory, []
+        network = subject.network_of(source)
         for first in range(0, trajectory.latents.shape[1], subject.batch_size):
             part = slice(first, first + subject.batch_size)
-            latents = trajectory.latents[step, part].to(subject.network.device).float()
-            batch = Batch(latents=latents, timestep=trajectory.timesteps[step], texts=subject.text)
-            output = subject.network.predict(batch)
+            latents = trajectory.latents[step, part].to(network.device).float()
+            batch = Batch(
+                latents=latents,
+                timestep=trajectory.timesteps[step],
+                texts=subject.text,
+                frames=tuple(range(first, first + len(latents))),
+            )
+            output = network.predict(batch)
             parts.append(clean_and_noise(latents, output, level, kind)[0])
         return torch.cat(parts)
 

@@ -36,7 +36,11 @@ def show_words(subject: Subject, texts: Sequence[str]) -> list[Strip]:
 
 def _map(subject: Subject, source: Source, text: PromptEmbeddings, tokens: Sequence[int]) -> Tensor:
     maps = attention_maps(
-        subject.network, source.trajectory, text, tokens, batch_size=subject.batch_size
+        subject.network_of(source),
+        source.trajectory,
+        text,
+        tokens,
+        batch_size=subject.batch_size,
     )
     return torch.cat(list(maps))
 

@@ -8,7 +8,6 @@ from torch import Tensor
 from pnpvideo.clips.clip import Frames
 from pnpvideo.models.network import Network
 from pnpvideo.models.prompt import PromptEmbeddings
-from pnpvideo.models.unet import UNet
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.pipeline import PnPVideoPipeline
 from pnpvideo.source import Source
@@ -26,7 +25,15 @@ class Subject:
 
     @property
     def network(self) -> Network:
-        return UNet(self.pipeline.unet, self.pipeline.autoencoder.factor)
+        """The model's, which follows no ControlNet."""
+        return self.pipeline.network()
+
+    def network_of(self, source: Source) -> Network:
+        """The one that a source was inverted with."""
+        size = self.batch_size
+        return self.pipeline.network(
+            self.pipeline.find_control(source, self.options, batch_size=size)
+        )
 
     @property
     def text(self) -> PromptEmbeddings:

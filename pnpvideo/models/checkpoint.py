@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ _STARTS = {
 _ADDITIONS = {
     r"^(ip_adapter|image_proj)\.": "an IP-Adapter, which adds to a model",
     r"^(control_model|controlnet_\w+|input_hint_block|lllite_\w+|lora_controlnet)\b|"
-    r"^zero_convs\.": "a ControlNet, which adds to a model",
+    r"^zero_convs\.": "a ControlNet; give it with --controlnet, beside a model",
     r"^adapter\.|^body\.\d+\.(in_conv|block1|resnets)\b": "a T2I-Adapter, which adds to a model",
     r"(\.|_)lora(_|\.)?(A|B|down|up|linear_layer)?\.|^lora_|\.(hada_w1_a|lokr_w[12]\w*|oft_blocks|"
     r"dora_scale)$|^lycoris_": "a LoRA; give it with --lora, beside a model",
@@ -62,6 +63,12 @@ _PARTS = {
     r"^(cond_stage_model|conditioner|text_encoders?)\.": "a text encoder",
     r"^(model\.\d+\.sub|conv_first|body\.\d+)\.": "an upscaler",
 }
+_CONTROLNETS = (
+    "controlnet_cond_embedding.conv_in.weight",
+    "control_model.input_hint_block.0.weight",
+    "input_hint_block.0.weight",
+)
+"""Names of which a ControlNet has one: diffusers' and the original code's."""
 _WHOLE = {
     "UNet": ("model.diffusion_model.",),
     "autoencoder": ("first_stage_model.",),
@@ -85,19 +92,38 @@ class Checkpoint:
 
 def read_checkpoint(path: Path) -> Checkpoint:
     """What is known of a file before it is loaded. InputError where it is no whole model."""
+    with _opened(path) as opened:
+        tensors = _Tensors(opened)
+        if (what := _other_than_whole(tensors)) is not None:
+            raise InputError(f"{path} is {what}")
+        return Checkpoint(
+            is_large=_type_of(tensors) == "xl_base",
+            noise=_marked_noise(tensors, opened.metadata() or {}),
+            guessed=_guessed_prediction(tensors),
+        )
+
+
+def read_controlnet(path: Path) -> Mapping[str, Tensor]:
+    """A file's tensors. InputError where it is no ControlNet."""
+    with _opened(path) as opened:
+        tensors = _Tensors(opened)
+        if "lora_controlnet" in tensors:
+            raise InputError(f"{path} is a Control-LoRA; give a whole ControlNet")
+        if not any(name in tensors for name in _CONTROLNETS):
+            what = _other_than_whole(tensors) or "a whole model"
+            raise InputError(f"{path} is no ControlNet but {re.split('[;,(]', what)[0].strip()}")
+        return dict(tensors)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The file, open. InputError where it is of another form."""
     if path.suffix != ".safetensors":
         form = "not a .safetensors file; other checkpoints can hold code and are not read"
         raise InputError(f"{path} is {_other_form(path) or form}")
     try:
         with safe_open(path, framework="pt") as opened:
-            tensors = _Tensors(opened)
-            if (what := _other_than_whole(tensors)) is not None:
-                raise InputError(f"{path} is {what}")
-            return Checkpoint(
-                is_large=_type_of(tensors) == "xl_base",
-                noise=_marked_noise(tensors, opened.metadata() or {}),
-                guessed=_guessed_prediction(tensors),
-            )
+            yield opened
     except (SafetensorError, OSError) as error:
         form = _other_form(path) or f"not a safetensors file: {error}"
         raise InputError(f"{path} is {form}") from None

@@ -26,12 +26,13 @@ from pnpvideo.options.settings import EMBEDDED_MODEL
 _log = logging.getLogger(__name__)
 
 EMBEDDED = Path(__file__).parent.parent / "embedded"
-_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _HUB_FILE = re.compile(
     r"(?:https?://)?(?:huggingface\.co|hf\.co)/(?P<repo_id>[^/]+/[^/]+)/(?:blob|resolve)/"
     r"(?P<revision>[^/]+)/(?P<filename>[^?#]+)(?:\?.*)?"
 )
-_HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token")
+HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token")
+"""Of diffusers' options, those of the hub."""
 _CLASSES = {
     "unet": ("UNet2DConditionModel",),
     "vae": ("AutoencoderKL", "AutoencoderTiny", "AsymmetricAutoencoderKL"),
@@ -42,7 +43,7 @@ _CLASSES = {
 """Of the parts that every model has; without one any will do here."""
 _CHECKPOINTS = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")
 # What diffusers, transformers and safetensors raise for files that are not what they should be.
-_UNUSABLE = (
+UNUSABLE = (
     SafetensorError,
     OSError,
     ValueError,
@@ -111,7 +112,7 @@ def load_model(
     elif path.is_dir():
         _check_folder(path)
         stock = _load_diffusers(str(path), dtype, noise, options)
-    elif _HUB_ID.fullmatch(str(model)) and path.suffix not in _CHECKPOINTS:
+    elif HUB_ID.fullmatch(str(model)) and path.suffix not in _CHECKPOINTS:
         stock = _load_diffusers(str(model), dtype, noise, reach_hub(options))
     else:
         raise InputError(
@@ -150,13 +151,13 @@ def local_checkpoint(checkpoint: str | Path, options: dict[str, Any]) -> Path:
             f"there is no checkpoint {checkpoint}; give a .safetensors file or the hub's link to "
             "one, such as https://huggingface.co/owner/name/blob/main/model.safetensors"
         )
-    known = {k: v for k, v in reach_hub(options).items() if k in _HUB_OPTIONS}
+    known = {k: v for k, v in reach_hub(options).items() if k in HUB_OPTIONS}
     try:
         return Path(huggingface_hub.hf_hub_download(**{**link.groupdict(), **known}))
-    except _UNUSABLE as error:
+    except UNUSABLE as error:
         if known.get("local_files_only"):
-            raise _unreachable(str(checkpoint), "give a file") from None
-        raise InputError(f"{checkpoint} cannot be loaded: {_one_line(error)}") from None
+            raise unreachable(str(checkpoint), "give a file") from None
+        raise InputError(f"{checkpoint} cannot be loaded: {one_line(error)}") from None
 
 
 def _load_diffusers(
@@ -170,7 +171,7 @@ def _load_diffusers(
                 "give a Stable Diffusion 1.x, 2.x or XL model"
             )
         stock, extra = _stock(bool(index.get("text_encoder_2", (None,))[0]))
-        on_hub = {k: v for k, v in options.items() if k in (*_HUB_OPTIONS, "revision")}
+        on_hub = {k: v for k, v in options.items() if k in (*HUB_OPTIONS, "revision")}
         scheduler = options.get("scheduler")
         if scheduler is None:
             kind = getattr(diffusers, index["scheduler"][1])
@@ -197,10 +198,10 @@ def _load_diffusers(
         )
     except InputError:
         raise
-    except _UNUSABLE as error:
+    except UNUSABLE as error:
         if options.get("local_files_only"):
-            raise _unreachable(f"the model {name}", "name a folder") from None
-        why = _one_line(error)
+            raise unreachable(f"the model {name}", "name a folder") from None
+        why = one_line(error)
         # diffusers puts its own errors in front of the hub's.
         if isinstance(error.__context__, GatedRepoError):
             why = "the hub wants you to accept its terms; do so there and log in"
@@ -278,11 +279,11 @@ def _load_checkpoint(
     stock, extra = _stock(checkpoint.is_large)
     try:
         loaded = stock.from_single_file(str(path), **{**extra, **options, "dtype": dtype})
-    except _UNUSABLE as error:
+    except UNUSABLE as error:
         if config is None and options.get("local_files_only"):
             what = f"the configuration of {path.name}"
-            raise _unreachable(what, "give --model-config FOLDER") from None
-        why = _one_line(error)
+            raise unreachable(what, "give --model-config FOLDER") from None
+        why = one_line(error)
         if "meta tensor" in why:
             why = "it lacks weights of its kind of model, or is a smaller one of its family"
         raise InputError(f"{path} cannot be loaded: {why}") from None
@@ -346,11 +347,12 @@ def reach_hub(options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-def _unreachable(what: str, remedy: str) -> RunError:
+def unreachable(what: str, remedy: str) -> RunError:
+    """The error where the hub has to be asked for something and does not answer."""
     return RunError(f"the hub cannot be reached for {what}; connect to the network, or {remedy}")
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """The first sentence of an error: what follows are hints for those who call the library."""
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     first = " ".join(text.split()).split(". ")[0].rstrip(".")

@@ -11,6 +11,7 @@ import torch
 from diffusers import (
     AutoencoderKL,
     AutoencoderTiny,
+    ControlNetModel,
     DDIMScheduler,
     DiffusionPipeline,
     StableDiffusionMixin,
@@ -27,7 +28,9 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 
 from pnpvideo.errors import InputError
 from pnpvideo.models.autoencoder import Autoencoder
+from pnpvideo.models.controlnet import check_controlnet
 from pnpvideo.models.load import default_device, default_dtype, load_model, local_checkpoint
+from pnpvideo.models.load_controlnet import check_named, load_controlnet
 from pnpvideo.models.lora import check_loadable
 from pnpvideo.models.prompt import PromptEmbeddings, encode_prompt
 from pnpvideo.models.recommended import Recommended, read_recommended, write_recommended
@@ -55,6 +58,7 @@ class Parts(
     """
 
     _optional_components = (
+        "controlnet",
         "text_encoder_2",
         "tokenizer_2",
         "safety_checker",
@@ -84,6 +88,7 @@ class Parts(
         safety_checker: Any = None,
         feature_extractor: Any = None,
         image_encoder: Any = None,
+        controlnet: ControlNetModel | None = None,
         force_zeros_for_empty_prompt: bool = False,
     ) -> None:
         super().__init__()
@@ -98,6 +103,7 @@ class Parts(
             safety_checker=safety_checker,
             feature_extractor=feature_extractor,
             image_encoder=image_encoder,
+            controlnet=controlnet,
         )
         self.register_to_config(force_zeros_for_empty_prompt=force_zeros_for_empty_prompt)
         if text_encoder is None:
@@ -114,6 +120,8 @@ class Parts(
                 f"the UNet wants {unet.config.encoder_hid_dim_type} beside texts; "
                 "unload the IP-Adapter first"
             )
+        if controlnet is not None:
+            check_controlnet(controlnet, unet, Autoencoder(vae).factor)
         if safety_checker is not None:
             _log.warning("the safety checker is not used: nothing checks what results show")
         self.model_options = PnPOptions()
@@ -133,6 +141,7 @@ class Parts(
         torch_dtype: torch.dtype | None = None,
         loras: Sequence[str | Path] = (),
         embeddings: Sequence[str | Path] = (),
+        controlnet: ControlNetModel | str | Path | None = None,
         **options: Any,
     ) -> Self:
         """Load "embedded", a diffusers folder, a hub id or a `.safetensors` checkpoint.
@@ -140,6 +149,7 @@ class Parts(
         dtype: by default what suits the best device of this machine; torch_dtype is its older name.
         loras: files or folders to merge, each perhaps with its weight: "style.safetensors:0.8".
         embeddings: textual inversions' files, each perhaps with its word: "toy.safetensors:<toy>".
+        controlnet: a loaded one, or a folder, a hub id or a `.safetensors` file of one.
         options go to diffusers. Raises InputError or RunError (see `load_model`).
         """
         dtype = dtype or torch_dtype or default_dtype(default_device())
@@ -149,8 +159,13 @@ class Parts(
             _check_scheduler(options["scheduler"])
         if options.get("use_safetensors") is False:
             raise InputError("use_safetensors is False; other weights can hold code, leave it out")
+        if isinstance(controlnet, str | Path):
+            check_named(controlnet)  # Before the model's weights are loaded.
         loaded = load_model(model, dtype=dtype, loras=loras, embeddings=embeddings, **options)
-        parts = cls(**loaded.components)
+        if isinstance(controlnet, str | Path):
+            unet = loaded.components["unet"]
+            controlnet = load_controlnet(controlnet, unet, dtype, options)
+        parts = cls(**loaded.components, controlnet=controlnet)
         parts._use(loaded.recommended)
         return parts
 
@@ -173,7 +188,10 @@ class Parts(
         return parts
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:
-        """Write a folder that diffusers loads as the model's own pipeline, and `pnp.json` in it."""
+        """Write a folder that diffusers loads as the model's own pipeline, and `pnp.json` in it.
+
+        A ControlNet is no part of that; it has a save_pretrained of its own.
+        """
         large = self.text_encoder_2 is not None
         kind = StableDiffusionXLPipeline if large else StableDiffusionPipeline
         others = kind._get_signature_keys(kind)[0]

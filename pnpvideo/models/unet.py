@@ -57,6 +57,17 @@ class UNet:
         return working_device(self.unet)
 
     def predict(self, batch: Batch) -> Tensor:
+        self.batch = batch
+        try:
+            latents = batch.latents.to(self.unet.dtype)
+            inputs = self._conditions(batch)
+            output: Tensor = self.unet(latents, batch.timestep, return_dict=False, **inputs)[0]
+        finally:
+            self.batch = None
+        return output.to(batch.latents.dtype)
+
+    def _conditions(self, batch: Batch) -> dict[str, Any]:
+        """What a batch's latents are denoised under, as keywords of diffusers."""
         dtype, frames = self.unet.dtype, batch.frame_count
         latents, texts = batch.latents, batch.texts
         inputs: dict[str, Any] = {
@@ -70,14 +81,7 @@ class UNet:
                 "text_embeds": texts.pooled.to(dtype).repeat_interleave(frames, dim=0),
                 "time_ids": time_ids.to(latents.device, dtype).repeat(len(latents), 1),
             }
-        self.batch = batch
-        try:
-            output: Tensor = self.unet(
-                latents.to(dtype), batch.timestep, return_dict=False, **inputs
-            )[0]
-        finally:
-            self.batch = None
-        return output.to(latents.dtype)
+        return inputs
 
     @property
     def decoder(self) -> list[DecoderLayer]:

@@ -8,7 +8,7 @@ from pnpvideo.errors import InputError
 from pnpvideo.options.declared import Options
 from pnpvideo.options.method import DEFAULT_BATCH_SIZE, Count, MethodSettings
 from pnpvideo.options.paths import PathText
-from pnpvideo.options.settings import ModelSettings, Size, Texts
+from pnpvideo.options.settings import ModelSettings, Size, Texts, check_followed
 
 BenchmarkName = Literal[
     "pie-bench",
@@ -129,6 +129,7 @@ class EvaluationSettings(
         ):
             if getattr(self, name) is None:
                 raise InputError(f"give {what}")
+        check_followed(self.controlnet, self.control)
         if not self.ours and not self.methods:
             raise InputError(
                 "there is nothing to measure; give --method NAME=FOLDER, or leave out --no-ours"

@@ -90,6 +90,8 @@ class GridSettings(GridChoice, SubjectSettings):
             raise InputError("give a prompt that says what the result is to show")
         if self.benchmark is not None and (self.prompt or self.source is None):
             raise InputError("a benchmark has prompts and sources of its own; give its data alone")
+        if self.benchmark is not None and self.control_image is not None:
+            raise InputError("a benchmark has many sources; give control and no control_image")
         if self.benchmark is None and (self.limit is not None or self.types):
             raise InputError("limit and types choose from a benchmark; leave them out")
         read_axes(self.grid)

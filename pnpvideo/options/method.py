@@ -16,6 +16,7 @@ from pnpvideo.options.declared import Options
 NegativeSchedule = Literal["constant", "linear", "exp"]
 NoiseSource = Literal["gaussian", "keyframe"]
 AttentionSharing = Literal["none", "extended", "propagate"]
+ControlKind = Literal["canny", "softedge", "lineart"]
 KeyframeStrategy = Literal["uniform", "random", "sliding", "content"]
 
 Preset = Literal["fast", "balanced", "best"]
@@ -30,7 +31,12 @@ BRANCHES = 3
 """Of sampling with guidance: source, negative prompt, prompt. Inversion has one, so that as many
 times as many frames in one of its passes take no more memory, and less time each."""
 
-DIFFUSERS_NAMES = {"num_inference_steps": "steps", "num_inversion_steps": "inversion_steps"}
+DIFFUSERS_NAMES = {
+    "num_inference_steps": "steps",
+    "num_inversion_steps": "inversion_steps",
+    "controlnet_conditioning_scale": "control_scale",
+    "control_guidance_end": "control_end",
+}
 """diffusers' names of options that have a shorter one here."""
 
 
@@ -141,6 +147,17 @@ class MethodOptions(Options):
     keyframe_every: Count = Field(default=8, description="frames from keyframe to keyframe")
     keyframe_window: Count = Field(
         default=4, description="keyframes that attend to one another; more takes more memory"
+    )
+    control: Annotated[ControlKind | None, Lifetime.INVERSION] = Field(
+        default=None,
+        description="with a ControlNet: what of the source it follows, its edges as thin lines "
+        "(canny) or soft ones, or its dark lines (lineart)",
+    )
+    control_scale: Annotated[float, Field(ge=0, le=2), Lifetime.INVERSION] = Field(
+        default=1.0, description="how closely a ControlNet is followed; 0: not at all"
+    )
+    control_end: Annotated[Share, Lifetime.INVERSION] = Field(
+        default=1.0, description="part of the steps after which the ControlNet rests"
     )
     blend_radius: Annotated[int, Field(ge=0), Lifetime.FINISHING] = Field(
         default=2,

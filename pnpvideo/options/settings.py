@@ -20,7 +20,12 @@ from pnpvideo.atomic_output import atomic_output
 from pnpvideo.errors import InputError
 from pnpvideo.options.declared import Options, Schema, declared, unknown_option
 from pnpvideo.options.mask import MaskSettings
-from pnpvideo.options.method import BRANCHES, DEFAULT_BATCH_SIZE, MethodSettings
+from pnpvideo.options.method import (
+    BRANCHES,
+    DEFAULT_BATCH_SIZE,
+    ControlKind,
+    MethodSettings,
+)
 from pnpvideo.options.paths import PathText, is_relative, plain_text
 
 Place = Literal["auto", "memory", "disk"]
@@ -180,6 +185,12 @@ class SourceSettings(ReadSettings):
     size: Size | None = Field(
         default=None, description="working size in pixels (the model's own area)"
     )
+    control_image: PathText | None = Field(
+        default=None,
+        description="with a ControlNet: the picture, video or folder that it follows, such as of "
+        "depth, with a frame for each of the source's",
+        json_schema_extra={"metavar": "FILE"},
+    )
 
 
 class TextSettings(Options):
@@ -261,6 +272,12 @@ class ModelSettings(Options):
         "be given",
         json_schema_extra={"metavar": "FILE"},
     )
+    controlnet: Annotated[str | None, BeforeValidator(plain_text)] = Field(
+        default=None,
+        description="ControlNet for this kind of model, a diffusers folder, a hub id or a "
+        ".safetensors file, which follows --control or --control-image",
+        json_schema_extra={"format": "path or name", "metavar": "MODEL"},
+    )
     device: str | None = Field(
         default=None,
         description="cuda, cuda:1, mps or cpu (the best one)",
@@ -323,7 +340,18 @@ class Settings(
         if not self.prompt:
             raise InputError("give a prompt that says what the result is to show")
         check_negatives(len(self.negative_prompt), len(self.prompt))
+        check_followed(self.controlnet, self.control, self.control_image)
+        if self.source is None and self.is_controlled:
+            raise InputError(
+                "a source that the model makes follows no ControlNet; leave out control and "
+                "control_image, or give a source"
+            )
         return self
+
+    @property
+    def is_controlled(self) -> bool:
+        """Whether there is something for a ControlNet to follow."""
+        return self.control is not None or self.control_image is not None
 
 
 GROUPS: dict[str, type[Options]] = {
@@ -345,6 +373,16 @@ def check_negatives(negatives: int, prompts: int) -> None:
             f"there are {negatives} negative prompts for {prompts} prompts; "
             "give one, or one for each"
         )
+
+
+def check_followed(
+    controlnet: str | None, control: ControlKind | None, image: object | None = None
+) -> None:
+    """InputError where a ControlNet has nothing to follow, or two things."""
+    if control is not None and image is not None:
+        raise InputError("a ControlNet follows one thing; give control or control_image, not both")
+    if controlnet is not None and control is None and image is None:
+        raise InputError("a ControlNet needs something to follow; give control or control_image")
 
 
 def read_settings(path: Path) -> dict[str, object]:

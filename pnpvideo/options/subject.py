@@ -11,6 +11,7 @@ from pnpvideo.options.settings import (
     ModelSettings,
     SourceSettings,
     TextSettings,
+    check_followed,
     check_negatives,
 )
 
@@ -24,4 +25,5 @@ class SubjectSettings(MachineSettings, ModelSettings, MethodSettings, TextSettin
         if (self.source is None) == (self.guidance_prompt is None):
             raise InputError("give either a source or a guidance prompt")
         check_negatives(len(self.negative_prompt), max(1, len(self.prompt)))
+        check_followed(self.controlnet, self.control, self.control_image)
         return self

@@ -88,6 +88,8 @@ class VisualizeSettings(ShowSettings, SubjectSettings):
             raise InputError("give a picture or video to write, such as -o inside.png")
         if self.beside and self.job is not None:
             raise InputError("a job keeps one source; leave out job or beside")
+        if self.beside and self.control_image is not None:
+            raise InputError("control_image is of one source; give control, or leave out beside")
         if self.show == "words" and not (self.prompt or self.inversion_prompt):
             raise InputError("give a prompt whose words are looked for in the source")
         if self.layers and self.show not in ("features", "attention"):

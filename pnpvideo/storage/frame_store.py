@@ -1,7 +1,7 @@
 """Frames of one size, written once and read again and again."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -31,12 +31,18 @@ class FrameStore:
 
     def batches(self, size: int) -> Iterator[Frames]:
         """All frames in order, `size` at a time, the last batch possibly shorter."""
-        one = math.prod(self._shape)
         for first in range(0, self.frame_count, size):
-            count = min(size, self.frame_count - first)
-            self._file.seek(first * one)
-            pixels = np.frombuffer(bytearray(self._file.read(count * one)), np.uint8)
-            yield pixels.reshape(count, *self._shape)
+            yield self._read(first, min(size, self.frame_count - first))
+
+    def of(self, numbers: Sequence[int]) -> Frames:
+        """The frames of these numbers, in their order."""
+        return np.concatenate([self._read(number, 1) for number in numbers])
+
+    def _read(self, first: int, count: int) -> Frames:
+        one = math.prod(self._shape)
+        self._file.seek(first * one)
+        pixels = np.frombuffer(bytearray(self._file.read(count * one)), np.uint8)
+        return pixels.reshape(count, *self._shape)
 
     def close(self) -> None:
         self._file.close()
