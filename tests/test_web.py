@@ -12,6 +12,8 @@ import pytest
 import torch
 from clips import describe, make_video, smooth_frames
 from command import Cli, names, pixels, save_frames
+from diffusers import UNet2DConditionModel
+from models import random_controlnet
 from page import (
     ask,
     download,
@@ -291,6 +293,35 @@ def test_a_drawn_mask_is_the_command_lines(
     outside = pixels(done.folder / name)[drawn == 0]
     # The mask was brought to the working size and back.
     np.testing.assert_allclose(outside.astype(int), pixels(picture)[drawn == 0], atol=1)
+
+
+def test_visitors_choose_what_a_controlnet_follows(
+    tiny_model: Path, picture: Path, tmp_path: Path, cli: Cli
+) -> None:
+    unet = UNet2DConditionModel.from_pretrained(tiny_model, subfolder="unet")
+    random_controlnet(unet, (4, 8, 8)).save_pretrained(tmp_path / "lines")
+    models = Models([str(tiny_model)], "cpu", str(tmp_path / "lines"))
+    assert models.controlnet == "lines"
+    store = JobStore(tmp_path / "jobs")
+    values: dict[str, object] = {"prompt": ["a stone"], "steps": 2}
+    store.add("translate", "me", models.names[0], picture, values)
+    store.add("translate", "me", models.names[0], picture, values | {"control": "canny"})
+    runner = Runner(store, models)
+    wait_until(lambda: runner.is_idle, 60)
+    runner.close()
+    free, followed = sorted(store.of("me"), key=lambda job: "control" in job.values)
+    assert (free.state, followed.state) == ("done", "done"), (free.message, followed.message)
+    name = "source0-translated.png"
+    assert "controlnet: lines" in (followed.folder / f"{name}.yaml").read_text()
+    assert "controlnet" not in (free.folder / f"{name}.yaml").read_text()
+    for done, more in ((free, ()), (followed, ("--controlnet", "lines", "--control", "canny"))):
+        given = ("source0.png", "--prompt", "a stone", "--steps", "2", *more, "--overwrite")
+        assert cli(*given)[0] == 0
+        assert (done.folder / name).read_bytes() == (tmp_path / name).read_bytes()
+    own = {"control", "control_scale", "control_end"}
+    assert own <= offered(controlled=True)["method"].keys()
+    assert not own & offered()["method"].keys()
+    Controls(PnPOptions(), controlled=True).add("control")
 
 
 def test_previews_are_the_prediction() -> None:

@@ -20,6 +20,12 @@ class WebOptions(Options):
         f"the first is theirs to begin with ({EMBEDDED_MODEL})",
         json_schema_extra={"metavar": "MODEL"},
     )
+    controlnet: str | None = Field(
+        default=None,
+        description="ControlNet for these models, as in translate; visitors choose what of their "
+        "sources it follows",
+        json_schema_extra={"metavar": "MODEL"},
+    )
     folder: PathText = Field(
         default=DEFAULT_FOLDER,
         description="where uploads and runs are kept; the page serves nothing outside it",

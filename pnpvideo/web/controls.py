@@ -16,15 +16,21 @@ MAIN = ("guidance_scale", "tau_f", "tau_a", "noise_share", "seed")
 _OTHERWISE = {
     "prompt", "negative_prompt", "preset", "guidance_prompt", "compare", "check_inversion",
 }  # fmt: skip
+# Of use with a ControlNet alone.
+_OF_CONTROL = {"control", "control_scale", "control_end"}
 
 
-def offered() -> dict[str, dict[str, Schema]]:
-    """The options that visitors choose, by group: no file, nothing of the model or the machine."""
+def offered(*, controlled: bool = False) -> dict[str, dict[str, Schema]]:
+    """The options that visitors choose, by group: no file, nothing of the model or the machine.
+
+    controlled: the models have a ControlNet.
+    """
+    left_out = _OTHERWISE if controlled else _OTHERWISE | _OF_CONTROL
     return {
         title.partition(" (")[0]: {
             name: schema
             for name, schema in declared(group).items()
-            if name not in _OTHERWISE and not schema.get("format", "").startswith("path")
+            if name not in left_out and not schema.get("format", "").startswith("path")
         }
         for title, group in GROUPS.items()
         if group not in (ModelSettings, MachineSettings)
@@ -34,9 +40,10 @@ def offered() -> dict[str, dict[str, Schema]]:
 class Controls:
     """The components by option, in the order in which they were made."""
 
-    def __init__(self, own: PnPOptions) -> None:
-        """own: the options of the model that the page begins with."""
-        self._schemas = {n: s for group in offered().values() for n, s in group.items()}
+    def __init__(self, own: PnPOptions, *, controlled: bool = False) -> None:
+        """own: the options of the model that the page begins with. The rest is as in `offered`."""
+        groups = offered(controlled=controlled).values()
+        self._schemas = {name: schema for group in groups for name, schema in group.items()}
         self._own = own
         self.components: dict[str, gr.components.Component] = {}
 

@@ -13,10 +13,17 @@ from pnpvideo.run import load_pipeline
 class Models:
     """By the names they have on the page."""
 
-    def __init__(self, models: Sequence[str], device: str | None) -> None:
-        """Each is loaded once, so that the start tells what is wrong. InputError for that."""
+    def __init__(
+        self, models: Sequence[str], device: str | None, controlnet: str | None = None
+    ) -> None:
+        """Each is loaded once, so that the start tells what is wrong. InputError for that.
+
+        controlnet: that stands beside each of them.
+        """
+        self.controlnet = None if controlnet is None else _shown(controlnet)
         self._settings = {
-            _shown(model): ModelSettings(model=model, device=device) for model in models
+            _shown(model): ModelSettings(model=model, device=device, controlnet=controlnet)
+            for model in models
         }
         self._loaded: tuple[str, PnPVideoPipeline] | None = None
         options = {name: self.load(name).model_options for name in reversed(self._settings)}

@@ -165,7 +165,9 @@ def _texts(service: Service) -> dict[str, gr.components.Component]:
 
 
 def _options(service: Service) -> tuple[Controls, dict[str, gr.components.Component]]:
-    controls = Controls(service.models.options[service.models.names[0]])
+    models = service.models
+    controlled = models.controlnet is not None
+    controls = Controls(models.options[models.names[0]], controlled=controlled)
     with _pairs():
         for name in MAIN:
             controls.add(name)
@@ -187,7 +189,7 @@ def _options(service: Service) -> tuple[Controls, dict[str, gr.components.Compon
                 if name != "mask_motion":  # It comes with what is drawn.
                     controls.add(name)
     with gr.Accordion("More", open=False, elem_id="more"):
-        for title, names in offered().items():
+        for title, names in offered(controlled=controlled).items():
             rest = [] if title == "local edit" else [name for name in names if name not in MAIN]
             if rest:
                 gr.Markdown(f"#### {title}")

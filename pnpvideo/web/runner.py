@@ -152,7 +152,7 @@ def _translate(job: Job, models: Models, watch: Watch) -> dict[str, object]:
         done = run(settings, pipeline, overwrite=True, quiet=True, after_step=watch.after_step)
         watch.check()
         write_views(job.folder, list(done.outputs), settings)
-    _forget_places(done.settings, job)
+    _forget_places(done.settings, job, models.controlnet)
     mask = job.files(MASK)
     names = tuple(path.name for path in (*done.outputs, *done.compares, done.settings, *mask))
     frames = "1 frame" if done.frames == 1 else f"{done.frames} frames"
@@ -182,12 +182,14 @@ def _mask(job: Job, models: Models, watch: Watch) -> dict[str, object]:
     return {"message": "red is what will be edited"}
 
 
-def _forget_places(record: Path, job: Job) -> None:
+def _forget_places(record: Path, job: Job, controlnet: str | None) -> None:
     """Leave of a settings file's paths the names: it is for the visitor's own machine."""
     values = yaml.safe_load(record.read_text(encoding="utf-8"))
     values.pop("job")
     places = ("source", "output", "mask")
     values |= {name: Path(values[name]).name for name in places if name in values}
     values["model"] = job.model
+    if "control" in values:
+        values["controlnet"] = controlnet
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     record.write_text(text, encoding="utf-8")

@@ -46,7 +46,7 @@ def serving(options: WebOptions) -> Iterator[Server]:
     with _taken(folder):
         os.environ["GRADIO_TEMP_DIR"] = str(folder / "uploads")
         forget_uploads(folder / "uploads")
-        models = Models(options.model, options.device)
+        models = Models(options.model, options.device, options.controlnet)
         store = JobStore(folder / "jobs")
         seconds = options.keep_hours * 3600
         limits = Limits(
