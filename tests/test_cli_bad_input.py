@@ -6,9 +6,11 @@ from pathlib import Path
 import huggingface_hub
 import numpy as np
 import pytest
+import torch
 from clips import make_video
 from command import SHORT, Cli, assert_refused, names, pixels, save_frames
 from PIL import Image
+from safetensors.torch import save_file
 
 
 def bad_sources(folder: Path) -> dict[str, str]:
@@ -211,6 +213,64 @@ def test_bad_configs(cli: Cli, picture: Path, tmp_path: Path) -> None:
         source = () if text.startswith("source") else (str(picture),)
         assert_refused(cli(*source, *given), 2, message)
     assert names(tmp_path) == {"source0.png", "run.yaml"}
+
+
+def bad_files(folder: Path) -> dict[tuple[str, ...], str]:
+    """Makes masks, weights, settings and sound that cannot be used; options that give them."""
+    save_frames(folder / "frames", 2)
+    Image.new("L", (20, 20)).save(folder / "small-mask.png")
+    save_frames(folder / "three-masks", 3)
+    (folder / "text.png").write_text("no picture")
+    (folder / "broken.safetensors").write_bytes(b"\xff" * 64)
+    (folder / "cut.safetensors").write_bytes((2**40).to_bytes(8, "little"))
+    save_file({"nothing.weight": torch.zeros(2, 2)}, folder / "strange.safetensors")
+    (folder / "old.pt").write_bytes(b"\x80\x04.")
+    (folder / "no-parts").mkdir()
+    (folder / "no-parts" / "model_index.json").write_text("{}")
+    (folder / "no-json").mkdir()
+    (folder / "no-json" / "model_index.json").write_text("{")
+    (folder / "list.yaml").write_text("- a\n- b\n")
+    (folder / "bytes.yaml").write_bytes(b"prompt: \xff\xfe")
+    (folder / "job-file").write_text("mine")
+    (folder / "job-folder").mkdir()
+    (folder / "job-folder" / "letter.txt").write_text("mine")
+    one = ("source0.png",)
+    return {
+        (*one, "--mask", "gone.png"): "gone.png does not exist",
+        (*one, "--mask", "text.png"): "text.png is not an image",
+        (*one, "--mask", "small-mask.png"): "20",
+        ("frames", "--mask", "three-masks"): "3",
+        (*one, "--lora", "broken.safetensors"): "broken.safetensors",
+        (*one, "--lora", "cut.safetensors"): "cut.safetensors",
+        (*one, "--lora", "strange.safetensors"): "strange.safetensors",
+        (*one, "--lora", "old.pt"): "old.pt",
+        (*one, "--embedding", "broken.safetensors"): "broken.safetensors is no embedding",
+        (*one, "--embedding", "strange.safetensors"): "2 channels and the text encoder 16",
+        (*one, "--embedding", "old.pt"): "there is no embedding old.pt",
+        (*one, "--model", "no-parts"): "no-parts",
+        (*one, "--model", "no-json"): "no-json",
+        (*one, "--model", "strange.safetensors"): "strange.safetensors",
+        (*one, "--config", "list.yaml"): "hold no 'name: value' lines",
+        (*one, "--config", "bytes.yaml"): "are no text",
+        (*one, "--config", "frames"): "Is a directory",
+        (*one, "--job", "job-file"): "job-file is a file",
+        (*one, "--job", "job-folder"): "is not empty and no job folder",
+        (*one, "--log-file", "frames"): "the log file frames cannot be written",
+        (*one, "--sound", "loud"): "give default, all or none",
+        (*one, "--background", "rainbow"): "a colour",
+        (*one, "--frame-rate", "0"): "frames a second",
+        (*one, "--hdr", "never"): "give map or keep",
+    }
+
+
+def test_bad_files(cli: Cli, picture: Path, tmp_path: Path) -> None:
+    cases = bad_files(tmp_path)
+    before = names(tmp_path)
+    for arguments, message in cases.items():
+        own = {"model": None} if "--model" in arguments else {}
+        output = "out/" if arguments[0] == "frames" else "out.png"
+        assert_refused(cli(*arguments, *SHORT, "-o", output, **own), 2, message)
+        assert names(tmp_path) == before, arguments
 
 
 def test_no_network(cli: Cli, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
