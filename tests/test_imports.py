@@ -20,7 +20,7 @@ ORDER = [
     {"stages", "prompts", "step_callback"},
     {"pipeline"},
     {"run"},
-    {"inside", "batch"},
+    {"preview", "inside", "batch"},
     {"evaluation"},
     {"__init__"},
     {"web"},

@@ -1,9 +1,11 @@
 """`pnpvideo translate`: options to settings, and what a run made."""
 
 import logging
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 from tqdm import tqdm
@@ -40,6 +42,11 @@ class CallOptions(WriteOptions):
         "like switch off). Every run writes such a file, OUT.yaml, that repeats it",
         json_schema_extra={"metavar": "FILE"},
     )
+    preview: bool = Field(
+        default=False,
+        description="translate the first frame alone, to OUT-preview.png, and ask whether to go on "
+        "with the whole; stop there where nobody can be asked",
+    )
     # pydantic has a json of its own.
     json_lines: bool = Field(
         default=False,
@@ -58,10 +65,18 @@ def main(arguments: Sequence[str]) -> None:
         kept = read_settings(Path(call.config)) if call.config else {}
         settings = Settings.of(_merge(kept, given))
         with told(call, arguments):
-            from pnpvideo.run import run
+            from pnpvideo.preview import is_preview, preview_settings
+            from pnpvideo.run import load_pipeline, run
 
             bars = JsonBar if call.json_lines else None
-            result = run(settings, overwrite=call.overwrite, quiet=call.quiet, bars=bars)
+            how: dict[str, Any] = {"quiet": call.quiet, "bars": bars}
+            pipeline = None
+            if call.preview and (first := preview_settings(settings, overwrite=call.overwrite)):
+                pipeline = load_pipeline(settings)
+                shown = run(first, pipeline, overwrite=call.overwrite or is_preview(first), **how)
+                if not _goes_on(call, shown.outputs):
+                    return
+            result = run(settings, pipeline, overwrite=call.overwrite, **how)
             _log.info(
                 "%s of %d x %d in %s; the settings are in %s",
                 "1 frame" if result.frames == 1 else f"{result.frames} frames",
@@ -77,6 +92,28 @@ def main(arguments: Sequence[str]) -> None:
         )
     for path in (*result.outputs, *result.compares):
         print(path)
+
+
+def _goes_on(call: CallOptions, previews: Sequence[Path]) -> bool:
+    """Tell where the preview is, and ask whether to go on with the whole.
+
+    On stderr: stdout is for scripts, which are told where it is and cannot be asked.
+    """
+    if call.json_lines:
+        tell("preview", outputs=previews)
+        return False
+    for path in previews:
+        print(path)
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        _log.warning("that is the preview; for the whole give the same without --preview")
+        return False
+    while True:
+        print("pnpvideo: go on with the whole? [y/n] ", end="", file=sys.stderr, flush=True)
+        answer = sys.stdin.readline()
+        if answer.strip().lower() in ("y", "yes"):
+            return True
+        if answer.strip().lower() in ("n", "no") or not answer:
+            return False
 
 
 def _merge(config: Mapping[str, object], given: Mapping[str, object]) -> dict[str, object]:
