@@ -92,6 +92,7 @@ def run(
     *,
     overwrite: bool = False,
     quiet: bool = False,
+    with_source: Callable[[Source], None] | None = None,
     after_step: Callable[..., Mapping[str, Tensor] | None] | None = None,
     bars: "type[tqdm[NoReturn]] | None" = None,
     job: Path | None = None,
@@ -100,7 +101,8 @@ def run(
 
     pipeline: a loaded model that serves many runs, used as and where it is: the settings of the
     model are then those that it was loaded with (see `load_pipeline`). overwrite: replace results
-    that exist. quiet: no bars. after_step: called after each step of sampling, with latents
+    that exist. quiet: no bars. with_source: called once with the source, which the model may have
+    made. after_step: called after each step of sampling, with latents
     (see `StepCallback`). bars: the kind of progress bar, None for the pipeline's own. job: a job
     folder that is the caller's own matter, in place of that of the settings.
     Raises InputError for what the user gave, RunError for what failed.
@@ -150,6 +152,8 @@ def run(
             )
             open_things.callback(source.close)
             open_things.callback(source.trajectory.close)
+            if with_source is not None:
+                with_source(source)
             prompts = pipeline.prompts(
                 settings.prompt,
                 settings.negative_prompt or None,

@@ -4,7 +4,7 @@ import shutil
 import socket
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ def wait_until(happened: Callable[[], bool], seconds: float) -> float:
 
 def ask(page: Any, source: Path, steps: int) -> None:
     upload(page, source)
-    page.wait_for_function("document.querySelector('#facts').innerText.includes('frame')")
+    says(page, f"{source.name}: ", "#facts")
     page.fill("#prompt textarea", "a stone")
     choose(page, "steps", str(steps), "input[type=number]")
     page.click("#translate")
@@ -56,7 +56,26 @@ def upload(page: Any, source: object) -> None:
     """source: a path, or what Playwright takes for one."""
     if page.locator("#upload button[aria-label='Clear']").count():
         page.click("#upload button[aria-label='Clear']")
+        says(page, "or one of these", "#facts")
     page.set_input_files("#upload input[type=file]", source)
+
+
+def draw(page: Any, points: Sequence[tuple[float, float]]) -> None:
+    """Draw with the brush from point to point: parts of the picture's width and height."""
+    if not page.is_visible("#editor canvas"):
+        page.click("#part button")
+    page.wait_for_function("/[1-9]%/.test(document.querySelector('#editor')?.innerText)")
+    canvas = page.locator("#editor canvas").first
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    zoom = int(page.inner_text("#editor").split("%")[0].split()[-1]) / 100
+    first = page.locator("#first img").evaluate("one => [one.naturalWidth, one.naturalHeight]")
+    for number, point in enumerate(points):
+        x, y = ((at - 0.5) * side * zoom for at, side in zip(point, first, strict=True))
+        page.mouse.move(box["x"] + box["width"] / 2 + x, box["y"] + box["height"] / 2 + y)
+        if number == 0:
+            page.mouse.down()
+    page.mouse.up()
 
 
 def says(page: Any, text: str, where: str = "#state") -> None:

@@ -16,7 +16,9 @@ from diffusers import UNet2DConditionModel
 from models import random_controlnet
 from page import (
     ask,
+    choose,
     download,
+    draw,
     free_port,
     in_a_browser,
     open_page,
@@ -36,9 +38,11 @@ from pnpvideo.sampling.schedule import Level, ddim_step
 
 pytest.importorskip("gradio")
 
+from pnpvideo.web.actions import Service
 from pnpvideo.web.controls import Controls, offered
 from pnpvideo.web.drawn_mask import editor_of, mask_of
 from pnpvideo.web.jobs import JobStore
+from pnpvideo.web.limits import Limits
 from pnpvideo.web.models import Models
 from pnpvideo.web.preview import predicted_clean
 from pnpvideo.web.runner import Runner
@@ -110,8 +114,11 @@ def test_run_stop_and_download(
 
     page.reload()
     says(page, "done: 1 frame of ")
+    says(page, "source0.png: 1 frame of 48 x 32", "#facts")
     assert page.locator("#history button.thumbnail-item").count() == 2
     page.fill("#prompt textarea", "")
+    page.click("#translate")
+    says(page, "give a prompt that says what the result is to show", "#refusal")
     page.click("#again")
     page.wait_for_function("document.querySelector('#prompt textarea').value == 'a stone'")
     page.click("#more button")
@@ -119,6 +126,73 @@ def test_run_stop_and_download(
     for width in (1300, 390):
         page.set_viewport_size({"width": width, "height": 800})
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert "give a prompt" in page.inner_text("#refusal")
+    says(page, "done: 1 frame of ")
+
+
+@in_a_browser
+def test_a_mask_is_drawn_and_moves(
+    visit: Callable[[], Any], folder: Path, picture: Path, tmp_path: Path
+) -> None:
+    page = visit()
+    page.set_viewport_size({"width": 800, "height": 600})
+    write_clip([smooth_frames(3, 48, 32)], tmp_path / "a.mp4")
+    upload(page, tmp_path / "a.mp4")
+    says(page, "a.mp4: 3 frames", "#facts")
+    page.click("#part button")
+    page.click("#move")
+    says(page, "draw on the first frame what is to be edited", "#refusal")
+    draw(page, [(0.3, 0.5), (0.6, 0.5)])
+    page.click("#move")
+    says(page, "red is what will be edited")
+    page.wait_for_function("document.querySelector('#video video')?.videoWidth == 48")
+    drawn = pixels(sorted((folder / "served" / "jobs").glob("*/mask.png"))[-1])
+    assert drawn[16, 16:28].min() == 255
+    assert 0.03 < (drawn == 255).mean() < 0.3
+
+    ask(page, picture, 2)
+    says(page, "done: 1 frame of ")
+    assert page.locator("#files a").count() == 2
+    choose(page, "size", "48x32")
+    draw(page, [(0.4, 0.3), (0.4, 0.7)])
+    page.click("#translate")
+    page.wait_for_function("document.querySelectorAll('#files a').length == 3")
+    (tmp_path / "result.png").write_bytes(download(page, 0))
+    (tmp_path / "mask.png").write_bytes(download(page, 2))
+    mask, result = pixels(tmp_path / "mask.png"), pixels(tmp_path / "result.png")
+    assert mask[12:20, 19].min() == 255
+    outside = mask == 0
+    assert 0.7 < outside.mean() < 0.97
+    changes = np.abs(result.astype(int) - pixels(picture))
+    assert changes[outside].max() == 0
+    assert changes[~outside].max() > 20
+
+
+@in_a_browser
+def test_the_model_makes_the_source(
+    visit: Callable[[], Any], cli: Cli, picture: Path, tmp_path: Path
+) -> None:
+    page = visit()
+    upload(page, picture)
+    says(page, "source0.png: ", "#facts")
+    page.locator("#made").get_by_role("textbox").fill("a cat")
+    page.wait_for_selector("#first", state="detached")
+    page.fill("#prompt textarea", "a stone")
+    choose(page, "steps", "3", "input[type=number]")
+    page.click("#translate")
+    says(page, "done: 1 frame of 32 x 32")
+    page.wait_for_selector("#slider img")
+    (tmp_path / "again.yaml").write_bytes(download(page, 1))
+    assert cli("--config", "again.yaml", "-o", "mine.png")[0] == 0
+    assert (tmp_path / "mine.png").read_bytes() == download(page, 0)
+    (tmp_path / "source.png").write_bytes(download(page, 2))
+    assert pixels(tmp_path / "source.png").shape == (32, 32, 3)
+    page.click("#samples button.thumbnail-item")
+    says(page, "source0.png: ", "#facts")
+    assert page.locator("#made").get_by_role("textbox").input_value() == ""
+    page.click("#again")
+    says(page, "or one of these", "#facts")
+    assert page.locator("#made").get_by_role("textbox").input_value() == "a cat"
 
 
 @in_a_browser
@@ -157,7 +231,7 @@ def test_two_visitors_and_the_thresholds(
 def test_what_is_refused_on_the_page(visit: Callable[[], Any], tmp_path: Path) -> None:
     page = visit()
     page.click("#translate")
-    says(page, "give a picture or a clip first")
+    says(page, "give a picture or a clip first", "#refusal")
     (tmp_path / "text.mp4").write_text("no video at all")
     Image.new("RGB", (200, 100)).save(tmp_path / "wide.png")
     write_clip([smooth_frames(6, 32, 32)], tmp_path / "long.mp4")
@@ -322,6 +396,31 @@ def test_visitors_choose_what_a_controlnet_follows(
     assert own <= offered(controlled=True)["method"].keys()
     assert not own & offered()["method"].keys()
     Controls(PnPOptions(), controlled=True).add("control")
+
+
+def test_a_drawing_everywhere_is_refused(models: Models, picture: Path, tmp_path: Path) -> None:
+    store = JobStore(tmp_path / "jobs")
+    runner = Runner(store, models)
+    limits = Limits(pixels=10_000, frames=4, waiting=1)
+    service = Service(store=store, runner=runner, models=models, limits=limits, samples=[])
+    given = picture, {"prompt": ["a stone"]}, np.full((32, 48), 255, np.uint8)
+    with pytest.raises(InputError, match="all of the first frame is drawn on; draw only on what"):
+        service.submit("translate", "me", models.names[0], *given)
+    assert store.all() == []
+    runner.close()
+
+
+def test_thresholds_of_a_source_that_the_model_makes(models: Models, tmp_path: Path) -> None:
+    store = JobStore(tmp_path / "jobs")
+    values = {"prompt": ["a stone"], "guidance_prompt": "a cat", "steps": 8}
+    store.add("thresholds", "me", models.names[0], None, values)
+    runner = Runner(store, models)
+    wait_until(lambda: runner.is_idle, 30)
+    runner.close()
+    (done,) = store.all()
+    assert (done.state, len(done.results)) == ("done", len(CELLS)), done.message
+    cells = [pixels(done.folder / name) for name in done.results]
+    assert np.any(cells[0] != cells[-1])
 
 
 def test_previews_are_the_prediction() -> None:

@@ -4,16 +4,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from pnpvideo.clips.mask import Weights
 from pnpvideo.errors import InputError
-from pnpvideo.options.settings import ReadSettings, Settings
+from pnpvideo.options.settings import ReadSettings
 from pnpvideo.web.drawn_mask import fitted
 from pnpvideo.web.jobs import MASK, Job, JobStore, Kind
 from pnpvideo.web.limits import Facts, Limits, check_size, check_source
 from pnpvideo.web.models import Models
-from pnpvideo.web.runner import Runner, without_folder
+from pnpvideo.web.runner import Runner, settings_of, without_folder
 from pnpvideo.web.samples import Sample
 from pnpvideo.web.view import write_thumbnail
+
+_BLANK = np.full((64, 64, 3), 224, np.uint8)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,33 +50,39 @@ class Service:
     ) -> Job:
         """A job in the queue. InputError for what cannot be run, before it waits.
 
-        mask: drawn on the first frame, with which it moves.
+        source: None where the model makes it, of the guidance prompt. mask: drawn on the first
+        frame, with which it moves.
         """
-        if source is None or not source.exists():
+        made = "guidance_prompt" in values and kind != "mask"
+        if not made and (source is None or not source.exists()):
             raise InputError("give a picture or a clip first, or pick a sample")
         if model not in self.models.names:
             raise InputError(f"there is no model {model} here")
-        if kind == "mask":
-            if mask is None:
-                raise InputError("draw on the first frame what is to be edited")
-            values = {**values, "prompt": values["prompt"] or ["mask"]}
+        if kind == "mask" and mask is None:
+            raise InputError("draw on the first frame what is to be edited")
         drawn = {} if mask is None else {"mask": MASK, "mask_motion": True}
-        settings = Settings.of({**values, **drawn, "source": str(source)})
+        given = {} if source is None else {"source": str(source)}
+        settings = settings_of(kind, {**values, **drawn, **given})
         settings.resolve(self.models.options[model])
         check_size(settings.size, self.limits)
-        facts = self.look_at(source, values)
+        facts = None if source is None else self.look_at(source, values)
         mine = [job for job in self.store.of(visitor) if not job.is_over]
         if len(mine) >= self.limits.waiting:
             raise InputError(
                 f"{len(mine)} of your runs are waiting already, the limit here; wait for one, or "
                 "stop one"
             )
-        if mask is not None:
+        if mask is not None and facts is not None:
+            if mask.all():
+                raise InputError(
+                    "all of the first frame is drawn on; draw only on what is to be edited, or "
+                    "clear the drawing to edit all"
+                )
             _, height, width, _ = facts.first.shape
             mask = fitted(mask, width, height)
             values = {**values, "mask_motion": facts.count > 1}
         job = self.store.add(kind, visitor, model, source, values, mask)
-        write_thumbnail(job.folder, facts.first[0])
+        write_thumbnail(job.folder, _BLANK if facts is None else facts.first[0])
         self.runner.submit(job)
         return job
 

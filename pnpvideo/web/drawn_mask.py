@@ -36,6 +36,15 @@ def editor_of(first: Frames, mask: Weights | None) -> Editor:
     return {"background": first, "layers": layers, "composite": None}
 
 
+def brush_radius(first: Frames) -> int:
+    """Pixels of a frame (height, width, 3): enough to draw its things with few strokes.
+
+    The editor draws with gaps where it is smaller than 3.
+    """
+    radius: int = max(3, min(first.shape[:2]) // 20)
+    return radius
+
+
 def fitted(mask: Weights, width: int, height: int) -> Weights:
     """At the size of the source."""
     resized: Weights = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)

@@ -11,19 +11,20 @@ from pnpvideo.clips.mask import Weights
 from pnpvideo.errors import InputError
 from pnpvideo.web.actions import Service
 from pnpvideo.web.controls import lines
-from pnpvideo.web.drawn_mask import editor_of, mask_of
+from pnpvideo.web.drawn_mask import brush_radius, editor_of, mask_of
 from pnpvideo.web.jobs import Job, Kind
-from pnpvideo.web.page import Parts
+from pnpvideo.web.page import Parts, brush
 from pnpvideo.web.runner import PREVIEW
 from pnpvideo.web.show import Show
-from pnpvideo.web.tell import refused
+from pnpvideo.web.tell import chosen, refused
 from pnpvideo.web.thresholds import CELLS
 from pnpvideo.web.visitors import Visitors
 
 Updates = dict[gr.components.Component, object]
 
-# In a narrow window it is far below the button.
-_SHOW_STATE = "() => document.querySelector('#state').scrollIntoView({block: 'nearest'})"
+# In a narrow window they are far from the button.
+_SHOW_WHAT_IS_SAID = """() => (document.querySelector('#refusal .state') ??
+  document.querySelector('#state')).scrollIntoView({block: 'nearest'})"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,17 +47,24 @@ class Events:
 
     def connect(self, blocks: gr.Blocks) -> None:
         parts, session, key = self._parts, self._session, self._visitors.key
-        inputs = [*self._choices(), session.source, parts.editor, key]
+        all_controls = self._choices()
+        inputs = [*all_controls, parts.made, session.source, parts.editor, key]
         shown = [session.name, session.seen, *self._show.outputs]
-        chosen = [session.source, parts.facts, parts.first, parts.editor]
-        texts = [parts.prompt, parts.negative, parts.preset, parts.model]
-        all_controls = [*texts, *parts.controls.components.values()]
+        source = [session.source, parts.facts, parts.first, parts.editor, parts.made]
         quiet = {"show_progress": "hidden", "api_visibility": "undocumented"}
 
-        parts.upload.upload(self._uploaded, [parts.upload], chosen, **quiet)
-        parts.upload.clear(self._cleared, None, chosen, **quiet)
+        parts.upload.upload(self._uploaded, [parts.upload], source, **quiet)
+        parts.upload.clear(self._cleared, None, source, **quiet)
+        # Text that is pasted is no input to Gradio.
+        parts.made.change(
+            self._described,
+            [parts.made],
+            [*source[:-1], parts.upload],
+            trigger_mode="always_last",
+            **quiet,
+        )
         parts.samples.select(
-            self._sample, [parts.model], [*chosen, parts.upload, *all_controls], **quiet
+            self._sample, [parts.model], [*source, parts.upload, *all_controls], **quiet
         )
         parts.model.input(self._model, [parts.model], [*all_controls[4:]], **quiet)
         for button, kind in (
@@ -64,18 +72,21 @@ class Events:
             (parts.thresholds, "thresholds"),
             (parts.move, "mask"),
         ):
-            button.click(self._submit(kind), inputs, shown, **quiet)  # type: ignore[arg-type]
-            button.click(None, js=_SHOW_STATE, **quiet)
+            button.click(
+                self._submit(kind),  # type: ignore[arg-type]
+                inputs,
+                [parts.refusal, *shown],
+                **quiet,
+            ).then(None, js=_SHOW_WHAT_IS_SAID, **quiet)
         parts.stop.click(self._stop, [session.name, key], None, **quiet)
         tau = [parts.controls.components[name] for name in ("tau_f", "tau_a")]
         parts.cells.select(self._choose, None, tau, **quiet)
         parts.history.select(self._open, [key], shown, **quiet)
         parts.which.input(self._pick, [session.name, parts.which, key], shown[2:], **quiet)
-        parts.again.click(
-            self._again, [session.name, key], [*chosen, parts.upload, *all_controls], **quiet
-        )
+        again = [*source, parts.upload, *all_controls]
+        parts.again.click(self._again, [session.name, key], again, **quiet)
         blocks.load(self._visitors.greet, [key], [key], **quiet).then(
-            self._newest, [key], shown, **quiet
+            self._newest, [key], [*shown, *again], **quiet
         )
         # The page may be closed and opened again at any time: it asks, and nothing is pushed.
         ticked = [session.name, session.seen, key]
@@ -96,20 +107,37 @@ class Events:
     def _cleared(self) -> Updates:
         return self._chosen(None)
 
-    def _chosen(self, source: Path | None, mask: Weights | None = None) -> Updates:
+    def _described(self, text: str) -> Updates:
+        """The model is to make the source."""
+        if not text.strip():
+            return _nothing()
+        updates = self._chosen(None) | {self._parts.upload: None}
+        del updates[self._parts.made]
+        return updates
+
+    def _chosen(self, source: Path | None, mask: Weights | None = None, made: str = "") -> Updates:
+        """The source of the next run, or what the model is to make as one."""
         parts, session = self._parts, self._session
-        hidden = gr.update(visible=False)
+        none = {session.source: None, parts.first: gr.update(visible=False), parts.editor: None}
         if source is None:
-            nothing = {session.source: None, parts.facts: "", parts.first: hidden}
-            return nothing | {parts.editor: None}
+            return none | {parts.facts: chosen(None, self._service.limits), parts.made: made}
         try:
             facts = self._service.look_at(source, {})
         except InputError as error:
-            told = {session.source: None, parts.facts: refused(error), parts.first: hidden}
-            return told | {parts.editor: None}
-        first = gr.update(value=facts.first[0], visible=True)
-        shown = {session.source: str(source), parts.facts: facts.text, parts.first: first}
-        return shown | {parts.editor: editor_of(facts.first[0], mask)}
+            return none | {parts.facts: refused(error), parts.made: made}
+        (first,) = facts.first
+        radius = brush_radius(first)
+        return {
+            session.source: str(source),
+            parts.facts: chosen(facts.text, self._service.limits),
+            parts.first: gr.update(value=first, visible=True),
+            parts.editor: gr.update(
+                value=editor_of(first, mask),
+                brush=brush(radius),
+                eraser=gr.Eraser(default_size=radius),
+            ),
+            parts.made: made,
+        }
 
     def _sample(self, model: str, event: gr.SelectData) -> Updates:
         sample = self._service.samples[event.index]
@@ -143,7 +171,7 @@ class Events:
 
     def _submit(self, kind: Kind) -> object:
         def submit(request: gr.Request, *given: object) -> Updates:
-            *shown, source, editor, key = given
+            *shown, made, source, editor, key = given
             prompt, negative, preset, model, *options = shown
             parts, session = self._parts, self._session
             try:
@@ -151,10 +179,12 @@ class Events:
                 visitor = self._visitors.visitor(key, request)
                 path = None if source is None else Path(str(source))
                 mask = mask_of(editor)  # type: ignore[arg-type]
+                if text := str(made or "").strip():
+                    values, path, mask = values | {"guidance_prompt": text}, None, None
                 job = self._service.submit(kind, visitor, str(model), path, values, mask)
             except InputError as error:
-                return {parts.state: refused(error), session.seen: ()}
-            return {session.name: job.name} | self._all_of(job, visitor)
+                return {parts.refusal: refused(error)}
+            return {parts.refusal: "", session.name: job.name} | self._all_of(job, visitor)
 
         return submit
 
@@ -186,15 +216,18 @@ class Events:
 
     def _again(self, name: str, key: object, request: gr.Request) -> Updates:
         job = self._service.store.get(name, self._visitors.visitor(key, request))
-        if job is None:
-            return _nothing()
+        return _nothing() if job is None else self._given(job)
+
+    def _given(self, job: Job) -> Updates:
+        """All that a job was given, to be chosen once more."""
         values = job.values
-        source = Path(str(values.pop("source")))
+        source = Path(str(path)) if (path := values.pop("source", None)) else None
+        made = str(values.pop("guidance_prompt", ""))
         model = job.model if job.model in self._service.models.names else None
         model = model or self._service.models.names[0]
         drawn = values.pop("mask", None)
         mask = None if drawn is None else np.asarray(Image.open(str(drawn)).convert("L"))
-        updates = self._chosen(source, mask) | self._controls(values, model)
+        updates = self._chosen(source, mask, made) | self._controls(values, model)
         return updates | {self._parts.upload: None, self._parts.model: model}
 
     # What is shown
@@ -204,7 +237,8 @@ class Events:
         jobs = self._service.store.of(visitor)
         if not jobs:
             return _nothing()
-        return {self._session.name: jobs[0].name} | self._all_of(jobs[0], visitor)
+        shown = {self._session.name: jobs[0].name} | self._all_of(jobs[0], visitor)
+        return shown | self._given(jobs[0])
 
     def _tick(self, name: str, seen: object, key: object, request: gr.Request) -> Updates:
         if not name:

@@ -52,7 +52,7 @@ class Job:
 
     @property
     def values(self) -> dict[str, object]:
-        """The settings that the visitor gave, with the source in this folder."""
+        """The settings that the visitor gave; files that they name are in this folder."""
         return read_settings(self.folder / _SETTINGS)
 
     def files(self, pattern: str) -> list[Path]:
@@ -71,21 +71,24 @@ class JobStore:
         kind: Kind,
         visitor: str,
         model: str,
-        source: Path,
+        source: Path | None,
         values: Mapping[str, object],
         mask: Weights | None = None,
     ) -> Job:
-        """A waiting job with a copy of its source. values: settings without source and output.
-        mask: (height, width), to be theirs."""
+        """A waiting job with a copy of its source, None where the model makes it. values: settings
+        without source and output. mask: (height, width), to be theirs."""
         now = time.time()
         folder = self.folder / f"{int(now * 1000):013d}-{secrets.token_hex(12)}"
-        place = folder / "source" / source.name
-        place.parent.mkdir(parents=True)
-        if source.is_dir():
-            shutil.copytree(source, place)
-        else:
-            shutil.copyfile(source, place)
-        own = {**values, "source": str(place.relative_to(folder))}
+        folder.mkdir()
+        own = dict(values)
+        if source is not None:
+            place = folder / "source" / source.name
+            place.parent.mkdir()
+            if source.is_dir():
+                shutil.copytree(source, place)
+            else:
+                shutil.copyfile(source, place)
+            own["source"] = str(place.relative_to(folder))
         if mask is not None:
             Image.fromarray(mask).save(folder / MASK)
             own["mask"] = MASK

@@ -3,52 +3,15 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import gradio as gr
 
 from pnpvideo.options.method import PRESETS
 from pnpvideo.web.actions import Service
 from pnpvideo.web.controls import MAIN, Controls, offered
-from pnpvideo.web.tell import IDLE
+from pnpvideo.web.tell import IDLE, chosen
 from pnpvideo.web.thresholds import TAU_A
-
-STYLE = """
-.gradio-container { max-width: 1360px !important; }
-.state { padding: 10px 14px; border-radius: 8px; background: var(--background-fill-secondary);
-  border-left: 4px solid var(--border-color-primary); overflow-wrap: anywhere; }
-.state.running, .state.waiting { border-left-color: var(--primary-500); }
-.state.done { border-left-color: #16a34a; }
-.state.failed { border-left-color: #dc2626; }
-.state .bar { height: 6px; margin-top: 8px; border-radius: 3px; overflow: hidden;
-  background: var(--border-color-primary); }
-.state .bar div { height: 100%; background: var(--primary-500); transition: width .5s; }
-#title p { margin: 0; opacity: .75; }
-#history .caption-label, #samples .caption-label { font-size: 11px; }
-@media (max-width: 700px) { #samples { max-height: 180px; } }
-"""
-
-# The server refuses these too, and the upload's component then says no more than "Error".
-REFUSE = """<script>
-for (const kind of ["change", "drop"]) document.addEventListener(kind, (event) => {
-  if (!event.target.closest?.("#upload")) return;
-  document.querySelector("#refused")?.remove();
-  const file = (event.dataTransfer ?? event.target).files?.[0];
-  if (!file) return;
-  let why = "";
-  if (/[\\\\/]/.test(file.name)) why = "%(leads_away)s";
-  else if (file.size > %(limit)d * 2 ** 20)
-    why = `has ${(file.size / 2 ** 20).toFixed(1)} MiB, and the limit here is %(limit)d; ` +
-      "give a smaller one";
-  if (!why) return;
-  event.stopImmediatePropagation();
-  event.preventDefault();
-  const words = document.createElement("div");
-  words.id = "refused";
-  words.className = "state failed";
-  words.textContent = `${file.name} ${why}`;
-  document.querySelector("#facts").before(words);
-}, true);
-</script>"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +22,7 @@ class Parts:
     first: gr.Image
     facts: gr.HTML
     samples: gr.Gallery
+    made: gr.Textbox
     editor: gr.ImageEditor
     move: gr.Button
     prompt: gr.Textbox
@@ -67,9 +31,10 @@ class Parts:
     model: gr.Dropdown
     controls: Controls
     translate: gr.Button
+    refusal: gr.HTML
     thresholds: gr.Button
-    stop: gr.Button
     state: gr.HTML
+    stop: gr.Button
     preview: gr.Image
     cells: gr.Gallery
     which: gr.Radio
@@ -91,38 +56,36 @@ def lay_out(service: Service) -> Parts:
         with gr.Column(scale=5, min_width=320):
             source = _source(service)
             texts = _texts(service)
-            controls, part = _options(service)
+            controls, options = _options(service)
         with gr.Column(scale=6, min_width=320):
             result = _result()
-    return Parts(**source, **texts, **part, **result, controls=controls)
+    return Parts(**source, **texts, **options, **result, controls=controls)
 
 
 def _source(service: Service) -> dict[str, gr.components.Component]:
     with gr.Row():
         upload = gr.File(
-            label=f"Picture or clip, up to {service.limits.frames} frames",
+            label="Picture or clip",
             file_types=["image", "video", ".heic", ".heif", ".mkv", ".ts", ".tif", ".tiff"],
-            height=150,
-            min_width=200,
+            height=140,
+            min_width=180,
             elem_id="upload",
         )
         first = gr.Image(
-            label="its first frame",
+            show_label=False,
             interactive=False,
             visible=False,
-            height=150,
+            height=140,
             min_width=120,
             buttons=[],
             elem_id="first",
         )
-    facts = gr.HTML(elem_id="facts")
+    facts = gr.HTML(chosen(None, service.limits), elem_id="facts")
     samples = gr.Gallery(
         [(each.first, each.source.stem) for each in service.samples],
         label="or pick a sample",
         show_label=False,
-        columns=7,
-        fit_columns=False,
-        height=150,
+        height="auto",
         allow_preview=False,
         object_fit="cover",
         visible=bool(service.samples),
@@ -130,7 +93,13 @@ def _source(service: Service) -> dict[str, gr.components.Component]:
         buttons=[],
         elem_id="samples",
     )
-    return {"upload": upload, "facts": facts, "first": first, "samples": samples}
+    made = gr.Textbox(
+        placeholder="or words, and the model makes it",
+        show_label=False,
+        lines=1,
+        elem_id="made",
+    )
+    return {"upload": upload, "facts": facts, "first": first, "samples": samples, "made": made}
 
 
 def _texts(service: Service) -> dict[str, gr.components.Component]:
@@ -142,12 +111,8 @@ def _texts(service: Service) -> dict[str, gr.components.Component]:
         elem_id="prompt",
     )
     negative = gr.Textbox(label="What it must not show", lines=1, elem_id="negative")
-    with gr.Row():
-        translate = gr.Button("Translate", variant="primary", scale=2, elem_id="translate")
-        thresholds = gr.Button("Thresholds", scale=1, min_width=120, elem_id="thresholds")
-        stop = gr.Button(
-            "Stop", variant="stop", scale=1, min_width=90, interactive=False, elem_id="stop"
-        )
+    translate = gr.Button("Translate", variant="primary", elem_id="translate")
+    refusal = gr.HTML(elem_id="refusal")
     with gr.Row():
         preset = gr.Radio(
             [*reversed(PRESETS)], value="best", label="Speed", scale=3, elem_id="preset"
@@ -161,7 +126,7 @@ def _texts(service: Service) -> dict[str, gr.components.Component]:
             elem_id="model",
         )
     parts = {"prompt": prompt, "negative": negative, "preset": preset, "model": model}
-    return parts | {"translate": translate, "thresholds": thresholds, "stop": stop}
+    return parts | {"translate": translate, "refusal": refusal}
 
 
 def _options(service: Service) -> tuple[Controls, dict[str, gr.components.Component]]:
@@ -171,6 +136,9 @@ def _options(service: Service) -> tuple[Controls, dict[str, gr.components.Compon
     with _pairs():
         for name in MAIN:
             controls.add(name)
+    thresholds = gr.Button(
+        "Try tau f and tau a side by side, on the first frame", size="sm", elem_id="thresholds"
+    )
     with gr.Accordion("Edit a part alone", open=False, elem_id="part"):
         gr.Markdown("Draw on the first frame what is to be edited; it moves with a clip.")
         editor = gr.ImageEditor(
@@ -179,7 +147,7 @@ def _options(service: Service) -> tuple[Controls, dict[str, gr.components.Compon
             transforms=(),
             layers=False,
             image_mode="RGBA",
-            brush=gr.Brush(colors=["#ff4040"], color_mode="fixed"),
+            brush=brush("auto"),
             height=360,
             elem_id="editor",
         )
@@ -196,21 +164,27 @@ def _options(service: Service) -> tuple[Controls, dict[str, gr.components.Compon
                 with _pairs():
                     for name in rest:
                         controls.add(name)
-    return controls, {"editor": editor, "move": move}
+    return controls, {"thresholds": thresholds, "editor": editor, "move": move}
+
+
+def brush(radius: int | Literal["auto"]) -> gr.Brush:
+    """radius: in pixels of the picture."""
+    return gr.Brush(default_size=radius, colors=["#ff4040"], color_mode="fixed")
 
 
 @contextmanager
 def _pairs() -> Iterator[None]:
     """Controls beside one another, as many as there is room for."""
-    with gr.Row(equal_height=False, elem_classes="options"):
+    with gr.Row(elem_classes="options"):
         yield
 
 
 def _result() -> dict[str, gr.components.Component]:
     state = gr.HTML(IDLE, elem_id="state")
+    stop = gr.Button("Stop", variant="stop", size="sm", visible=False, elem_id="stop")
     preview = gr.Image(
-        label="what it looks like so far", interactive=False, visible=False, height=280,
-        buttons=[], elem_id="preview",
+        label="what it looks like so far", interactive=False, visible=False, buttons=[],
+        elem_id="preview",
     )  # fmt: skip
     cells = gr.Gallery(
         label="tau_f (f) and tau_a (a): click to choose",
@@ -235,11 +209,11 @@ def _result() -> dict[str, gr.components.Component]:
         label="Download: results, and the settings that repeat them", file_count="multiple",
         interactive=False, visible=False, elem_id="files",
     )  # fmt: skip
+    again = gr.Button("Again with these settings", size="sm", visible=False, elem_id="again")
     history = gr.Gallery(
-        label="Your runs", columns=5, fit_columns=False, height=200,
-        allow_preview=False, object_fit="cover",
+        label="Your runs, the newest first", height="auto", allow_preview=False, object_fit="cover",
         interactive=False, visible=False, buttons=[], elem_id="history",
     )  # fmt: skip
-    again = gr.Button("Again with these settings", visible=False, elem_id="again")
-    shown = {"state": state, "preview": preview, "cells": cells, "which": which, "slider": slider}
+    shown = {"state": state, "stop": stop, "preview": preview, "cells": cells, "which": which}
+    shown |= {"slider": slider}
     return shown | {"video": video, "files": files, "history": history, "again": again}

@@ -4,6 +4,7 @@ import logging
 import shutil
 import threading
 from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
@@ -13,7 +14,8 @@ from pnpvideo.errors import InputError, RunError
 from pnpvideo.options.settings import ReadSettings, Settings
 from pnpvideo.outputs import default_output
 from pnpvideo.run import run
-from pnpvideo.web.jobs import MASK, Job, JobStore
+from pnpvideo.source import Source
+from pnpvideo.web.jobs import MASK, Job, JobStore, Kind
 from pnpvideo.web.models import Models
 from pnpvideo.web.thresholds import CELLS, make_sheet, sheet_options
 from pnpvideo.web.view import save_picture, write_mask_view, write_thumbnail, write_views
@@ -22,6 +24,7 @@ from pnpvideo.web.watch import Progress, StoppedError, Watch, stages_of
 _log = logging.getLogger(__name__)
 
 PREVIEW = "preview.jpg"
+MADE = "generated-source.png"
 _WORK = "work"
 
 
@@ -120,7 +123,14 @@ class Runner:
 def job_settings(job: Job, models: Models) -> Settings:
     """All that a job's run is given."""
     own = job.values | models.settings(job.model)
-    return Settings.of(own | {"output": _output(job, own), "job": str(job.folder / _WORK)})
+    output = _output(job, settings_of(job.kind, own))
+    return settings_of(job.kind, own | {"output": output, "job": str(job.folder / _WORK)})
+
+
+def settings_of(kind: Kind, values: Mapping[str, object]) -> Settings:
+    """Of a run; to see how a mask moves, none need say what it is to show."""
+    shown = {"prompt": values["prompt"] or ["-"]} if kind == "mask" else {}
+    return Settings.of({**values, **shown})
 
 
 def without_folder(error: Exception, folder: Path) -> str:
@@ -131,10 +141,10 @@ def without_folder(error: Exception, folder: Path) -> str:
     return text
 
 
-def _output(job: Job, values: dict[str, object]) -> str:
+def _output(job: Job, settings: Settings) -> str:
     """As the command line would name it; frames without timing become a video."""
-    settings = Settings.of(values)
-    assert settings.source is not None
+    if settings.source is None:
+        return str(job.folder / default_output(settings, None))
     clip = read_clip(settings.source, **settings.part(ReadSettings))
     try:
         name = default_output(settings, clip)
@@ -147,14 +157,27 @@ def _translate(job: Job, models: Models, watch: Watch) -> dict[str, object]:
     settings = job_settings(job, models)
     pipeline = models.load(job.model)
     options = settings.resolve(pipeline.model_options)
-    watch.use(options, stages_of(options, len(settings.prompt)))
+    made = settings.source is None
+    watch.use(options, stages_of(options, len(settings.prompt), made=made))
+
+    def keep_made(source: Source) -> None:
+        if made:
+            save_picture(next(source.frames(1))[0], job.folder / MADE)
+
     with watch.on(pipeline):
-        done = run(settings, pipeline, overwrite=True, quiet=True, after_step=watch.after_step)
+        done = run(
+            settings,
+            pipeline,
+            overwrite=True,
+            quiet=True,
+            with_source=keep_made,
+            after_step=watch.after_step,
+        )
         watch.check()
-        write_views(job.folder, list(done.outputs), settings)
+        write_views(job.folder, list(done.outputs), settings, job.folder / MADE)
     _forget_places(done.settings, job, models.controlnet)
-    mask = job.files(MASK)
-    names = tuple(path.name for path in (*done.outputs, *done.compares, done.settings, *mask))
+    others = (*job.files(MASK), *job.files(MADE))
+    names = tuple(path.name for path in (*done.outputs, *done.compares, done.settings, *others))
     frames = "1 frame" if done.frames == 1 else f"{done.frames} frames"
     message = f"{frames} of {done.size[0]} x {done.size[1]} in {done.seconds:.0f} s"
     return {"results": names, "message": message}
@@ -164,8 +187,8 @@ def _sheet(job: Job, models: Models, watch: Watch) -> dict[str, object]:
     settings = job_settings(job, models)
     pipeline = models.load(job.model)
     options = sheet_options(settings, pipeline.model_options)
-    inverting, translating = stages_of(options, 1)
-    watch.use(options, [inverting, *[translating] * len(CELLS)])
+    first, translating = stages_of(options, 1, made=settings.source is None)
+    watch.use(options, [first, *[translating] * len(CELLS)])
     pipeline.set_progress_bar_config(disable=True)
     names = []
     with watch.on(pipeline):

@@ -17,9 +17,10 @@ from pnpvideo.web.events import Events
 from pnpvideo.web.jobs import JobStore
 from pnpvideo.web.limits import Limits
 from pnpvideo.web.models import Models
-from pnpvideo.web.page import REFUSE, STYLE, lay_out
+from pnpvideo.web.page import lay_out
 from pnpvideo.web.runner import Runner
 from pnpvideo.web.samples import PROJECT_SAMPLES, find_samples
+from pnpvideo.web.style import REFUSE, STYLE, theme
 from pnpvideo.web.sweep import SWEEP_SECONDS, swept
 from pnpvideo.web.uploads import LEADS_AWAY, PlainNames, forget_uploads
 from pnpvideo.web.visitors import Visitors
@@ -80,11 +81,6 @@ def make_page(service: Service, folder: Path, keep_seconds: float) -> gr.Blocks:
 def _launch(
     page: gr.Blocks, options: WebOptions, store: JobStore, logins: list[tuple[str, str]]
 ) -> str:
-    theme = gr.themes.Soft(
-        # The default ones come from another server, which would see every visitor.
-        font=["system-ui", "sans-serif"],
-        font_mono=["ui-monospace", "monospace"],
-    )
     try:
         _, url, _ = page.launch(
             server_name=options.host,
@@ -95,7 +91,7 @@ def _launch(
             prevent_thread_lock=True,
             quiet=True,
             share=False,
-            theme=theme,
+            theme=theme(),
             css=STYLE,
             head=REFUSE % {"limit": options.max_upload, "leads_away": LEADS_AWAY},
             app_kwargs={"middleware": [Middleware(PlainNames)]},

@@ -6,7 +6,7 @@ from pnpvideo.web.actions import Service
 from pnpvideo.web.jobs import Job
 from pnpvideo.web.page import Parts
 from pnpvideo.web.runner import PREVIEW
-from pnpvideo.web.tell import caption, tell
+from pnpvideo.web.tell import caption, prompts_of, tell
 from pnpvideo.web.thresholds import CELLS
 
 Updates = dict[gr.components.Component, object]
@@ -26,7 +26,7 @@ class Show:
         """How far it is."""
         return {
             self._parts.state: tell(job, self._service.runner),
-            self._parts.stop: gr.update(interactive=not job.is_over),
+            self._parts.stop: gr.update(visible=not job.is_over),
         }
 
     def job(self, job: Job) -> Updates:
@@ -44,7 +44,9 @@ class Show:
             parts.preview: gr.update(value=str(preview) if running else None, visible=running),
             parts.cells: gr.update(value=cells, visible=bool(cells)),
             parts.which: gr.update(
-                choices=[(str(n), n) for n in range(1, count + 1)], value=1, visible=count > 1
+                choices=[(text, n) for n, text in enumerate(prompts_of(job), 1)],
+                value=1,
+                visible=count > 1,
             ),
             parts.files: gr.update(value=wanted or None, visible=bool(wanted)),
             parts.again: gr.update(visible=True),

@@ -27,14 +27,15 @@ def make_sheet(pipeline: PnPVideoPipeline, settings: Settings) -> Iterator[tuple
     """Each cell's number and its frame (height, width, 3), as they are made."""
     options = sheet_options(settings, pipeline.model_options)
     how = settings.part(ReadSettings) | {"frames": 1}
-    assert settings.source is not None
-    clip = read_clip(settings.source, **how)
+    clip = None if settings.source is None else read_clip(settings.source, **how)
     try:
         source = pipeline.open_source(
             clip,
+            guidance_prompt=settings.guidance_prompt,
             inversion_prompt=settings.inversion_prompt,
             size=settings.size,
             options=options,
+            generator=torch.Generator().manual_seed(settings.seed),
             batch_size=1,
         )
         prompts = pipeline.prompts(
@@ -52,4 +53,5 @@ def make_sheet(pipeline: PnPVideoPipeline, settings: Settings) -> Iterator[tuple
         source.close()
         source.trajectory.close()
     finally:
-        clip.close()
+        if clip is not None:
+            clip.close()

@@ -21,14 +21,14 @@ _THUMBNAIL = 160
 _PREVIEW = 384
 
 
-def write_views(folder: Path, results: list[Path], settings: Settings) -> None:
+def write_views(folder: Path, results: list[Path], settings: Settings, made: Path) -> None:
     """Of each result view-1.mp4, the source at its left in step with it, or two pictures.
 
-    The pictures are view-1-a.png, the source at the result's size, and view-1-b.png.
+    The pictures are view-1-a.png, the source at the result's size, and view-1-b.png. made: the
+    source where the model has made it.
     """
-    assert settings.source is not None
     for number, path in enumerate(results, 1):
-        source = read_clip(settings.source, **settings.part(ReadSettings))
+        source = read_clip(settings.source or made, **settings.part(ReadSettings))
         result = read_clip(path, background=settings.background)
         try:
             if len(result) == 1:

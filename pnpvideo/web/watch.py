@@ -136,8 +136,12 @@ class Watch:
         return Bar
 
 
-def stages_of(options: PnPOptions, prompts: int) -> list[tuple[str, float]]:
-    """The bars of a run with their parts of the work: the passes of one frame."""
-    inversion = options.inversion_step_count * options.inversion_iterations
-    branches = 1 + prompts * (1 if options.guidance_scale == 1 else 2)
-    return [("inverting", float(inversion)), ("translating", float(options.steps * branches))]
+def stages_of(options: PnPOptions, prompts: int, *, made: bool) -> list[tuple[str, float]]:
+    """The bars of a run with their parts of the work: the passes of one frame. made: whether the
+    model makes the source."""
+    texts = 1 if options.guidance_scale == 1 else 2
+    first = "inverting", options.inversion_step_count * options.inversion_iterations
+    if made:
+        first = "generating the source", options.steps * texts
+    branches = 1 + prompts * texts
+    return [first, ("translating", options.steps * branches)]
