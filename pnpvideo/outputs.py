@@ -60,6 +60,7 @@ def plan_outputs(settings: Settings, clip: Clip | None, overwrite: bool) -> Outp
             ("source", settings.source),
             ("mask", settings.mask),
             ("control image", settings.control_image),
+            ("picture of the IP-Adapter", settings.ip_adapter_image),
         ):
             if given is not None and _leads_to(target, Path(given)):
                 raise InputError(f"{path} would write over the {what}; choose another name")

@@ -77,6 +77,7 @@ class PnPVideoPipeline(Stages):
         image: Video | None = None,
         mask: Video | None = None,
         control_image: Video | None = None,
+        ip_adapter_image: Video | None = None,
         guidance_prompt: str | None = None,
         negative_prompt: str | Sequence[str] | None = None,
         inversion_prompt: str = "",
@@ -114,6 +115,8 @@ class PnPVideoPipeline(Stages):
         control_image: what the ControlNet follows, with a frame for each of the video's; or
             control, an option, says what is drawn of the video for that. It acts on the inversion
             too, so with a trajectory give what that was made with.
+        ip_adapter_image: what the IP-Adapter reads beside the prompts. Beside negative prompts and
+            the inversion's it reads no picture.
         options: how; by default `model_options`. preset: how fast (see `PnPOptions.at`).
         changes: single options by their names in `PnPOptions` or in diffusers, such as
             num_inference_steps; they win over options and preset, None means: keep.
@@ -168,6 +171,7 @@ class PnPVideoPipeline(Stages):
                 negative_embeds=given_embeddings(
                     negative_prompt_embeds, negative_pooled_prompt_embeds
                 ),
+                image=None if ip_adapter_image is None else picture_of(ip_adapter_image),
                 clip_skip=options.clip_skip,
                 weights=options.prompt_weights,
             )
@@ -382,6 +386,14 @@ def _area(
     own = {name: value for name, value in keywords.items() if name in MaskOptions.model_fields}
     area = Area.of(None if mask is None else as_clip(mask), MaskOptions.of(own))
     return area, {name: value for name, value in keywords.items() if name not in own}
+
+
+def picture_of(image: Video) -> Image.Image:
+    """What an IP-Adapter reads. InputError where it is no single picture."""
+    clip = as_clip(image)
+    if len(clip) != 1:
+        raise InputError(f"ip_adapter_image has {len(clip)} frames; give one picture")
+    return Image.fromarray(clip.read(0, 1)[0])
 
 
 def _check_images(images: int, options: PnPOptions) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from PIL import Image
 from torch import Tensor
 
 from pnpvideo.errors import InputError
@@ -43,26 +44,38 @@ def embed_prompts(
     *,
     embeds: PromptEmbeddings | None = None,
     negative_embeds: PromptEmbeddings | None = None,
+    image: Image.Image | None = None,
     clip_skip: int = 0,
     weights: bool = False,
 ) -> Prompts:
     """Prompts and negative prompts, as texts or as embeddings: one negative for all, or each.
 
-    No negative prompt is the empty one. clip_skip: of the prompts, as in diffusers' pipelines.
+    No negative prompt is the empty one. image: what an IP-Adapter reads beside the prompts; beside
+    negative ones it reads none. clip_skip: of the prompts, as in diffusers' pipelines.
     weights: read them in all texts (see `models.prompt_weights`).
     InputError where they do not fit together.
     """
+    if parts.has_ip_adapter != (image is not None):
+        raise InputError(
+            "an IP-Adapter reads a picture; give one with ip_adapter_image"
+            if image is None
+            else "there is no IP-Adapter that reads ip_adapter_image; load one (ip_adapter)"
+        )
     if (prompt is None) == (embeds is None):
         raise InputError("give either a prompt or prompt_embeds")
     if negative_prompt is None and negative_embeds is None:
         negative_prompt = ""
     check_negatives(_count(negative_prompt, negative_embeds), _count(prompt, embeds))
     targets = _embed(parts, prompt, embeds, clip_skip, weights=weights)
+    if image is not None:
+        targets = parts.beside_image(targets, image)
     negatives = _embed(parts, negative_prompt, negative_embeds, weights=weights)
     identity = {
         "prompt": _identity_of_texts(prompt, targets),
         "negative_prompt": _identity_of_texts(negative_prompt, negatives),
     }
+    if targets.image is not None:
+        identity["ip_adapter_image"] = fingerprint.of_tensors([("image", targets.image)])
     if len(negatives) == 1:
         negatives = concatenate([negatives] * len(targets))
     return Prompts(targets=targets, negatives=negatives, identity=identity)
@@ -86,7 +99,7 @@ def _embed(
     assert given is not None
     if (given.pooled is None) != (parts.text_encoder_2 is None):
         raise InputError("SDXL models, and only they, want pooled embeddings beside the others")
-    return given.to(parts._execution_device, parts.unet.dtype)
+    return parts.beside_image(given.to(parts._execution_device, parts.unet.dtype))
 
 
 def _count(texts: str | Sequence[str] | None, embeddings: PromptEmbeddings | None) -> int:

@@ -21,7 +21,9 @@ from pnpvideo.clips.mask import Area, check_mask
 from pnpvideo.clips.read import read_clip
 from pnpvideo.errors import InputError, RunError
 from pnpvideo.models.batches import is_out_of_memory
+from pnpvideo.models.ip_adapter import find_encoder, read_ip_adapter
 from pnpvideo.models.load import default_device, default_dtype
+from pnpvideo.options.adapter import AdapterSettings
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.options.settings import (
     MachineSettings,
@@ -31,7 +33,7 @@ from pnpvideo.options.settings import (
     write_settings,
 )
 from pnpvideo.outputs import Outputs, plan_outputs, write_compare, write_result
-from pnpvideo.pipeline import PnPVideoPipeline
+from pnpvideo.pipeline import PnPVideoPipeline, picture_of
 from pnpvideo.source import Source
 from pnpvideo.step_callback import StepCallback
 from pnpvideo.storage.allocate import Storage
@@ -118,8 +120,11 @@ def run(
             _log.debug("%s: %d frames, %d x %d", clip.name, len(clip), clip.width, clip.height)
         area = read_area(settings, clip, open_things)
         control_image = read_control(settings, clip, open_things)
+        picture = None
+        if settings.ip_adapter_image is not None:
+            picture = picture_of(settings.ip_adapter_image)
         if pipeline is None:
-            check_controlnet(settings)
+            check_additions(settings)
         outputs = plan_outputs(settings, clip, overwrite)
         for path in (*outputs.results, *outputs.compares, str(outputs.record)):
             open_things.enter_context(claimed(Path(path)))
@@ -157,6 +162,7 @@ def run(
             prompts = pipeline.prompts(
                 settings.prompt,
                 settings.negative_prompt or None,
+                image=picture,
                 clip_skip=options.clip_skip,
                 weights=options.prompt_weights,
             )
@@ -235,8 +241,13 @@ def read_control(
     return image
 
 
-def check_controlnet(settings: Settings) -> None:
-    """InputError where there is something to follow and no ControlNet."""
+def check_additions(settings: Settings) -> None:
+    """InputError where a ControlNet or an IP-Adapter is missing that what is given is for."""
+    if settings.ip_adapter_image is not None and settings.ip_adapter is None:
+        raise InputError("ip_adapter_image is read by an IP-Adapter; give one with ip_adapter")
+    if settings.ip_adapter is not None:
+        read_ip_adapter(settings.ip_adapter)
+        find_encoder(settings.ip_adapter, settings.image_encoder)
     if settings.is_controlled and settings.controlnet is None:
         name = "control" if settings.control_image is None else "control_image"
         raise InputError(f"{name} is followed by a ControlNet; give one with controlnet")
@@ -282,6 +293,9 @@ def load_pipeline(settings: ModelSettings, device: torch.device | None = None) -
         controlnet=settings.controlnet,
         prediction_type=settings.prediction_type,
     )
+    if isinstance(settings, AdapterSettings) and settings.ip_adapter is not None:
+        pipeline.load_ip_adapter(settings.ip_adapter, image_encoder_folder=settings.image_encoder)
+        pipeline.set_ip_adapter_scale(settings.ip_adapter_scale)
     with told_memory(device):
         if settings.offload:
             pipeline.enable_model_cpu_offload(device=device)

@@ -30,6 +30,7 @@ from pnpvideo.models.autoencoder import frames_to_tensor, tensor_to_frames, work
 from pnpvideo.models.batches import Batches
 from pnpvideo.models.controlnet import Control, ControlledUNet
 from pnpvideo.models.failures import check_finite, check_not_plain
+from pnpvideo.models.ip_adapter import scales_of
 from pnpvideo.models.network import Network
 from pnpvideo.models.parts import Parts
 from pnpvideo.models.precision import exact_dtype
@@ -418,6 +419,10 @@ class Stages(Parts):
         """What an inversion belongs to; the batch size and the device change only its rounding."""
         model = fingerprint.of_modules(self.vae, self.unet, self.text_encoder, self.text_encoder_2)
         dtype = storage.dtype(self.latent_dtype)
+        if self.has_ip_adapter:
+            none = self.beside_image(self.encode_texts([""])).image
+            assert none is not None
+            model += fingerprint.of_tensors([("image", none)])
         control = {}
         if options.control is not None or source.control_image is not None:
             control["controlnet"] = fingerprint.of_modules(self.controlnet)
@@ -430,6 +435,7 @@ class Stages(Parts):
                 model,
                 self.config.force_zeros_for_empty_prompt,
                 *((layer.active_adapters, layer.scaling) for layer in self.lora_layers),
+                *scales_of(self.unet),
                 # Which of the vectors in the text encoder belongs to which.
                 *self.own_words,
             ),

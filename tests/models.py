@@ -14,6 +14,8 @@ from transformers import (
     CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
 )
 
 import pnpvideo
@@ -169,6 +171,64 @@ def random_controlnet(
             torch.nn.init.normal_(layer.weight, std=0.2)
             torch.nn.init.normal_(layer.bias, std=0.2)
     return controlnet.to(unet.dtype).eval()
+
+
+def save_tiny_ip_adapter(unet: Any, folder: Path, *, plus: bool = False) -> Path:
+    """A random IP-Adapter for a UNet, with a random image encoder beside it, as published.
+
+    plus: of the kind that sees the encoder's tokens, not what it makes of the whole picture.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(9)
+        encoder = CLIPVisionModelWithProjection(
+            CLIPVisionConfig(
+                hidden_size=WIDTH,
+                intermediate_size=2 * WIDTH,
+                projection_dim=WIDTH - 4,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                image_size=16,
+                patch_size=8,
+            )
+        )
+        wide = unet.config.cross_attention_dim
+        shapes = {"proj.weight": (4 * wide, WIDTH - 4), "proj.bias": (4 * wide,)}
+        shapes |= {"norm.weight": (wide,), "norm.bias": (wide,)}
+        if plus:
+            shapes = _resampler_shapes(wide)
+        weights = {f"image_proj.{name}": torch.randn(shape) for name, shape in shapes.items()}
+        layers = [x for x in unet.modules() if getattr(x, "is_cross_attention", False)]
+        for number, layer in enumerate(layers):
+            for name in ("to_k_ip", "to_v_ip"):
+                shape = layer.to_k.weight.shape
+                weights[f"ip_adapter.{2 * number + 1}.{name}.weight"] = torch.randn(shape)
+    encoder.save_pretrained(folder / "image_encoder")
+    save_file(weights, folder / "adapter.safetensors")
+    return folder / "adapter.safetensors"
+
+
+def _resampler_shapes(wide: int, inner: int = 64) -> dict[str, tuple[int, ...]]:
+    """Of the weights between the tokens of a picture and those that the UNet sees."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "latents": (1, 3, inner),
+        "proj_in.weight": (inner, WIDTH),
+        "proj_in.bias": (inner,),
+        "proj_out.weight": (wide, inner),
+        "proj_out.bias": (wide,),
+        "norm_out.weight": (wide,),
+        "norm_out.bias": (wide,),
+    }
+    for layer in range(4):
+        for norm in ("0.norm1", "0.norm2", "1.0"):
+            shapes |= {f"layers.{layer}.{norm}.{kind}": (inner,) for kind in ("weight", "bias")}
+        shapes |= {
+            f"layers.{layer}.0.to_q.weight": (inner, inner),
+            f"layers.{layer}.0.to_kv.weight": (2 * inner, inner),
+            f"layers.{layer}.0.to_out.weight": (inner, inner),
+            f"layers.{layer}.1.1.weight": (4 * inner, inner),
+            f"layers.{layer}.1.3.weight": (inner, 4 * inner),
+        }
+    return shapes
 
 
 def controlnet_weights(controlnet: diffusers.ControlNetModel) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from pnpvideo.batch.read_jobs import Entry
 from pnpvideo.clips.clip import Clip
 from pnpvideo.clips.read import read_clip
 from pnpvideo.errors import InputError
+from pnpvideo.options.adapter import AdapterSettings
 from pnpvideo.options.method import Lifetime, MethodOptions, PnPOptions
 from pnpvideo.options.paths import is_address
 from pnpvideo.options.settings import (
@@ -23,10 +24,13 @@ from pnpvideo.options.settings import (
     SourceSettings,
 )
 from pnpvideo.outputs import default_name, plan_outputs
-from pnpvideo.run import check_controlnet, read_area, read_control
+from pnpvideo.pipeline import picture_of
+from pnpvideo.run import check_additions, read_area, read_control
 from pnpvideo.storage import identity as fingerprint
 
 _NAME_LENGTH = 48
+_READ = ("source", "mask", "control_image", "ip_adapter_image")
+"""Settings whose files may be at addresses."""
 
 
 def plan(entries: Sequence[Entry], folder: BatchFolder) -> list[Job]:
@@ -57,7 +61,9 @@ def _plan_one(entry: Entry, folder: BatchFolder) -> Job:
             open_things.callback(clip.close)
         read_area(settings, clip, open_things)
         read_control(settings, clip, open_things)
-        check_controlnet(settings)
+        check_additions(settings)
+        if settings.ip_adapter_image is not None:
+            picture_of(settings.ip_adapter_image)
         named = settings.output or _name(settings, clip)
         # A path would drop a slash at the end, which names a folder.
         place = f"{folder.output / Path(named).expanduser()}{'/' * named.endswith('/')}"
@@ -70,13 +76,13 @@ def _plan_one(entry: Entry, folder: BatchFolder) -> Job:
             outputs=plan_outputs(settings, clip, overwrite=True),
             frames=1 if clip is None else len(clip),
             inversion=_inversion(settings),
-            model=fingerprint.of_values(settings.part(ModelSettings)),
+            model=fingerprint.of_values(settings.part(ModelSettings), _adapter(settings)),
         )
 
 
 def _copied(name: str, value: object, folder: BatchFolder) -> object:
     """The value of a setting, with a copy in place of a file to read that is at an address."""
-    if name in ("source", "mask", "control_image") and isinstance(value, str) and is_address(value):
+    if name in _READ and isinstance(value, str) and is_address(value):
         return str(fetch(value, folder.path / "sources"))
     return value
 
@@ -112,12 +118,22 @@ def _inversion(settings: Settings) -> str | None:
     values = settings.model_dump(
         mode="json", include=names - {"device", "offload"} | {"preset", "trajectory_precision"}
     )
-    return fingerprint.of_values(values, _stamps(settings)[:2])
+    return fingerprint.of_values(values, _stamps(settings)[:2], _adapter(settings))
+
+
+def _adapter(settings: Settings) -> dict[str, object]:
+    """The IP-Adapter that a model is loaded with; whatever it reads."""
+    return {k: v for k, v in settings.part(AdapterSettings).items() if k != "ip_adapter_image"}
 
 
 def _stamps(settings: Settings) -> list[str]:
-    """What tells that a source, its control image or its mask was changed in its place."""
-    given = (settings.source, settings.control_image, settings.mask)
+    """What tells that a source, or what else is read beside it, was changed in its place."""
+    given = (
+        settings.source,
+        settings.control_image,
+        settings.mask,
+        settings.ip_adapter_image,
+    )
     return ["" if path is None else stamp_of(Path(path)) for path in given]
 
 

@@ -32,7 +32,7 @@ _STARTS = {
 """Of files that are no safetensors files, whatever their name."""
 
 _ADDITIONS = {
-    r"^(ip_adapter|image_proj)\.": "an IP-Adapter, which adds to a model",
+    r"^(ip_adapter|image_proj)\.": "an IP-Adapter; give it with --ip-adapter, beside a model",
     r"^(control_model|controlnet_\w+|input_hint_block|lllite_\w+|lora_controlnet)\b|"
     r"^zero_convs\.": "a ControlNet; give it with --controlnet, beside a model",
     r"^adapter\.|^body\.\d+\.(in_conv|block1|resnets)\b": "a T2I-Adapter, which adds to a model",

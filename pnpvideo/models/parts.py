@@ -20,15 +20,24 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from diffusers.loaders import (
+    IPAdapterMixin,
     StableDiffusionLoraLoaderMixin,
     StableDiffusionXLLoraLoaderMixin,
     TextualInversionLoaderMixin,
 )
 from peft.tuners.tuners_utils import BaseTunerLayer
+from PIL import Image
 
 from pnpvideo.errors import InputError
 from pnpvideo.models.autoencoder import Autoencoder
 from pnpvideo.models.controlnet import check_controlnet
+from pnpvideo.models.ip_adapter import (
+    check_ip_adapter,
+    embed_image,
+    find_encoder,
+    load_image_encoder,
+    read_ip_adapter,
+)
 from pnpvideo.models.load import default_device, default_dtype, load_model, local_checkpoint
 from pnpvideo.models.load_controlnet import check_named, load_controlnet
 from pnpvideo.models.lora import check_loadable
@@ -40,6 +49,9 @@ from pnpvideo.options.settings import EMBEDDED_MODEL
 
 _log = logging.getLogger(__name__)
 
+_PICTURES = "ip_image_proj"
+"""What diffusers calls it where a UNet has an IP-Adapter."""
+
 
 class Parts(
     DiffusionPipeline,
@@ -48,12 +60,13 @@ class Parts(
     StableDiffusionXLLoraLoaderMixin,
     StableDiffusionLoraLoaderMixin,
     TextualInversionLoaderMixin,
+    IPAdapterMixin,
 ):
     """The parts of a Stable Diffusion 1.x, 2.x or XL model, by the names that diffusers gives.
 
     Of any scheduler the noise levels and timesteps count; between them the steps are DDIM's, which
-    the inversion undoes. The safety checker and the image encoder of other pipelines are kept for
-    these and not used. `model_options` and `layers` hold what the model's `pnp.json` says; they are
+    the inversion undoes. The safety checker of other pipelines is kept for these and not used.
+    `model_options` and `layers` hold what the model's `pnp.json` says; they are
     the paper's without one.
     """
 
@@ -65,7 +78,7 @@ class Parts(
         "feature_extractor",
         "image_encoder",
     )
-    model_cpu_offload_seq = "text_encoder->text_encoder_2->unet->vae"
+    model_cpu_offload_seq = "text_encoder->text_encoder_2->image_encoder->unet->vae"
 
     # Of the call under way, or of the last one.
     guidance_scale = StableDiffusionPipeline.guidance_scale
@@ -115,11 +128,13 @@ class Parts(
                 f"{vae.config.latent_channels} latent ones; give a text-to-image model "
                 "(no inpainting, depth or pix2pix model)"
             )
-        if unet.config.encoder_hid_dim_type is not None:
+        if unet.config.encoder_hid_dim_type not in (None, _PICTURES):
             raise InputError(
-                f"the UNet wants {unet.config.encoder_hid_dim_type} beside texts; "
-                "unload the IP-Adapter first"
+                f"the UNet wants {unet.config.encoder_hid_dim_type} beside texts, which is known "
+                "of no Stable Diffusion model"
             )
+        if unet.config.encoder_hid_dim_type == _PICTURES and image_encoder is None:
+            raise InputError("the UNet has an IP-Adapter, and no image encoder is given for it")
         if controlnet is not None:
             check_controlnet(controlnet, unet, Autoencoder(vae).factor)
         if safety_checker is not None:
@@ -230,7 +245,7 @@ class Parts(
         encoders = [(self.tokenizer, self.text_encoder)]
         if self.text_encoder_2 is not None:
             encoders.append((self.tokenizer_2, self.text_encoder_2))
-        return encode_prompt(
+        embeddings = encode_prompt(
             texts,
             encoders,
             self._execution_device,
@@ -239,6 +254,42 @@ class Parts(
             zeros_for_empty=self.config.force_zeros_for_empty_prompt,
             convert=self.maybe_convert_prompt,
         )
+        return self.beside_image(embeddings)
+
+    def beside_image(
+        self, embeddings: PromptEmbeddings, image: Image.Image | None = None
+    ) -> PromptEmbeddings:
+        """Embeddings with what an IP-Adapter sees of a picture, or of none, beside each text."""
+        if not self.has_ip_adapter:
+            return embeddings
+        return embeddings.beside(embed_image(self, image))
+
+    @property
+    def has_ip_adapter(self) -> bool:
+        """Whether the UNet looks at pictures beside texts."""
+        return bool(self.unet.config.encoder_hid_dim_type == _PICTURES)
+
+    def load_ip_adapter(
+        self,
+        given: str | Path,
+        subfolder: str = "",
+        weight_name: str | None = None,
+        image_encoder_folder: str | Path | None = None,
+        **how: Any,
+    ) -> None:
+        """As in diffusers' pipelines, one from a folder or, with no more, from a file.
+
+        weight_name: of a `.safetensors` file in the folder and subfolder. image_encoder_folder: by
+        default image_encoder beside the file. InputError where it does not fit the model.
+        """
+        if how:
+            raise InputError(f"an IP-Adapter is read from files alone; leave out {min(how)}")
+        file = Path(given, subfolder, weight_name) if weight_name else Path(given)
+        state = read_ip_adapter(file)
+        encoder = load_image_encoder(find_encoder(file, image_encoder_folder), self.unet.dtype)
+        check_ip_adapter(state, self.unet, encoder)
+        self.register_modules(image_encoder=encoder.to(self.unet.device))
+        super().load_ip_adapter(state, subfolder="", weight_name="", image_encoder_folder=None)
 
     def load_lora_weights(self, given: Any, adapter_name: str | None = None, **how: Any) -> None:
         """As in diffusers' pipelines, for LoRA alone. InputError for what is another kind."""

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -26,17 +26,18 @@ class PromptEmbeddings:
 
     hidden: (n, tokens, channels).
     pooled: (n, channels), where the UNet wants it (SDXL).
+    image: (n, 1, ...), of the picture beside each text, or of none, for an IP-Adapter.
     """
 
     hidden: Tensor
     pooled: Tensor | None = None
+    image: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.hidden)
 
     def __getitem__(self, index: slice) -> "PromptEmbeddings":
-        pooled = None if self.pooled is None else self.pooled[index]
-        return PromptEmbeddings(hidden=self.hidden[index], pooled=pooled)
+        return self._each(lambda tensor: tensor[index])
 
     # The same objects at every call, so that what a network has made of them is found again.
 
@@ -51,8 +52,16 @@ class PromptEmbeddings:
         return self[1:]
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "PromptEmbeddings":
-        pooled = None if self.pooled is None else self.pooled.to(device, dtype)
-        return PromptEmbeddings(hidden=self.hidden.to(device, dtype), pooled=pooled)
+        return self._each(lambda tensor: tensor.to(device, dtype))
+
+    def beside(self, image: Tensor) -> "PromptEmbeddings":
+        """The same with one picture's embedding, (1, 1, ...), beside each text."""
+        image = image.to(self.hidden.device, self.hidden.dtype)
+        return replace(self, image=image.expand(len(self), *image.shape[1:]))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "PromptEmbeddings":
+        pooled, image = (None if x is None else change(x) for x in (self.pooled, self.image))
+        return PromptEmbeddings(hidden=change(self.hidden), pooled=pooled, image=image)
 
 
 def concatenate(parts: Sequence[PromptEmbeddings]) -> PromptEmbeddings:
@@ -62,9 +71,11 @@ def concatenate(parts: Sequence[PromptEmbeddings]) -> PromptEmbeddings:
     keys and values as for these several times over.
     """
     pooled = [part.pooled for part in parts if part.pooled is not None]
+    images = [part.image for part in parts if part.image is not None]
     return PromptEmbeddings(
         hidden=torch.cat(_repeated([part.hidden for part in parts])),
         pooled=torch.cat(pooled) if pooled else None,
+        image=torch.cat(images) if images else None,
     )
 
 

@@ -81,6 +81,9 @@ class UNet:
                 "text_embeds": texts.pooled.to(dtype).repeat_interleave(frames, dim=0),
                 "time_ids": time_ids.to(latents.device, dtype).repeat(len(latents), 1),
             }
+        if texts.image is not None:
+            image = texts.image.to(dtype).repeat_interleave(frames, dim=0)
+            inputs.setdefault("added_cond_kwargs", {})["image_embeds"] = [image]
         return inputs
 
     @property
@@ -229,6 +232,8 @@ class _CrossAttention:
     def watched(self, see: Callable[[Tensor], None]) -> Iterator[None]:
         def look(_: Any, inputs: tuple[Tensor], named: dict[str, Any]) -> None:
             layer, words = self.layer, named["encoder_hidden_states"]
+            if isinstance(words, tuple):  # With what an IP-Adapter sees of a picture.
+                words = words[0]
             query, key = (
                 layer.head_to_batch_dim(tokens)
                 for tokens in (layer.to_q(inputs[0]), layer.to_k(words))

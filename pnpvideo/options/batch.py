@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, create_model
 
+from pnpvideo.options.adapter import AdapterSettings
 from pnpvideo.options.declared import Options
 from pnpvideo.options.mask import MaskSettings
 from pnpvideo.options.method import MethodSettings
@@ -72,6 +73,7 @@ def _without(group: type[Options], *names: str) -> type[Options]:
 COMMON: dict[str, type[Options]] = {
     "source": _without(SourceSettings, "source", "guidance_prompt"),
     "text": TextSettings,
+    "picture beside the text": AdapterSettings,
     "local edit": MaskSettings,
     "result": _without(ResultSettings, "output"),
     "method (defaults: the model's own, or the paper's)": MethodSettings,

@@ -18,6 +18,7 @@ from pydantic_extra_types.color import Color
 
 from pnpvideo.atomic_output import atomic_output
 from pnpvideo.errors import InputError
+from pnpvideo.options.adapter import AdapterSettings
 from pnpvideo.options.declared import Options, Schema, declared, unknown_option
 from pnpvideo.options.mask import MaskSettings
 from pnpvideo.options.method import (
@@ -326,6 +327,7 @@ class Settings(
     MethodSettings,
     ResultSettings,
     MaskSettings,
+    AdapterSettings,
     TextSettings,
     SourceSettings,
 ):
@@ -357,6 +359,7 @@ class Settings(
 GROUPS: dict[str, type[Options]] = {
     "source": SourceSettings,
     "text": TextSettings,
+    "picture beside the text": AdapterSettings,
     "local edit": MaskSettings,
     "result": ResultSettings,
     "method (defaults: the model's own, or the paper's)": MethodSettings,

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import gradio as gr
 
 from pnpvideo.errors import InputError
+from pnpvideo.options.adapter import AdapterSettings
 from pnpvideo.options.declared import Schema, accepted, declared
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.options.settings import GROUPS, MachineSettings, ModelSettings
@@ -33,7 +34,7 @@ def offered(*, controlled: bool = False) -> dict[str, dict[str, Schema]]:
             if name not in left_out and not schema.get("format", "").startswith("path")
         }
         for title, group in GROUPS.items()
-        if group not in (ModelSettings, MachineSettings)
+        if group not in (AdapterSettings, ModelSettings, MachineSettings)
     }
 
 
