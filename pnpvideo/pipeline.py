@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from inspect import signature
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor
 from pnpvideo.clips.as_clip import Video, as_clip
 from pnpvideo.clips.clip import Frames
 from pnpvideo.clips.mask import Area
+from pnpvideo.clips.read import read_clip
 from pnpvideo.errors import InputError
 from pnpvideo.models.failures import check_finite
 from pnpvideo.motion.flow import estimate_motion
@@ -384,6 +386,8 @@ def _area(
 ) -> tuple[Area | None, dict[str, object]]:
     """What is edited, and the keywords that are no options of it."""
     own = {name: value for name, value in keywords.items() if name in MaskOptions.model_fields}
+    if isinstance(mask, str | Path):
+        mask = read_clip(mask, background="black")
     area = Area.of(None if mask is None else as_clip(mask), MaskOptions.of(own))
     return area, {name: value for name, value in keywords.items() if name not in own}
 

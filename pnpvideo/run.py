@@ -223,7 +223,7 @@ def read_area(
     """What a run edits."""
     mask = None
     if settings.mask is not None:
-        mask = read_beside(settings.mask, settings, open_things)
+        mask = read_beside(settings.mask, settings, open_things, background="black")
         if clip is not None:
             check_mask(mask, (clip.width, clip.height), len(clip))
     return Area.of(mask, settings)
@@ -253,12 +253,18 @@ def check_additions(settings: Settings) -> None:
         raise InputError(f"{name} is followed by a ControlNet; give one with controlnet")
 
 
-def read_beside(path: str, settings: ReadSettings, open_things: contextlib.ExitStack) -> Clip:
-    """A clip that goes with a source, read as that is, so that frame belongs to frame."""
-    beside = read_clip(path)
+def read_beside(
+    path: str, settings: ReadSettings, open_things: contextlib.ExitStack, **changes: object
+) -> Clip:
+    """A clip that goes with a source, read as that is, so that frame belongs to frame.
+
+    changes: what it is read otherwise by.
+    """
+    beside = read_clip(path, **changes)
     if len(beside) > 1:
         beside.close()
-        beside = read_clip(path, **settings.part(ReadSettings) | {"frame_rate": None})
+        chosen = settings.part(ReadSettings) | {"frame_rate": None} | changes
+        beside = read_clip(path, **chosen)
     open_things.callback(beside.close)
     return beside
 

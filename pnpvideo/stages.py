@@ -18,6 +18,7 @@ from pnpvideo.clips.control import check_control, control_frames, draw_control
 from pnpvideo.clips.mask import (
     Area,
     Weights,
+    check_feather,
     check_mask,
     composite,
     feathered,
@@ -107,11 +108,18 @@ class Stages(Parts):
         """
         storage, schedule = storage or Storage(), self.schedule(options)
         self._check_control(options, control_image, made=given is None)
+        if area is not None and area.mask is None and not self.words_of(area.named):
+            raise InputError(
+                f"mask_from_prompt is {area.named!r}, which names nothing; name what the source "
+                "shows"
+            )
         if given is not None and not isinstance(given, Trajectory):
             clip = as_clip(given)
             if area is not None and area.mask is not None:
                 check_mask(area.mask, (clip.width, clip.height), len(clip))
-            source: Source = ClipSource(clip, self.working_size(clip, size), storage, batch_size)
+            size = self.working_size(clip, size)
+            check_feather(area, size)
+            source: Source = ClipSource(clip, size, storage, batch_size)
             frames = self.autoencoder.latents_shape(len(clip), source.size)
             source.area = area
             if control_image is not None:
@@ -133,6 +141,7 @@ class Stages(Parts):
             assert guidance_prompt is not None
             assert generator is not None
             size = self.working_size(None, size)
+            check_feather(area, size)
             given = self.generate_source(guidance_prompt, size, options, generator)
         if given.timesteps != schedule.timesteps:
             raise InputError(

@@ -32,6 +32,16 @@ def save_mask(path: Path, *box: slice, size: tuple[int, int] = (48, 32)) -> Path
     return path
 
 
+def save_alpha(path: Path, grey: int, *, opaque: bool = True) -> Path:
+    """A picture of one colour that is opaque in the box alone, or nowhere."""
+    mask = np.full((32, 48, 4), grey, np.uint8)
+    mask[..., 3] = 0
+    if opaque:
+        mask[(*BOX, 3)] = 255
+    Image.fromarray(mask).save(path)
+    return path
+
+
 # Numbers
 
 
@@ -190,6 +200,24 @@ def test_outside_the_source_stays(
         assert difference[edited].mean() > 10
 
 
+def test_masks_of_any_kind_of_picture_do_the_same(cli: Cli, tmp_path: Path) -> None:
+    save_frames(tmp_path / "in", 1)
+    grey = pixels(save_mask(tmp_path / "grey.png", *BOX))[..., 0]
+    Image.fromarray(grey).save(tmp_path / "grey.jpg", quality=90)
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    Image.fromarray(grey).convert("1").save(tmp_path / "bits.png")
+    Image.fromarray(grey).convert("P").save(tmp_path / "palette.png")
+    save_alpha(tmp_path / "alpha.png", 255)
+    for name in ("grey.png", "deep.png", "bits.png", "palette.png", "alpha.png", "grey.jpg"):
+        run = ("in/source0.png", *SHORT, "--size", "48x32", "--mask", name)
+        assert cli(*run, "-o", f"out/{name}.png")[:2] == (0, f"out/{name}.png\n"), name
+        made, first = (pixels(tmp_path / "out" / f"{one}.png") for one in (name, "grey.png"))
+        if name.endswith("jpg"):
+            assert np.abs(made.astype(int) - first).max() < 10
+        else:
+            np.testing.assert_array_equal(made, first)
+
+
 def test_a_mask_clip_follows_the_range_of_the_source(cli: Cli, tmp_path: Path) -> None:
     save_frames(tmp_path / "in", 6)
     (tmp_path / "masks").mkdir()
@@ -229,6 +257,8 @@ def test_python_has_the_same_and_inside_is_as_without_a_mask(tiny_model: Path) -
     )
     with pytest.raises(InputError, match="do you mean mask_feather"):
         run(mask=mask, mask_fether=3)
+    with pytest.raises(InputError, match="mask_motion moves a mask of one frame, and this one has"):
+        run(mask=np.stack([mask, mask]), mask_motion=True)
     with pytest.raises(InputError, match="invert_mask needs a mask"):
         run(invert_mask=True)
 
@@ -252,15 +282,26 @@ def test_a_job_with_another_mask_samples_anew(cli: Cli, tmp_path: Path) -> None:
         (("--mask", "none.png"), "none.png does not exist"),
         (("--mask", "text.png"), "text.png is not"),
         (("--mask", "small.png"), "has 20x10 pixels and the source 48x32"),
-        (("--mask", "empty.png"), "black everywhere"),
-        (("--mask", "full.png"), "white everywhere"),
-        (("--mask", "masks"), "has 2 frames and the source 1"),
+        (("--mask", "empty.png"), "the mask is black everywhere, so nothing would be edited"),
+        (("--mask", "full.png"), "the mask is white everywhere, so all would be edited; paint"),
+        (("--mask", "masks"), "the mask has 2 frames and the source 1; give as many, or one"),
+        (("--mask", "cut.png"), "cut.png"),
+        (("--mask", "nothing"), "nothing is empty"),
+        (("--mask", "notes"), "notes holds no images"),
+        (("--mask", "sizes"), "differing sizes"),
+        (("--mask", "dim.png"), "the mask is black everywhere, so nothing would be edited"),
+        (
+            ("--mask", "drawn.png"),
+            "the mask is black everywhere, what is transparent in it being black, so nothing",
+        ),
+        (("--mask", "clear.png"), "the mask is black everywhere, what is transparent in it being"),
         (("--mask", "https://a.b/c.png"), "is an address"),
         (("--mask", "good.png", "--mask-from-prompt", "the dog"), "not both"),
         (("--mask-from-prompt", " "), "mask_from_prompt is empty"),
         (("--mask-motion",), "there is none; give one"),
         (("--invert-mask",), "there is none; give one"),
         (("--mask", "good.png", "--mask-feather", "-1"), "mask_feather is -1"),
+        (("--mask", "good.png", "--mask-feather", "wide"), "mask_feather"),
         (("--mask", "good.png", "--overwrite", "-o", "good.png"), "would write over the mask"),
     ],
 )
@@ -275,6 +316,18 @@ def test_bad_masks(
     for i in range(2):
         save_mask(tmp_path / "masks" / f"{i}.png", *BOX)
     (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "good.png").read_bytes()[:60])
+    (tmp_path / "nothing").write_bytes(b"")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "notes.txt").write_text("x")
+    (tmp_path / "sizes").mkdir()
+    save_mask(tmp_path / "sizes" / "0.png", *BOX)
+    save_mask(tmp_path / "sizes" / "1.png", *BOX, size=(20, 10))
+    labels = np.zeros((32, 48), np.uint16)
+    labels[BOX] = 255  # of 65535
+    Image.fromarray(labels).save(tmp_path / "dim.png")
+    save_alpha(tmp_path / "drawn.png", 0)
+    save_alpha(tmp_path / "clear.png", 255, opaque=False)
     before = names(tmp_path)
     result = cli("source0.png", *SHORT, "-o", "out.png", *arguments, model="no/such/model")
     assert_refused(result, 2, words)
@@ -368,8 +421,23 @@ def test_a_mask_of_maps() -> None:
         assert ((mask > 0) & true).sum() / ((mask > 0) | true).sum() > 0.75
 
 
-def test_a_text_that_names_nothing(cli: Cli, picture: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--mask-from-prompt", "the dog"),
+         "'the dog' is not found in the source; name something that it"),
+        (("--mask-from-prompt", "the"),
+         "mask_from_prompt is 'the', which names nothing; name what the source shows"),
+        (("--mask-from-prompt", "the dog", "--mask-feather", "17"),
+         "mask_feather is 17; give at most 16, half of the shorter side, as the source is worked"),
+        (("--mask", "mask.png", "--mask-feather", "99"), "mask_feather is 99; give at most 16"),
+    ],
+)  # fmt: skip
+def test_what_only_a_model_can_refuse(
+    cli: Cli, picture: Path, tmp_path: Path, more: tuple[str, ...], words: str
+) -> None:
+    save_mask(tmp_path / "mask.png", *BOX)
     before = names(tmp_path)
-    run = ("source0.png", *SHORT, "--mask-from-prompt", "the dog", "-o", "out.png")
-    assert_refused(cli(*run), 2, "'the dog' is not found in the source; name something that it")
+    run = ("source0.png", *SHORT, "--size", "48x32", *more, "-o", "out.png")
+    assert_refused(cli(*run), 2, words)
     assert names(tmp_path) == before

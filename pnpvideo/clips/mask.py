@@ -40,6 +40,11 @@ class Area:
     def of(cls, mask: Clip | None, options: MaskOptions) -> "Area | None":
         """None where all is edited. InputError for options that do not go together."""
         options.check_use(mask is not None)
+        if options.mask_motion and mask is not None and len(mask) > 1:
+            raise InputError(
+                f"mask_motion moves a mask of one frame, and this one has {len(mask)}; give the "
+                "first one alone, or leave mask_motion out"
+            )
         if mask is None and options.mask_from_prompt is None:
             return None
         return cls(
@@ -58,13 +63,12 @@ def check_mask(mask: Clip, size: tuple[int, int], count: int) -> None:
     """
     if (mask.width, mask.height) != size:
         raise InputError(
-            f"the mask {mask.name} has {mask.width}x{mask.height} pixels and the source "
+            f"the mask has {mask.width}x{mask.height} pixels and the source "
             f"{size[0]}x{size[1]}; give one of the same size"
         )
     if len(mask) not in (1, count):
         raise InputError(
-            f"the mask {mask.name} has {len(mask)} frames and the source {count}; give as many, "
-            "or one for all"
+            f"the mask has {len(mask)} frames and the source {count}; give as many, or one for all"
         )
     white = black = False
     for frames in mask.batches(8):
@@ -73,10 +77,21 @@ def check_mask(mask: Clip, size: tuple[int, int], count: int) -> None:
         if white and black:
             return
     colour, what = ("white", "all") if white else ("black", "nothing")
+    seen = ", what is transparent in it being black" if mask.has_alpha else ""
     raise InputError(
-        f"the mask {mask.name} is {colour} everywhere, so {what} would be edited; paint what is to "
-        "be edited white and the rest black"
+        f"the mask is {colour} everywhere{seen}, so {what} would be edited; paint what is to be "
+        "edited white and the rest black"
     )
+
+
+def check_feather(area: Area | None, size: tuple[int, int]) -> None:
+    """InputError where the edit would set in over more pixels than a (width, height) has."""
+    most = min(size) // 2
+    if area is not None and area.feather > most:
+        raise InputError(
+            f"mask_feather is {area.feather}; give at most {most}, half of the shorter side, as "
+            f"the source is worked on at {size[0]}x{size[1]}"
+        )
 
 
 def weights_of(frames: Frames) -> Weights:
