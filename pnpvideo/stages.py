@@ -313,7 +313,7 @@ class Stages(Parts):
             maps = attention_maps(
                 network, trajectory, text, words, batch_size=batch_size, spread=True
             )
-            yield from mask_of_maps(maps, name, source.size)
+            yield from mask_of_maps(maps, source.frames(batch_size), name)
 
     def generate_source(
         self,

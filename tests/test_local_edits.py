@@ -13,6 +13,7 @@ from PIL import Image
 from pnpvideo import InputError, PnPVideoPipeline
 from pnpvideo.clips.clip import clip_of_frames
 from pnpvideo.clips.mask import check_mask, composite, feathered, mask_frames, weights_of
+from pnpvideo.evaluation.metrics import iou
 from pnpvideo.motion.carry_mask import carry_mask
 from pnpvideo.sampling.find_named import attention_maps, mask_of_maps
 from pnpvideo.sampling.keep_outside import keep_outside, latent_weights
@@ -368,7 +369,7 @@ def test_attention_maps_against_naive_ones(tiny_model: Path) -> None:
         for layer in pipeline.unet.modules()
         if getattr(layer, "is_cross_attention", False)
     ]
-    steps = [round(share * 9) for share in (0.5, 0.65, 0.8)]
+    steps = [round(share * 9) for share in (0.65, 0.8, 0.9)]
     with torch.no_grad():
         for step in steps:
             latents = source.trajectory.latents[step, :].float()
@@ -398,27 +399,53 @@ def test_attention_maps_against_naive_ones(tiny_model: Path) -> None:
             timestep = source.trajectory.timesteps[step]
             pipeline.unet(latents, timestep, text.hidden.expand(3, -1, -1))
     hook.remove()
-    passed = torch.zeros_like(naive)
-    for tokens in inputs:
-        for head in range(layer.heads):
-            query, key = (
-                (tokens @ one.weight.double().T).unflatten(-1, (layer.heads, -1))[..., head, :]
-                for one in (layer.to_q, layer.to_k)
-            )
-            shares = (query @ key.mT / query.shape[-1] ** 0.5).softmax(-1)
-            passed += (shares @ naive.flatten(1)[..., None]).view_as(naive)
-    passed /= passed.mean((1, 2), keepdim=True)
-    torch.testing.assert_close(spread.double(), passed, atol=1e-5, rtol=1e-5)
+    for _ in range(2):
+        passed = torch.zeros_like(naive)
+        for tokens in inputs:
+            for head in range(layer.heads):
+                query, key = (
+                    (tokens @ one.weight.double().T).unflatten(-1, (layer.heads, -1))[..., head, :]
+                    for one in (layer.to_q, layer.to_k)
+                )
+                shares = (query @ key.mT / query.shape[-1] ** 0.5).softmax(-1)
+                passed += (shares @ naive.flatten(1)[..., None]).view_as(naive)
+        naive = passed / passed.mean((1, 2), keepdim=True)
+    torch.testing.assert_close(spread.double(), naive, atol=1e-5, rtol=1e-5)
 
 
-def test_a_mask_of_maps() -> None:
-    maps = torch.full((2, 8, 8), 0.5)
-    maps[0, 2:5, 1:4], maps[1, 3:7, 4:8] = 4.0, 3.0
-    masks = np.concatenate(list(mask_of_maps(iter([maps]), "dog", (64, 64))))
-    for mask, box in zip(masks, ((16, 40, 8, 32), (24, 56, 32, 64)), strict=True):
-        true = np.zeros((64, 64), bool)
-        true[box[0] : box[1], box[2] : box[3]] = True
-        assert ((mask > 0) & true).sum() / ((mask > 0) | true).sum() > 0.75
+def test_a_mask_of_maps_ends_at_the_edges_of_the_picture() -> None:
+    """Maps that see one side of a disc half as well, and it too far left, are put right."""
+    places = np.dstack(np.meshgrid(np.arange(128), np.arange(128)))
+    discs = [np.linalg.norm(places - centre, axis=-1) < 30 for centre in ((50, 70), (80, 50))]
+    rng = np.random.default_rng(0)
+    frames = np.stack([np.where(disc[..., None], (200, 60, 40), (60, 140, 70)) for disc in discs])
+    frames = (frames + rng.integers(-20, 21, frames.shape)).clip(0, 255).astype(np.uint8)
+    maps = torch.full((2, 16, 16), 0.3)
+    for one, disc in zip(maps, discs, strict=True):
+        moved = np.roll(disc, -3, 1).astype(np.float32)
+        small = cv2.resize(moved, (16, 16), interpolation=cv2.INTER_AREA)
+        one += torch.from_numpy(3 * small * np.linspace(0.5, 1, 16))
+    blind, seeing = (
+        np.concatenate(list(mask_of_maps([maps[:1], maps[1:]], [some[:1], some[1:]], "dog")))
+        for some in (np.zeros_like(frames), frames)
+    )
+    for disc, without, mask in zip(discs, blind, seeing, strict=True):
+        assert set(np.unique(mask)) == {0, 255}
+        assert iou(mask > 0, disc) > 0.98
+        assert iou(without > 0, disc) < 0.9
+
+
+def test_a_mask_of_maps_where_the_picture_says_nothing() -> None:
+    plain = np.full((1, 64, 64, 3), 99, np.uint8)
+    maps = torch.full((1, 8, 8), 0.5)
+    maps[0, 2:5, 1:4] = 4.0
+    (mask,) = next(mask_of_maps([maps], [plain], "dog"))
+    true = np.zeros((64, 64), bool)
+    true[16:40, 8:32] = True
+    assert mask[20:36, 12:28].all()
+    assert not mask[~cv2.dilate(true.astype(np.uint8), np.ones((9, 9))).astype(bool)].any()
+    (mask,) = next(mask_of_maps([torch.full((1, 8, 8), 2.0)], [plain], "dog"))
+    assert mask.min() == mask.max()
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pnpvideo.clips.clip import Frames
+from pnpvideo.clips.cut_out import cut_out
 from pnpvideo.clips.mask import Weights
 from pnpvideo.motion.flow import find_flow
 
@@ -62,20 +63,14 @@ def _decide(
     inside = carried > 127
     near = cv2.dilate((inside | (likely > 127)).astype(np.uint8), _NEAR) > 0
     unsure = unsure & near
-    states = np.where(inside, cv2.GC_FGD, cv2.GC_BGD).astype(np.uint8)
-    states[unsure] = np.where(likely[unsure] > 127, cv2.GC_PR_FGD, cv2.GC_PR_BGD)
-    known = set(np.unique(states[near]))
-    if not unsure.any() or not {cv2.GC_FGD, cv2.GC_BGD} <= known:
+    known = near & ~unsure
+    if not unsure.any() or not inside[known].any() or inside[known].all():
         return carried
     rows, columns = (np.nonzero(near.any(axis))[0] for axis in (1, 0))
     box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    found = np.ascontiguousarray(states[box])
-    picture = np.ascontiguousarray(frame[box])
-    cv2.setRNGSeed(0)
-    unused, background, inner = (0, 0, 0, 0), np.zeros((1, 65)), np.zeros((1, 65))
-    cv2.grabCut(picture, found, unused, background, inner, 1, cv2.GC_INIT_WITH_MASK)
-    states[box] = found
-    chosen = (states == cv2.GC_FGD) | (states == cv2.GC_PR_FGD)
+    thought = np.where(unsure, likely > 127, inside)
+    chosen = np.zeros_like(inside)
+    chosen[box] = cut_out(frame[box], thought[box], ~unsure[box], iterations=1)
     return np.where(unsure, 255 * chosen, carried).astype(np.float32)
 
 
