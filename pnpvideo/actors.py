@@ -123,7 +123,9 @@ class Actors(Generic[Task, Result]):
             self._since = now
         elif now - self._since > _LONG:
             self._since = now
-            _log.warning("no worker of the Ray cluster has begun yet, which may have no room; waiting")
+            _log.warning(
+                "no worker of the Ray cluster has begun yet, which may have no room; waiting"
+            )
 
 
 class _Actor:
