@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pnpvideo.evaluation.pool import run_jobs
 from pnpvideo.evaluation.tables import Row
 from pnpvideo.pipeline import PnPVideoPipeline
+from tools.train.pool import run_jobs
 from tools.train.scenes import STYLES
 
 

@@ -15,7 +15,6 @@ from torch import Generator, Tensor
 from pnpvideo.clips.as_clip import as_clip
 from pnpvideo.clips.clip import Clip
 from pnpvideo.evaluation.metrics import flicker, warp_error
-from pnpvideo.evaluation.pool import run_jobs
 from pnpvideo.evaluation.tables import Row, mean
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.pipeline import PnPVideoPipeline
@@ -27,6 +26,7 @@ from tools.train.captions import full_caption
 from tools.train.evaluate_scenes import FORMATS as SCENE_FORMATS
 from tools.train.layout import Scene
 from tools.train.motion import Motion, find_motion, frame_times
+from tools.train.pool import run_jobs
 from tools.train.scenes import render
 from tools.train.sheets import write_sheet
 from tools.train.tasks import GOAL, World, make_moving, open_world

@@ -12,9 +12,9 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from pnpvideo.evaluation.pool import run_jobs
 from pnpvideo.pipeline import PnPVideoPipeline
 from tools.train.appearance import Pixels
+from tools.train.pool import run_jobs
 from tools.train.translators import Translator, side_of
 
 PROMPTS = "prompts.yaml"

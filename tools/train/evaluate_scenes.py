@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pnpvideo.evaluation.pool import run_jobs
 from pnpvideo.evaluation.tables import Row, mean
 from pnpvideo.pipeline import PnPVideoPipeline
 from tools.train.appearance import Pixels
 from tools.train.captions import full_caption
 from tools.train.measure import ATTRIBUTES, Measures
+from tools.train.pool import run_jobs
 from tools.train.scenes import render
 from tools.train.tasks import DRAWINGS, GOAL, TASKS, Example, make_example, make_thing, open_world
 from tools.train.translators import METHODS, Setting, Translator, side_of

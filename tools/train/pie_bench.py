@@ -22,7 +22,6 @@ import numpy.typing as npt
 from PIL import Image
 
 from pnpvideo.evaluation.items import Item, ReadRequest
-from pnpvideo.evaluation.pool import run_jobs
 from pnpvideo.evaluation.readers import pie_bench
 from pnpvideo.evaluation.readers.pie_bench import EDIT_TYPES, IMAGES
 from pnpvideo.pipeline import PnPVideoPipeline
@@ -31,6 +30,7 @@ from tools.train.artwork import SMALL
 from tools.train.captions import full_caption
 from tools.train.evaluate_drawings import read_drawing
 from tools.train.layout import Scene
+from tools.train.pool import run_jobs
 from tools.train.scenes import object_masks, random_scene, render
 from tools.train.tasks import EDITS, GOAL, HELD_OUT, World, make_example, open_world
 from tools.train.translators import METHODS, Translator, side_of
