@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from pnpvideo.cli import main
 from pnpvideo.errors import InputError
 from pnpvideo.evaluation import feature_metrics
 from pnpvideo.evaluation.draw_grid import draw_plot
+from pnpvideo.evaluation.edit import Edit
 from pnpvideo.evaluation.grid import Point, run_grid
 from pnpvideo.evaluation.networks import Networks
 from pnpvideo.evaluation.own_measures import OwnMeasures
@@ -206,14 +208,78 @@ def test_the_command_tries_a_clip_and_refuses_what_is_there(
     assert out[0].startswith("tau_f=0: structure ")
     assert out[2:] == ["out/sheet.png", "out/plot.png", "out/grid.csv", "out/grid.json"]
     assert len(list((tmp_path / "out" / "tau_f=1" / "clip").iterdir())) == 2
-    assert_refused((main(given), *capsys.readouterr()), 2, "out exists and is not empty")
+    others = [*given, "--seed", "7"]
+    message = "out holds results with seed 0, not 7; choose another folder"
+    assert_refused((main(others), *capsys.readouterr()), 2, message)
     for name in ("grid.csv", "grid.json"):  # As a run that was broken off leaves it.
         (tmp_path / "out" / name).unlink()
-    assert main([*given, "--overwrite"]) == 0
+    assert main([*others, "--overwrite"]) == 0
     capsys.readouterr()
     given[-1] = "clip"
+    result = (main(given), *capsys.readouterr())
+    assert_refused(result, 2, "clip exists and is not empty; choose another or --overwrite")
     result = (main([*given, "--overwrite"]), *capsys.readouterr())
     assert_refused(result, 2, "which is of no grid, and is not replaced")
+
+
+def test_a_stopped_grid_goes_on(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Counting(PnPVideoPipeline):
+        inversions, left, cells = 0, 3, 0
+
+        def invert_into(self, *given: Any, **named: Any) -> None:
+            Counting.inversions += 1
+            super().invert_into(*given, **named)
+
+        def sample(self, *given: Any, **named: Any) -> Any:
+            if not Counting.left:
+                raise KeyboardInterrupt
+            Counting.left -= 1
+            Counting.cells += 1
+            return super().sample(*given, **named)
+
+    monkeypatch.chdir(tmp_path)
+    sources = save_frames(tmp_path, 2)
+    edits = [
+        Edit(name=f"edit {number}", source=str(path), prompts=("a stone", "a star"))
+        for number, path in enumerate(sources)
+    ]
+    pipeline = Counting.from_pretrained(tiny_model, dtype=torch.float32)
+    values = {"source": ".", "benchmark": "manifest", "steps": 2, "grid": ("tau_f=0,1",)}
+    values |= {"side": 32}
+
+    def tried(output: str, *, grid: str = "tau_f=0,1") -> list[dict[str, str]]:
+        settings = GridSettings.of(values | {"output": output, "grid": (grid,)})
+        found = run_grid(settings, pipeline, edits=edits, quiet=True)
+        with found.tables[0].open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    with pytest.raises(KeyboardInterrupt):
+        tried("stopped")
+    # The other cell of the second edit alone is made.
+    Counting.left, Counting.cells, Counting.inversions = 100, 0, 0
+    found = tried("stopped")
+    assert (Counting.cells, Counting.inversions) == (1, 1)
+    at_once = tried("at_once")
+    for one, other in zip(found, at_once, strict=True):
+        assert one["structure"] == other["structure"]
+        assert one["text"] == other["text"]
+        assert (pixels(Path(one["result"])) == pixels(Path(other["result"]))).all()
+    for name in ("sheet-edit 0-1.png", "sheet-edit 1-2.png", "plot.png"):
+        assert Path("stopped", name).read_bytes() == Path("at_once", name).read_bytes()
+    # Once more, nothing; another value, that alone, once for each edit.
+    Counting.cells = Counting.inversions = 0
+    assert tried("stopped") == found
+    assert (Counting.cells, Counting.inversions) == (0, 0)
+    assert len(tried("stopped", grid="tau_f=0,0.5,1")) == 12
+    assert (Counting.cells, Counting.inversions) == (2, 2)
+    # A result that was lost, or is of another prompt now, is made again.
+    Path(found[0]["result"]).unlink()
+    edits[1] = replace(edits[1], prompts=("a stone", "a moon"))
+    Counting.cells = 0
+    assert tried("stopped")[-1]["prompt"] == "a moon"
+    assert Counting.cells == 3
 
 
 def test_a_benchmark_measured_by_networks(

@@ -5,7 +5,6 @@ import csv
 import io
 import json
 import logging
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -16,43 +15,24 @@ import numpy as np
 import torch
 
 from pnpvideo.atomic_output import atomic_output, folder_above
-from pnpvideo.clips.clip import Frames
 from pnpvideo.clips.read import read_clip
 from pnpvideo.clips.write import write_clip
 from pnpvideo.errors import InputError
 from pnpvideo.evaluation.draw_grid import draw_plot, draw_sheet
 from pnpvideo.evaluation.edit import Edit
+from pnpvideo.evaluation.grid_folder import GridFolder, Measured, Tried, read_middle
 from pnpvideo.evaluation.judge import Judge
 from pnpvideo.evaluation.own_measures import OwnMeasures
 from pnpvideo.evaluation.pareto import pareto_front
 from pnpvideo.inside.draw import Picture
 from pnpvideo.inside.open_subject import open_clips, open_subject
 from pnpvideo.options.grid import Cell, GridSettings, cells_of, read_axes, split_place
-from pnpvideo.options.settings import ReadSettings
+from pnpvideo.options.method import MethodSettings
+from pnpvideo.options.settings import ModelSettings, ReadSettings, SourceSettings, TextSettings
 from pnpvideo.pipeline import PnPVideoPipeline
 from pnpvideo.run import choose_device, load_pipeline, told_memory
 
 _log = logging.getLogger(__name__)
-
-_WRITTEN = re.compile(r"(sheet.*|plot)\.png|grid\.(csv|json)|sources|\w+=.*|\..*\.part")
-"""What a run writes, one that was broken off too."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tried:
-    """One cell's result for one prompt of an edit. path: where it is. middle: its middle frame.
-
-    structure: how far its structure is from the source's (0: alike). text: how far it follows its
-    text (more is better).
-    """
-
-    edit: str
-    prompt: str
-    cell: Cell
-    structure: float
-    text: float
-    path: Path
-    middle: Picture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,18 +71,30 @@ def run_grid(
 ) -> Grid:
     """Try every cell on the edits, or on the settings' source. The rest is as in `run`.
 
-    An edit of several that cannot be made is left out, which is told.
+    What a run with the same settings has done in the folder stays: a stopped grid goes on, and more
+    values are added to it. An edit of several that cannot be made is left out, which is told.
     """
     device = choose_device(settings) if pipeline is None else pipeline.device
     assert settings.output is not None
-    folder = Path(settings.output).expanduser()
-    check_folder(folder, overwrite)
+    folder = GridFolder(Path(settings.output).expanduser())
+    folder.check(_made_with(settings), overwrite=overwrite)
     edits = edits or [_own_edit(settings)]
     judge = Judge(dict(split_place(text) for text in settings.networks), device)
     pipeline = pipeline or load_pipeline(settings, device)
     pipeline.set_progress_bar_config(disable=quiet)
+    folder.begin(_made_with(settings), overwrite=overwrite)
     with told_memory(device):
         return _Run(settings, pipeline, judge, folder).of(edits)
+
+
+def _made_with(settings: GridSettings) -> dict[str, object]:
+    """What a cell's result and its measures depend on, as a file holds it."""
+    own = {*SourceSettings.model_fields, *TextSettings.model_fields, *ModelSettings.model_fields}
+    own |= {"benchmark", "networks"}
+    # Of the method what is given: the rest is the model's own.
+    own |= settings.model_fields_set & MethodSettings.model_fields.keys()
+    values = settings.model_dump(mode="json", include=own - {"device", "offload"})
+    return {name: value for name, value in values.items() if value not in (None, [])}
 
 
 def _own_edit(settings: GridSettings) -> Edit:
@@ -114,27 +106,11 @@ def _own_edit(settings: GridSettings) -> Edit:
     return Edit(name=name, source=settings.source, prompts=settings.prompt)
 
 
-def check_folder(folder: Path, overwrite: bool) -> None:
-    """InputError unless results can go to a folder: it is new, empty or a grid's."""
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file; choose another name for the folder")
-    if folder.is_dir() and any(folder.iterdir()):
-        if not overwrite:
-            raise InputError(f"{folder} exists and is not empty; choose another or --overwrite")
-        for path in folder.iterdir():
-            # A mistyped folder must not cost anything but a grid.
-            if not _WRITTEN.fullmatch(path.name):
-                raise InputError(
-                    f"{folder} holds {path.name}, which is of no grid, and is not replaced; choose "
-                    "another folder"
-                )
-
-
 class _Run:
     """Results, sheets, plot and tables in one folder."""
 
     def __init__(
-        self, settings: GridSettings, pipeline: PnPVideoPipeline, judge: Judge, folder: Path
+        self, settings: GridSettings, pipeline: PnPVideoPipeline, judge: Judge, folder: GridFolder
     ) -> None:
         self._settings, self._pipeline = settings, pipeline
         self._judge, self._folder = judge, folder
@@ -164,21 +140,32 @@ class _Run:
             raise InputError("none of the sources can be used")
         points, names = points_of(tried), (self._judge.structure_name, self._judge.text_name)
         plot = self._write("plot.png", draw_plot(points, *names))
-        tables = (self._folder / "grid.csv", self._folder / "grid.json")
+        tables = (self._folder.path / "grid.csv", self._folder.path / "grid.json")
         for path, text in zip(tables, (_table(tried), self._summary(points)), strict=True):
             with atomic_output(path, folder=False, overwrite=True) as part:
                 part.write_text(text, encoding="utf-8")
         return Grid(points=tuple(points), sheets=tuple(sheets), plot=plot, tables=tables)
 
-    @torch.no_grad()
     def _try(self, edit: Edit) -> tuple[list[Tried], Picture]:
-        """What every cell makes of an edit, and the source's middle frame."""
+        """What every cell makes of an edit, and the source's middle frame; what is done stays."""
+        cells = cells_of(self._axes)
+        todo = [cell for cell in cells if not self._folder.has(edit, cell)]
+        if todo or not self._folder.source(edit).is_file():
+            self._make(edit, todo)
+        tried = [
+            self._folder.tried(edit, number, cell)
+            for cell in cells
+            for number in range(len(edit.prompts))
+        ]
+        return tried, read_middle(self._folder.source(edit))
+
+    @torch.no_grad()
+    def _make(self, edit: Edit, cells: Sequence[Cell]) -> None:
         settings, pipeline = self._settings, self._pipeline
-        tried = []
         with contextlib.ExitStack() as open_things:
             clips = open_clips([edit.source] if edit.source else [], settings, open_things)
-            folder = folder_above(self._folder)
-            subject = open_subject(pipeline, clips, settings, folder, open_things)
+            above = folder_above(self._folder.path)
+            subject = open_subject(pipeline, clips, settings, above, open_things)
             (source,), size = subject.sources, subject.batch_size
             prompts = pipeline.prompts(
                 edit.prompts,
@@ -194,7 +181,9 @@ class _Run:
                 batch_size=size,
             )
             begun = (source.trajectory.clean, subject.frames(source))
-            for cell in cells_of(self._axes):
+            middle = begun[1][len(begun[1]) // 2]
+            write_clip([middle[None]], self._folder.source(edit), overwrite=True)
+            for cell in cells:
                 options = subject.options.override(cell.options)
                 generator = torch.Generator().manual_seed(settings.seed)
                 latents = pipeline.sample(source, prompts, options, generator, batch_size=size)
@@ -202,29 +191,16 @@ class _Run:
                     finished = pipeline.finish(one, source, options.blend_radius, size)
                     frames = np.concatenate(list(finished))
                     made, text = (one, frames), prompts.targets[number : number + 1]
-                    tried.append(
-                        Tried(
-                            edit=edit.name,
-                            prompt=prompt,
-                            cell=cell,
-                            structure=self._judge.structure(own, made, begun),
-                            text=self._judge.text(own, made, prompt, text),
-                            path=self._write_result(edit, number, cell, frames),
-                            middle=_middle(frames),
-                        )
+                    measured = Measured(
+                        prompt=prompt,
+                        structure=self._judge.structure(own, made, begun),
+                        text=self._judge.text(own, made, prompt, text),
                     )
+                    self._folder.write(edit, number, cell, frames, measured)
                 _log.info("%s: %s is done", edit.name, cell.name)
-        return tried, _middle(begun[1])
-
-    def _write_result(self, edit: Edit, number: int, cell: Cell, frames: Frames) -> Path:
-        name = f"{edit.name}-{number + 1}" if len(edit.prompts) > 1 else edit.name
-        place = self._folder / cell.name / name
-        return write_clip(
-            [frames], f"{place}/" if len(frames) > 1 else f"{place}.png", overwrite=True
-        )
 
     def _write(self, name: str, picture: Picture) -> Path:
-        return write_clip([picture[None]], self._folder / name, overwrite=True)
+        return write_clip([picture[None]], self._folder.path / name, overwrite=True)
 
     def _summary(self, points: Sequence[Point]) -> str:
         """JSON: the points, what they are measured by, and what was given."""
@@ -251,11 +227,6 @@ def points_of(tried: Sequence[Tried]) -> list[Point]:
     text = [fmean(one.text for one in some) for some in by_cell.values()]
     rows = zip(by_cell.values(), structure, text, pareto_front(structure, text), strict=True)
     return [Point(cell=x[0].cell, structure=s, text=t, best=b) for x, s, t, b in rows]
-
-
-def _middle(frames: Frames) -> Picture:
-    picture: Picture = frames[len(frames) // 2]
-    return picture
 
 
 def _table(tried: Sequence[Tried]) -> str:

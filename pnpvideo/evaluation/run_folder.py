@@ -7,11 +7,9 @@ claims/                      locks of the processes that share the folder
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pnpvideo.errors import InputError
 from pnpvideo.storage.shared_folder import SharedFolder, unique_name
 
 
@@ -37,20 +35,6 @@ class RunFolder(SharedFolder):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self.make("results", "measured")
-
-    def check_settings(self, settings: Mapping[str, object]) -> None:
-        """Keep what results are made with. InputError where others were made differently."""
-        path = self.path / "run.json"
-        if path.is_file():
-            before = json.loads(path.read_text(encoding="utf-8"))
-            for name in sorted(before.keys() | settings.keys()):
-                if before.get(name) != settings.get(name):
-                    raise InputError(
-                        f"{self.path} holds results with {name} {before.get(name)!r}, not "
-                        f"{settings.get(name)!r}; choose another folder"
-                    )
-            return
-        self.write_json(path, dict(settings))
 
     def results(self, method: str) -> Path:
         return self.path / "results" / method

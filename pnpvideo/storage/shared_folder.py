@@ -4,18 +4,19 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from pnpvideo.atomic_output import renamed, write_error
+from pnpvideo.errors import InputError
 from pnpvideo.file_lock import take_lock
 
-_CLAIMS = "claims"
+_CLAIMS, _SETTINGS = "claims", "run.json"
 
 
 class SharedFolder:
-    """claims/ holds the locks of who is at work on what."""
+    """claims/ holds the locks of who is at work on what; run.json what results are made with."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -38,6 +39,20 @@ class SharedFolder:
         part = path.with_name(f"{path.name}.{os.getpid()}.part")
         with renamed(part, path):
             part.write_text(text, encoding="utf-8", newline="")
+
+    def check_settings(self, settings: Mapping[str, object]) -> None:
+        """Keep what results are made with. InputError where others were made differently."""
+        path = self.path / _SETTINGS
+        if path.is_file():
+            before = json.loads(path.read_text(encoding="utf-8"))
+            for name in sorted(before.keys() | settings.keys()):
+                if before.get(name) != settings.get(name):
+                    raise InputError(
+                        f"{self.path} holds results with {name} {before.get(name)!r}, not "
+                        f"{settings.get(name)!r}; choose another folder"
+                    )
+            return
+        self.write_json(path, dict(settings))
 
     @contextmanager
     def claim(self, name: str) -> Iterator[bool]:
