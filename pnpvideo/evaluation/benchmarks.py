@@ -50,7 +50,7 @@ KINDS: dict[BenchmarkName, Kind] = {
     "magicbrush": Kind(read=magicbrush.read, columns=columns.MAGICBRUSH, summed=False),
     "imagenet-real-edit": Kind(
         read=imagenet_real_edit.read,
-        columns=(*flexit.COLUMNS, columns.CLIP_TEXT, columns.PIXEL_SHIFT),
+        columns=(*flexit.COLUMNS, columns.CLIP_TEXT, *columns.SHIFT),
         named=True,
     ),
     "five-bench": Kind(read=five_bench.read, columns=columns.FIVE_BENCH),

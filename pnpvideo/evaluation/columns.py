@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pnpvideo.clips.clip import Frames
 from pnpvideo.evaluation import feature_metrics, pixel_metrics
-from pnpvideo.evaluation.clip_metrics import estimated_warp_error, pixel_shift
+from pnpvideo.evaluation.clip_metrics import estimated_warp_error
 from pnpvideo.evaluation.networks import Networks
 from pnpvideo.evaluation.pixel_metrics import Each, blacked, of_unedited
 from pnpvideo.evaluation.prepare import fitted
@@ -23,6 +23,7 @@ Measure = Callable[[Sample, Networks], Each]
 class Column:
     """name: in CSV and JSON. title: in tables for people. factor: by which the field multiplies the
     value; unit: what it calls that. roles: the networks that it needs. best: which end is better.
+    how: by which of several ways it is measured.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Column:
     factor: float = 1
     unit: str = ""
     roles: tuple[str, ...] = ()
+    how: str = ""
 
     @property
     def heading(self) -> str:
@@ -151,10 +153,6 @@ def _warp_error(sample: Sample, networks: Networks) -> Each:
     return np.array([estimated_warp_error(sample.fitted, sample.source)])
 
 
-def _shift(sample: Sample, networks: Networks) -> Each:
-    return pixel_shift(sample.fitted, sample.source, sample.mask)
-
-
 def _column(
     name: str,
     title: str,
@@ -181,7 +179,23 @@ CLIP_DIRECTION = _column("clip_direction", "CLIP direction", _clip_direction, "h
 CLIP_SOURCE = _column("clip_source", "CLIP to source", _clip_to_source, "high", 1, "clip")
 DINO_SOURCE = _column("dino_source", "DINO to source", _dino_to_source, "high", 1, "dino")
 L1_SOURCE = _column("l1_source", "L1 to source", _to_source(pixel_metrics.l1), "low")
-PIXEL_SHIFT = _column("pixel_shift", "pixel shift", _shift, "low")
+PIXEL_SHIFT = Column(
+    name="pixel_shift",
+    title="pixel shift",
+    measure=lambda sample, networks: sample.shifts.distance,
+    best="low",
+    how="local energy",
+)
+SHIFT = (
+    PIXEL_SHIFT,
+    Column(
+        name="pixel_shift_error",
+        title="its error",
+        measure=lambda sample, networks: sample.shifts.error,
+        best="low",
+        how="local energy",
+    ),
+)
 
 PIE_BENCH = (
     STRUCTURE,
@@ -191,10 +205,10 @@ PIE_BENCH = (
     _column("ssim_unedited", "SSIM", _unedited(pixel_metrics.ssim), "high", 1e2),
     _column("clip_whole", "CLIP whole", _clip_score("clip-large"), "high", 1, "clip-large"),
     _column("clip_edited", "CLIP edited", _edited_clip_score, "high", 1, "clip-large"),
-    PIXEL_SHIFT,
+    *SHIFT,
 )
-TI2I = (STRUCTURE, CLIP_TEXT, CLIP_DIRECTION, DINO_SOURCE, PIXEL_SHIFT)
-EMU_EDIT = (CLIP_DIRECTION, CLIP_SOURCE, CLIP_TEXT, L1_SOURCE, DINO_SOURCE, PIXEL_SHIFT)
+TI2I = (STRUCTURE, CLIP_TEXT, CLIP_DIRECTION, DINO_SOURCE, *SHIFT)
+EMU_EDIT = (CLIP_DIRECTION, CLIP_SOURCE, CLIP_TEXT, L1_SOURCE, DINO_SOURCE, *SHIFT)
 TO_REFERENCE = (
     _column("l1_reference", "L1", _to_reference(pixel_metrics.l1), "low"),
     _column("l2_reference", "L2", _to_reference(pixel_metrics.mse), "low"),
@@ -204,7 +218,7 @@ TO_REFERENCE = (
 MAGICBRUSH = (
     *TO_REFERENCE,
     _column("clip_text", "CLIP-T", _clip_text, "high", 1, "clip"),
-    PIXEL_SHIFT,
+    *SHIFT,
 )
 CLIPS = (
     _column("frame_consistency", "frame consistency", _frame_consistency, "high", 1, "clip"),

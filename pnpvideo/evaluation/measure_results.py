@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from pnpvideo.errors import InputError
-from pnpvideo.evaluation.columns import Column
+from pnpvideo.evaluation.columns import PIXEL_SHIFT, Column
 from pnpvideo.evaluation.items import Item, find_result
 from pnpvideo.evaluation.networks import NONE, Networks
 from pnpvideo.evaluation.pixel_metrics import Each
@@ -99,7 +99,9 @@ class Measurer:
 
     def _made_with(self, column: Column) -> str:
         frames = f"every {self._frames.stride}. frame" if self._frames.stride > 1 else ""
-        return ", ".join([*map(self._networks.name, column.roles), *filter(None, [frames])])
+        return ", ".join(
+            [*map(self._networks.name, column.roles), *filter(None, [column.how, frames])]
+        )
 
     def _fill(self, known: Measured, sample: Sample, columns: Sequence[Column]) -> None:
         for column in columns:
@@ -109,6 +111,8 @@ class Measurer:
             known.values[column.name] = value
             known.made_with[column.name] = self._made_with(column)
             known.fingerprints |= {role: self._networks.identities[role] for role in column.roles}
+            if column is PIXEL_SHIFT:
+                known.shift = sample.shifts.evidence.values
         if self._pooled and self._networks.has("features"):
             known.features = self._networks.pooled(sample.result[:1])[0].tolist()
 

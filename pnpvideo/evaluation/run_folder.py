@@ -18,14 +18,15 @@ class Measured:
     """What is known of one method's result of one item.
 
     values: by column, None where the result gives none. made_with: the networks by column.
-    fingerprints: of the networks' weights, by role. features: that SFID compares. reason: why there
-    is no result.
+    fingerprints: of the networks' weights, by role. features: that SFID compares. shift: what the
+    result tells of the pixel shift of all (`Evidence.values`). reason: why there is no result.
     """
 
     values: dict[str, float | None] = field(default_factory=dict)
     made_with: dict[str, str] = field(default_factory=dict)
     fingerprints: dict[str, str] = field(default_factory=dict)
     features: list[float] | None = None
+    shift: list[float] | None = None
     reason: str | None = None
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from pnpvideo.clips.read import read_clip
 from pnpvideo.errors import InputError
 from pnpvideo.evaluation.items import Item
 from pnpvideo.evaluation.masks import Masks
+from pnpvideo.evaluation.pixel_shift import Shifts, pixel_shifts
 from pnpvideo.evaluation.prepare import fitted
 
 
@@ -31,6 +33,11 @@ class Sample:
     def fitted(self) -> Frames:
         _, height, width, _ = self.source.shape
         return fitted(self.result, width, height)
+
+    @cached_property
+    def shifts(self) -> Shifts:
+        """How far the result lies beside its source, which several columns tell of."""
+        return pixel_shifts(self.fitted, self.source, self.mask)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,8 +4,8 @@ import csv
 import io
 import platform
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
@@ -17,6 +17,7 @@ from pnpvideo.evaluation.columns import Column
 from pnpvideo.evaluation.flexit import fid_scores
 from pnpvideo.evaluation.items import Benchmark, Item, LeftOut
 from pnpvideo.evaluation.networks import ROLES, Networks
+from pnpvideo.evaluation.pixel_shift import CommonShift, Estimate, Evidence, common_shift
 from pnpvideo.evaluation.run_folder import Measured, RunFolder
 from pnpvideo.evaluation.tables import markdown
 from pnpvideo.options.evaluation import EvaluationSettings
@@ -49,7 +50,8 @@ class Mean:
 @dataclass(frozen=True, kw_only=True)
 class Summary:
     """columns: those that could be measured. missing: why others could not. left_out: entries and
-    results without values. scores: of a method as a whole. made_with: versions and networks.
+    results without values. scores: of a method as a whole; shifts: the pixel shift that all its
+    results have in common. made_with: versions and networks.
     """
 
     title: str
@@ -59,6 +61,7 @@ class Summary:
     left_out: tuple[LeftOut, ...]
     missing: Mapping[str, str]
     scores: Mapping[str, Mapping[str, float]]
+    shifts: Mapping[str, CommonShift]
     made_with: Mapping[str, object]
 
     @property
@@ -71,7 +74,17 @@ class Summary:
             if (some := [(name, n) for name, n in mean.without.items() if n])
         ]
         notes = ["", "Of fewer items, as others give no value:", "", *(f"- {x}" for x in lines)]
-        return self._means + ("\n".join([*notes, ""]) if lines else "")
+        shifts = ["", *(f"- {line}" for line in self.shift_lines), ""] if self.shifts else []
+        return self._means + "\n".join([*(notes if lines else []), *shifts])
+
+    @property
+    def shift_lines(self) -> list[str]:
+        """What all results of each method are displaced by, in words."""
+        return [
+            f"{method}: {shift.count} results together lie {_told(shift.x)} pixels to the right "
+            f"and {_told(shift.y)} down, enlarged by {_told(shift.zoom, 100)} %"
+            for method, shift in self.shifts.items()
+        ]
 
     def _title(self, name: str) -> str:
         return next(column.title for column in self.columns if column.name == name)
@@ -101,6 +114,11 @@ def shown(value: float | None, column: Column) -> str:
     return f"{scaled:.2f}" if column.factor > 1 or abs(scaled) >= 2 else f"{scaled:.4f}"
 
 
+def _told(estimate: Estimate, factor: float = 1) -> str:
+    value, low, high = (factor * x for x in (estimate.value, estimate.low, estimate.high))
+    return f"{value:.3f} ({low:.3f} to {high:.3f})"
+
+
 def summarise(
     settings: EvaluationSettings,
     benchmark: Benchmark,
@@ -117,6 +135,7 @@ def summarise(
     rows: list[Row] = []
     left_out = list(benchmark.left_out)
     scores: dict[str, Mapping[str, float]] = {}
+    shifts: dict[str, CommonShift] = {}
     seen: set[str] = set()
     used: dict[str, set[str]] = {}
     fingerprints: dict[str, str] = {}
@@ -132,6 +151,8 @@ def summarise(
             fingerprints |= one.fingerprints
             for name, by in one.made_with.items():
                 used.setdefault(name, set()).add(by)
+        if (shift := _common_shift(known.values())) is not None:
+            shifts[method] = shift
         if statistics is not None:
             scores[method] = _fid(scored, known, statistics)
     there = tuple(column for column in columns if column.name in seen)
@@ -147,6 +168,7 @@ def summarise(
             if column not in there
         },
         scores=scores,
+        shifts=shifts,
         made_with=_made_with(settings, used, fingerprints),
     )
 
@@ -177,6 +199,11 @@ def _means(rows: Sequence[Row], columns: Sequence[Column], *, summed: bool) -> l
                 )
             )
     return means
+
+
+def _common_shift(measured: Iterable[Measured]) -> CommonShift | None:
+    told = [one.shift for one in measured if one.shift is not None]
+    return common_shift([Evidence.of_values(values) for values in told])
 
 
 def _fid(
@@ -251,6 +278,7 @@ def _as_json(summary: Summary) -> dict[str, object]:
         "missing": dict(summary.missing),
         "means": [mean.__dict__ for mean in summary.means],
         "scores": summary.scores,
+        "shifts": {method: asdict(shift) for method, shift in summary.shifts.items()},
         "left_out": [left.__dict__ for left in summary.left_out],
         "counts": Counter(row.method for row in summary.rows),
         "results": [
