@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from pydantic import Field
+from tqdm import tqdm
 
 from pnpvideo.errors import InputError
 from pnpvideo.options.declared import Options
@@ -31,6 +32,13 @@ class NoticeOptions(Options):
     )
 
 
+class _AboveBars(logging.StreamHandler):  # type: ignore[type-arg]
+    """A line of its own, above the progress bars that are shown."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=self.stream)
+
+
 def show_notices(*, quiet: bool, verbose: bool) -> None:
     """Show what the package tells of a run, such as what it reuses, and no library's notices.
 
@@ -40,7 +48,7 @@ def show_notices(*, quiet: bool, verbose: bool) -> None:
     from pnpvideo.models.quiet import quiet_libraries
 
     quiet_libraries()
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _AboveBars(sys.stderr)
     handler.setFormatter(logging.Formatter("pnpvideo: %(message)s"))
     handler.setLevel(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
     _log.handlers = [handler]

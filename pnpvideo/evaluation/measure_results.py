@@ -1,5 +1,6 @@
 """Measures of results, kept by item: what was measured by the same network is not done again."""
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ from pnpvideo.evaluation.networks import NONE, Networks
 from pnpvideo.evaluation.pixel_metrics import Each
 from pnpvideo.evaluation.run_folder import Measured, RunFolder
 from pnpvideo.evaluation.samples import FrameRange, Sample, read_sample
+
+_log = logging.getLogger(__name__)
 
 Folders = Mapping[str, Path]
 """Each method's results."""
@@ -105,7 +108,7 @@ class Measurer:
 
     def _fill(self, known: Measured, sample: Sample, columns: Sequence[Column]) -> None:
         for column in columns:
-            if not all(self._networks.has(role) for role in column.roles):
+            if not all(self._has(role) for role in column.roles):
                 continue
             value = mean_of(column.measure(sample, self._networks))
             known.values[column.name] = value
@@ -115,6 +118,16 @@ class Measurer:
                 known.shift = sample.shifts.evidence.values
         if self._pooled and self._networks.has("features"):
             known.features = self._networks.pooled(sample.result[:1])[0].tolist()
+
+    def _has(self, role: str) -> bool:
+        """Whether a network is there; if not, what is left out is told once."""
+        told = role in self._networks.missing
+        there = self._networks.has(role)
+        if not there and not told:
+            titles = [column.title for column in self._columns if role in column.roles]
+            why = self._networks.missing[role]
+            _log.warning("not measured: %s, as %s", ", ".join(titles), why)
+        return there
 
 
 def mean_of(values: Each) -> float | None:

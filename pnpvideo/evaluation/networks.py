@@ -4,7 +4,6 @@ Only safetensors are read. A network that is not there is a `MissingNetworkError
 measure is left out, never guessed.
 """
 
-import logging
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,8 +29,6 @@ from pnpvideo.evaluation.prepare import CLIP, IMAGENET, cropped, normalised
 from pnpvideo.models.load import reach_hub
 from pnpvideo.storage import identity as fingerprint
 
-_log = logging.getLogger(__name__)
-
 NONE = "none"
 """Given in the place of a network to do without it."""
 _AT_ONCE = 8  # frames in one pass
@@ -43,10 +40,11 @@ Features = Callable[[Frames], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Role:
-    """What a network is for. default: where it is had from; None has to be given."""
+    """What a network is for. default: where it is had from; None has to be given, as `form`."""
 
     default: str | None
     text: str
+    form: str = "FOLDER"
 
 
 ROLES: dict[str, Role] = {
@@ -56,8 +54,10 @@ ROLES: dict[str, Role] = {
     "clip": Role(default="openai/clip-vit-base-patch32", text="all else of CLIP"),
     "structure": Role(default="facebook/dino-vitb8", text="structure distance"),
     "dino": Role(default="facebook/dino-vits16", text="similarity of pictures"),
-    "lpips-squeeze": Role(default=None, text="LPIPS of PIE-Bench and FiVE-Bench"),
-    "lpips-alex": Role(default=None, text="LPIPS of FlexIT"),
+    "lpips-squeeze": Role(
+        default=None, text="LPIPS of PIE-Bench and FiVE-Bench", form="FILE.safetensors"
+    ),
+    "lpips-alex": Role(default=None, text="LPIPS of FlexIT", form="FILE.safetensors"),
     "classifier": Role(
         default="facebook/deit-base-distilled-patch16-384", text="accuracy of FlexIT"
     ),
@@ -237,7 +237,6 @@ class Networks:
             return self._kept_network(role)
         except MissingNetworkError as error:
             self.missing[role] = str(error)
-            _log.warning("%s: what it measures is left out", error)
             raise
 
     def _kept_network(self, role: str) -> transformers.PreTrainedModel:
@@ -250,7 +249,8 @@ class Networks:
     def _load(self, role: str) -> nn.Module:
         place = self.places[role]
         if place is None or place == NONE:
-            raise MissingNetworkError(f"the network {role} ({ROLES[role].text}) is not given")
+            raise MissingNetworkError(not_given(role, place))
+        remedy = "give another"
         try:
             if role.startswith("lpips"):
                 return _load_lpips(role, Path(place).expanduser())
@@ -258,6 +258,7 @@ class Networks:
             options = {} if local.is_dir() else reach_hub({})
             where = str(local) if local.is_dir() else place
             if options:  # Else the library would knock again and again for what is not kept.
+                remedy = "connect to the network, or give a folder of it"
                 _check_kept(place)
             load = _LOADERS.get(role, transformers.AutoModel.from_pretrained)
             network = load(where, use_safetensors=True, **options)
@@ -267,10 +268,17 @@ class Networks:
         except _UNUSABLE as error:
             reason = " ".join(str(error).split()).split(". ")[0][:200]
             raise MissingNetworkError(
-                f"the network {role} ({ROLES[role].text}) cannot be loaded from {place}: {reason}"
+                f"the network {role} ({ROLES[role].text}) cannot be loaded from {place}: "
+                f"{reason.rstrip('.')}; {remedy}, --network {role}={ROLES[role].form}"
             ) from None
         loaded: nn.Module = network
         return loaded
+
+
+def not_given(role: str, place: str | None) -> str:
+    """Why a network that is not asked for is not there."""
+    text = f"the network {role} ({ROLES[role].text}) is not given"
+    return text if place == NONE else f"{text}; give --network {role}={ROLES[role].form}"
 
 
 def _check_kept(place: str) -> None:

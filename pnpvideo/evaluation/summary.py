@@ -16,7 +16,7 @@ from torch import Tensor
 from pnpvideo.evaluation.columns import Column
 from pnpvideo.evaluation.flexit import fid_scores
 from pnpvideo.evaluation.items import Benchmark, Item, LeftOut
-from pnpvideo.evaluation.networks import ROLES, Networks
+from pnpvideo.evaluation.networks import NONE, Networks, not_given
 from pnpvideo.evaluation.pixel_shift import CommonShift, Estimate, Evidence, common_shift
 from pnpvideo.evaluation.run_folder import Measured, RunFolder
 from pnpvideo.evaluation.tables import markdown
@@ -222,8 +222,8 @@ def _why_missing(column: Column, networks: Networks) -> str:
     for role in column.roles:
         if role in networks.missing:
             return networks.missing[role]
-        if not networks.places[role] or networks.places[role] == "none":
-            return f"the network {role} ({ROLES[role].text}) is not given"
+        if (place := networks.places[role]) in (None, NONE):
+            return not_given(role, place)
     return "no item gives it a value"
 
 
