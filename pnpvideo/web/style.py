@@ -28,6 +28,8 @@ STYLE = """
 #history .caption-label, #cells .caption-label { font-size: 11px; }
 #history .grid-wrap, #cells .grid-wrap { padding-top: 36px; }
 #history .grid-wrap { min-height: 0; max-height: 300px; }
+#cells .caption-label { left: 4px; right: 4px; max-width: none;
+  padding: 1px 4px; white-space: normal; }
 #cells .grid-wrap { min-height: 0; max-height: none; }
 #cells .grid-container { grid-template-columns: repeat(var(--grid-cols), minmax(0, 1fr)); }
 #history .grid-container { grid-template-columns: repeat(auto-fill, minmax(100px, 1fr)); }
