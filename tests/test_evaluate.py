@@ -14,6 +14,7 @@ from tools.train import (
     evaluate,
     evaluate_clips,
     evaluate_inversion,
+    evaluate_masks,
     evaluate_named,
     evaluate_scenes,
 )
@@ -162,6 +163,30 @@ def test_masks_of_named_things_are_measured() -> None:
     assert row["found"] == 1
     share = float((object_masks(scene, open_world(SMALL).artwork)[-1] > 0.5).mean())
     assert share < row["iou"] < 1
+
+
+def test_edits_of_a_part_are_measured(pipeline: PnPVideoPipeline) -> None:
+    rows = evaluate_masks.work(pipeline, evaluate_masks.Job(artwork=SMALL, index=0, steps=2))
+    assert [(row["method"], row["task"]) for row in rows[:2]] == [
+        ("mask", "line drawing"), ("no mask", "line drawing"),
+    ]  # fmt: skip
+    assert len(rows) == 2 * len(evaluate_masks.EDITS)
+    assert all((row["outside"] == math.inf) == (row["method"] == "mask") for row in rows)
+    world = open_world(SMALL)
+    example = make_example(world, "colour", 0)
+    true = render(example.target, GOAL, world.artwork, size=64)
+    mask = object_masks(example.target, world.artwork, size=64)[-1] > 0.5
+    found = evaluate_masks.inside(world.judge, true * mask[..., None], mask, example)
+    assert {found[name] for name in ("style", "colour", "class")} == {1}
+    drawn = render(example.target, "cartoon", world.artwork, size=64)
+    assert evaluate_masks.inside(world.judge, drawn, mask, example)["style"] == 0
+
+
+def test_masks_that_move_are_measured(pipeline: PnPVideoPipeline) -> None:
+    row = evaluate_masks.work_moving(pipeline, evaluate_masks.Job(artwork=SMALL, index=0, frames=8))
+    assert 0 <= row["still"] < 1
+    assert 0 <= row["iou"] <= 1
+    assert row["least"] == (row["iou"] >= 0.85)
 
 
 def test_clips_are_translated_in_every_mode(pipeline: PnPVideoPipeline, tmp_path: Path) -> None:

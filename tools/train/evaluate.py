@@ -5,6 +5,7 @@
     python -m tools.train.evaluate inversion --count 50 --out results/inversion
     python -m tools.train.evaluate clips --count 20 --out results/clips
     python -m tools.train.evaluate named --count 50 --out results/named
+    python -m tools.train.evaluate masks --count 20 --out results/masks
     python -m tools.train.evaluate drawings --drawings samples/drawings --out results/drawings
 
 `scenes` are of things that training saw, `things` of those it never did; `--artwork` is a folder
@@ -27,6 +28,7 @@ from tools.train import (
     evaluate_clips,
     evaluate_drawings,
     evaluate_inversion,
+    evaluate_masks,
     evaluate_named,
     evaluate_scenes,
 )
@@ -105,6 +107,17 @@ def run_clips(arguments: argparse.Namespace) -> None:
     evaluate_clips.make_sheet(results, arguments.artwork, arguments.out / "sheet.jpg")
 
 
+def run_masks(arguments: argparse.Namespace) -> None:
+    how = {"count": arguments.count, "processes": arguments.processes}
+    model, artwork = arguments.model, arguments.artwork
+    rows = evaluate_masks.evaluate_edits(model, artwork, steps=arguments.steps, **how)
+    table = table_of_means(rows, ("method", "task"), evaluate_masks.FORMATS)
+    report(rows, table, arguments.out)
+    rows = evaluate_masks.evaluate_moving(model, artwork, frames=arguments.frames, **how)
+    table = table_of_means(rows, ("style",), evaluate_masks.CARRIED)
+    report(rows, table, arguments.out, "moving")
+
+
 def run_drawings(arguments: argparse.Namespace) -> None:
     rows = evaluate_drawings.translate_drawings(
         arguments.model,
@@ -145,10 +158,14 @@ def main() -> None:
     modes = tuple(evaluate_clips.MODES)
     clips.add_argument("--modes", nargs="+", choices=modes, default=modes)
     clips.set_defaults(run=run_clips)
+    masks = commands.add_parser("masks", help="edits of a part, and masks that move with a clip")
+    masks.add_argument("--count", type=int, default=20, help="scenes, and clips")
+    masks.add_argument("--frames", type=int, default=24, help="frames of a clip")
+    masks.set_defaults(run=run_masks)
     drawings = commands.add_parser("drawings", help="drawings of your own, to look at")
     drawings.add_argument("--drawings", type=Path, required=True, help="folder with prompts.yaml")
     drawings.set_defaults(run=run_drawings)
-    for command in (scenes, things, inversion, named, clips, drawings):
+    for command in (scenes, things, inversion, named, clips, masks, drawings):
         command.add_argument("--model", default="embedded")
         command.add_argument("--steps", type=int, help="the model's own by default")
         command.add_argument("--processes", type=int, help="one for each CPU core by default")

@@ -1,0 +1,141 @@
+"""Whether edits of a part keep the rest and are as good as edits of the whole, on held-out scenes;
+and whether masks that move with a clip follow what they are on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Generator
+
+from pnpvideo.clips.as_clip import as_clip
+from pnpvideo.clips.clip import Clip, clip_of_frames
+from pnpvideo.clips.mask import Area
+from pnpvideo.evaluation.metrics import iou, psnr
+from pnpvideo.evaluation.tables import Row
+from pnpvideo.pipeline import PnPVideoPipeline
+from pnpvideo.storage.allocate import Storage
+from tools.train.appearance import Pixels
+from tools.train.evaluate_clips import STYLES as CLIP_STYLES
+from tools.train.measure import Judge
+from tools.train.motion import frame_times
+from tools.train.pool import run_jobs
+from tools.train.scenes import STYLES, object_masks, render
+from tools.train.tasks import GOAL, Example, make_example, make_moving, open_world
+from tools.train.translators import side_of
+
+EDITS = ("line drawing", "cartoon", "colour", "material")
+"""Tasks of the front thing alone."""
+FORMATS = {"outside": ".1f", "style": ".3f", "colour": ".3f", "material": ".3f", "class": ".3f"}
+"""Columns of the table: PSNR in dB outside the mask to the source, infinite where they are the
+same; then what is right inside.
+"""
+CARRIED = {"iou": ".3f", "least": ".3f", "still": ".3f"}
+"""Columns of the table: intersection over union with the thing at the last frame, whether it is at
+least 0.85, and what the mask has there that lies still.
+"""
+_ENOUGH = 0.85
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Scene `index`. frames: of a clip."""
+
+    artwork: Path
+    index: int
+    steps: int | None = None
+    frames: int = 1
+
+
+@torch.no_grad()
+def work(pipeline: PnPVideoPipeline, job: Job) -> list[Row]:
+    """Each edit of a scene's front thing with a mask and without, from one inversion."""
+    world, side = open_world(job.artwork), side_of(pipeline)
+    rows: list[Row] = []
+    examples = [make_example(world, task, job.index) for task in EDITS]
+    for _, group in groupby(examples, key=lambda example: example.style):
+        same = list(group)
+        scene = same[0].source
+        picture = render(scene, same[0].style, world.artwork, size=side)
+        mask = object_masks(scene, world.artwork, size=side)[-1] > 0.5
+        area = Area(mask=_picture_of(mask))
+        options = pipeline.model_options.override({"steps": job.steps})
+        storage = Storage(place="memory")
+        source = pipeline.open_source(
+            as_clip(picture[None]), area=area, options=options, storage=storage
+        )
+        prompts = pipeline.prompts([example.prompt for example in same])
+        (before,) = next(source.frames(1))
+        for method, source.area in (("mask", area), ("no mask", None)):
+            source.mask = None
+            generator = Generator().manual_seed(job.index)
+            latents = pipeline.sample(source, prompts, options, generator, batch_size=1)
+            for example, one in zip(same, latents, strict=True):
+                ((made,),) = pipeline.finish(one, source, 0, 1)
+                row: Row = {"method": method, "task": example.task, "index": job.index}
+                row["outside"] = psnr(made[~mask] / 255, before[~mask] / 255)
+                rows.append(
+                    row | inside(world.judge, (made / 255).astype(np.float32), mask, example)
+                )
+    return rows
+
+
+def inside(judge: Judge, picture: Pixels, mask: Mask, example: Example) -> Row:
+    """Which looks a picture (size, size, 3) has right within a mask, by columns of FORMATS."""
+    true = {style: render(example.target, style, judge.artwork, size=len(mask)) for style in STYLES}
+    style = min(STYLES, key=lambda style: np.square(true[style] - picture)[mask].mean())
+    # Where all else is right, what is judged is the inside.
+    whole = np.where(mask[..., None], picture, true[GOAL])
+    row = judge.measure(whole, example.target, GOAL).row()
+    looks: Row = {name: row[name] for name in ("colour", "material", "class")}
+    return {"style": float(style == GOAL), **looks}
+
+
+def _picture_of(mask: Mask) -> Clip:
+    """A mask (height, width) as one has it in a file."""
+    return clip_of_frames(np.repeat(np.uint8(255) * mask[None, ..., None], 3, axis=3))
+
+
+@torch.no_grad()
+def work_moving(pipeline: PnPVideoPipeline, job: Job) -> Row:
+    """A mask of the front thing in a clip's first frame, carried to its last."""
+    world, side = open_world(job.artwork), side_of(pipeline)
+    scene, times = make_moving(world, job.index), frame_times(job.frames)
+    style = (*CLIP_STYLES, GOAL)[job.index % 3]
+    frames = np.stack([render(scene, style, world.artwork, size=side, time=time) for time in times])
+    first, last = (
+        object_masks(scene, world.artwork, size=side, time=time)[-1] > 0.5
+        for time in (times[0], times[-1])
+    )
+    area = Area(mask=_picture_of(first), moves=True, feather=0)
+    options, storage = pipeline.model_options, Storage(place="memory")
+    source = pipeline.open_source(as_clip(frames), area=area, options=options, storage=storage)
+    pipeline.find_mask(source, options)
+    assert source.mask is not None
+    *_, weights = (weights for batch in source.mask.batches(1) for weights in batch)
+    found = iou(weights > 127, last)
+    row: Row = {"style": style, "index": job.index, "iou": found, "still": iou(first, last)}
+    return row | {"least": float(found >= _ENOUGH)}
+
+
+def evaluate_edits(
+    model: str, artwork: Path, *, count: int, steps: int | None, processes: int | None = None
+) -> list[Row]:
+    """Rows of `work` for so many scenes."""
+    jobs = [Job(artwork=artwork, index=index, steps=steps) for index in range(count)]
+    return [row for rows in run_jobs(work, jobs, model, processes) for row in rows]
+
+
+def evaluate_moving(
+    model: str, artwork: Path, *, count: int, frames: int, processes: int | None = None
+) -> list[Row]:
+    """Rows of `work_moving` for so many clips."""
+    jobs = [Job(artwork=artwork, index=index, frames=frames) for index in range(count)]
+    return run_jobs(work_moving, jobs, model, processes)
