@@ -206,8 +206,20 @@ def start(tiny_model: Path, cwd: Path, **more: object) -> "subprocess.Popen[byte
             *("--steps", "999", "--model", str(tiny_model), "-o", "new/out.mp4"),
         ],
         cwd=cwd,
-        **more,
+        **{"preexec_fn": heed_signals} | more,
     )
+
+
+def heed_signals() -> None:
+    """What runs the tests, such as nohup, may have let them ignore these."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def belong_to_terminal() -> None:
+    """So that closing it is told to the process."""
+    heed_signals()
+    os.close(os.open(os.ttyname(0), os.O_RDWR))
 
 
 def read_until_inverting(read: Callable[[], bytes]) -> None:
@@ -246,8 +258,7 @@ def test_a_closed_terminal(tiny_model: Path, picture: Path, tmp_path: Path) -> N
     process = start(
         *(tiny_model, tmp_path),
         **{"stdin": theirs, "stdout": theirs, "stderr": theirs, "start_new_session": True},
-        # Its session gets the terminal, so that closing it is told to the process.
-        preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),
+        preexec_fn=belong_to_terminal,
     )
     os.close(theirs)
     read_until_inverting(lambda: os.read(ours, 64))
