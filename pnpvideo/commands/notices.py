@@ -36,7 +36,10 @@ class _AboveBars(logging.StreamHandler):  # type: ignore[type-arg]
     """A line of its own, above the progress bars that are shown."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=self.stream)
+        try:
+            tqdm.write(self.format(record), file=self.stream)
+        except Exception:  # As in every handler: what cannot be told costs no run.
+            self.handleError(record)
 
 
 def show_notices(*, quiet: bool, verbose: bool) -> None:
