@@ -1,5 +1,11 @@
 """What several tests share: small real models and the reading of command-line runs."""
 
+import os
+
+# Each worker of pytest-xdist has a core; more threads than cores would only wait for each other,
+# those of the processes that tests start and of NumPy too.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +18,6 @@ from page import CHROMIUM
 
 from pnpvideo.cli import main
 
-# Each worker of pytest-xdist has a core; more threads than cores would only wait for each other.
 torch.set_num_threads(1)
 
 

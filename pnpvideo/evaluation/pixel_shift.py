@@ -31,7 +31,7 @@ _TILES = 4  # a side
 _UNSURE = 1.0  # pixels: what has a larger error is not told
 _NO_EDGES = 1e-6  # mean square of what rounding makes of a plain picture
 _ALIKE = 0.2  # a likeness that chance does not reach
-_SAMPLES = 200  # of the bootstrap
+_SAMPLES = 100  # of the bootstrap
 _WINDOW = 2 * _REACH + 1
 
 
@@ -312,7 +312,7 @@ def _highest(likeness: Array) -> Array | None:
         jac=True,
         method="L-BFGS-B",
         bounds=[(x - 1, x + 1) for x in start],
-        options={"ftol": 1e-12, "gtol": 1e-9},
+        options={"ftol": 1e-9, "gtol": 1e-5},
     )
     return np.asarray(found.x)
 
@@ -344,7 +344,7 @@ def _displaced_and_zoomed(evidence: Evidence) -> Array | None:
         jac=True,
         method="L-BFGS-B",
         bounds=[*((x - 2, x + 2) for x in start), (-3, 3)],
-        options={"ftol": 1e-12, "gtol": 1e-9},
+        options={"ftol": 1e-9, "gtol": 1e-5},
     )
     return np.array([*start, found.x[2] / 100])
 
