@@ -115,16 +115,12 @@ class Stages(Parts):
             )
         if given is not None and not isinstance(given, Trajectory):
             clip = as_clip(given)
-            if area is not None and area.mask is not None:
-                check_mask(area.mask, (clip.width, clip.height), len(clip))
+            _check_beside(area, control_image, (clip.width, clip.height), len(clip))
             size = self.working_size(clip, size)
             check_feather(area, size)
             source: Source = ClipSource(clip, size, storage, batch_size)
             frames = self.autoencoder.latents_shape(len(clip), source.size)
-            source.area = area
-            if control_image is not None:
-                check_control(control_image, (clip.width, clip.height), len(clip))
-            source.control_image = control_image
+            source.area, source.control_image = area, control_image
             timesteps, dtype = schedule.timesteps, self.latent_dtype
             if job is None:
                 steps = source_steps(options) if area is None else None
@@ -154,12 +150,8 @@ class Stages(Parts):
             storage,
             lambda: self.decode(given.clean, batch_size),
         )
-        if area is not None and area.mask is not None:
-            check_mask(area.mask, source.size, given.latents.shape[1])
-        source.area = area
-        if control_image is not None:
-            check_control(control_image, source.size, given.latents.shape[1])
-        source.control_image = control_image
+        _check_beside(area, control_image, source.size, given.latents.shape[1])
+        source.area, source.control_image = area, control_image
         if job is not None:
             source.identity = self._identity(source, options, given.prompt, storage)
         return source
@@ -479,3 +471,13 @@ class Stages(Parts):
         """A progress bar, some of whose work an earlier run has done."""
         own = {"total": total, "initial": done, "desc": what, "unit": " frame-steps"}
         return self.bars(**own | getattr(self, "_progress_bar_config", {}))
+
+
+def _check_beside(
+    area: Area | None, control_image: Clip | None, size: tuple[int, int], frame_count: int
+) -> None:
+    """InputError where a mask or a control picture does not fit frames of this (width, height)."""
+    if area is not None and area.mask is not None:
+        check_mask(area.mask, size, frame_count)
+    if control_image is not None:
+        check_control(control_image, size, frame_count)
