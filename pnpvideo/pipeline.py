@@ -24,6 +24,7 @@ from pnpvideo.motion.flow import estimate_motion
 from pnpvideo.options.declared import unknown_option
 from pnpvideo.options.mask import MaskOptions
 from pnpvideo.options.method import (
+    BRANCHES,
     DEFAULT_BATCH_SIZE,
     DIFFUSERS_NAMES,
     Lifetime,
@@ -36,6 +37,7 @@ from pnpvideo.sampling.denoise import denoise_latents
 from pnpvideo.sampling.guidance import Guidance, Texts
 from pnpvideo.sampling.keep_outside import keep_outside
 from pnpvideo.sampling.noise import noise_origins, starting_noise
+from pnpvideo.sampling.spans import cut_into_spans
 from pnpvideo.source import Source, area_identity
 from pnpvideo.stages import Stages
 from pnpvideo.step_callback import TENSORS, GuidedStep, StepCallback
@@ -281,13 +283,16 @@ class PnPVideoPipeline(Stages):
         batch_size: int = DEFAULT_BATCH_SIZE,
         job: JobFolder | None = None,
         after_step: GuidedStep | None = None,
+        span: range | None = None,
     ) -> Tensor:
         """Clean latents (prompts, frames, c, h, w) of the results.
 
         What is missing of the source's trajectory is inverted first. job: the one that the source
-        was opened with. after_step: called after each step; what it returns is gone on with.
+        was opened with. after_step: called after each step; what it returns is gone on with. span:
+        sample these frames alone, one of `spans`, as they come out among all; None: all.
         """
         trajectory, resume = source.trajectory, None
+        span = span or range(trajectory.latents.shape[1])
         if job is not None:
             seed = fingerprint.of_tensors([("generator", generator.get_state())])
             layers = fingerprint.of_values(asdict(self.layers))
@@ -296,7 +301,7 @@ class PnPVideoPipeline(Stages):
             )
             others = {"layers": layers, "seed": seed}
             resume = job.state(own | source.identity | prompts.identity | others)
-        self.invert(source, options, batch_size=batch_size)
+        self.invert(source, options, batch_size=batch_size, span=span)
         edited = self.find_mask(source, options, batch_size=batch_size)
         control = self.find_control(source, options, batch_size=batch_size)
         noise, scenes, origins = self.start(source, options, generator, batch_size)
@@ -316,10 +321,17 @@ class PnPVideoPipeline(Stages):
             check_finite(latents, "network", self.unet.dtype)
             if job is not None:
                 now = generator.get_state()
-                job.save(DenoisingState(steps=step + 1, latents=latents, generator=now))
+                job.save(
+                    DenoisingState(
+                        steps=step + 1,
+                        latents=latents[:, span.start : span.stop],
+                        generator=now,
+                        first=span.start,
+                    )
+                )
             return latents
 
-        count, done = len(noise), 0 if resume is None else resume.steps
+        count, done = len(span), 0 if resume is None else resume.steps
         with (
             self._network(control) as network,
             self._bar("translating", count * options.steps, count * done) as bar,
@@ -336,6 +348,7 @@ class PnPVideoPipeline(Stages):
                 batch_size=batch_size,
                 scenes=scenes,
                 origins=origins,
+                span=span,
                 resume=resume,
                 after_step=keep,
                 stopped=lambda: self.interrupt,
@@ -343,6 +356,17 @@ class PnPVideoPipeline(Stages):
             )
         self.maybe_free_model_hooks()
         return latents
+
+    def spans(
+        self, source: Source, options: PnPOptions, count: int, batch_size: int
+    ) -> tuple[range, ...]:
+        """A source's frames cut into at most so many spans that can be sampled one by one, each as
+        it comes out among all: at scene cuts, or anywhere where frames share nothing.
+        """
+        frames = source.trajectory.latents.shape[1]
+        if _is_shared(options):
+            return cut_into_spans(frames, [scene.start for scene in source.scenes], count)
+        return cut_into_spans(frames, range(0, frames, BRANCHES * batch_size), count)
 
     def start(
         self, source: Source, options: PnPOptions, generator: torch.Generator, batch_size: int
@@ -358,8 +382,7 @@ class PnPVideoPipeline(Stages):
         self, source: Source, inverted: Tensor, options: PnPOptions, batch_size: int
     ) -> tuple[Sequence[range], Tensor | None]:
         count, height, width = len(inverted), *inverted.shape[-2:]
-        shares = options.attention_sharing != "none" or options.noise_source == "keyframe"
-        if count == 1 or not (shares or options.noise_motion):
+        if count == 1 or not _is_shared(options):
             return (range(count),), None
         if not options.noise_motion:
             return source.scenes, None
@@ -379,6 +402,12 @@ class PnPVideoPipeline(Stages):
             )
             raise unknown_option(name, (*PnPOptions.model_fields, *keywords))
         return (base or self.model_options).at(preset).override(named)
+
+
+def _is_shared(options: PnPOptions) -> bool:
+    """Whether the frames of a scene share more than one noise that stands still."""
+    attention = options.attention_sharing != "none"
+    return attention or options.noise_source == "keyframe" or options.noise_motion
 
 
 def _area(

@@ -3,10 +3,9 @@
 import contextlib
 from pathlib import Path
 
-from pnpvideo.clips.read import read_clip
-from pnpvideo.options.settings import ReadSettings, Settings
+from pnpvideo.options.settings import Settings
 from pnpvideo.outputs import plan_outputs
-from pnpvideo.run import read_area
+from pnpvideo.run import read_inputs
 
 
 def preview_settings(settings: Settings, *, overwrite: bool) -> Settings | None:
@@ -17,9 +16,8 @@ def preview_settings(settings: Settings, *, overwrite: bool) -> Settings | None:
     if settings.source is None:
         return None
     with contextlib.ExitStack() as open_things:
-        clip = read_clip(settings.source, **settings.part(ReadSettings))
-        open_things.callback(clip.close)
-        read_area(settings, clip, open_things)
+        clip = read_inputs(settings, open_things).clip
+        assert clip is not None
         whole = Path(plan_outputs(settings, clip, overwrite).output)
         if len(clip) == 1:
             return None

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
@@ -34,6 +35,7 @@ from pnpvideo.options.settings import (
 )
 from pnpvideo.outputs import Outputs, plan_outputs, write_compare, write_result
 from pnpvideo.pipeline import PnPVideoPipeline, picture_of
+from pnpvideo.prompts import Prompts
 from pnpvideo.source import Source
 from pnpvideo.step_callback import StepCallback
 from pnpvideo.storage.allocate import Storage
@@ -52,6 +54,18 @@ class Inversion:
 
     reconstruction: float
     autoencoder: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What a run reads. clip: the source; None where the model makes it. picture: what an
+    IP-Adapter reads.
+    """
+
+    clip: Clip | None
+    area: Area | None
+    control_image: Clip | None
+    picture: Image.Image | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,22 +127,13 @@ def run(
     with contextlib.ExitStack() as open_things:
         # 1. Check everything that costs nothing before anything that costs time
         device = choose_device(settings) if pipeline is None else pipeline.device
-        clip = None
-        if settings.source is not None:
-            clip = read_clip(settings.source, **settings.part(ReadSettings))
-            open_things.callback(clip.close)
-            _log.debug("%s: %d frames, %d x %d", clip.name, len(clip), clip.width, clip.height)
-        area = read_area(settings, clip, open_things)
-        control_image = read_control(settings, clip, open_things)
-        picture = None
-        if settings.ip_adapter_image is not None:
-            picture = picture_of(settings.ip_adapter_image)
+        inputs = read_inputs(settings, open_things)
+        clip = inputs.clip
         if pipeline is None:
             check_additions(settings)
         outputs = plan_outputs(settings, clip, overwrite)
         for path in (*outputs.results, *outputs.compares, str(outputs.record)):
             open_things.enter_context(claimed(Path(path)))
-        storage = storage_of(settings, folder_above(Path(outputs.output)))
         kept = settings.job if job is None else job
         folder = None if kept is None else open_things.enter_context(JobFolder(kept))
 
@@ -142,33 +147,15 @@ def run(
         with told_memory(device):
             # 3. Read, invert, denoise
             generator = torch.Generator().manual_seed(settings.seed)
-            source = pipeline.open_source(
-                clip,
-                area=area,
-                control_image=control_image,
-                guidance_prompt=settings.guidance_prompt,
-                inversion_prompt=settings.inversion_prompt,
-                size=settings.size,
-                options=options,
-                generator=generator,
-                batch_size=settings.batch_size,
-                storage=storage,
-                job=folder,
+            results = folder_above(Path(outputs.output))
+            source = _open(
+                pipeline, inputs, settings, options, generator, results, folder, open_things
             )
-            open_things.callback(source.close)
-            open_things.callback(source.trajectory.close)
             if with_source is not None:
                 with_source(source)
-            prompts = pipeline.prompts(
-                settings.prompt,
-                settings.negative_prompt or None,
-                image=picture,
-                clip_skip=options.clip_skip,
-                weights=options.prompt_weights,
-            )
             latents = pipeline.sample(
                 source,
-                prompts,
+                _prompts(pipeline, inputs, settings, options),
                 options,
                 generator,
                 batch_size=settings.batch_size,
@@ -189,6 +176,76 @@ def run(
         frames=source.trajectory.latents.shape[1],
         size=(clip.width, clip.height) if clip and settings.original_size else source.size,
         seconds=time.monotonic() - began,
+    )
+
+
+def run_span(
+    settings: Settings, pipeline: PnPVideoPipeline, job: Path, *, number: int, count: int
+) -> None:
+    """Invert and sample one of `count` spans of a source, and keep that in a job folder.
+
+    number: of the span, from 0; there may be fewer, as they end at scene cuts. When all are there,
+    `join_spans` makes a job folder of them, with which a run has nothing left to do but to write.
+    """
+    with contextlib.ExitStack() as open_things:
+        inputs = read_inputs(settings, open_things)
+        pipeline.set_progress_bar_config(disable=True)
+        options = settings.resolve(pipeline.model_options)
+        with told_memory(pipeline.device):
+            generator = torch.Generator().manual_seed(settings.seed)
+            folder = open_things.enter_context(JobFolder(job, keep_state=True))
+            source = _open(pipeline, inputs, settings, options, generator, job, folder, open_things)
+            spans = pipeline.spans(source, options, count, settings.batch_size)
+            if number < len(spans):
+                pipeline.sample(
+                    source,
+                    _prompts(pipeline, inputs, settings, options),
+                    options,
+                    generator,
+                    batch_size=settings.batch_size,
+                    job=folder,
+                    span=spans[number],
+                )
+
+
+def _open(
+    pipeline: PnPVideoPipeline,
+    inputs: Inputs,
+    settings: Settings,
+    options: PnPOptions,
+    generator: torch.Generator,
+    results: Path,
+    job: JobFolder | None,
+    open_things: contextlib.ExitStack,
+) -> Source:
+    """results: the folder in which a trajectory lies that is kept in a file."""
+    source = pipeline.open_source(
+        inputs.clip,
+        area=inputs.area,
+        control_image=inputs.control_image,
+        guidance_prompt=settings.guidance_prompt,
+        inversion_prompt=settings.inversion_prompt,
+        size=settings.size,
+        options=options,
+        generator=generator,
+        batch_size=settings.batch_size,
+        storage=storage_of(settings, results),
+        job=job,
+    )
+    open_things.callback(source.close)
+    open_things.callback(source.trajectory.close)
+    return source
+
+
+def _prompts(
+    pipeline: PnPVideoPipeline, inputs: Inputs, settings: Settings, options: PnPOptions
+) -> Prompts:
+    return pipeline.prompts(
+        settings.prompt,
+        settings.negative_prompt or None,
+        image=inputs.picture,
+        clip_skip=options.clip_skip,
+        weights=options.prompt_weights,
     )
 
 
@@ -215,6 +272,20 @@ def _write(
     if not settings.check_inversion:
         return None
     return check_inversion(pipeline, source, options, settings.batch_size)
+
+
+def read_inputs(settings: Settings, open_things: contextlib.ExitStack) -> Inputs:
+    """All that a run reads, closed at the end of a context. InputError where that cannot be."""
+    clip = picture = None
+    if settings.source is not None:
+        clip = read_clip(settings.source, **settings.part(ReadSettings))
+        open_things.callback(clip.close)
+        _log.debug("%s: %d frames, %d x %d", clip.name, len(clip), clip.width, clip.height)
+    area = read_area(settings, clip, open_things)
+    control_image = read_control(settings, clip, open_things)
+    if settings.ip_adapter_image is not None:
+        picture = picture_of(settings.ip_adapter_image)
+    return Inputs(clip=clip, area=area, control_image=control_image, picture=picture)
 
 
 def read_area(

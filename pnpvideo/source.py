@@ -48,9 +48,9 @@ class Source(ABC):
     def _read(self) -> Iterator[Frames]:
         """All frames at the working size, some at a time."""
 
-    def frames(self, batch_size: int) -> Iterator[Frames]:
-        """All frames at the working size, uint8 (n, height, width, 3)."""
-        return self._keep().batches(batch_size)
+    def frames(self, batch_size: int, span: range | None = None) -> Iterator[Frames]:
+        """All frames, or a span of them, at the working size: uint8 (n, height, width, 3)."""
+        return self._keep().batches(batch_size, span)
 
     @property
     def scenes(self) -> tuple[range, ...]:

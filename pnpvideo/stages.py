@@ -49,6 +49,7 @@ from pnpvideo.sampling.invert import invert_latents, reconstruct_latents
 from pnpvideo.sampling.keep_outside import latent_weights
 from pnpvideo.sampling.noise import gaussian_noise
 from pnpvideo.sampling.schedule import NoiseSchedule, first_steps, make_schedule
+from pnpvideo.sampling.spans import widened
 from pnpvideo.source import ClipSource, Source, TrajectorySource, fingerprint_of
 from pnpvideo.storage import identity as fingerprint
 from pnpvideo.storage.allocate import Storage, empty_trajectory
@@ -161,8 +162,8 @@ class Stages(Parts):
         skip = options.clip_skip if prompt else 0
         return self.encode_texts([prompt], skip, weights=options.prompt_weights)
 
-    def encode(self, source: Source, batch_size: int) -> Tensor:
-        """Clean latents of all frames, (frames, c, h, w), in the computer's memory."""
+    def encode(self, source: Source, batch_size: int, span: range | None = None) -> Tensor:
+        """Clean latents of all frames, or a span: (frames, c, h, w), in the computer's memory."""
 
         def encode(images: Tensor, part: slice) -> Tensor:
             return self.autoencoder.encode(images[part]).to("cpu", self.latent_dtype)
@@ -170,20 +171,35 @@ class Stages(Parts):
         batches = Batches(batch_size, self._cut_into_tiles)
         encoded = [
             latents
-            for images in map(frames_to_tensor, source.frames(batch_size))
+            for images in map(frames_to_tensor, source.frames(batch_size, span))
             for latents in batches.run(len(images), partial(encode, images))
         ]
         return torch.cat(encoded)
 
     def invert(
-        self, source: Source, options: PnPOptions, *, batch_size: int = DEFAULT_BATCH_SIZE
+        self,
+        source: Source,
+        options: PnPOptions,
+        *,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        span: range | None = None,
     ) -> None:
-        """Complete the trajectory of a source under its inversion prompt."""
-        if source.trajectory.unfinished(batch_size):
-            latents = self.encode(source, batch_size)
+        """Complete the trajectory of a source, or of a span of its frames, under its inversion
+        prompt.
+        """
+        count = source.trajectory.latents.shape[1]
+        # In the batches that all frames together have, as others would be rounded otherwise.
+        span = widened(span or range(count), BRANCHES * batch_size, count)
+        if source.trajectory.unfinished(batch_size, span):
+            latents = self.encode(source, batch_size, span)
             control = self.find_control(source, options, batch_size=batch_size)
             self.invert_into(
-                source.trajectory, latents, options, batch_size=batch_size, control=control
+                source.trajectory,
+                latents,
+                options,
+                batch_size=batch_size,
+                control=control,
+                first=span.start,
             )
 
     def invert_into(
@@ -194,22 +210,27 @@ class Stages(Parts):
         *,
         batch_size: int,
         control: Control | None = None,
+        first: int = 0,
     ) -> None:
-        """Complete a trajectory, some frames perhaps being there, from clean latents of all."""
+        """Complete a trajectory, some frames perhaps being there, from clean latents of those
+        from number `first` on.
+        """
+        span = range(first, first + len(latents))
         schedule, text = self.schedule(options), self.encode_source(trajectory.prompt, options)
         each = len(schedule.inversion_timesteps) * options.inversion_iterations
         at_once = BRANCHES * batch_size
-        done = len(latents) - len(trajectory.latents.missing)
+        left = trajectory.unfinished(at_once, span)
+        done = len(latents) - sum(part.stop - part.start for part in left)
         batches = Batches(at_once)
         with (
             self._network(control) as network,
             self._bar("inverting", len(latents) * each, done * each) as bar,
         ):
-            for part in trajectory.unfinished(at_once):
+            for part in left:
                 inverted = invert_latents(
                     network,
                     schedule,
-                    latents[part],
+                    latents[part.start - first : part.stop - first],
                     text,
                     iterations=options.inversion_iterations,
                     batches=batches,

@@ -47,4 +47,4 @@ def test_windows_move_and_a_few_keyframes_are_always_together() -> None:
 
 
 def test_alone_frames_go_in_order() -> None:
-    assert [work.frames for work in plan_alone(5, 2)] == [(0, 1), (2, 3), (4,)]
+    assert [work.frames for work in plan_alone(range(1, 6), 2)] == [(1, 2), (3, 4), (5,)]

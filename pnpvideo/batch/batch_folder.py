@@ -3,7 +3,7 @@
 batch.json              all jobs with their results, errors and times, for people and programs
 .batch/records/         of each job what is known, kept by whoever is at work on it
 .batch/sources/         copies of sources that are at addresses
-.batch/jobs/            job folders of runs that are not finished
+.batch/jobs/            job folders of runs, or of spans of them, that are not finished
 .batch/inversions/      inversions that several jobs share, while they are needed
 .batch/claims/          locks of those that are at work
 """
@@ -16,9 +16,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pnpvideo.batch.addresses import forget, put, stamp_at
-from pnpvideo.batch.job import Job, Record, stamp_of
+from pnpvideo.batch.job import Job, Record, Span, stamp_of
 from pnpvideo.errors import InputError
 from pnpvideo.storage.inversions import is_lent, lend_inversion, take_inversion
+from pnpvideo.storage.job_folder import JOURNAL
+from pnpvideo.storage.join_spans import join_spans
 from pnpvideo.storage.shared_folder import SharedFolder
 
 MANIFEST = "batch.json"
@@ -97,12 +99,32 @@ class BatchFolder(SharedFolder):
     def job_folder(self, job: Job) -> Path:
         return self.path / "jobs" / job.id
 
+    def is_begun(self, job: Job) -> bool:
+        """Whether there is something of a run of the whole that can be gone on with."""
+        return (self.job_folder(job) / JOURNAL).exists()
+
+    def span_folder(self, span: Span) -> Path:
+        return self.path / "jobs" / f"{span.job.id}-{span.number}-of-{span.count}"
+
+    def begun_spans(self, job: Job) -> list[Path]:
+        """The job folders of spans that this or an earlier command has begun."""
+        return sorted((self.path / "jobs").glob(f"{job.id}-*-of-*"))
+
+    def take_spans(self, job: Job) -> None:
+        """Begin a job's folder with its spans, if they were made. RunError where one is missing."""
+        spans = self.begun_spans(job)
+        if spans:
+            shutil.rmtree(self.job_folder(job), ignore_errors=True)
+            join_spans(spans, self.job_folder(job))
+            self._forget_spans(job)
+
     def has_inversion(self, job: Job) -> bool:
         return job.inversion is not None and is_lent(self._inversion(job))
 
-    def take_inversion(self, job: Job) -> None:
+    def take_inversion(self, job: Job, folder: Path) -> None:
+        """Begin a job folder with the inversion of its source, if that is there."""
         if job.inversion is not None:
-            take_inversion(self._inversion(job), self.job_folder(job))
+            take_inversion(self._inversion(job), folder)
 
     def lend_inversion(self, job: Job) -> None:
         if job.inversion is not None:
@@ -114,6 +136,7 @@ class BatchFolder(SharedFolder):
             for path in job.files:
                 forget(path)
         shutil.rmtree(self.job_folder(job), ignore_errors=True)
+        self._forget_spans(job)
 
     def forget_inversion(self, job: Job) -> None:
         shutil.rmtree(self._inversion(job), ignore_errors=True)
@@ -135,6 +158,10 @@ class BatchFolder(SharedFolder):
         if self.address is not None:
             path = self.output / MANIFEST
             put(path, self.address_of(path), lambda _: None)
+
+    def _forget_spans(self, job: Job) -> None:
+        for folder in self.begun_spans(job):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _record(self, job: Job) -> Path:
         return self.path / "records" / f"{job.id}.json"

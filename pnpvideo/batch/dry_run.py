@@ -46,7 +46,7 @@ def tell_plan(plan: Plan, options: BatchOptions) -> Iterator[str]:
     pipeline = load_pipeline(jobs[0].settings)
     pace = measure(jobs[0], pipeline)
     seconds = estimate(jobs, pipeline, pace)
-    count = min(worker_count(options), len(jobs))
+    count = min(worker_count(options), plan.most)
     workers = "1 worker" if count == 1 else f"{count} workers, each as fast as one alone"
     yield f"about {tqdm.format_interval(seconds / count)} with {workers}"
 

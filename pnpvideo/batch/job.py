@@ -43,6 +43,19 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Span:
+    """A part of a long job, made by itself: number 0 to count - 1, some of which may be empty."""
+
+    job: Job
+    number: int
+    count: int
+
+
+Task = Job | Span
+"""What a worker does at a time: a job, or a span of one whose other spans others make."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Record:
     """What is known of a job, as it is kept.
 

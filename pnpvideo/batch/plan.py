@@ -11,7 +11,6 @@ from pnpvideo.batch.batch_folder import BatchFolder
 from pnpvideo.batch.job import Job, stamp_of
 from pnpvideo.batch.read_jobs import Entry
 from pnpvideo.clips.clip import Clip
-from pnpvideo.clips.read import read_clip
 from pnpvideo.errors import InputError
 from pnpvideo.options.adapter import AdapterSettings
 from pnpvideo.options.method import Lifetime, MethodOptions, PnPOptions
@@ -19,13 +18,11 @@ from pnpvideo.options.paths import is_address
 from pnpvideo.options.settings import (
     MachineSettings,
     ModelSettings,
-    ReadSettings,
     Settings,
     SourceSettings,
 )
 from pnpvideo.outputs import default_name, plan_outputs
-from pnpvideo.pipeline import picture_of
-from pnpvideo.run import check_additions, read_area, read_control
+from pnpvideo.run import check_additions, read_inputs
 from pnpvideo.storage import identity as fingerprint
 
 _NAME_LENGTH = 48
@@ -55,15 +52,8 @@ def _plan_one(entry: Entry, folder: BatchFolder) -> Job:
     values = {name: _copied(name, value, folder) for name, value in entry.values.items()}
     settings = Settings.of(values)
     with contextlib.ExitStack() as open_things:
-        clip = None
-        if settings.source is not None:
-            clip = read_clip(settings.source, **settings.part(ReadSettings))
-            open_things.callback(clip.close)
-        read_area(settings, clip, open_things)
-        read_control(settings, clip, open_things)
+        clip = read_inputs(settings, open_things).clip
         check_additions(settings)
-        if settings.ip_adapter_image is not None:
-            picture_of(settings.ip_adapter_image)
         named = settings.output or _name(settings, clip)
         # A path would drop a slash at the end, which names a folder.
         place = f"{folder.output / Path(named).expanduser()}{'/' * named.endswith('/')}"

@@ -12,6 +12,7 @@ from pnpvideo.batch.dispatch import Dispatcher
 from pnpvideo.batch.job import Job, Record
 from pnpvideo.batch.plan import plan
 from pnpvideo.batch.read_jobs import read_jobs
+from pnpvideo.batch.spread import most_spans
 from pnpvideo.batch.start import start_workers
 from pnpvideo.batch.table import Table
 from pnpvideo.clips.write import check_output
@@ -42,6 +43,11 @@ class Plan:
     jobs: Sequence[Job]
     folder: BatchFolder
     todo: Sequence[int]
+
+    @property
+    def most(self) -> int:
+        """As many workers as there can be work for."""
+        return sum(most_spans(self.jobs[number]) for number in self.todo)
 
 
 def plan_batch(options: BatchOptions, common: Mapping[str, object], *, overwrite: bool) -> Plan:
@@ -76,7 +82,7 @@ def run_batch(plan: Plan, options: BatchOptions, *, quiet: bool = False) -> Batc
         table = Table(jobs, records, folder)
         table.write()
         if plan.todo:
-            workers = start_workers(folder, options, len(plan.todo))
+            workers = start_workers(folder, options, plan.most)
             try:
                 with table.shown(quiet=quiet):
                     Dispatcher(jobs, folder, workers, table).run(plan.todo)

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 
 from pnpvideo.batch.batch_folder import BatchFolder
-from pnpvideo.batch.job import Job, Record
+from pnpvideo.batch.job import Record, Task
 from pnpvideo.batch.worker import Worker
 from pnpvideo.errors import InputError
 from pnpvideo.models.quiet import quiet_libraries
@@ -18,7 +18,7 @@ from pnpvideo.workers import Here, Processes, Workers
 
 def start_workers(
     folder: BatchFolder, options: BatchOptions, most: int
-) -> Workers[Job, Record | None]:
+) -> Workers[Task, Record | None]:
     """One in this process, several in processes of their own, which share GPUs and cores, or those
     of a cluster; at most so many.
     """
@@ -35,7 +35,7 @@ def start_workers(
 
 def _start(
     folder: BatchFolder, devices: Sequence[str | None], threads: int, number: int
-) -> Callable[[Job], Record | None]:
+) -> Callable[[Task], Record | None]:
     torch.set_num_threads(threads)
     quiet_libraries()
     return Worker(folder, str(number), devices[number]).do
@@ -43,7 +43,7 @@ def _start(
 
 def _actors(
     folder: BatchFolder, address: str, count: int | None, most: int
-) -> Workers[Job, Record | None]:
+) -> Workers[Task, Record | None]:
     # Ray reads these when it is imported: what it would send away, and what it would print.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
@@ -58,7 +58,7 @@ def _actors(
     return Actors(partial(_start_elsewhere, folder), address, count, most)
 
 
-def _start_elsewhere(folder: BatchFolder, number: int) -> Callable[[Job], Record | None]:
+def _start_elsewhere(folder: BatchFolder, number: int) -> Callable[[Task], Record | None]:
     if not folder.path.is_dir():
         raise InputError(
             f"{folder.output} is not there on {platform.node()}; give a folder that all machines "

@@ -29,7 +29,7 @@ class Table:
     def __init__(self, jobs: Sequence[Job], records: list[Record], folder: BatchFolder) -> None:
         self.records = records
         self._jobs, self._folder = jobs, folder
-        self._begun: dict[int, tuple[int, float]] = {}
+        self._begun: dict[int, tuple[tuple[int, ...], float]] = {}
         self._ended: list[int] = []
         self._live: Live | None = None
         self._start = time.monotonic()
@@ -48,8 +48,11 @@ class Table:
             yield
 
     def begin(self, number: int, worker: int) -> None:
-        self._begun[number] = (worker, time.monotonic())
-        self._set(number, Record(state="running", worker=str(worker)))
+        """A job, or one more of its spans."""
+        others, began = self._begun.get(number, ((), time.monotonic()))
+        workers = (*others, worker)
+        self._begun[number] = (workers, began)
+        self._set(number, Record(state="running", worker=_told(workers)))
 
     def wait(self, number: int) -> None:
         """It was begun, and waits again."""
@@ -96,19 +99,22 @@ class Table:
         job, record = self._jobs[number], self.records[number]
         state, seconds = str(record.state), record.seconds
         if (begun := self._begun.get(number)) is not None:
-            worker, began = begun
-            state, seconds = f"worker {worker}: {self._stage(job)}", time.monotonic() - began
+            workers, began = begun
+            state = f"worker {_told(workers)}: {self._stage(job)}"
+            seconds = time.monotonic() - began
         elif record.state == "failed":
             state = f"failed: {record.error}"
         took = tqdm.format_interval(seconds) if seconds else ""
         return job.name, state, str(job.frames), took
 
     def _stage(self, job: Job) -> str:
-        frames, steps = how_far(self._folder.job_folder(job))
+        spans = self._folder.begun_spans(job)
+        far = [how_far(folder) for folder in spans or [self._folder.job_folder(job)]]
+        frames, steps = sum(frames for frames, _ in far), max(steps for _, steps in far)
         if steps:
             known = "steps" in job.settings.model_fields_set
             return f"step {steps}" + (f" of {job.settings.steps}" if known else "")
-        if job.inversion is None or frames == job.frames:
+        if job.inversion is None or frames >= job.frames:
             return "denoising"
         return f"inverted {frames} of {job.frames} frames"
 
@@ -128,6 +134,10 @@ class Table:
         if made and left:
             text += f", about {tqdm.format_interval(took * left / made)} left"
         return text
+
+
+def _told(workers: Sequence[int]) -> str:
+    return ", ".join(map(str, workers))
 
 
 @contextlib.contextmanager

@@ -5,18 +5,18 @@ import gc
 import logging
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
 from torch import Tensor
 
 from pnpvideo.batch.batch_folder import BatchFolder
-from pnpvideo.batch.job import Job, Record
+from pnpvideo.batch.job import Job, Record, Span, Task
 from pnpvideo.clips.read import read_clip
 from pnpvideo.errors import InputError, RunError
 from pnpvideo.pipeline import PnPVideoPipeline
-from pnpvideo.run import load_pipeline, run
+from pnpvideo.run import load_pipeline, run, run_span
 
 _log = logging.getLogger("pnpvideo")
 
@@ -30,8 +30,15 @@ class Worker:
         self._loaded: tuple[str, PnPVideoPipeline] | None = None
         self._refused: dict[str, InputError] = {}
 
-    def do(self, job: Job) -> Record | None:
-        """One job to its end, and what came of it. None where another worker is at work on it."""
+    def do(self, task: Task) -> Record | None:
+        """One job or span to its end, and what came of it. None where another worker is at work
+        on it.
+        """
+        if isinstance(task, Span):
+            span = task
+            with self._folder.claim(self._folder.span_folder(span).name) as mine:
+                return self._attempt(span.job, lambda: self._make_span(span)) if mine else None
+        job = task
         with self._folder.claim(job.id) as mine:
             if not mine:
                 return None
@@ -40,20 +47,24 @@ class Worker:
                 return record
             if record.state == "done" or self._folder.is_written(job):
                 with contextlib.suppress(InputError, RunError):
-                    return self._finish(job, record)
-            return self._run(job)
+                    self._deliver(job)
+                    return self._end(job, record)
+            self._folder.keep(job, Record(state="running", worker=self._name))
+            record = self._attempt(job, lambda: self._make(job))
+            return self._end(job, record) if record.state == "done" else record
 
-    def _run(self, job: Job) -> Record:
-        running = Record(state="running", worker=self._name)
-        self._folder.keep(job, running)
+    def _attempt(self, job: Job, work: Callable[[], None]) -> Record:
+        """Do work for a job. A failure is kept with the job."""
         notices: list[str] = []
         began = time.monotonic()
         try:
             with _collected(notices):
-                self._translate(job)
-            return self._finish(
-                job,
-                Record(notices=tuple(notices), seconds=time.monotonic() - began, worker=self._name),
+                work()
+            return Record(
+                state="done",
+                notices=tuple(notices),
+                seconds=time.monotonic() - began,
+                worker=self._name,
             )
         except (InputError, RunError) as error:
             text = str(error)
@@ -71,8 +82,14 @@ class Worker:
         self._folder.keep(job, failed)
         return failed
 
-    def _translate(self, job: Job) -> None:
-        self._folder.take_inversion(job)
+    def _make_span(self, span: Span) -> None:
+        job, folder = span.job, self._folder.span_folder(span)
+        self._folder.take_inversion(job, folder)
+        run_span(job.settings, self._load(job), folder, number=span.number, count=span.count)
+
+    def _make(self, job: Job) -> None:
+        self._folder.take_spans(job)
+        self._folder.take_inversion(job, self._folder.job_folder(job))
 
         def lend(
             _pipeline: PnPVideoPipeline, _step: int, _timestep: float, _given: Mapping[str, Tensor]
@@ -88,13 +105,17 @@ class Worker:
             job=self._folder.job_folder(job),
         )
         self._folder.lend_inversion(job)
+        self._deliver(job)
 
-    def _finish(self, job: Job, record: Record) -> Record:
+    def _deliver(self, job: Job) -> None:
         """Read back what a job wrote. RunError where it is not what it should be."""
         *pictures, _ = job.files
         for path in pictures:
             _check(job, path)
         self._folder.deliver(job, partial(_check, job))
+
+    def _end(self, job: Job, record: Record) -> Record:
+        """Keep that a job is done. record: of its run."""
         done = Record(
             state="done",
             notices=record.notices,

@@ -50,6 +50,7 @@ def denoise_latents(
     batch_size: int,
     scenes: Sequence[range] | None = None,
     origins: Tensor | None = None,
+    span: range | None = None,
     resume: DenoisingState | None = None,
     after_step: AfterStep | None = None,
     stopped: Callable[[], bool] = lambda: False,
@@ -61,13 +62,14 @@ def denoise_latents(
     do not drift (Ju et al. 2024), and serves all prompts. batch_size: frames in one pass of the
     network (keyframes that share attention: options.keyframe_window); the result does not depend on
     it. scenes: see `find_scenes`; None means one. origins: how shared noise moves, see
-    `noise_origins`. resume: a state to go on from in place of `start`. stopped: asked before each
-    step whether it and all later ones are left out. Returns the clean latents in the shape of
-    `start`.
+    `noise_origins`. span: sample these frames alone, as they come out among all; None: all.
+    resume: a state to go on from in place of `start`. stopped: asked before each step whether it
+    and all later ones are left out. Returns latents in the shape of `start`, clean in the span.
     """
     x, done, frame_count = start.clone(), 0, start.shape[1]
+    span = range(frame_count) if span is None else span
     if resume is not None:
-        x, done = resume.latents, resume.steps
+        x[:, resume.frames], done = resume.latents, resume.steps
         generator.set_state(resume.generator)
     keyframes = None
     if options.attention_sharing != "none" and frame_count > 1:
@@ -75,7 +77,9 @@ def denoise_latents(
         seed = generator.initial_seed()
         scenes = scenes or (range(frame_count),)
         text = guidance.run_texts.source
-        keyframes = KeyframeSharing(network, trajectory, text, options, scenes, seed=seed)
+        keyframes = KeyframeSharing(
+            network, trajectory, text, options, scenes, seed=seed, span=span
+        )
     batches = Batches(batch_size)
     with _injected(network, layers, sharing=keyframes is not None) as predict:
         stages = _Stages(
@@ -92,7 +96,7 @@ def denoise_latents(
                 break
             noise = step_noise(start[0], options, generator, origins) if options.eta > 0 else None
             if keyframes is None:
-                passes: Iterator[Pass] = plan_alone(frame_count, batches.size)
+                passes: Iterator[Pass] = plan_alone(span, batches.size)
             else:
                 passes = keyframes.plan(i, batches.size)
             for work in passes:

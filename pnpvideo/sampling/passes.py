@@ -94,10 +94,10 @@ class InjectedBatch(Batch):
         return self.frame_count if self.with_source else 0
 
 
-def plan_alone(count: int, batch_size: int) -> Iterator[Pass]:
-    """All frames in order, in batches."""
-    for first in range(0, count, batch_size):
-        yield Pass(frames=tuple(range(first, min(first + batch_size, count))))
+def plan_alone(frames: range, batch_size: int) -> Iterator[Pass]:
+    """Frames in order, in batches."""
+    for first in range(0, len(frames), batch_size):
+        yield Pass(frames=tuple(frames[first : first + batch_size]))
 
 
 def plan_shared(

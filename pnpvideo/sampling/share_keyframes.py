@@ -24,8 +24,11 @@ class KeyframeSharing:
         scenes: Sequence[range],
         *,
         seed: int,
+        span: range,
     ) -> None:
-        self.match = partial(match_clip, network, trajectory, text, scenes)
+        """scenes: all of the clip. span: the frames that are sampled, of whole scenes."""
+        self.sampled = [scene for scene in scenes if scene.start in span]
+        self.match = partial(match_clip, network, trajectory, text, self.sampled)
         self.options, self.scenes, self.device = options, scenes, network.device
         self.seed = seed
         self.change = latent_change(trajectory.clean) if options.keyframes == "content" else ()
@@ -46,7 +49,7 @@ class KeyframeSharing:
             self.matches = self.match(keyframes, batch_size=batch_size)
         self.current = keyframes
         return plan_shared(
-            self.scenes,
+            self.sampled,
             keyframes,
             window=self.options.keyframe_window,
             step=step,

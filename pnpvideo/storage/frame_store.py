@@ -29,10 +29,11 @@ class FrameStore:
             self.frame_count += len(frames)
             yield frames
 
-    def batches(self, size: int) -> Iterator[Frames]:
-        """All frames in order, `size` at a time, the last batch possibly shorter."""
-        for first in range(0, self.frame_count, size):
-            yield self._read(first, min(size, self.frame_count - first))
+    def batches(self, size: int, span: range | None = None) -> Iterator[Frames]:
+        """All frames, or a span of them, in order, `size` at a time, the last batch shorter."""
+        span = range(self.frame_count) if span is None else span
+        for first in span[::size]:
+            yield self._read(first, min(size, span.stop - first))
 
     def of(self, numbers: Sequence[int]) -> Frames:
         """The frames of these numbers, in their order."""

@@ -49,8 +49,10 @@ class JobFolder:
     belongs to this run: states are written under another name and renamed, and all has a checksum.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, keep_state: bool = False) -> None:
+        """keep_state: when the context ends without an error too."""
         self.path = Path(path)
+        self._keep_state = keep_state
         self._trajectory = self.path / TRAJECTORY
         self._journal = self.path / JOURNAL
         self._state = self.path / STATE
@@ -94,7 +96,7 @@ class JobFolder:
     ) -> None:
         for path in (self._trajectory, self._journal, self._state):
             _part_of(path).unlink(missing_ok=True)
-        if kind is None:
+        if kind is None and not self._keep_state:
             self._state.unlink(missing_ok=True)
         assert self._lock is not None
         # The system gives the lock back, as it does when a process dies.
@@ -126,7 +128,7 @@ class JobFolder:
             metadata = describe(timesteps, prompt) | _signature(identity)
             with _renamed(self._trajectory) as part, part.open("wb") as file:
                 LatentFile.create(file, part, shape=levels, dtype=dtype, metadata=metadata)
-            found = _JournaledFile.open(self._trajectory, "r+b")
+            found = JournaledFile.open(self._trajectory, "r+b")
             if other:
                 self._resumed.append(f"inverting anew ({other})")
         found.resume(self._journal)
@@ -160,6 +162,7 @@ class JobFolder:
         tensors = {"latents": state.latents.contiguous(), "generator": state.generator}
         metadata = {
             "steps": str(state.steps),
+            "first": str(state.first),
             "checksum": fingerprint.of_tensors(sorted(tensors.items())),
             **_signature(self._identity),
         }
@@ -170,12 +173,12 @@ class JobFolder:
         """Bytes that the trajectory here takes and gives back when it is replaced."""
         return self._trajectory.stat().st_size if self._trajectory.exists() else 0
 
-    def _find_trajectory(self, identity: Identity) -> "tuple[_JournaledFile | None, str]":
+    def _find_trajectory(self, identity: Identity) -> "tuple[JournaledFile | None, str]":
         """The trajectory's file of this identity; otherwise why there is none, '' for no file."""
         if not self._trajectory.exists():
             return None, ""
         try:
-            found = _JournaledFile.open(self._trajectory, "r+b")
+            found = JournaledFile.open(self._trajectory, "r+b")
         except InputError:
             return None, "it was damaged"
         other = _difference(found.metadata, identity)
@@ -189,22 +192,32 @@ class JobFolder:
         if not self._state.exists():
             return None, ""
         try:
-            with safe_open(self._state, framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in ("generator", "latents")}
-            steps = int(metadata["steps"])
-        except (SafetensorError, OSError, KeyError, ValueError):
-            return None, "its state was damaged"
-        if metadata.get("checksum") != fingerprint.of_tensors(tensors.items()):
+            state, metadata = read_state(self._state)
+        except InputError:
             return None, "its state was damaged"
         other = _difference(metadata, identity)
-        if other:
-            return None, other
-        # A copy: what safetensors gives may still be the file.
-        latents = tensors["latents"].clone()
-        return DenoisingState(
-            steps=steps, latents=latents, generator=tensors["generator"].clone()
-        ), ""
+        return (None, other) if other else (state, "")
+
+
+def read_state(path: Path) -> tuple[DenoisingState, dict[str, str]]:
+    """A state that `save` wrote, and what its header says. InputError where it is damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata: dict[str, str] = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in ("generator", "latents")}
+        steps, first = int(metadata["steps"]), int(metadata["first"])
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise InputError(f"{path} is no state of denoising: {error}") from None
+    if metadata.get("checksum") != fingerprint.of_tensors(tensors.items()):
+        raise InputError(f"{path} is damaged")
+    # A copy: what safetensors gives may still be the file.
+    latents, generator = tensors["latents"].clone(), tensors["generator"].clone()
+    return DenoisingState(steps=steps, latents=latents, generator=generator, first=first), metadata
+
+
+def identity_of(metadata: Mapping[str, str]) -> Identity:
+    """What the file with this header belongs to. ValueError where it is not told."""
+    return dict(json.loads(metadata.get("identity", "")))
 
 
 def how_far(folder: Path) -> tuple[int, int]:
@@ -219,7 +232,7 @@ def how_far(folder: Path) -> tuple[int, int]:
     return frames, steps
 
 
-class _JournaledFile(LatentFile):
+class JournaledFile(LatentFile):
     """A file of latents with a journal: a line for every batch that was written in full.
 
     A line holds the number of the first frame, the number of frames, and their checksum.
@@ -277,7 +290,7 @@ def _signature(identity: Identity) -> dict[str, str]:
 def _difference(metadata: Mapping[str, str], identity: Identity) -> str:
     """Names in which a stored identity differs, as people read them; '' for none."""
     try:
-        stored = dict(json.loads(metadata.get("identity", "")))
+        stored = identity_of(metadata)
     except ValueError:
         return "it was another's"
     if metadata.get("format") != _FORMAT:

@@ -106,10 +106,15 @@ class Trajectory:
         """Put in the frames from number `first` on: (T + 1, n, channels, height, width)."""
         self.latents.write(first, latents)
 
-    def unfinished(self, batch_size: int) -> list[slice]:
-        """The frames that are still to be written, consecutive ones in batches."""
+    def unfinished(self, batch_size: int, span: range | None = None) -> list[slice]:
+        """The frames that are still to be written, consecutive ones in batches.
+
+        span: of these alone; None: of all.
+        """
         parts: list[slice] = []
         for frame in self.latents.missing:
+            if span is not None and frame not in span:
+                continue
             last = parts[-1] if parts else slice(0, -1)
             if last.stop == frame and frame - last.start < batch_size:
                 parts[-1] = slice(last.start, frame + 1)
