@@ -59,7 +59,7 @@ def test_killed_again_and_again(run: tuple[str, ...], tmp_path: Path) -> None:
     here = tmp_path / "here"
     code, told, processes = -9, "", []
     while code == -9:
-        after = 3 + len(processes) // 2
+        after = 3 + len(processes)
         code, told = run_killed(*run, *JOB, cwd=here, after=after)
         processes.append(told)
     assert code == 0, told
@@ -126,7 +126,7 @@ def test_a_running_job_is_not_disturbed(
     run: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     here = tmp_path / "here"
-    longer = (*run, "--steps", "30", *JOB)
+    longer = (*run, "--steps", "9", *JOB)
     process = subprocess.Popen(
         [sys.executable, "-m", "pnpvideo", "translate", *longer],
         cwd=here,
@@ -146,7 +146,7 @@ def test_a_running_job_is_not_disturbed(
     assert main(["translate", *longer]) == 0
     told = capsys.readouterr().err
     assert "the inversion" in told or "inverting goes on after 3 of 5 frames" in told
-    assert_same_frames(here, unbroken((*run, "--steps", "30"), tmp_path / "unbroken"))
+    assert_same_frames(here, unbroken((*run, "--steps", "9"), tmp_path / "unbroken"))
 
 
 def test_the_seed_of_a_state_is_the_seed_of_its_run(

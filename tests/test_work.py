@@ -17,7 +17,7 @@ from pnpvideo.sampling.invert import invert_latents
 from pnpvideo.sampling.schedule import Level, NoiseSchedule
 from pnpvideo.storage.trajectory import LatentMemory, Trajectory
 
-STEPS = 10  # At 50 the shares are the same.
+STEPS = 5  # At 50 the shares are the same.
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +43,8 @@ def flops_of_a_pass(network: UNet) -> int:
 
 def flops_of_a_run(network: UNet, prompts: int) -> int:
     """One frame, inverted once for all prompts."""
-    times = tuple(range(901, 0, -100))
-    alphas = (*(0.1 * i + 0.05 for i in range(STEPS)), 1.0)
+    times = tuple(range(801, 0, -200))
+    alphas = (*(0.2 * i + 0.05 for i in range(STEPS)), 1.0)
     levels = tuple(Level(signal_square=alpha, noise_square=1 - alpha) for alpha in alphas)
     schedule = NoiseSchedule(
         timesteps=times,

@@ -205,7 +205,7 @@ def read_state(path: Path) -> tuple[DenoisingState, dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in ("generator", "latents")}
-        steps, first = int(metadata["steps"]), int(metadata["first"])
+        steps, first = int(metadata["steps"]), int(metadata.get("first", "0"))
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise InputError(f"{path} is no state of denoising: {error}") from None
     if metadata.get("checksum") != fingerprint.of_tensors(tensors.items()):
