@@ -81,7 +81,7 @@ def test_no_edges_have_no_displacement(side: int) -> None:
     plain, noise = np.full((1, side, side, 3), 128, np.uint8), np.random.default_rng(0)
     found = pixel_shifts(plain, plain)
     assert np.isnan([*found.distance, *found.error]).all()
-    assert common_shift([found.evidence, found.evidence]) is None
+    assert common_shift([found.evidence] * 9) is None
     # Nor have pictures that have nothing in common.
     one, other = noise.integers(0, 256, (2, 1, side, side, 3), np.uint8)
     assert np.isnan(pixel_shifts(one, other).distance).all()
@@ -101,6 +101,9 @@ def test_many_results_tell_a_displacement_and_a_zoom(
     found = common_shift(told)
     assert found is not None
     assert found.count == 8
+    # An interval of a few would be far too narrow.
+    assert common_shift(told[:5]) is not None
+    assert common_shift(told[:4]) is None
     for estimate, truth in ((found.x, x), (found.y, y)):
         assert estimate.value == pytest.approx(truth, abs=0.2)
         assert estimate.low <= estimate.value <= estimate.high

@@ -31,7 +31,7 @@ _TILES = 4  # a side
 _UNSURE = 1.0  # pixels: what has a larger error is not told
 _NO_EDGES = 1e-6  # mean square of what rounding makes of a plain picture
 _ALIKE = 0.2  # a likeness that chance does not reach
-_SAMPLES = 100  # of the bootstrap
+_FEWEST, _SAMPLES = 5, 100  # results of which a bootstrap tells something, and its samples
 _WINDOW = 2 * _REACH + 1
 
 
@@ -127,13 +127,16 @@ def pixel_shifts(result: Frames, source: Frames, mask: Masks | None = None) -> S
 
 def common_shift(evidence: Sequence[Evidence]) -> CommonShift | None:
     """What many results have in common, while the errors of each cancel: where the sum of their
-    likenesses is highest, and the zoom that makes it higher still. None where they have no edges.
+    likenesses is highest, and the zoom that makes it higher still. None where fewer than 5 have
+    edges.
 
     Intervals are by the bootstrap over the results, and know nothing of what another look alone
     does: in other colours and materials the place is true to 0.1 pixel and the zoom to 0.1 %; a
     filled picture seems 0.4 % smaller than its outlines, where these are 7 pixels thick.
     """
     known = [one for one in evidence if one.edges[:, 0].any()]
+    if len(known) < _FEWEST:
+        return None
     found = _displaced_and_zoomed(sum(known, start=Evidence.none()))
     if found is None:
         return None
