@@ -46,6 +46,7 @@ def test_a_killed_worker_loses_only_its_step(tiny_model: Path, tmp_path: Path) -
     assert "torchvision" not in told
     rows = json.loads((out / "batch.json").read_text())["jobs"]
     assert {row["state"] for row in rows} == {"done"}
+    assert rows[0]["seconds"] > max(row["seconds"] for row in rows[1:])
     assert spans <= {"0-of-2", "1-of-2"}
     assert spans
     assert main(["batch", str(tmp_path / "clips"), *own, "-o", str(alone)]) == 0

@@ -1,9 +1,9 @@
 """Who does which job when."""
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pnpvideo.batch.batch_folder import BatchFolder
 from pnpvideo.batch.job import Job, Record, Span, Task
@@ -46,6 +46,7 @@ class Dispatcher:
         self._deaths: Counter[_Piece] = Counter()
         self._resting: dict[_Piece, float] = {}
         self._spans: dict[int, int] = {}
+        self._made: defaultdict[int, list[Record]] = defaultdict(list)
 
     def run(self, todo: Sequence[int]) -> None:
         """todo: the numbers of the jobs that are not done."""
@@ -67,6 +68,7 @@ class Dispatcher:
                     self._resting[piece] = time.monotonic() + _REST
                     self._again(piece, waiting)
                 elif piece.span is not None and ended.result.state == "done":
+                    self._made[piece.number].append(ended.result)
                     self._join(piece.number, waiting)
                 else:
                     self._end(piece.number, ended.result, waiting)
@@ -141,9 +143,20 @@ class Dispatcher:
         """A job is done, or one of its pieces has failed, with which the others end too."""
         del self._spans[number]
         waiting[:] = [piece for piece in waiting if piece.number != number]
+        if spans := self._made[number]:
+            record = _of_all([*spans, record])
+            self._folder.keep(self._jobs[number], record)
         self._table.end(number, record)
         # The inversion, where no other job needs it.
         mine = self._jobs[number].inversion
         left = {piece.number for piece in (*waiting, *self._busy.values())} - {number}
         if all(self._jobs[other].inversion != mine for other in left):
             self._folder.forget_inversion(self._jobs[number])
+
+
+def _of_all(records: Sequence[Record]) -> Record:
+    """The last one, with the time and the warnings of them all."""
+    notices = dict.fromkeys(notice for record in records for notice in record.notices)
+    return replace(
+        records[-1], seconds=sum(record.seconds for record in records), notices=tuple(notices)
+    )

@@ -59,8 +59,9 @@ Task = Job | Span
 class Record:
     """What is known of a job, as it is kept.
 
-    error: why it failed. notices: what it warned of. seconds: that its last run took. finished:
-    seconds since 1970. stamps: of its files when they were read back (see `stamp_of`).
+    error: why it failed. notices: what it warned of. seconds: that its last run took, all
+    its spans together. finished: seconds since 1970. stamps: of its files when they were read back
+    (see `stamp_of`).
     """
 
     state: State = "waiting"

@@ -31,14 +31,14 @@ class Worker:
         self._refused: dict[str, InputError] = {}
 
     def do(self, task: Task) -> Record | None:
-        """One job or span to its end, and what came of it. None where another worker is at work
-        on it.
-        """
-        if isinstance(task, Span):
-            span = task
-            with self._folder.claim(self._folder.span_folder(span).name) as mine:
-                return self._attempt(span.job, lambda: self._make_span(span)) if mine else None
-        job = task
+        """A task to its end, and what came of it. None where another worker is at work on it."""
+        return self._do_span(task) if isinstance(task, Span) else self._do_job(task)
+
+    def _do_span(self, span: Span) -> Record | None:
+        with self._folder.claim(self._folder.span_folder(span).name) as mine:
+            return self._attempt(span.job, lambda: self._make_span(span)) if mine else None
+
+    def _do_job(self, job: Job) -> Record | None:
         with self._folder.claim(job.id) as mine:
             if not mine:
                 return None
