@@ -7,6 +7,9 @@ Stages, each resumed from what lies in the work folder: `vae`, its `decoder` alo
 the text encoder and heads that supervise both, see `supervise`). What a step sees is drawn from its
 number, so a resumed run goes on as if it had never stopped. The autoencoder starts as the
 embedded model's, so that its stage is needed only to better it.
+
+On a Linux CPU MALLOC_MMAP_THRESHOLD_=4294967296 and MALLOC_TRIM_THRESHOLD_=8589934592 in the
+environment keep glibc from giving memory back after every step, which took a fifth of the time.
 """
 
 from __future__ import annotations
