@@ -167,8 +167,7 @@ def test_what_a_killed_run_left_is_cleared(
     here.mkdir()
     save_frames(here / "in", 3)
     for output in ("out.png", "out", "out.mp4"):
-        run = ("in", *SHORT, "-o", output, "--model", str(tiny_model), "--quiet")
-        run += ("--frames", "1") if output == "out.png" else ()
+        run = ("in", *SHORT, "-o", output, "--model", str(tiny_model), "--quiet", "--frames", "1")
         before = names(here)
         # At the renaming of the result, all work done.
         code, _ = run_killed(*run, cwd=here, after=0)

@@ -14,7 +14,7 @@ from killed import run_killed
 
 from pnpvideo.cli import main
 
-FRAMES = 5
+FRAMES = 4
 RUN = (
     *("../frames", "--prompt", "a stone", "--prompt", "two trees", "--seed", "3", "--steps", "3"),
     *("--batch-size", "1", "--eta", "0.7", "--noise-share", "0.3", "-o", "out/", "--overwrite"),
@@ -59,13 +59,13 @@ def test_killed_again_and_again(run: tuple[str, ...], tmp_path: Path) -> None:
     here = tmp_path / "here"
     code, told, processes = -9, "", []
     while code == -9:
-        after = 3 + len(processes)
+        after = 3 + 3 * len(processes) // 2
         code, told = run_killed(*run, *JOB, cwd=here, after=after)
         processes.append(told)
     assert code == 0, told
     assert len(processes) > 3
     shown = "".join(processes)
-    assert "inverting goes on after 3 of 5 frames" in shown
+    assert "inverting goes on after 3 of 4 frames" in shown
     assert "reusing the inversion, denoising goes on after " in shown
     assert names(here / "job") == {"lock", "trajectory.log", "trajectory.safetensors"}
     assert_same_frames(here, unbroken(run, tmp_path / "unbroken"))
@@ -114,7 +114,7 @@ def test_without_a_job_nothing_is_left_of_a_trajectory_on_disk(
     on_disk = (*run, "--trajectory", "disk", "--trajectory-precision", "full")
     code, told = run_killed(*on_disk, cwd=here, after=0)
     assert code == -9
-    assert "the source's trajectory (5 frames) takes " in told
+    assert "the source's trajectory (4 frames) takes " in told
     # What the writing of the result has left under another name.
     assert all(name.split("/")[0].endswith(".part") for name in names(here))
     assert main(["translate", *on_disk]) == 0
@@ -126,7 +126,7 @@ def test_a_running_job_is_not_disturbed(
     run: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     here = tmp_path / "here"
-    longer = (*run, "--steps", "9", *JOB)
+    longer = (*run, "--steps", "6", *JOB)
     process = subprocess.Popen(
         [sys.executable, "-m", "pnpvideo", "translate", *longer],
         cwd=here,
@@ -145,8 +145,8 @@ def test_a_running_job_is_not_disturbed(
     assert process.wait() == -9
     assert main(["translate", *longer]) == 0
     told = capsys.readouterr().err
-    assert "the inversion" in told or "inverting goes on after 3 of 5 frames" in told
-    assert_same_frames(here, unbroken((*run, "--steps", "9"), tmp_path / "unbroken"))
+    assert "the inversion" in told or "inverting goes on after 3 of 4 frames" in told
+    assert_same_frames(here, unbroken((*run, "--steps", "6"), tmp_path / "unbroken"))
 
 
 def test_the_seed_of_a_state_is_the_seed_of_its_run(
