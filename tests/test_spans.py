@@ -19,6 +19,7 @@ from pnpvideo.batch.worker import Worker
 from pnpvideo.models.unet import UNet
 from pnpvideo.run import run
 from pnpvideo.sampling.spans import cut_into_spans, widened
+from pnpvideo.storage.job_folder import STATE, JobFolder, identity_of, read_state
 
 SCENES = (3, 5, 4)
 
@@ -87,7 +88,7 @@ def test_as_from_one_run(
     assert not names(tmp_path / "out" / ".batch" / "jobs")
 
 
-def test_a_span_that_is_missing_is_told(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_span_that_is_missing_or_unfinished_is_told(tiny_model: Path, tmp_path: Path) -> None:
     save_scenes(tmp_path / "frames")
     folder, job = jobs_of(tmp_path, tiny_model, {})
     worker = Worker(folder, "0", None)
@@ -97,7 +98,16 @@ def test_a_span_that_is_missing_is_told(tiny_model: Path, tmp_path: Path) -> Non
     assert made is not None
     assert made.state == "failed"
     assert made.error == "frames 3 to 8 are missing of what was made one by one"
-    worker.do(Span(job=job, number=1, count=3))
+    span = Span(job=job, number=1, count=3)
+    worker.do(span)
+    state, metadata = read_state(folder.span_folder(span) / STATE)
+    with JobFolder(folder.span_folder(span), keep_state=True) as begun:
+        begun.state(identity_of(metadata))
+        begun.save(replace(state, steps=1))
+    made = worker.do(job)
+    assert made is not None
+    assert made.error == "some of what was made one by one is not sampled to the end"
+    worker.do(span)
     made = worker.do(job)
     assert made is not None
     assert made.state == "done"

@@ -39,6 +39,8 @@ def join_spans(folders: Sequence[Path], whole: Path) -> None:
                 raise RunError(
                     f"frames {missing[0]} to {missing[-1]} are missing of what was made one by one"
                 )
+            if len({state.steps for state, _ in states}) > 1:
+                raise RunError("some of what was made one by one is not sampled to the end")
             last, metadata = states[-1]
             job.state(identity_of(metadata))
             latents = torch.cat([state.latents for state, _ in states], dim=1)
