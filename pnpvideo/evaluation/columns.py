@@ -160,6 +160,7 @@ def _column(
     best: Literal["high", "low"],
     factor: float = 1,
     *roles: str,
+    how: str = "",
 ) -> Column:
     unit = {1e2: "x10^2", 1e3: "x10^3", 1e4: "x10^4"}.get(factor, "")
     return Column(
@@ -170,6 +171,7 @@ def _column(
         factor=factor,
         unit=unit,
         roles=roles,
+        how=how,
     )
 
 
@@ -179,21 +181,14 @@ CLIP_DIRECTION = _column("clip_direction", "CLIP direction", _clip_direction, "h
 CLIP_SOURCE = _column("clip_source", "CLIP to source", _clip_to_source, "high", 1, "clip")
 DINO_SOURCE = _column("dino_source", "DINO to source", _dino_to_source, "high", 1, "dino")
 L1_SOURCE = _column("l1_source", "L1 to source", _to_source(pixel_metrics.l1), "low")
-PIXEL_SHIFT = Column(
-    name="pixel_shift",
-    title="pixel shift",
-    measure=lambda sample, networks: sample.shifts.distance,
-    best="low",
-    how="local energy",
+_EDGES = "local energy"
+PIXEL_SHIFT = _column(
+    "pixel_shift", "pixel shift", lambda sample, _: sample.shifts.distance, "low", how=_EDGES
 )
 SHIFT = (
     PIXEL_SHIFT,
-    Column(
-        name="pixel_shift_error",
-        title="its error",
-        measure=lambda sample, networks: sample.shifts.error,
-        best="low",
-        how="local energy",
+    _column(
+        "pixel_shift_error", "its error", lambda sample, _: sample.shifts.error, "low", how=_EDGES
     ),
 )
 
