@@ -66,7 +66,7 @@ class GridFolder(SharedFolder):
         if not folder.is_dir() or {path.name for path in folder.iterdir()} <= {"sources"}:
             return
         if not overwrite:
-            if not (folder / "run.json").is_file():
+            if not self.has_settings:
                 raise InputError(f"{folder} exists and is not empty; choose another or --overwrite")
             if self._done.is_dir():
                 self.check_settings(made_with)
@@ -82,7 +82,7 @@ class GridFolder(SharedFolder):
         """Keep the settings, and nothing else that was known where that is overwritten."""
         if overwrite:
             shutil.rmtree(self._done, ignore_errors=True)
-        self.write_json(self.path / "run.json", dict(made_with))
+        self.keep_settings(made_with)
 
     def has(self, edit: Edit, cell: Cell) -> bool:
         """Whether a cell's results for all of an edit's prompts are there."""

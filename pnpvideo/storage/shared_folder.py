@@ -42,9 +42,8 @@ class SharedFolder:
 
     def check_settings(self, settings: Mapping[str, object]) -> None:
         """Keep what results are made with. InputError where others were made differently."""
-        path = self.path / _SETTINGS
-        if path.is_file():
-            before = json.loads(path.read_text(encoding="utf-8"))
+        if self.has_settings:
+            before = json.loads((self.path / _SETTINGS).read_text(encoding="utf-8"))
             for name in sorted(before.keys() | settings.keys()):
                 if before.get(name) != settings.get(name):
                     raise InputError(
@@ -52,7 +51,16 @@ class SharedFolder:
                         f"{settings.get(name)!r}; choose another folder"
                     )
             return
-        self.write_json(path, dict(settings))
+        self.keep_settings(settings)
+
+    @property
+    def has_settings(self) -> bool:
+        """Whether it is told what its results are made with."""
+        return (self.path / _SETTINGS).is_file()
+
+    def keep_settings(self, settings: Mapping[str, object]) -> None:
+        """What results are made with from now on. RunError where the disk is full or fails."""
+        self.write_json(self.path / _SETTINGS, dict(settings))
 
     @contextmanager
     def claim(self, name: str) -> Iterator[bool]:
