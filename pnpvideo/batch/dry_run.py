@@ -12,6 +12,7 @@ from tqdm import tqdm
 from pnpvideo.batch.job import Job
 from pnpvideo.batch.run_batch import Plan
 from pnpvideo.batch.start import worker_count
+from pnpvideo.clips.clip import tell_frames
 from pnpvideo.options.batch import BatchOptions
 from pnpvideo.options.method import MethodOptions
 from pnpvideo.options.settings import Settings
@@ -36,7 +37,7 @@ def tell_plan(plan: Plan, options: BatchOptions) -> Iterator[str]:
     todo = set(plan.todo)
     for number, job in enumerate(plan.jobs):
         state = "to do" if number in todo else "done "
-        frames = "1 frame" if job.frames == 1 else f"{job.frames} frames"
+        frames = tell_frames(job.frames)
         source = job.settings.source or job.settings.guidance_prompt
         yield f"{state}  {job.name}  ({frames} of {source}: {' | '.join(job.settings.prompt)})"
     jobs = [plan.jobs[number] for number in plan.todo]

@@ -18,6 +18,11 @@ Alpha = NDArray[np.uint8]
 """Opacity of shape (count, height, width): 0 transparent, 255 opaque."""
 
 
+def tell_frames(count: int) -> str:
+    """How many frames there are, in words."""
+    return "1 frame" if count == 1 else f"{count} frames"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Timing:
     """When the frames of a clip are shown.

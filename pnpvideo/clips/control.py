@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pnpvideo.clips.clip import Clip, Frames
+from pnpvideo.clips.clip import Clip, Frames, tell_frames
 from pnpvideo.clips.resize import resize_frames
 from pnpvideo.errors import InputError
 from pnpvideo.options.method import ControlKind
@@ -24,8 +24,8 @@ def check_control(image: Clip, size: tuple[int, int], count: int) -> None:
     """InputError unless there is a picture for each frame of a source of this (width, height)."""
     if len(image) != count:
         raise InputError(
-            f"the control image {image.name} has {_frames(len(image))} and the source "
-            f"{_frames(count)}; give a picture for each"
+            f"the control image {image.name} has {tell_frames(len(image))} and the source "
+            f"{tell_frames(count)}; give a picture for each"
         )
     width, height = size
     # As another size of the same shape is rounded, to half a pixel of each side.
@@ -34,10 +34,6 @@ def check_control(image: Clip, size: tuple[int, int], count: int) -> None:
             f"the control image {image.name} has {image.width}x{image.height} pixels and the "
             f"source {width}x{height}; give pictures of the source's shape"
         )
-
-
-def _frames(count: int) -> str:
-    return "1 frame" if count == 1 else f"{count} frames"
 
 
 def control_frames(image: Clip, size: tuple[int, int], batch_size: int) -> Iterator[Frames]:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from pnpvideo.clips.clip import tell_frames
 from pnpvideo.errors import InputError
 from pnpvideo.options.settings import ReadSettings
 
@@ -19,9 +20,8 @@ class ReadOptions(ReadSettings):
     def choose(self, count: int, source: Path) -> range:
         """The chosen ones of a source's `count` frames, at least one. InputError otherwise."""
         if self.start >= count:
-            have = "1 frame" if count == 1 else f"{count} frames"
             raise InputError(
-                f"start is {self.start}; give at most {count - 1}, as {source} has {have}, "
-                "counted from 0"
+                f"start is {self.start}; give at most {count - 1}, as {source} has "
+                f"{tell_frames(count)}, counted from 0"
             )
         return range(self.start, count, self.stride)[: self.frame_count]

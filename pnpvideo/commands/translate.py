@@ -65,6 +65,7 @@ def main(arguments: Sequence[str]) -> None:
         kept = read_settings(Path(call.config)) if call.config else {}
         settings = Settings.of(_merge(kept, given))
         with told(call, arguments):
+            from pnpvideo.clips.clip import tell_frames
             from pnpvideo.preview import is_preview, preview_settings
             from pnpvideo.run import load_pipeline, run
 
@@ -79,7 +80,7 @@ def main(arguments: Sequence[str]) -> None:
             result = run(settings, pipeline, overwrite=call.overwrite, **how)
             _log.info(
                 "%s of %d x %d in %s; the settings are in %s",
-                "1 frame" if result.frames == 1 else f"{result.frames} frames",
+                tell_frames(result.frames),
                 *(*result.size, tqdm.format_interval(result.seconds), result.settings),
             )
     if call.json_lines:

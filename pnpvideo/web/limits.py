@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pnpvideo.clips.clip import Frames
+from pnpvideo.clips.clip import Frames, tell_frames
 from pnpvideo.clips.decode_image import open_image
 from pnpvideo.clips.probe_video import probe_video
 from pnpvideo.clips.read import read_clip
@@ -45,7 +45,7 @@ def check_source(source: Path, reading: ReadSettings, limits: Limits) -> Facts:
                 f"{source.name} has more than {limits.frames} frames, which is the limit here; "
                 'take fewer with "frames" or "stride" under "More", or cut it'
             )
-        frames = "1 frame" if len(clip) == 1 else f"{len(clip)} frames"
+        frames = tell_frames(len(clip))
         rate = f", {float(clip.timing.frame_rate):.4g} a second" if clip.timing else ""
         sound = ", with sound" if clip.sound else ""
         text = f"{source.name}: {frames} of {clip.width} x {clip.height}{rate}{sound}"

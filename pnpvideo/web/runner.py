@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+from pnpvideo.clips.clip import tell_frames
 from pnpvideo.clips.read import read_clip
 from pnpvideo.errors import InputError, RunError
 from pnpvideo.options.settings import ReadSettings, Settings
@@ -178,8 +179,9 @@ def _translate(job: Job, models: Models, watch: Watch) -> dict[str, object]:
     _forget_places(done.settings, job, models.controlnet)
     others = (*job.files(MASK), *job.files(MADE))
     names = tuple(path.name for path in (*done.outputs, *done.compares, done.settings, *others))
-    frames = "1 frame" if done.frames == 1 else f"{done.frames} frames"
-    message = f"{frames} of {done.size[0]} x {done.size[1]} in {done.seconds:.0f} s"
+    message = (
+        f"{tell_frames(done.frames)} of {done.size[0]} x {done.size[1]} in {done.seconds:.0f} s"
+    )
     return {"results": names, "message": message}
 
 
