@@ -28,7 +28,7 @@ UNCAPTIONED = 0.12  # share of captions left out, for classifier-free guidance
 UNCAPTIONED_SOURCE = 0.5  # where features are injected; in sampling the source has no prompt
 SUPERVISION = 0.02  # weight of the heads' loss beside the v-prediction loss
 INJECTED = 0.75  # share of the pairs whose target gets the source's features
-STRAYED = 0.7  # largest share of the source or of any picture in the noisy target of such a pair
+STRAYED = 1.4  # times 1 - alpha: largest share of the source, or of any picture, in such a target
 
 
 class DenoiserTraining:
@@ -126,8 +126,8 @@ class DenoiserTraining:
         noise[:, 1] = (1 - fresh).sqrt() * noise[:, 0] + fresh.sqrt() * noise[:, 1]
         # What sampling has drawn so far may be wrong, and the source's features are to mend it; or
         # it still looks like the source, whose inverted noise it starts from.
-        wrong = STRAYED * uniform(pairs, 1, 1, 1)
-        wrong = wrong * (injected[:, 0].view(-1, 1, 1, 1) & (alpha[:, 0] < 0.5))
+        wrong = uniform(pairs, 1, 1, 1) * (STRAYED * (1 - alpha[:, 0])).clamp(max=1)
+        wrong = wrong * injected[:, 0].view(-1, 1, 1, 1)
         stays = uniform(pairs, 1, 1, 1) < 0.7
         alpha, noise, wrong, stays, injected, timesteps, tokens = (
             value.to(self.device)
