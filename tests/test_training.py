@@ -23,7 +23,7 @@ from tools.train.autoencoder import (
     save_vae,
     vae_loss,
 )
-from tools.train.denoiser import DenoiserTraining
+from tools.train.denoiser import OF_TARGETS, ON_OBJECTS, DenoiserTraining, weighted_mean
 from tools.train.examples import OBJECTS, make_pair
 from tools.train.model import LATENT_CHANNELS, LATENT_SIZE, TEXT_LENGTH, make_tokenizer, new_vae
 from tools.train.scenes import SIZE
@@ -136,6 +136,24 @@ def test_a_saved_autoencoder_loads(tmp_path: Path) -> None:
     assert not again.training
     for name, value in vae.state_dict().items():
         assert torch.equal(value, again.state_dict()[name])
+
+
+def test_objects_and_targets_count_more() -> None:
+    generator = Generator().manual_seed(0)
+    errors, cover = (torch.rand(2, 2, 3, 3, generator=generator) for _ in range(2))
+    total = weights = 0.0
+    for pair in range(2):
+        for role, of_role in enumerate((1.0, OF_TARGETS)):
+            for error, share in zip(
+                errors[pair, role].flatten().tolist(),
+                cover[pair, role].flatten().tolist(),
+                strict=True,
+            ):
+                weight = of_role * (1 - share) + of_role * (1 + ON_OBJECTS) * share
+                total, weights = total + weight * error, weights + weight
+    assert float(weighted_mean(errors, cover)) == pytest.approx(total / weights, rel=1e-5)
+    flat = torch.full_like(errors, 0.3)
+    assert float(weighted_mean(flat, cover)) == pytest.approx(0.3, rel=1e-5)
 
 
 @pytest.fixture

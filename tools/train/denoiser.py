@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderTiny
 from torch import Generator, Tensor
-from torch.nn import functional
 from torch.utils.data import DataLoader
 from transformers import CLIPTokenizer
 
@@ -28,6 +27,8 @@ UNCAPTIONED = 0.12  # share of captions left out, for classifier-free guidance
 UNCAPTIONED_SOURCE = 0.5  # where features are injected; in sampling the source has no prompt
 SUPERVISION = 0.02  # weight of the heads' loss beside the v-prediction loss
 INJECTED = 0.75  # share of the pairs whose target gets the source's features
+ON_OBJECTS = 2.0  # what a place counts more in the loss where it shows an object
+OF_TARGETS = 3.0  # times what one in a source counts
 STRAYED = 1.4  # times 1 - alpha: largest share of the source, or of any picture, in such a target
 
 
@@ -100,8 +101,10 @@ class DenoiserTraining:
         rows = order[place * self.pairs : (place + 1) * self.pairs]
         return {name: value[rows.to(value.device)] for name, value in self.chunk.items()}
 
-    def _losses(self) -> tuple[Tensor, Tensor]:
-        """v-prediction loss (Salimans and Ho 2022) and the heads' loss on the current batch."""
+    def _losses(self) -> tuple[Tensor, Tensor, Tensor]:
+        """On the current batch: the v-prediction loss (Salimans and Ho 2022), the same as it is
+        weighted, and the heads' loss.
+        """
         batch = self._batch()
         draw = Generator().manual_seed(self.state.step)
         clean, tokens = batch.pop("latents"), batch.pop("tokens")
@@ -146,7 +149,8 @@ class DenoiserTraining:
                 injected,
                 {name: value.to(self.device).flatten(0, 1) for name, value in batch.items()},
             )
-        return functional.mse_loss(predicted.float(), target.flatten(0, 1)), heads
+        errors = (predicted.float().view_as(target) - target).square().mean(2)
+        return errors.mean(), weighted_mean(errors, batch["cover"].to(self.device)), heads
 
     def run(self, seconds: float, *, cooling: bool = False) -> None:
         """Train for `seconds`; with `cooling`, the learning rate falls to 0 over them."""
@@ -154,8 +158,8 @@ class DenoiserTraining:
         self.state.model.train()
         losses: list[Tensor] = []
         while (elapsed := time.perf_counter() - start) < seconds:
-            loss, heads = self._losses()
-            total = loss + SUPERVISION * heads
+            loss, weighted, heads = self._losses()
+            total = weighted + SUPERVISION * heads
             self.state.update(total, factor=1 - elapsed / seconds if cooling else 1.0)
             self.state.images += 2 * self.pairs
             losses.append(torch.stack((loss, heads)).detach())
@@ -177,3 +181,13 @@ class DenoiserTraining:
         model = SupervisedDenoiser(Denoiser(self.tokenizer), things)
         self.state.load_average(model)
         return model.denoiser.eval()
+
+
+def weighted_mean(errors: Tensor, cover: Tensor) -> Tensor:
+    """The mean of errors (pairs, 2, h, w) of sources and targets, weighted to what is hard.
+
+    cover: (pairs, 2, h, w) in [0, 1], where there are objects. Most is left to learn there; and of
+    a source only the features are wanted, while a target is drawn.
+    """
+    weights = (1 + ON_OBJECTS * cover) * cover.new_tensor([1.0, OF_TARGETS]).view(2, 1, 1)
+    return (weights * errors).sum() / weights.sum()
