@@ -144,6 +144,8 @@ def run(
         pipeline.bars = bars or pipeline.bars
         _log.debug("%s on %s in %s", settings.model, device, pipeline.dtype)
         options = settings.resolve(pipeline.model_options)
+        if ignored := settings.ignored(options):
+            _log.warning("%s", ignored)
         with told_memory(device):
             # 3. Read, invert, denoise
             generator = torch.Generator().manual_seed(settings.seed)

@@ -49,6 +49,31 @@ def test_a_loaded_model_serves_many_runs(
     }
 
 
+def test_a_negative_prompt_that_does_nothing_is_told(
+    pipeline: PnPVideoPipeline,
+    tiny_model: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    save_frames(tmp_path / "in", 1)
+    told, results = [], []
+    for scale, negative in ((1, ()), (1, "blue"), (3, ()), (3, "blue")):
+        caplog.clear()
+        more: dict[str, object] = {"guidance_scale": scale, "negative_prompt": negative}
+        name = f"{len(told)}.png"
+        run(settings(tmp_path, tiny_model, name, **more), pipeline, quiet=True)
+        told.append([r.getMessage() for r in caplog.records if r.levelname == "WARNING"])
+        results.append(pixels(tmp_path / name))
+    assert told == [
+        [],
+        ["negative_prompt does nothing at guidance_scale 1; give a larger one"],
+        [],
+        [],
+    ]
+    np.testing.assert_array_equal(results[0], results[1])
+    assert not np.array_equal(results[2], results[3])
+
+
 def test_an_error_leaves_a_loaded_model_as_it_was(
     pipeline: PnPVideoPipeline, tiny_model: Path, tmp_path: Path
 ) -> None:

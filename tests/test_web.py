@@ -306,7 +306,8 @@ def test_a_new_server_goes_on_with_what_is_left(
 ) -> None:
     store = JobStore(tmp_path / "jobs")
     (model,) = models.names
-    ready = {"prompt": ["a stone"], "steps": 2, "seed": 4}
+    texts = {"prompt": ["a stone"], "negative_prompt": ["blue"]}
+    ready = {**texts, "steps": 2, "seed": 4, "guidance_scale": 1}
     left = store.add("translate", "me", model, picture, ready)
     store.update(left, state="running")
     store.add("translate", "me", model, picture, ready | {"size": "33x32"})
@@ -318,7 +319,9 @@ def test_a_new_server_goes_on_with_what_is_left(
     assert (done.name, done.state, failed.state) == (left.name, "done", "failed")
     assert "33x32" in failed.message
     assert str(tmp_path) not in failed.message
-    assert cli("source0.png", "--prompt", "a stone", "--steps", "2", "--seed", "4")[0] == 0
+    assert "negative_prompt does nothing at guidance_scale 1" in done.message
+    given = ("source0.png", "--prompt", "a stone", "--steps", "2", "--seed", "4")
+    assert cli(*given, "--guidance-scale", "1")[0] == 0
     name = "source0-translated.png"
     assert (done.folder / name).read_bytes() == (tmp_path / name).read_bytes()
     assert not (done.folder / "work").exists()

@@ -26,6 +26,7 @@ from pnpvideo.options.method import (
     DEFAULT_BATCH_SIZE,
     ControlKind,
     MethodSettings,
+    PnPOptions,
 )
 from pnpvideo.options.paths import PathText, is_relative, plain_text
 
@@ -354,6 +355,12 @@ class Settings(
     def is_controlled(self) -> bool:
         """Whether there is something for a ControlNet to follow."""
         return self.control is not None or self.control_image is not None
+
+    def ignored(self, options: PnPOptions) -> str | None:
+        """What was given and does nothing with the options of a run, in a line."""
+        if self.negative_prompt and options.guidance_scale == 1:
+            return "negative_prompt does nothing at guidance_scale 1; give a larger one"
+        return None
 
 
 GROUPS: dict[str, type[Options]] = {

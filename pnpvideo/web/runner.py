@@ -182,6 +182,8 @@ def _translate(job: Job, models: Models, watch: Watch) -> dict[str, object]:
     message = (
         f"{tell_frames(done.frames)} of {done.size[0]} x {done.size[1]} in {done.seconds:.0f} s"
     )
+    if ignored := settings.ignored(options):
+        message += f"; {ignored}"
     return {"results": names, "message": message}
 
 
