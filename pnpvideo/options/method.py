@@ -192,6 +192,11 @@ class PnPOptions(MethodOptions):
         return self.inversion_steps or self.steps
 
     @property
+    def is_guided(self) -> bool:
+        """Whether negative prompts take part in sampling."""
+        return self.guidance_scale != 1
+
+    @property
     def draws(self) -> bool:
         """Whether results of the same source and prompt differ by the seed."""
         fresh = self.noise_source == "gaussian" or self.noise_motion

@@ -358,7 +358,7 @@ class Settings(
 
     def ignored(self, options: PnPOptions) -> str | None:
         """What was given and does nothing with the options of a run, in a line."""
-        if self.negative_prompt and options.guidance_scale == 1:
+        if self.negative_prompt and not options.is_guided:
             return "negative_prompt does nothing at guidance_scale 1; give a larger one"
         return None
 

@@ -139,7 +139,7 @@ class Watch:
 def stages_of(options: PnPOptions, prompts: int, *, made: bool) -> list[tuple[str, float]]:
     """The bars of a run with their parts of the work: the passes of one frame. made: whether the
     model makes the source."""
-    texts = 1 if options.guidance_scale == 1 else 2
+    texts = 2 if options.is_guided else 1
     first = "inverting", options.inversion_step_count * options.inversion_iterations
     if made:
         first = "generating the source", options.steps * texts
