@@ -9,7 +9,16 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from tools.train.artwork import Artwork
-from tools.train.get_artwork import LEFT_OUT, SMALL, designs, hold_out, suitable, write
+from tools.train.get_artwork import (
+    KNOWN,
+    LEFT_OUT,
+    SMALL,
+    designs,
+    hold_out,
+    suitable,
+    taught,
+    write,
+)
 
 ROOT = Path(__file__).parents[1]
 
@@ -88,3 +97,12 @@ def test_the_same_sixty_are_held_out() -> None:
 
 def test_the_committed_part_is_the_one_that_is_named() -> None:
     assert set(Artwork().names()) == set(SMALL)
+
+
+def test_training_sees_the_listed_things_and_the_held_out_ones_stay() -> None:
+    things = Artwork().things.values()
+    assert {thing.name for thing in things if not thing.held_out} <= KNOWN
+    assert KNOWN.isdisjoint(thing.name for thing in things if thing.held_out)
+    left_out = replace(Artwork().things["fox"], name="trolleybus")
+    assert taught([*things, left_out]) == list(things)
+    assert len(KNOWN) == 280

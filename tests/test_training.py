@@ -23,9 +23,28 @@ from tools.train.autoencoder import (
     save_vae,
     vae_loss,
 )
-from tools.train.denoiser import OF_TARGETS, ON_OBJECTS, DenoiserTraining, weighted_mean
+from tools.train.denoiser import (
+    CLEAR,
+    CLEARER,
+    INJECTED,
+    NOISY,
+    OF_TARGETS,
+    ON_OBJECTS,
+    YARDSTICK_LEVELS,
+    DenoiserTraining,
+    draw_conditions,
+    weighted_mean,
+    yardstick_conditions,
+)
 from tools.train.examples import OBJECTS, make_pair
-from tools.train.model import LATENT_CHANNELS, LATENT_SIZE, TEXT_LENGTH, make_tokenizer, new_vae
+from tools.train.model import (
+    LATENT_CHANNELS,
+    LATENT_SIZE,
+    TEXT_LENGTH,
+    make_tokenizer,
+    new_scheduler,
+    new_vae,
+)
 from tools.train.scenes import SIZE
 from tools.train.state import TrainingState
 from tools.train.supervise import gaze_loss
@@ -213,6 +232,64 @@ def test_training_goes_on_from_an_exported_model(tokenizer: CLIPTokenizer) -> No
     for word in ("red</w>", "night</w>", "of</w>"):
         number = tokenizer.get_vocab()[word]
         assert torch.equal(ours[number], theirs[known[word]].float())
+
+
+def test_clear_sources_are_never_noisier_than_their_targets() -> None:
+    alphas = new_scheduler().alphas_cumprod
+    drawn = [
+        draw_conditions((64, 2, 1, 2, 2), alphas, Generator().manual_seed(seed))
+        for seed in range(100)
+    ]
+    source, target = torch.cat([one.timesteps for one in drawn]).T
+    features = torch.cat([one.injected for one in drawn])[:, 0]
+    assert (source <= target).all()
+    assert torch.equal(source[~features], target[~features])
+    # Of noisy targets with injected features, CLEARER have sources within CLEAR.
+    noisy = features & (target > CLEAR[1])
+    clear = source[noisy] < target[noisy]
+    assert float(clear.float().mean()) == pytest.approx(CLEARER, abs=0.03)
+    assert source[noisy][clear].min() >= CLEAR[0]
+    assert source[noisy][clear].max() < CLEAR[1]
+    assert float(features.float().mean()) == pytest.approx(INJECTED, abs=0.02)
+    # A quarter is drawn from NOISY on, and the others from all levels.
+    share = 1 - NOISY / 1000
+    expected = 0.25 + 0.75 * share
+    assert float((target >= NOISY).float().mean()) == pytest.approx(expected, abs=0.03)
+
+
+def test_the_yardstick_is_the_naive_loss_and_stays_the_same(
+    new_training: "type[DenoiserTraining]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(denoiser, "YARDSTICK", 16)
+    training = new_training()  # type: ignore[call-arg]
+    losses = training.yardstick()
+    assert training.yardstick() == losses
+    assert set(losses) == set(YARDSTICK_LEVELS)
+    assert training.held_out is not None
+    batch, model = training.held_out, training.averaged()
+    conditions = yardstick_conditions(batch["latents"].shape, training.alphas)
+    number = 3  # one pair alone, as the formulas say
+    expected = []
+    for row in (number, number + len(YARDSTICK_LEVELS)):
+        clean, noise = batch["latents"][row], conditions.noise[row]
+        times = conditions.timesteps[row].tolist()
+        assert times == [255, YARDSTICK_LEVELS[number]]
+        alphas = [float(training.alphas[time]) for time in times]
+        noisy = torch.stack(
+            [a**0.5 * z + (1 - a) ** 0.5 * e for a, z, e in zip(alphas, clean, noise, strict=True)]
+        )
+        tokens = torch.stack((training.nothing, batch["tokens"][row, 1]))
+        truth = {name: value[row] for name, value in batch.items() if name != "latents"}
+        with torch.no_grad():
+            predicted, _ = model(
+                noisy, torch.tensor(times), tokens, torch.ones(1, 2, dtype=torch.bool), truth
+            )
+        wanted = alphas[1] ** 0.5 * noise[1] - (1 - alphas[1]) ** 0.5 * clean[1]
+        error = (predicted[1] - wanted).square().mean(0)
+        weights = 1 + ON_OBJECTS * batch["cover"][row, 1]
+        expected.append(float((error * weights).sum() / weights.sum()))
+    level = YARDSTICK_LEVELS[number]
+    assert losses[level] == pytest.approx(sum(expected) / 2, rel=1e-3)
 
 
 def test_injection_reaches_the_targets_alone(new_training: "type[DenoiserTraining]") -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,23 +15,95 @@ from torch.utils.data import DataLoader
 from transformers import CLIPTokenizer
 
 from tools.train.artwork import Artwork
-from tools.train.examples import Pairs, scaled, tokenize
+from tools.train.examples import HELD_OUT, Pairs, scaled, tokenize
 from tools.train.model import Denoiser, new_scheduler
 from tools.train.state import TrainingState, autocast, checkpoints
 from tools.train.supervise import SupervisedDenoiser
 
 CHUNK = 1536  # pairs that are drawn and encoded at once, and then trained on
-PASSES = 4  # over the pairs of a chunk, each with other noise
+PASSES = 8  # over the pairs of a chunk, each with other noise
 LEARNING_RATE = 3e-4
 AVERAGE_DECAY = 0.999
-NOISY = 600  # half of a batch has timesteps from here on
+NOISY = 600  # a quarter of the targets have timesteps from here on
 UNCAPTIONED = 0.12  # share of captions left out, for classifier-free guidance
 UNCAPTIONED_SOURCE = 0.5  # where features are injected; in sampling the source has no prompt
 SUPERVISION = 0.02  # weight of the heads' loss beside the v-prediction loss
-INJECTED = 0.75  # share of the pairs whose target gets the source's features
+INJECTED = 0.85  # share of the pairs whose target gets the source's features
+CLEARER = 0.75  # share of the injected pairs whose source is less noisy than its target
+CLEAR = (60, 450)  # timesteps of such a source: where noise is strong it shows no layout
 ON_OBJECTS = 2.0  # what a place counts more in the loss where it shows an object
 OF_TARGETS = 3.0  # times what one in a source counts
 STRAYED = 1.4  # times 1 - alpha: largest share of the source, or of any picture, in such a target
+YARDSTICK = 256  # held-out pairs
+YARDSTICK_LEVELS = (100, 250, 400, 550, 700, 850, 950, 999)  # timesteps of their targets
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """What chance decides of a step with B pairs of sources and targets.
+
+    timesteps, left_out: (B, 2), the levels of noise and whether captions are left out.
+    injected: (B, 2), whether a target gets its source's features, and its queries and keys.
+    noise: (B, 2, C, h, w). wrong: (B,) in [0, 1], the share of another picture in a noisy target;
+    stays: (B,), whether that picture is the source.
+    """
+
+    timesteps: Tensor
+    left_out: Tensor
+    injected: Tensor
+    noise: Tensor
+    wrong: Tensor
+    stays: Tensor
+
+
+def draw_conditions(shape: Sequence[int], alphas: Tensor, draw: Generator) -> Conditions:
+    """Draw the conditions of a batch of latents, shape (B, 2, C, h, w)."""
+    pairs = shape[0]
+
+    def uniform(*size: int) -> Tensor:
+        return torch.rand(*size, generator=draw)
+
+    # Attention is injected for a part of the steps in which features are.
+    injected = uniform(pairs, 1) < torch.tensor([INJECTED, 0.85 * INJECTED])
+    uncaptioned = torch.full((pairs, 2), UNCAPTIONED)
+    uncaptioned[injected[:, 0], 0] = UNCAPTIONED_SOURCE
+    left_out = uniform(pairs, 2) < uncaptioned
+    target = torch.randint(1000, (pairs,), generator=draw)
+    # Where the noise is strong the text matters most.
+    target[::4] = torch.randint(NOISY, 1000, target[::4].shape, generator=draw)
+    clearer = (uniform(pairs) < CLEARER) & injected[:, 0]
+    clear = torch.randint(*CLEAR, (pairs,), generator=draw).minimum(target)
+    noise = torch.randn(*shape, generator=draw)
+    fresh = uniform(pairs, 1, 1, 1)
+    noise[:, 1] = (1 - fresh).sqrt() * noise[:, 0] + fresh.sqrt() * noise[:, 1]
+    # What sampling has drawn so far may be wrong, and the source's features are to mend it; or it
+    # still looks like the source, whose inverted noise it starts from.
+    wrong = uniform(pairs) * (STRAYED * (1 - alphas[target])).clamp(max=1) * injected[:, 0]
+    return Conditions(
+        timesteps=torch.stack((torch.where(clearer, clear, target), target), 1),
+        left_out=left_out,
+        injected=injected,
+        noise=noise,
+        wrong=wrong,
+        stays=uniform(pairs) < 0.7,
+    )
+
+
+def yardstick_conditions(shape: Sequence[int], alphas: Tensor) -> Conditions:
+    """Return the conditions of the held-out pairs, the same at each call: all injected from clear
+    sources without a caption, the targets' levels in turn.
+    """
+    conditions = draw_conditions(shape, alphas, Generator().manual_seed(0))
+    pairs = shape[0]
+    target = torch.tensor(YARDSTICK_LEVELS).repeat(pairs)[:pairs]
+    source = target.clamp(max=sum(CLEAR) // 2)
+    return replace(
+        conditions,
+        timesteps=torch.stack((source, target), 1),
+        left_out=torch.tensor([True, False]).expand(pairs, 2),
+        injected=torch.ones(pairs, 2, dtype=torch.bool),
+        wrong=torch.zeros(pairs),
+    )
 
 
 class DenoiserTraining:
@@ -54,12 +128,12 @@ class DenoiserTraining:
         self.nothing = tokenize(tokenizer, [""])[0]
         self.alphas = new_scheduler().alphas_cumprod
         torch.manual_seed(0)
-        model = SupervisedDenoiser(
+        self.model = SupervisedDenoiser(
             init_from or Denoiser(tokenizer), len(artwork.names(held_out=False))
-        )
-        model.denoiser.unet.to(memory_format=torch.channels_last)
+        ).to(device)
+        self.model.denoiser.unet.to(memory_format=torch.channels_last)
         self.state = TrainingState(
-            model.to(device), learning_rate=LEARNING_RATE, warmup=200, decay=AVERAGE_DECAY
+            self.model, learning_rate=LEARNING_RATE, warmup=200, decay=AVERAGE_DECAY
         )
         self.state.images, self.state.step = init_images, init_images // (2 * pairs)
         for path in checkpoints(work, "unet")[-1:]:
@@ -69,11 +143,15 @@ class DenoiserTraining:
         self.chunk_number = -1
         self.loader = ThreadPoolExecutor(1)
         self.coming: dict[int, Future[dict[str, Tensor]]] = {}
+        self.held_out: dict[str, Tensor] | None = None
+
+    def _load_chunk(self, number: int) -> dict[str, Tensor]:
+        return self._draw_pairs(number * CHUNK, CHUNK)
 
     @torch.inference_mode()
-    def _load_chunk(self, number: int) -> dict[str, Tensor]:
-        """Draw the pairs of a chunk and encode their pictures."""
-        pairs = Pairs(self.artwork, self.tokenizer, start=number * CHUNK, count=CHUNK)
+    def _draw_pairs(self, start: int, count: int) -> dict[str, Tensor]:
+        """Draw pairs and encode their pictures."""
+        pairs = Pairs(self.artwork, self.tokenizer, start=start, count=count)
         parts: dict[str, list[Tensor]] = {}
         for batch in DataLoader(pairs, batch_size=16, num_workers=self.workers):
             pictures = scaled(batch.pop("pictures").to(self.device).flatten(0, 1))
@@ -102,55 +180,79 @@ class DenoiserTraining:
         return {name: value[rows.to(value.device)] for name, value in self.chunk.items()}
 
     def _losses(self) -> tuple[Tensor, Tensor, Tensor]:
-        """On the current batch: the v-prediction loss (Salimans and Ho 2022), the same as it is
+        """Return the current batch's v-prediction loss (Salimans and Ho 2022), the same as it is
         weighted, and the heads' loss.
         """
         batch = self._batch()
         draw = Generator().manual_seed(self.state.step)
-        clean, tokens = batch.pop("latents"), batch.pop("tokens")
-        pairs = len(clean)
+        conditions = draw_conditions(batch["latents"].shape, self.alphas, draw)
+        errors, heads = self._errors(self.model, batch, conditions)
+        return errors.mean(), weighted_mean(errors, batch["cover"].to(self.device)), heads
 
-        def uniform(*shape: int) -> Tensor:
-            return torch.rand(*shape, generator=draw)
-
-        # Attention is injected for a part of the steps in which features are.
-        injected = uniform(pairs, 1) < torch.tensor([INJECTED, 0.85 * INJECTED])
-        uncaptioned = torch.full((pairs, 2), UNCAPTIONED)
-        uncaptioned[injected[:, 0], 0] = UNCAPTIONED_SOURCE
-        left_out = uniform(pairs, 2) < uncaptioned
-        tokens[left_out] = self.nothing
-        batch["words"] = batch["words"] & ~left_out[..., None, None]
-        timesteps = torch.randint(1000, (pairs, 1), generator=draw)
-        # Where the noise is strong the text tells most.
-        timesteps[::2] = torch.randint(NOISY, 1000, timesteps[::2].shape, generator=draw)
-        alpha = self.alphas[timesteps].view(-1, 1, 1, 1, 1)
-        noise = torch.randn(clean.shape, generator=draw)
-        fresh = uniform(pairs, 1, 1, 1)
-        noise[:, 1] = (1 - fresh).sqrt() * noise[:, 0] + fresh.sqrt() * noise[:, 1]
-        # What sampling has drawn so far may be wrong, and the source's features are to mend it; or
-        # it still looks like the source, whose inverted noise it starts from.
-        wrong = uniform(pairs, 1, 1, 1) * (STRAYED * (1 - alpha[:, 0])).clamp(max=1)
-        wrong = wrong * injected[:, 0].view(-1, 1, 1, 1)
-        stays = uniform(pairs, 1, 1, 1) < 0.7
-        alpha, noise, wrong, stays, injected, timesteps, tokens = (
+    def _errors(
+        self, model: SupervisedDenoiser, batch: dict[str, Tensor], conditions: Conditions
+    ) -> tuple[Tensor, Tensor]:
+        """Return the squared errors of v, (B, 2, h, w), and the heads' loss."""
+        left_out = conditions.left_out
+        tokens = torch.where(left_out[..., None], self.nothing, batch["tokens"])
+        truth = {
+            name: value.to(self.device).flatten(0, 1)
+            for name, value in batch.items()
+            if name not in ("latents", "tokens", "words")
+        }
+        truth["words"] = (batch["words"] & ~left_out[..., None, None]).to(self.device).flatten(0, 1)
+        noise, wrong, stays, injected, timesteps, tokens, clean = (
             value.to(self.device)
-            for value in (alpha, noise, wrong, stays, injected, timesteps, tokens)
+            for value in (
+                conditions.noise,
+                conditions.wrong.view(-1, 1, 1, 1),
+                conditions.stays.view(-1, 1, 1, 1),
+                conditions.injected,
+                conditions.timesteps,
+                tokens,
+                batch["latents"],
+            )
         )
         shown = clean.clone()
         stray = torch.where(stays, clean[:, 0], clean[:, 1].roll(1, 0))
         shown[:, 1] += wrong * (stray - clean[:, 1])
+        alpha = self.alphas.to(self.device)[timesteps].view(-1, 2, 1, 1, 1)
         noisy = alpha.sqrt() * shown + (1 - alpha).sqrt() * noise
         target = (alpha.sqrt() * noisy - clean) / (1 - alpha).sqrt()
         with autocast(self.device):
-            predicted, heads = self.state.model(
-                noisy.flatten(0, 1),
-                timesteps.repeat(1, 2).flatten(),
-                tokens.flatten(0, 1),
-                injected,
-                {name: value.to(self.device).flatten(0, 1) for name, value in batch.items()},
+            predicted, heads = model(
+                noisy.flatten(0, 1), timesteps.flatten(), tokens.flatten(0, 1), injected, truth
             )
-        errors = (predicted.float().view_as(target) - target).square().mean(2)
-        return errors.mean(), weighted_mean(errors, batch["cover"].to(self.device)), heads
+        return (predicted.float().view_as(target) - target).square().mean(2), heads
+
+    @torch.no_grad()
+    def yardstick(self) -> dict[int, float]:
+        """Return the averaged weights' loss on targets of held-out pairs, by level of noise.
+
+        Pairs, noise and levels are the same at each call, so that two checkpoints differ by what
+        was learnt alone.
+        """
+        if self.held_out is None:
+            self.held_out = self._draw_pairs(HELD_OUT, YARDSTICK)
+        model = self.averaged().to(self.device)
+        conditions = yardstick_conditions(self.held_out["latents"].shape, self.alphas)
+        losses: dict[int, list[Tensor]] = {level: [] for level in YARDSTICK_LEVELS}
+        for start in range(0, YARDSTICK, 16):
+            rows = slice(start, start + 16)
+            part = Conditions(**{name: value[rows] for name, value in vars(conditions).items()})
+            batch = {name: value[rows] for name, value in self.held_out.items()}
+            errors, _ = self._errors(model, batch, part)
+            cover = batch["cover"].to(self.device)
+            for row, level in enumerate(part.timesteps[:, 1].tolist()):
+                one = slice(row, row + 1)
+                losses[level].append(weighted_mean(errors[one, 1:], cover[one, 1:]))
+        return {level: float(torch.stack(values).mean()) for level, values in losses.items()}
+
+    def report_yardstick(self) -> None:
+        losses = self.yardstick()
+        mean = sum(losses.values()) / len(losses)
+        levels = ", ".join(f"{level}: {loss:.4f}" for level, loss in losses.items())
+        print(f"held out: images {self.state.images}, loss {mean:.4f} ({levels})", flush=True)
 
     def run(self, seconds: float, *, cooling: bool = False) -> None:
         """Train for `seconds`; with `cooling`, the learning rate falls to 0 over them."""
@@ -175,19 +277,21 @@ class DenoiserTraining:
                 )
                 losses, last = [], now
 
-    def averaged(self) -> Denoiser:
-        """A copy of the denoiser with the averaged weights."""
+    def averaged(self) -> SupervisedDenoiser:
+        """Return a copy of the model with the averaged weights."""
         things = len(self.artwork.names(held_out=False))
         model = SupervisedDenoiser(Denoiser(self.tokenizer), things)
         self.state.load_average(model)
-        return model.denoiser.eval()
+        return model.eval()
 
 
 def weighted_mean(errors: Tensor, cover: Tensor) -> Tensor:
-    """The mean of errors (pairs, 2, h, w) of sources and targets, weighted to what is hard.
+    """Return the mean of errors (B, 2, h, w) of sources and targets, or (B, 1, h, w) of targets,
+    weighted to what is hard.
 
-    cover: (pairs, 2, h, w) in [0, 1], where there are objects. Most is left to learn there; and of
-    a source only the features are wanted, while a target is drawn.
+    cover: in [0, 1], shaped as the errors, where there are objects. Most is left to learn there;
+    and of a source only the features are wanted, while a target is drawn.
     """
-    weights = (1 + ON_OBJECTS * cover) * cover.new_tensor([1.0, OF_TARGETS]).view(2, 1, 1)
+    of_roles = cover.new_tensor([1.0, OF_TARGETS])[-cover.shape[1] :].view(-1, 1, 1)
+    weights = (1 + ON_OBJECTS * cover) * of_roles
     return (weights * errors).sum() / weights.sum()

@@ -26,15 +26,14 @@ from tools.train.examples import UNSEEN
 from tools.train.model import Denoiser
 from tools.train.scenes import APPEARANCES, GROUNDS, LIGHTS, STYLES
 
-LAYOUT_FROM = ("up_blocks.1", "up_blocks.2")
-LOOKS_FROM = "up_blocks.3.attentions.0"
-FEATURES = ("up_blocks.1.resnets.1", "up_blocks.2.resnets.1", "up_blocks.3.resnets.0")
+LAYOUT_FROM = ("up_blocks.0", "up_blocks.1")
+LOOKS_FROM = "up_blocks.2"
+FEATURES = ("up_blocks.1.resnets.1", "up_blocks.2.resnets.0")
 ATTENTIONS = (
     "up_blocks.1.attentions.1",
     "up_blocks.2.attentions.0",
     "up_blocks.2.attentions.1",
-    "up_blocks.3.attentions.0",
-    "up_blocks.3.attentions.1",
+    "up_blocks.2.attentions.2",
 )
 """Where training injects; the embedded model's `pnp.json` names the same."""
 GAZE = 2.0  # weight of cross-attention's loss, the mean of all layers, beside a head's
@@ -78,9 +77,9 @@ class SupervisedDenoiser(nn.Module):
                 )
         channels = denoiser.unet.config["block_out_channels"]
         self.layout_heads = nn.ModuleList(
-            nn.Conv2d(width, 1 + things, 1) for width in (channels[2], channels[1])
+            nn.Conv2d(width, 1 + things, 1) for width in (channels[3], channels[2])
         )
-        self.looks_head = nn.Conv2d(channels[0], sum(LOOKS.values()), 1)
+        self.looks_head = nn.Conv2d(channels[1], sum(LOOKS.values()), 1)
 
     def _keep(self, name: str, _module: nn.Module, _inputs: object, output: Any) -> None:
         # A transformer returns a tuple.

@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import copy
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -43,8 +44,8 @@ def vocabulary(artwork: Artwork, *, pairs: int = 20_000) -> list[str]:
 
 @torch.no_grad()
 def load_exported(folder: Path, tokenizer: CLIPTokenizer) -> Denoiser:
-    """The denoiser of an exported model, to go on from; what has another shape here is new, and
-    words that both know keep their embeddings.
+    """Return the denoiser of an exported model, to go on from. Layers of another shape start anew;
+    words that both tokenizers know keep their embeddings.
     """
     denoiser = Denoiser(tokenizer)
     parts = (
@@ -53,7 +54,8 @@ def load_exported(folder: Path, tokenizer: CLIPTokenizer) -> Denoiser:
     )
     for part, exported in parts:
         own, given = part.state_dict(), exported.state_dict()
-        part.load_state_dict(own | {k: v for k, v in given.items() if v.shape == own[k].shape})
+        fitting = {k: v for k, v in given.items() if k in own and v.shape == own[k].shape}
+        part.load_state_dict(own | fitting)
     known = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer").get_vocab()
     words = {number: known[word] for word, number in tokenizer.get_vocab().items() if word in known}
     embeddings = denoiser.text_encoder.get_input_embeddings().weight
@@ -69,7 +71,7 @@ def main() -> None:
     parser.add_argument("--work-dir", type=Path, required=True, help="artwork and checkpoints")
     parser.add_argument("--export", type=Path, help="folder of the exported model")
     parser.add_argument(
-        "--init-from", type=Path, help="exported model whose denoiser to go on from"
+        "--init-from", type=Path, help="exported model whose tokenizer and denoiser to go on from"
     )
     parser.add_argument(
         "--init-images", type=int, default=0, help="images it has seen, not to be drawn again"
@@ -89,7 +91,10 @@ def main() -> None:
     artwork = Artwork(work / "artwork")
     artwork.keep_layers(work / "layers.npy")
     if not (work / "tokenizer").exists():
-        make_tokenizer(work / "tokenizer", vocabulary(artwork))
+        if arguments.init_from:
+            shutil.copytree(arguments.init_from / "tokenizer", work / "tokenizer")
+        else:
+            make_tokenizer(work / "tokenizer", vocabulary(artwork))
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
     device, workers = arguments.device, arguments.workers
 
@@ -120,7 +125,7 @@ def main() -> None:
 
     def publish() -> None:
         if arguments.export is not None:
-            pipeline = assemble(copy.deepcopy(vae), training.averaged(), tokenizer)
+            pipeline = assemble(copy.deepcopy(vae), training.averaged().denoiser, tokenizer)
             export(pipeline, work / "tokenizer", arguments.export)
 
     cooldown = 60 * arguments.cooldown_minutes
@@ -128,12 +133,14 @@ def main() -> None:
     while (left := end - time.perf_counter()) > 0:
         training.run(min(left, 60 * arguments.interval_minutes))
         training.state.save(work, "unet")
+        training.report_yardstick()
         publish()
     # The falling rate does the averaging; a long memory would only lag. Only this last export has
     # the cooled weights, so that a later sitting goes on from the warm ones.
     training.state.restart_average()
     training.state.decay = 0.98
     training.run(cooldown, cooling=True)
+    training.report_yardstick()
     publish()
 
 
