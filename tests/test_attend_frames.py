@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pnpvideo.models.prompt import PromptEmbeddings
-from pnpvideo.models.unet import UNet
+from pnpvideo.models.stable_diffusion.unet import UNet
 from pnpvideo.sampling.frame_attention import FrameAttention
 from pnpvideo.sampling.match_tokens import nearest_tokens
 from pnpvideo.sampling.passes import InjectedBatch, Sharing, plan_shared

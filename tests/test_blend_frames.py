@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from pnpvideo.clips.clip import Frames
-from pnpvideo.motion.blend import blend_frames
-from pnpvideo.motion.flow import find_flow
-from pnpvideo.motion.scenes import find_scenes
+from pnpvideo.pixels.blend import blend_frames
+from pnpvideo.pixels.flow import find_flow
+from pnpvideo.pixels.scenes import find_scenes
 
 HEIGHT, WIDTH = 64, 80
 

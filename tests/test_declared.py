@@ -162,7 +162,7 @@ def test_public_names_are_imported_when_asked_for(tmp_path: Path) -> None:
 import sys
 import pnpvideo
 assert "torch" not in sys.modules
-import pnpvideo.run, pnpvideo.commands.translate
+import pnpvideo.run.run, pnpvideo.commands.translate
 assert type(pnpvideo.translate).__name__ == "function"
 for name in pnpvideo.__all__:
     assert getattr(pnpvideo, name).__name__ == name
@@ -179,7 +179,7 @@ except AttributeError as error:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        "pnpvideo.run pnpvideo.pipeline",
+        "pnpvideo.run.run pnpvideo.pipelines.stable_diffusion",
         "module 'pnpvideo' has no attribute 'nothing'",
     ]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pnpvideo.models.batches import Batches
 from pnpvideo.models.prompt import PromptEmbeddings, concatenate
-from pnpvideo.models.unet import UNet, default_layers
+from pnpvideo.models.stable_diffusion.unet import UNet, default_layers
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.sampling.denoise import denoise_latents
 from pnpvideo.sampling.guidance import Guidance, Texts

@@ -7,15 +7,15 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
 
-from pnpvideo.clips.resize import resize_frames
 from pnpvideo.errors import InputError
+from pnpvideo.loading.load import EMBEDDED
 from pnpvideo.models.autoencoder import (
     Autoencoder,
     frames_to_tensor,
     tensor_to_frames,
     working_size,
 )
-from pnpvideo.models.load import EMBEDDED
+from pnpvideo.pixels.resize import resize_frames
 
 
 @pytest.mark.parametrize(

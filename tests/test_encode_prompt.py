@@ -13,7 +13,7 @@ from transformers import (
     CLIPTokenizer,
 )
 
-from pnpvideo.models.load import EMBEDDED
+from pnpvideo.loading.load import EMBEDDED
 from pnpvideo.models.prompt import encode_prompt
 from pnpvideo.models.prompt_marks import foreign_marks
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pnpvideo.motion.flow import estimate_motion
+from pnpvideo.pixels.flow import estimate_motion
 
 
 def textured(height: int, width: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import torch
 from pnpvideo import PnPVideoPipeline
 from pnpvideo.clips.as_clip import as_clip
 from pnpvideo.models.batches import Batches
-from pnpvideo.source import ClipSource
+from pnpvideo.stages.source import ClipSource
 from pnpvideo.storage.allocate import Storage, empty_trajectory
 
 

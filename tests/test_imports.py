@@ -10,18 +10,19 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "pnpvideo"
 ORDER = [
-    {"errors", "file_lock", "workers"},
-    {"atomic_output", "available_memory", "actors"},
+    {"errors"},
+    {"files"},
     {"options"},
     {"clips"},
-    {"motion", "models", "storage", "outputs"},
-    {"source"},
+    {"pixels"},
+    {"models"},
+    {"loading", "storage"},
     {"sampling"},
-    {"stages", "prompts", "step_callback"},
-    {"pipeline"},
+    {"stages"},
+    {"pipelines"},
     {"run"},
-    {"preview", "inside", "batch"},
-    {"evaluation"},
+    {"batch", "evaluation", "inside"},
+    {"grid"},
     {"__init__"},
     {"web"},
     {"commands"},
@@ -88,7 +89,7 @@ def test_no_circles() -> None:
         pytest.fail(" imports ".join(reversed(error.args[1])))
 
 
-@pytest.mark.parametrize("room", ["errors", "atomic_output", "options", "clips", "motion"])
+@pytest.mark.parametrize("room", ["errors", "files", "options", "clips", "pixels"])
 def test_no_torch(room: str) -> None:
     names = {name for name in FILES if name.split(".")[0] == room} - {"clips.as_clip"}
     modules = sorted(f"pnpvideo.{name.removesuffix('.__init__')}" for name in names)

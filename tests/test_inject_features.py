@@ -9,10 +9,10 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from pnpvideo.errors import InputError
-from pnpvideo.models.load import EMBEDDED
+from pnpvideo.loading.load import EMBEDDED
 from pnpvideo.models.network import InjectionLayers
 from pnpvideo.models.prompt import PromptEmbeddings
-from pnpvideo.models.unet import UNet, default_layers
+from pnpvideo.models.stable_diffusion.unet import UNet, default_layers
 from pnpvideo.sampling.inject import FeatureInjector
 from pnpvideo.sampling.passes import InjectedBatch, Sharing, plan_shared
 from pnpvideo.sampling.skip_alike import skip_alike

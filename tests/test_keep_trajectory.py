@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from pnpvideo.available_memory import available_memory
 from pnpvideo.errors import InputError, RunError
-from pnpvideo.pipeline import PnPVideoPipeline
+from pnpvideo.files.available_memory import available_memory
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 from pnpvideo.storage import allocate
 from pnpvideo.storage.allocate import Storage, empty_trajectory
 from pnpvideo.storage.latent_file import LatentFile

@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pnpvideo.errors import InputError, RunError
-from pnpvideo.models.load import LoadedModel, load_model
-from pnpvideo.models.recommended import Recommended
-from pnpvideo.pipeline import PnPVideoPipeline
+from pnpvideo.loading.load import LoadedModel, load_model
+from pnpvideo.loading.recommended import Recommended
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 
 QUERY = "up_blocks.2.attentions.1.transformer_blocks.0.attn1.to_q"
 

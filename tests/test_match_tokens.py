@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pnpvideo.models.network import Batch
-from pnpvideo.models.unet import UNet
+from pnpvideo.models.stable_diffusion.unet import UNet
 from pnpvideo.sampling import match_tokens
 from pnpvideo.sampling.match_tokens import (
     describe_tokens,

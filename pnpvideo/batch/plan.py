@@ -21,9 +21,9 @@ from pnpvideo.options.settings import (
     Settings,
     SourceSettings,
 )
-from pnpvideo.outputs import default_name, plan_outputs
-from pnpvideo.run import check_additions, read_inputs
-from pnpvideo.storage import identity as fingerprint
+from pnpvideo.run.outputs import default_name, plan_outputs
+from pnpvideo.run.run import check_additions, read_inputs
+from pnpvideo.storage import fingerprint
 
 _NAME_LENGTH = 48
 _READ = ("source", "mask", "control_image", "ip_adapter_image")

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from pnpvideo.available_memory import available_memory
 from pnpvideo.errors import InputError
+from pnpvideo.files.available_memory import available_memory
 
 
 def check_memory(size: tuple[int, int], path: Path, *, bytes_a_pixel: int = 20) -> None:

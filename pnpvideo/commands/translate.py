@@ -66,8 +66,8 @@ def main(arguments: Sequence[str]) -> None:
         settings = Settings.of(_merge(kept, given))
         with told(call, arguments):
             from pnpvideo.clips.clip import tell_frames
-            from pnpvideo.preview import is_preview, preview_settings
-            from pnpvideo.run import load_pipeline, run
+            from pnpvideo.run.first_frame import is_preview, preview_settings
+            from pnpvideo.run.run import load_pipeline, run
 
             bars = JsonBar if call.json_lines else None
             how: dict[str, Any] = {"quiet": call.quiet, "bars": bars}

@@ -6,7 +6,7 @@ import numpy as np
 
 from pnpvideo.clips.clip import Frames
 from pnpvideo.evaluation.metrics import Mask, Values, warp_back, warp_error
-from pnpvideo.motion.flow import find_flow
+from pnpvideo.pixels.flow import find_flow
 
 
 def estimated_warp_error(result: Frames, source: Frames) -> float:

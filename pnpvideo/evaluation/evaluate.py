@@ -24,8 +24,8 @@ from pnpvideo.evaluation.summary import Summary, summarise, write_tables
 from pnpvideo.options.evaluation import OURS, EvaluationSettings
 from pnpvideo.options.method import MethodSettings
 from pnpvideo.options.settings import ModelSettings
-from pnpvideo.pipeline import PnPVideoPipeline
-from pnpvideo.run import choose_device, load_pipeline, told_memory
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
+from pnpvideo.run.run import choose_device, load_pipeline, told_memory
 
 _log = logging.getLogger(__name__)
 

@@ -26,8 +26,8 @@ from pnpvideo.clips.clip import Frames
 from pnpvideo.errors import InputError
 from pnpvideo.evaluation.lpips import Lpips
 from pnpvideo.evaluation.prepare import CLIP, IMAGENET, cropped, normalised
-from pnpvideo.models.load import reach_hub
-from pnpvideo.storage import identity as fingerprint
+from pnpvideo.loading.load import reach_hub
+from pnpvideo.storage import fingerprint
 
 NONE = "none"
 """Given in the place of a network to do without it."""

@@ -16,8 +16,8 @@ from pydantic import (
 )
 from pydantic_extra_types.color import Color
 
-from pnpvideo.atomic_output import atomic_output
 from pnpvideo.errors import InputError
+from pnpvideo.files.atomic_output import atomic_output
 from pnpvideo.options.adapter import AdapterSettings
 from pnpvideo.options.declared import Options, Schema, declared, unknown_option
 from pnpvideo.options.mask import MaskSettings

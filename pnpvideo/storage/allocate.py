@@ -11,9 +11,9 @@ from typing import IO, BinaryIO
 
 import torch
 
-from pnpvideo.atomic_output import write_error
-from pnpvideo.available_memory import available_memory
 from pnpvideo.errors import RunError
+from pnpvideo.files.atomic_output import write_error
+from pnpvideo.files.available_memory import available_memory
 from pnpvideo.options.settings import (
     DEFAULT_PLACE,
     DEFAULT_PRECISION,

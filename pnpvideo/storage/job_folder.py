@@ -19,10 +19,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pnpvideo.atomic_output import renamed, write_error
 from pnpvideo.errors import InputError, RunError
-from pnpvideo.file_lock import take_lock
-from pnpvideo.storage import identity as fingerprint
+from pnpvideo.files.atomic_output import renamed, write_error
+from pnpvideo.files.file_lock import take_lock
+from pnpvideo.storage import fingerprint
 from pnpvideo.storage.allocate import check_room, tell_size
 from pnpvideo.storage.denoising_state import DenoisingState
 from pnpvideo.storage.latent_file import LatentFile, file_size

@@ -7,8 +7,8 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from pnpvideo.clips.mask import Weights
 from pnpvideo.errors import InputError
+from pnpvideo.pixels.mask import Weights
 from pnpvideo.web.actions import Service
 from pnpvideo.web.controls import lines
 from pnpvideo.web.drawn_mask import brush_radius, editor_of, mask_of

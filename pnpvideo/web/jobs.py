@@ -13,9 +13,9 @@ from typing import Literal
 import yaml
 from PIL import Image
 
-from pnpvideo.atomic_output import renamed
-from pnpvideo.clips.mask import Weights
+from pnpvideo.files.atomic_output import renamed
 from pnpvideo.options.settings import read_settings
+from pnpvideo.pixels.mask import Weights
 
 Kind = Literal["translate", "thresholds", "mask"]
 State = Literal["waiting", "running", "done", "failed", "stopped"]

@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from pnpvideo.clips.clip import Frames
-from pnpvideo.clips.resize import resize_frames
+from pnpvideo.pixels.resize import resize_frames
 from pnpvideo.sampling.schedule import Level
 
 SHOWN = 4

@@ -10,7 +10,7 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from pnpvideo.errors import InputError
-from pnpvideo.file_lock import take_lock
+from pnpvideo.files.file_lock import take_lock
 from pnpvideo.options.web import WebOptions
 from pnpvideo.web.actions import Service
 from pnpvideo.web.events import Events

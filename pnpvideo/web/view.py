@@ -7,14 +7,14 @@ import numpy as np
 from PIL import Image
 
 from pnpvideo.clips.clip import Frames
-from pnpvideo.clips.compare import side_by_side
-from pnpvideo.clips.mask import weights_of
 from pnpvideo.clips.read import read_clip
-from pnpvideo.clips.resize import resize_frames
 from pnpvideo.clips.write import write_clip
-from pnpvideo.motion.carry_mask import carry_mask
-from pnpvideo.motion.scenes import find_scenes
 from pnpvideo.options.settings import ReadSettings, Settings
+from pnpvideo.pixels.carry_mask import carry_mask
+from pnpvideo.pixels.compare import side_by_side
+from pnpvideo.pixels.mask import weights_of
+from pnpvideo.pixels.resize import resize_frames
+from pnpvideo.pixels.scenes import find_scenes
 from pnpvideo.web.drawn_mask import tinted
 
 _THUMBNAIL = 160

@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 
 from pnpvideo.evaluation.tables import Row, report, table_of_means
-from pnpvideo.pipeline import PnPVideoPipeline
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 from tools.train import (
     evaluate_clips,
     evaluate_drawings,

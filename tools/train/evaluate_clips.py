@@ -17,8 +17,8 @@ from pnpvideo.clips.clip import Clip
 from pnpvideo.evaluation.metrics import flicker, warp_error
 from pnpvideo.evaluation.tables import Row, mean
 from pnpvideo.options.method import PnPOptions
-from pnpvideo.pipeline import PnPVideoPipeline
-from pnpvideo.source import Source as OpenSource
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
+from pnpvideo.stages.source import Source as OpenSource
 from pnpvideo.storage.allocate import Storage
 from tools.speed.peak_memory import peak_memory, reset_peak_memory
 from tools.train.appearance import Pixels

@@ -8,8 +8,8 @@ import torch
 
 from pnpvideo.clips.as_clip import as_clip
 from pnpvideo.evaluation.tables import Row
-from pnpvideo.pipeline import PnPVideoPipeline
-from pnpvideo.run import check_inversion
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
+from pnpvideo.run.run import check_inversion
 from pnpvideo.storage.allocate import Storage
 from tools.train.by_style import Job
 from tools.train.scenes import render

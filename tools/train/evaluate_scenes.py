@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pnpvideo.evaluation.tables import Row, mean
-from pnpvideo.pipeline import PnPVideoPipeline
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 from tools.train.appearance import Pixels
 from tools.train.captions import full_caption
 from tools.train.measure import ATTRIBUTES, Measures

@@ -1,0 +1,78 @@
+"""TIFF pictures that Pillow does not read: of floating point, many bits or separate planes."""
+
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+
+from pnpvideo.clips.picture_memory import check_memory
+from pnpvideo.clips.raw_photos import raw_photo
+from pnpvideo.clips.stills.eight_bits import to_eight_bits
+from pnpvideo.errors import InputError
+
+_COLOURS = frozenset(
+    (tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB)
+)
+_RAW = (tifffile.PHOTOMETRIC.CFA, tifffile.PHOTOMETRIC.LINEAR_RAW)
+# Pillow's modes; a small a means that the colours are multiplied with it.
+_MODES: dict[tuple[int, int | None], str] = {
+    (1, None): "L",
+    (1, tifffile.EXTRASAMPLE.ASSOCALPHA): "La",
+    (1, tifffile.EXTRASAMPLE.UNASSALPHA): "LA",
+    (3, None): "RGB",
+    (3, tifffile.EXTRASAMPLE.ASSOCALPHA): "RGBa",
+    (3, tifffile.EXTRASAMPLE.UNASSALPHA): "RGBA",
+}
+
+
+def open_deep_tiff(path: Path) -> Image.Image | None:
+    """The first picture of a TIFF with 8 bits, None where the file is no TIFF.
+
+    InputError where it is one that cannot be used.
+    """
+    with path.open("rb") as file:
+        if file.read(4) not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+            return None
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            return _picture(tiff.pages.first, path)
+    except InputError:
+        raise
+    # Its parsers and codecs raise errors of many kinds.
+    except Exception as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path} is a TIFF that cannot be read: {why}") from None
+
+
+def _picture(page: tifffile.TiffPage, path: Path) -> Image.Image:
+    if page.is_dng or page.photometric in _RAW:
+        raise raw_photo(path)
+    if page.photometric not in _COLOURS or page.ndim not in (2, 3):
+        kind = getattr(page.photometric, "name", page.photometric)
+        raise InputError(
+            f"{path} is a TIFF of a kind that is not read ({kind}, {page.bitspersample} bits); "
+            "save it as RGB"
+        )
+    # Their values are scaled in float64.
+    check_memory((page.imagewidth, page.imagelength), path, bytes_a_pixel=100)
+    values: NDArray[np.generic] = page.asarray()
+    if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and values.ndim == 3:
+        values = np.moveaxis(values, 0, -1)
+    if values.ndim == 2:
+        values = values[..., np.newaxis]
+    eight = to_eight_bits(values, path)
+    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+        eight = 255 - eight
+    colours = 3 if page.photometric == tifffile.PHOTOMETRIC.RGB else 1
+    extra = page.extrasamples[0] if page.extrasamples else None
+    mode = _MODES.get((colours, extra), "L" if colours == 1 else "RGB")
+    height, width, _ = eight.shape
+    kept = np.ascontiguousarray(eight[..., : len(mode)])
+    image = Image.frombuffer(mode, (width, height), kept.tobytes(), "raw", mode, 0, 1)
+    image.getexif()[0x0112] = page.tags.valueof(0x0112, default=1)
+    profile = page.tags.valueof(34675)
+    if profile is not None:
+        image.info["icc_profile"] = bytes(profile)
+    return image
