@@ -18,10 +18,9 @@ from pnpvideo.errors import InputError
 from pnpvideo.evaluation import feature_metrics
 from pnpvideo.evaluation.networks import Networks
 from pnpvideo.grid.draw_grid import draw_plot
-from pnpvideo.grid.edit import Edit
-from pnpvideo.grid.grid import Point, run_grid
+from pnpvideo.grid.edits import Edit
+from pnpvideo.grid.grid import Point, pareto_front, run_grid
 from pnpvideo.grid.own_measures import OwnMeasures
-from pnpvideo.grid.pareto import pareto_front
 from pnpvideo.inside.draw import MARK
 from pnpvideo.models.stable_diffusion.unet import UNet
 from pnpvideo.options.grid import Cell, GridSettings, cells_of, read_axes

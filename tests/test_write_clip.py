@@ -27,7 +27,7 @@ from pnpvideo.clips.read import read_clip
 from pnpvideo.clips.write import check_output, write_clip
 from pnpvideo.errors import InputError
 from pnpvideo.options.settings import DEFAULT_FRAME_RATE
-from pnpvideo.pixels.compare import side_by_side
+from pnpvideo.pixels.resize import side_by_side
 
 VIDEOS = [".mp4", ".mov", ".m4v", ".mkv", ".webm"]
 ANIMATIONS = [".gif", ".webp"]

@@ -34,7 +34,7 @@ def _work(settings: GridSettings, call: WriteOptions) -> None:
     try:
         edits = []
         if settings.benchmark is not None:
-            from pnpvideo.grid.read_edits import read_edits
+            from pnpvideo.grid.edits import read_edits
 
             edits = read_edits(settings)
         found = run_grid(settings, edits=edits, overwrite=call.overwrite, quiet=call.quiet)

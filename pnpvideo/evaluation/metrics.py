@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from skimage.metrics import structural_similarity
 
-from pnpvideo.pixels.compare import psnr_of
+from pnpvideo.pixels.resize import psnr_of
 
 Values = npt.NDArray[np.floating]
 Mask = npt.NDArray[np.bool_]

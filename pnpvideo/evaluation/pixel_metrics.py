@@ -13,7 +13,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from pnpvideo.clips.clip import Frames
 from pnpvideo.evaluation.masks import Masks
-from pnpvideo.pixels.compare import psnr_of
+from pnpvideo.pixels.resize import psnr_of
 
 Each = NDArray[np.float64]
 """(n,): a value a frame, not a number where a frame gives none."""

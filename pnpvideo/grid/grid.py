@@ -19,11 +19,10 @@ from pnpvideo.clips.write import write_clip
 from pnpvideo.errors import InputError
 from pnpvideo.files.atomic_output import atomic_output, folder_above
 from pnpvideo.grid.draw_grid import draw_plot, draw_sheet
-from pnpvideo.grid.edit import Edit
+from pnpvideo.grid.edits import Edit
 from pnpvideo.grid.grid_folder import GridFolder, Measured, Tried, read_middle
 from pnpvideo.grid.judge import Judge
 from pnpvideo.grid.own_measures import OwnMeasures
-from pnpvideo.grid.pareto import pareto_front
 from pnpvideo.inside.draw import Picture
 from pnpvideo.inside.open_subject import open_clips, open_subject
 from pnpvideo.options.grid import Cell, GridSettings, cells_of, read_axes, split_place
@@ -240,3 +239,14 @@ def _table(tried: Sequence[Tried]) -> str:
         measured = [repr(one.structure), repr(one.text)]
         writer.writerow([one.edit, one.prompt, *values, *measured, str(one.path)])
     return text.getvalue()
+
+
+def pareto_front(costs: Sequence[float], gains: Sequence[float]) -> list[bool]:
+    """Whether a choice is on the front: no other has as little cost and as much gain, and is better
+    in one of them. Choices alike in both are on it together.
+    """
+    points = list(zip(costs, gains, strict=True))
+    return [
+        not any(c <= cost and g >= gain and (c, g) != (cost, gain) for c, g in points)
+        for cost, gain in points
+    ]

@@ -17,7 +17,7 @@ from pnpvideo.clips.read import read_clip
 from pnpvideo.clips.write import write_clip
 from pnpvideo.errors import InputError
 from pnpvideo.files.shared_folder import SharedFolder, unique_name
-from pnpvideo.grid.edit import Edit
+from pnpvideo.grid.edits import Edit
 from pnpvideo.inside.draw import Picture
 from pnpvideo.options.grid import Cell
 

@@ -1,4 +1,7 @@
-"""Where a model works, which with offloading is not where it lies."""
+"""Where a model works, which with offloading is not where it lies, and in which precision.
+
+Latents over the steps, and tokens that are compared, must not be rounded.
+"""
 
 from typing import Any
 
@@ -14,3 +17,8 @@ def working_device(model: Any) -> torch.device:
     hook = getattr(model, "_hf_hook", None)
     device: torch.device = getattr(hook, "execution_device", None) or model.device
     return device
+
+
+def exact_dtype(dtype: torch.dtype) -> torch.dtype:
+    """float32 whatever a network runs in, but float64 where that is more."""
+    return torch.float64 if dtype == torch.float64 else torch.float32

@@ -51,7 +51,7 @@ Generators = torch.Generator | Sequence[torch.Generator]
 
 
 @dataclass
-class PnPVideoPipelineOutput(BaseOutput):  # type: ignore[misc]
+class PnPVideoPipelineOutput(BaseOutput):
     """frames: for each prompt its frames, in the form that output_type names.
 
     "pil": list of lists of images; "np": float (prompts, frames, height, width, 3), 0 to 1; "pt":

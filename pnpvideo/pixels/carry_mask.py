@@ -7,9 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pnpvideo.clips.clip import Frames
-from pnpvideo.pixels.cut_out import cut_out
 from pnpvideo.pixels.flow import find_flow
-from pnpvideo.pixels.mask import Weights
+from pnpvideo.pixels.mask import Weights, cut_out
 
 Places = NDArray[np.float32]
 """Of each pixel, where it comes from: (height, width, 2), x first."""

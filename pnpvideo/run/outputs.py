@@ -13,9 +13,8 @@ from pnpvideo.clips.write import ALPHA_SUFFIXES, SINGLE_SUFFIXES, check_output, 
 from pnpvideo.errors import InputError
 from pnpvideo.files.atomic_output import check_free
 from pnpvideo.options.settings import Settings
-from pnpvideo.pixels.compare import side_by_side
 from pnpvideo.pixels.mask import Weights, composite
-from pnpvideo.pixels.resize import resize_frames
+from pnpvideo.pixels.resize import resize_frames, side_by_side
 
 # A result has its source's format where it is one of these.
 _KEPT_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".gif", ".webp", *SINGLE_SUFFIXES)

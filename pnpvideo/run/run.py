@@ -31,9 +31,9 @@ from pnpvideo.options.settings import (
     write_settings,
 )
 from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline, picture_of
-from pnpvideo.pixels.compare import psnr_of
 from pnpvideo.pixels.control import check_control
 from pnpvideo.pixels.mask import Area, check_mask
+from pnpvideo.pixels.resize import psnr_of
 from pnpvideo.run.outputs import Outputs, plan_outputs, write_compare, write_result
 from pnpvideo.stages.prompts import Prompts
 from pnpvideo.stages.source import Source

@@ -17,8 +17,7 @@ from pnpvideo.clips.clip import Frames
 from pnpvideo.errors import InputError
 from pnpvideo.models.network import Batch, Network, SelfAttention
 from pnpvideo.models.prompt import PromptEmbeddings
-from pnpvideo.pixels.cut_out import cut_out
-from pnpvideo.pixels.mask import Weights
+from pnpvideo.pixels.mask import Weights, cut_out
 from pnpvideo.sampling.attend import attend, split_heads
 from pnpvideo.storage.trajectory import Trajectory
 

@@ -17,9 +17,9 @@ from pnpvideo.clips.clip import Clip, Frames
 from pnpvideo.errors import InputError
 from pnpvideo.models.autoencoder import frames_to_tensor, tensor_to_frames, working_size
 from pnpvideo.models.batches import Batches
+from pnpvideo.models.device import exact_dtype
 from pnpvideo.models.failures import check_finite, check_not_plain
 from pnpvideo.models.network import Network
-from pnpvideo.models.precision import exact_dtype
 from pnpvideo.models.prompt import PromptEmbeddings, concatenate
 from pnpvideo.models.scheduler import check_scheduler
 from pnpvideo.models.stable_diffusion.controlnet import Control, ControlledUNet

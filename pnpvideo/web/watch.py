@@ -17,7 +17,7 @@ from pnpvideo.clips.clip import Frames
 from pnpvideo.files.atomic_output import renamed
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
-from pnpvideo.web.preview import SHOWN, contact_strip, predicted_clean
+from pnpvideo.web.view import SHOWN, contact_strip, predicted_clean
 
 # Of the time of a run that previews may take.
 _PREVIEW_SHARE = 0.1

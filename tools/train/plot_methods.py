@@ -10,7 +10,7 @@ from PIL import Image
 
 from pnpvideo.evaluation.tables import Row
 from pnpvideo.grid.draw_grid import draw_plot
-from pnpvideo.grid.pareto import pareto_front
+from pnpvideo.grid.grid import pareto_front
 from tools.train.evaluate_scenes import standing
 
 

@@ -13,12 +13,10 @@ import pillow_heif
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageFile, ImageOps, PngImagePlugin, UnidentifiedImageError
 
-from pnpvideo.clips.picture_memory import check_memory
-from pnpvideo.clips.raw_photos import is_raw_name, is_raw_preview, raw_photo
 from pnpvideo.clips.read_options import ReadOptions
+from pnpvideo.clips.refusals import check_memory, is_raw_name, is_raw_preview, raw_photo
 from pnpvideo.clips.silence import silenced
-from pnpvideo.clips.stills.deep_tiff import open_deep_tiff
-from pnpvideo.clips.stills.eight_bits import to_eight_bits
+from pnpvideo.clips.stills.deep_tiff import open_deep_tiff, to_eight_bits
 from pnpvideo.errors import InputError
 
 # Formats known by their first bytes. Pillow would also claim some videos, and run Ghostscript.

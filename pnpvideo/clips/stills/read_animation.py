@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from pnpvideo.clips.clip import Alpha, Clip, FrameReader, Frames
-from pnpvideo.clips.damage import damaged
 from pnpvideo.clips.read_options import ReadOptions
+from pnpvideo.clips.refusals import damaged
 from pnpvideo.clips.stills.decode_image import (
     BROKEN,
     cut_picture,

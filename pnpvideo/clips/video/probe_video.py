@@ -13,7 +13,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorTrc
 
 from pnpvideo.clips.clip import Colour
-from pnpvideo.clips.damage import damaged
+from pnpvideo.clips.refusals import damaged
 from pnpvideo.clips.video.open_video import DamageError, OpenVideo
 from pnpvideo.clips.video.tone_map import HLG, PQ, HighRange
 from pnpvideo.errors import InputError

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pnpvideo.clips.clip import Alpha, Clip, Colour, FrameReader, Frames, Sound
-from pnpvideo.clips.damage import damaged
 from pnpvideo.clips.read_options import ReadOptions
+from pnpvideo.clips.refusals import damaged
 from pnpvideo.clips.video.convert_frames import Converter
 from pnpvideo.clips.video.frame_timing import find_timing
 from pnpvideo.clips.video.list_frames import ShownFrames, list_frames

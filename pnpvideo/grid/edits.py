@@ -1,15 +1,26 @@
-"""A benchmark's items as a grid's edits."""
+"""What a grid tries its values on: a source, or the items of a benchmark."""
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 from pnpvideo.errors import InputError
-from pnpvideo.evaluation.benchmarks import KINDS, choose, told
 from pnpvideo.evaluation.items import Item, ReadRequest
-from pnpvideo.grid.edit import Edit
 from pnpvideo.options.grid import GridSettings
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edit:
+    """A source, None where the model makes it, and what it is translated to.
+
+    name: what its results are called.
+    """
+
+    name: str
+    source: str | None
+    prompts: tuple[str, ...]
 
 
 def read_edits(settings: GridSettings) -> list[Edit]:
@@ -17,6 +28,9 @@ def read_edits(settings: GridSettings) -> list[Edit]:
 
     What a benchmark asks for after another edit is left out, as the broken entries are.
     """
+    # Its columns need the extra [eval].
+    from pnpvideo.evaluation.benchmarks import KINDS, choose, told
+
     assert settings.benchmark is not None
     assert settings.source is not None
     assert settings.output is not None
