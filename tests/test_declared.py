@@ -14,7 +14,8 @@ from command import assert_refused, subprocess_run
 import pnpvideo
 from pnpvideo.cli import main
 from pnpvideo.clips.read_options import ReadOptions
-from pnpvideo.options.settings import DEFAULT_PLACE, DEFAULT_PRECISION, Settings
+from pnpvideo.options.settings import Settings
+from pnpvideo.options.values import DEFAULT_PLACE, DEFAULT_PRECISION
 
 PACKAGE = Path(pnpvideo.__file__).parent
 NEW = """
@@ -81,7 +82,7 @@ def test_a_settings_file(with_new_options: Path) -> None:
     script = """
 from pathlib import Path
 from pnpvideo import PnPOptions, Settings
-from pnpvideo.options.settings import read_settings, write_settings
+from pnpvideo.options.settings_file import read_settings, write_settings
 settings = Settings(source="a", prompt=("b",), zeta=0.75)
 write_settings(settings, Path("written.yaml"), settings.resolve(PnPOptions()).plain())
 again = Settings.of(read_settings(Path("written.yaml")))

@@ -6,12 +6,7 @@ import torch
 from diffusers import AutoencoderTiny, DDIMScheduler
 from diffusers import StableDiffusionPipeline as StockPipeline
 from diffusers import StableDiffusionXLPipeline as StockXLPipeline
-from transformers import (
-    CLIPTextConfig,
-    CLIPTextModel,
-    CLIPTextModelWithProjection,
-    CLIPTokenizer,
-)
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from pnpvideo.loading.load import EMBEDDED
 from pnpvideo.models.prompt import encode_prompt

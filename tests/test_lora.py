@@ -17,7 +17,8 @@ from torch import Tensor
 
 from pnpvideo.errors import InputError
 from pnpvideo.loading.load import load_model
-from pnpvideo.loading.lora import find_lora, merge_lora
+from pnpvideo.loading.lora import find_lora
+from pnpvideo.loading.merge_lora import merge_lora
 from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 
 QUERY = "up_blocks.2.attentions.1.transformer_blocks.0.attn1.to_q"

@@ -17,7 +17,8 @@ from pnpvideo.options.batch import BatchOptions
 from pnpvideo.options.method import MethodOptions
 from pnpvideo.options.settings import Settings
 from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
-from pnpvideo.run.run import load_pipeline, run
+from pnpvideo.run.opening import load_pipeline
+from pnpvideo.run.run import run
 
 _STEPS = 4
 """Of the trial: the shares of the steps that inject features are about those of a whole run."""

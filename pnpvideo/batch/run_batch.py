@@ -19,7 +19,7 @@ from pnpvideo.errors import InputError
 from pnpvideo.files.atomic_output import check_free
 from pnpvideo.options.batch import BatchOptions
 from pnpvideo.options.paths import is_address
-from pnpvideo.options.settings import with_paths_from
+from pnpvideo.options.settings_file import with_paths_from
 
 
 @dataclass(frozen=True, kw_only=True)

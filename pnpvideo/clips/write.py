@@ -14,13 +14,8 @@ from pnpvideo.clips.video.write_video import CONTAINERS, write_video
 from pnpvideo.errors import InputError
 from pnpvideo.files.atomic_output import atomic_output, check_free
 from pnpvideo.options.paths import check_path
-from pnpvideo.options.settings import (
-    DEFAULT_FRAME_RATE,
-    DEFAULT_QUALITY,
-    DEFAULT_TRACKS,
-    ResultSettings,
-    Tracks,
-)
+from pnpvideo.options.settings import ResultSettings
+from pnpvideo.options.values import DEFAULT_FRAME_RATE, DEFAULT_QUALITY, DEFAULT_TRACKS, Tracks
 
 SINGLE_SUFFIXES = (".png", ".jpg", ".jpeg")
 """Of files that hold one frame."""

@@ -29,7 +29,7 @@ from pnpvideo.options.grid import Cell, GridSettings, cells_of, read_axes, split
 from pnpvideo.options.method import MethodSettings
 from pnpvideo.options.settings import ModelSettings, ReadSettings, SourceSettings, TextSettings
 from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
-from pnpvideo.run.run import choose_device, load_pipeline, told_memory
+from pnpvideo.run.opening import choose_device, load_pipeline, told_memory
 
 _log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from pnpvideo.inside.subject import Subject
 from pnpvideo.options.settings import ReadSettings
 from pnpvideo.options.subject import SubjectSettings
 from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
-from pnpvideo.run.run import read_beside, storage_of
+from pnpvideo.run.opening import read_beside, storage_of
 from pnpvideo.storage.job_folder import JobFolder
 
 

@@ -20,7 +20,7 @@ from pnpvideo.inside.show_words import show_words
 from pnpvideo.inside.subject import Strip, Subject
 from pnpvideo.options.visualize import VisualizeSettings
 from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
-from pnpvideo.run.run import choose_device, load_pipeline, told_memory
+from pnpvideo.run.opening import choose_device, load_pipeline, told_memory
 
 _log = logging.getLogger(__name__)
 

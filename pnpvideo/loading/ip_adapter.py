@@ -8,7 +8,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import CLIPVisionModelWithProjection
 
 from pnpvideo.errors import InputError
-from pnpvideo.loading.load import UNUSABLE, one_line
+from pnpvideo.loading.hub import UNUSABLE, one_line
 from pnpvideo.models.stable_diffusion.ip_adapter import PLAIN, State
 
 _BESIDE = "image_encoder"

@@ -1,38 +1,37 @@
 """A model by name to its diffusers components: embedded, a folder, a hub id or one checkpoint."""
 
 import logging
-import re
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import diffusers
-import huggingface_hub
 import torch
 import transformers
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-from safetensors import SafetensorError
 
-from pnpvideo.errors import InputError, RunError
+from pnpvideo.errors import InputError
 from pnpvideo.loading.checkpoint import read_checkpoint
 from pnpvideo.loading.embedding import add_embedding
-from pnpvideo.loading.lora import merge_lora
+from pnpvideo.loading.hub import (
+    HUB_ID,
+    HUB_OPTIONS,
+    UNUSABLE,
+    files_of,
+    one_line,
+    reach_hub,
+    unreachable,
+    variant_of,
+)
+from pnpvideo.loading.merge_lora import merge_lora
 from pnpvideo.loading.recommended import Recommended, read_recommended
-from pnpvideo.loading.variants import variant_of
 from pnpvideo.models.scheduler import check_scheduler
-from pnpvideo.options.settings import EMBEDDED_MODEL
+from pnpvideo.options.values import EMBEDDED_MODEL
 
 _log = logging.getLogger(__name__)
 
 EMBEDDED = Path(__file__).parent.parent / "embedded"
-HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
-_HUB_FILE = re.compile(
-    r"(?:https?://)?(?:huggingface\.co|hf\.co)/(?P<repo_id>[^/]+/[^/]+)/(?:blob|resolve)/"
-    r"(?P<revision>[^/]+)/(?P<filename>[^?#]+)(?:\?.*)?"
-)
-HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token")
-"""Of diffusers' options, those of the hub."""
 _CLASSES = {
     "unet": ("UNet2DConditionModel",),
     "vae": ("AutoencoderKL", "AutoencoderTiny", "AsymmetricAutoencoderKL"),
@@ -42,17 +41,6 @@ _CLASSES = {
 }
 """Of the parts that every model has; without one any will do here."""
 _CHECKPOINTS = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")
-# What diffusers, transformers and safetensors raise for files that are not what they should be.
-UNUSABLE = (
-    SafetensorError,
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    ImportError,
-    RuntimeError,
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,20 +52,6 @@ class LoadedModel:
 
     components: dict[str, Any]
     recommended: Recommended
-
-
-def default_device() -> torch.device:
-    """cuda, mps or cpu, the first that is there."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def default_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 on a GPU that computes in it, float16 on an older one, float32 elsewhere."""
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
-    return torch.float32
 
 
 def load_model(
@@ -137,29 +111,6 @@ def load_model(
     return LoadedModel(components=components, recommended=read_recommended(path))
 
 
-def local_checkpoint(checkpoint: str | Path, options: dict[str, Any]) -> Path:
-    """The path of a checkpoint, loaded from the hub where it is a link to it.
-
-    options: those of diffusers that say how. InputError where there is none.
-    """
-    path = Path(checkpoint).expanduser()
-    if path.is_file():
-        return path
-    link = _HUB_FILE.fullmatch(str(checkpoint))
-    if link is None:
-        raise InputError(
-            f"there is no checkpoint {checkpoint}; give a .safetensors file or the hub's link to "
-            "one, such as https://huggingface.co/owner/name/blob/main/model.safetensors"
-        )
-    known = {k: v for k, v in reach_hub(options).items() if k in HUB_OPTIONS}
-    try:
-        return Path(huggingface_hub.hf_hub_download(**{**link.groupdict(), **known}))
-    except UNUSABLE as error:
-        if known.get("local_files_only"):
-            raise unreachable(str(checkpoint), "give a file") from None
-        raise InputError(f"{checkpoint} cannot be loaded: {one_line(error)}") from None
-
-
 def _load_diffusers(
     name: str, dtype: torch.dtype, noise: dict[str, object], options: dict[str, Any]
 ) -> Any:
@@ -178,7 +129,7 @@ def _load_diffusers(
             scheduler = kind.from_pretrained(name, subfolder="scheduler", **on_hub)
         # Before the weights are fetched and loaded.
         scheduler = _with_noise(scheduler, noise)
-        files = _files_of(name, on_hub)
+        files = files_of(name, on_hub)
         encoders = {
             part: _load_text_encoder(name, part, index[part][1], files, on_hub | {"dtype": dtype})
             for part in ("text_encoder", "text_encoder_2")
@@ -238,20 +189,6 @@ def _other_part(index: Mapping[str, Any], given: Container[str]) -> str | None:
         if kinds and kind not in kinds:
             return f"with a {kind} for its {part}"
     return None
-
-
-def _files_of(name: str, on_hub: dict[str, Any]) -> list[str]:
-    """All paths within a model: of its folder, or on the hub, or of what is kept of that."""
-    folder = Path(name)
-    if not folder.is_dir():
-        if not on_hub.get("local_files_only"):
-            known = {k: v for k, v in on_hub.items() if k in ("revision", "token")}
-            return huggingface_hub.list_repo_files(name, **known)
-        # A whole snapshot is seldom there: of some files only one form was fetched.
-        known = {k: v for k, v in on_hub.items() if k in ("revision", "cache_dir")}
-        kept = huggingface_hub.try_to_load_from_cache(name, "model_index.json", **known)
-        folder = Path(str(kept)).parent
-    return [path.relative_to(folder).as_posix() for path in folder.glob("*/*")]
 
 
 def _with_noise(scheduler: Any, noise: dict[str, object]) -> Any:
@@ -330,30 +267,3 @@ def _check_weights(model: str | Path, part: str, missing: Sequence[str]) -> None
             f"the model {model} cannot be loaded: its {part} lacks {len(missing)} weights, "
             f"such as {missing[0]}"
         )
-
-
-def reach_hub(options: dict[str, Any]) -> dict[str, Any]:
-    """The options, with local files only where the hub does not answer at the first knock.
-
-    Its client would knock again and again for half a minute before it says so.
-    """
-    if options.get("local_files_only"):
-        return options
-    try:
-        url = huggingface_hub.constants.ENDPOINT
-        huggingface_hub.get_session().head(url, timeout=10)
-    except Exception:  # Of one HTTP library or another, as its version has it.
-        return {**options, "local_files_only": True}
-    return options
-
-
-def unreachable(what: str, remedy: str) -> RunError:
-    """The error where the hub has to be asked for something and does not answer."""
-    return RunError(f"the hub cannot be reached for {what}; connect to the network, or {remedy}")
-
-
-def one_line(error: BaseException) -> str:
-    """The first sentence of an error: what follows are hints for those who call the library."""
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    first = " ".join(text.split()).split(". ")[0].rstrip(".")
-    return first[:300] or type(error).__name__

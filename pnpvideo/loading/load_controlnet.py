@@ -12,8 +12,15 @@ from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
 
 from pnpvideo.errors import InputError
 from pnpvideo.loading.checkpoint import read_controlnet
-from pnpvideo.loading.load import HUB_ID, HUB_OPTIONS, UNUSABLE, one_line, reach_hub, unreachable
-from pnpvideo.loading.variants import variant_of
+from pnpvideo.loading.hub import (
+    HUB_ID,
+    HUB_OPTIONS,
+    UNUSABLE,
+    one_line,
+    reach_hub,
+    unreachable,
+    variant_of,
+)
 
 _CONFIG = "config.json"
 _STEP = re.compile(r"controlnet_cond_embedding\.blocks\.\d*[13579]\.weight")

@@ -4,8 +4,8 @@ import contextlib
 from pathlib import Path
 
 from pnpvideo.options.settings import Settings
+from pnpvideo.run.opening import read_inputs
 from pnpvideo.run.outputs import plan_outputs
-from pnpvideo.run.run import read_inputs
 
 
 def preview_settings(settings: Settings, *, overwrite: bool) -> Settings | None:

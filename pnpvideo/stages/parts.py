@@ -29,18 +29,20 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from PIL import Image
 
 from pnpvideo.errors import InputError
+from pnpvideo.loading.hub import local_checkpoint
 from pnpvideo.loading.ip_adapter import find_encoder, load_image_encoder, read_ip_adapter
-from pnpvideo.loading.load import default_device, default_dtype, load_model, local_checkpoint
+from pnpvideo.loading.load import load_model
 from pnpvideo.loading.load_controlnet import check_named, load_controlnet
 from pnpvideo.loading.lora import check_loadable
 from pnpvideo.loading.recommended import Recommended, read_recommended, write_recommended
 from pnpvideo.models.autoencoder import Autoencoder
+from pnpvideo.models.device import default_device, default_dtype
 from pnpvideo.models.prompt import PromptEmbeddings, encode_prompt
 from pnpvideo.models.stable_diffusion.controlnet import check_controlnet
 from pnpvideo.models.stable_diffusion.ip_adapter import check_ip_adapter, embed_image
 from pnpvideo.models.stable_diffusion.unet import default_layers
 from pnpvideo.options.method import PnPOptions
-from pnpvideo.options.settings import EMBEDDED_MODEL
+from pnpvideo.options.values import EMBEDDED_MODEL
 
 _log = logging.getLogger(__name__)
 

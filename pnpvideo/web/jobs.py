@@ -19,7 +19,7 @@ import yaml
 from PIL import Image
 
 from pnpvideo.files.atomic_output import renamed
-from pnpvideo.options.settings import read_settings
+from pnpvideo.options.settings_file import read_settings
 from pnpvideo.pixels.mask import Weights
 
 Kind = Literal["translate", "thresholds", "mask"]

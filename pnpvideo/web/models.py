@@ -7,7 +7,7 @@ from pathlib import Path
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.options.settings import ModelSettings
 from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
-from pnpvideo.run.run import load_pipeline
+from pnpvideo.run.opening import load_pipeline
 
 
 class Models:

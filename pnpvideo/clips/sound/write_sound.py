@@ -18,10 +18,11 @@ from av.error import ArgumentError, FFmpegError, InvalidDataError
 from av.packet import Packet
 
 from pnpvideo.clips.clip import Sound
+from pnpvideo.clips.sound.encoded_track import EncodedTrack
 from pnpvideo.clips.sound.read_sound import SoundSource
-from pnpvideo.clips.sound.sound_track import CopiedTrack, EncodedTrack, Track
+from pnpvideo.clips.sound.sound_track import CopiedTrack, Track
 from pnpvideo.errors import InputError
-from pnpvideo.options.settings import Tracks
+from pnpvideo.options.values import Tracks
 
 # Codecs that go into a container as they are, and play there; Matroska takes and plays all that
 # FFmpeg writes into it. All others are encoded anew.

@@ -14,7 +14,7 @@ from pnpvideo.clips.clip import Colour, Frames, Sound, Timing
 from pnpvideo.clips.sound.write_sound import SoundWriter
 from pnpvideo.clips.video.encode_pictures import Clock, PictureEncoder
 from pnpvideo.errors import InputError, RunError
-from pnpvideo.options.settings import Tracks
+from pnpvideo.options.values import Tracks
 
 # Suffix -> FFmpeg's name of the container.
 CONTAINERS = {

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
+from pnpvideo.evaluation.summary import markdown
+
 Row = dict[str, float | str]
 
 
@@ -17,13 +19,6 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-
-
-def markdown(heads: Sequence[str], lines: Iterable[Sequence[str]], *, words: int = 0) -> str:
-    """A table; all but the first `words` columns are numbers, to the right."""
-    rule = ["---"] * words + ["--:"] * (len(heads) - words)
-    rows = [f"| {' | '.join(cells)} |" for cells in (heads, *lines)]
-    return "\n".join([rows[0], f"|{'|'.join(rule)}|", *rows[1:]]) + "\n"
 
 
 def mean(values: Iterable[float]) -> float:
