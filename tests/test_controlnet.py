@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from models import random_controlnet
-from test_denoise_latents import SIZE, STEPS, Run, assert_close
+from test_denoise import SIZE, STEPS, Run, assert_close
 from torch import Tensor
 
 from pnpvideo.models.batches import Batches

@@ -3,7 +3,7 @@
 import pytest
 import reference_pnp as reference
 import torch
-from test_denoise_latents import Run
+from test_denoise import Run
 from torch import Tensor
 from torch.nn import functional
 
