@@ -34,7 +34,8 @@ from pnpvideo.errors import InputError
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.options.settings import Settings
 from pnpvideo.options.web import WebOptions
-from pnpvideo.sampling.schedule import Level, ddim_step
+from pnpvideo.models.noise_schedule import Level
+from pnpvideo.sampling.schedule import ddim_step
 
 pytest.importorskip("gradio")
 
