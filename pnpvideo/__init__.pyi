@@ -7,11 +7,11 @@ from pnpvideo.errors import InputError as InputError
 from pnpvideo.errors import RunError as RunError
 from pnpvideo.options.method import PnPOptions as PnPOptions
 from pnpvideo.options.settings import Settings as Settings
-from pnpvideo.pipeline import PnPVideoPipeline as PnPVideoPipeline
-from pnpvideo.pipeline import PnPVideoPipelineOutput as PnPVideoPipelineOutput
-from pnpvideo.run import Inversion as Inversion
-from pnpvideo.run import Translation as Translation
-from pnpvideo.run import translate as translate
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline as PnPVideoPipeline
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipelineOutput as PnPVideoPipelineOutput
+from pnpvideo.run.run import Inversion as Inversion
+from pnpvideo.run.run import Translation as Translation
+from pnpvideo.run.run import translate as translate
 from pnpvideo.storage.allocate import Storage as Storage
 from pnpvideo.storage.job_folder import JobFolder as JobFolder
 from pnpvideo.storage.trajectory import Trajectory as Trajectory

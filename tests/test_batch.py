@@ -14,7 +14,7 @@ from command import assert_refused, names, pixels, save_frames
 from killed import run_killed
 
 from pnpvideo.cli import main
-from pnpvideo.pipeline import PnPVideoPipeline
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -179,7 +179,7 @@ def test_an_estimate_is_near(run: Run, tiny_model: Path, tmp_path: Path) -> None
     from pnpvideo.batch.dry_run import estimate, measure
     from pnpvideo.batch.run_batch import plan_batch, run_batch
     from pnpvideo.options.batch import BatchOptions
-    from pnpvideo.run import load_pipeline
+    from pnpvideo.run.opening import load_pipeline
 
     save_frames(tmp_path / "walk", 8)
     jobs = [{"source": "walk", "prompt": f"{number} trees"} for number in range(3)]

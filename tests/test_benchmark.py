@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pnpvideo.pipeline import PnPVideoPipeline
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 from tools.speed.benchmark import random_frames, translate_once
 
 

@@ -9,10 +9,10 @@ from models import checkpoint_weights, save_checkpoint, save_tiny_sdxl
 from safetensors.torch import load_file, save_file
 
 from pnpvideo.errors import InputError
-from pnpvideo.models.checkpoint import read_checkpoint
-from pnpvideo.models.load import load_model
+from pnpvideo.loading.checkpoint import read_checkpoint
+from pnpvideo.loading.load import load_model
 from pnpvideo.options.method import PnPOptions
-from pnpvideo.pipeline import PnPVideoPipeline
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch_dtype` is deprecated:FutureWarning")
 

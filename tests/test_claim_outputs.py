@@ -17,8 +17,8 @@ from command import SHORT, Cli, assert_refused, names, pixels, save_frames
 from killed import run_killed
 
 from pnpvideo import InputError, RunError, write_clip
-from pnpvideo.atomic_output import atomic_output, claimed
 from pnpvideo.cli import main
+from pnpvideo.files.atomic_output import atomic_output, claimed
 
 FRAMES = np.arange(2 * 16 * 16 * 3, dtype=np.uint8).reshape(2, 16, 16, 3)
 

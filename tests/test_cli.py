@@ -24,10 +24,10 @@ from PIL import Image
 
 from pnpvideo.cli import main
 from pnpvideo.clips.read import read_clip
-from pnpvideo.motion.blend import blend_frames
-from pnpvideo.motion.scenes import find_scenes
 from pnpvideo.options.declared import declared
 from pnpvideo.options.settings import Settings
+from pnpvideo.pixels.blend import blend_frames
+from pnpvideo.pixels.scenes import find_scenes
 
 # Good runs
 

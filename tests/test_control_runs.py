@@ -20,10 +20,10 @@ from pnpvideo.batch.batch_folder import BatchFolder
 from pnpvideo.batch.plan import plan
 from pnpvideo.batch.read_jobs import Entry
 from pnpvideo.clips.clip import clip_of_frames
-from pnpvideo.clips.control import check_control, draw_control
 from pnpvideo.inside.visualize import visualize
-from pnpvideo.models.parts import Parts
 from pnpvideo.options.visualize import VisualizeSettings
+from pnpvideo.pixels.control import check_control, draw_control
+from pnpvideo.stages.parts import Parts
 
 CHANNELS = (4, 8, 8)
 """Of the layers that see a picture, with four of its pixels to a side of a latent."""

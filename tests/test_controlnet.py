@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 from models import random_controlnet
-from test_denoise_latents import SIZE, STEPS, Run, assert_close
+from test_denoise import SIZE, STEPS, Run, assert_close
 from torch import Tensor
 
 from pnpvideo.models.batches import Batches
-from pnpvideo.models.controlnet import Control, ControlledUNet
 from pnpvideo.models.network import Batch
-from pnpvideo.models.text_cache import text_cache
-from pnpvideo.models.unet import UNet
+from pnpvideo.models.stable_diffusion.controlnet import Control, ControlledUNet
+from pnpvideo.models.stable_diffusion.text_cache import text_cache
+from pnpvideo.models.stable_diffusion.unet import UNet
 from pnpvideo.sampling.find_named import attention_maps
 from pnpvideo.sampling.invert import reconstruct_latents
 

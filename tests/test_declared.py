@@ -14,7 +14,8 @@ from command import assert_refused, subprocess_run
 import pnpvideo
 from pnpvideo.cli import main
 from pnpvideo.clips.read_options import ReadOptions
-from pnpvideo.options.settings import DEFAULT_PLACE, DEFAULT_PRECISION, Settings
+from pnpvideo.options.settings import Settings
+from pnpvideo.options.values import DEFAULT_PLACE, DEFAULT_PRECISION
 
 PACKAGE = Path(pnpvideo.__file__).parent
 NEW = """
@@ -81,7 +82,7 @@ def test_a_settings_file(with_new_options: Path) -> None:
     script = """
 from pathlib import Path
 from pnpvideo import PnPOptions, Settings
-from pnpvideo.options.settings import read_settings, write_settings
+from pnpvideo.options.settings_file import read_settings, write_settings
 settings = Settings(source="a", prompt=("b",), zeta=0.75)
 write_settings(settings, Path("written.yaml"), settings.resolve(PnPOptions()).plain())
 again = Settings.of(read_settings(Path("written.yaml")))
@@ -162,7 +163,7 @@ def test_public_names_are_imported_when_asked_for(tmp_path: Path) -> None:
 import sys
 import pnpvideo
 assert "torch" not in sys.modules
-import pnpvideo.run, pnpvideo.commands.translate
+import pnpvideo.run.run, pnpvideo.commands.translate
 assert type(pnpvideo.translate).__name__ == "function"
 for name in pnpvideo.__all__:
     assert getattr(pnpvideo, name).__name__ == name
@@ -179,7 +180,7 @@ except AttributeError as error:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        "pnpvideo.run pnpvideo.pipeline",
+        "pnpvideo.run.run pnpvideo.pipelines.stable_diffusion",
         "module 'pnpvideo' has no attribute 'nothing'",
     ]
 

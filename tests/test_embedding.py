@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pnpvideo.errors import InputError
-from pnpvideo.models.embedding import find_embedding
-from pnpvideo.models.parts import Parts
+from pnpvideo.loading.embedding import find_embedding
+from pnpvideo.stages.parts import Parts
 
 TOY = "<toy>"
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from pnpvideo.clips.as_clip import as_clip
-from pnpvideo.pipeline import PnPVideoPipeline
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 from tools.train import (
     by_style,
     evaluate,

@@ -25,7 +25,7 @@ from pnpvideo.evaluation.evaluate import evaluate
 from pnpvideo.evaluation.networks import Networks
 from pnpvideo.evaluation.run_folder import RunFolder
 from pnpvideo.options.evaluation import EvaluationSettings
-from pnpvideo.pipeline import PnPVideoPipeline
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 
 Run = Callable[..., tuple[int, str, str]]
 

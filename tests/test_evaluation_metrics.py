@@ -23,8 +23,9 @@ from transformers.initialization import no_init_weights
 from pnpvideo.errors import InputError
 from pnpvideo.evaluation import clip_metrics, columns, feature_metrics, flexit, pixel_metrics
 from pnpvideo.evaluation.items import Item
+from pnpvideo.evaluation.load_networks import MissingNetworkError, parse_places
 from pnpvideo.evaluation.lpips import make_features
-from pnpvideo.evaluation.networks import MissingNetworkError, Networks, parse_places
+from pnpvideo.evaluation.networks import Networks
 from pnpvideo.evaluation.prepare import CLIP, IMAGENET, cropped, fitted, normalised
 from pnpvideo.evaluation.samples import Sample
 

@@ -15,7 +15,7 @@ from pnpvideo.clips.clip import Frames
 from pnpvideo.errors import RunError
 from pnpvideo.models.autoencoder import frames_to_tensor
 from pnpvideo.models.failures import check_not_plain
-from pnpvideo.pipeline import PnPVideoPipeline
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 

@@ -8,7 +8,7 @@ import torch
 from diffusers import DDIMScheduler, DiffusionPipeline
 from models import save_lora
 
-from pnpvideo.pipeline import PnPVideoPipeline
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 
 LAYER = "up_blocks_2_attentions_1_transformer_blocks_0_attn1_to_q"
 FRAMES = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pnpvideo.clips.clip import Frames
-from pnpvideo.motion.scenes import find_scenes
+from pnpvideo.pixels.scenes import find_scenes
 from tools.train.artwork import Artwork
 from tools.train.scenes import random_scene, render
 

@@ -7,7 +7,7 @@ from diffusers import UNet2DConditionModel
 from models import tiny_unet
 
 from pnpvideo.clips.clip import Frames, clip_of_frames
-from pnpvideo.storage import identity as fingerprint
+from pnpvideo.storage import fingerprint
 
 
 def of_clip(frames: Frames, batch_size: int = 2) -> str:

@@ -16,17 +16,16 @@ from PIL import Image
 from pnpvideo.cli import main
 from pnpvideo.errors import InputError
 from pnpvideo.evaluation import feature_metrics
-from pnpvideo.evaluation.draw_grid import draw_plot
-from pnpvideo.evaluation.edit import Edit
-from pnpvideo.evaluation.grid import Point, run_grid
 from pnpvideo.evaluation.networks import Networks
-from pnpvideo.evaluation.own_measures import OwnMeasures
-from pnpvideo.evaluation.pareto import pareto_front
+from pnpvideo.grid.draw_grid import draw_plot
+from pnpvideo.grid.edits import Edit
+from pnpvideo.grid.grid import Point, pareto_front, run_grid
+from pnpvideo.grid.own_measures import OwnMeasures
 from pnpvideo.inside.draw import MARK
-from pnpvideo.models.unet import UNet
+from pnpvideo.models.stable_diffusion.unet import UNet
 from pnpvideo.options.grid import Cell, GridSettings, cells_of, read_axes
 from pnpvideo.options.method import PnPOptions
-from pnpvideo.pipeline import PnPVideoPipeline
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 
 STEPS = "2"
 

@@ -18,8 +18,8 @@ from peft.utils import get_peft_model_state_dict
 from torch import Tensor
 
 from pnpvideo.errors import InputError
-from pnpvideo.models.load import load_model
-from pnpvideo.pipeline import PnPVideoPipeline
+from pnpvideo.loading.load import load_model
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 from pnpvideo.sampling.guidance import rescale
 from pnpvideo.storage.job_folder import JobFolder
 

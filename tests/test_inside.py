@@ -25,7 +25,7 @@ from pnpvideo.inside.subject import Subject
 from pnpvideo.inside.watch import attended, look, watch_attention, watch_features
 from pnpvideo.models.network import Batch
 from pnpvideo.options.method import PnPOptions
-from pnpvideo.pipeline import PnPVideoPipeline
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 from pnpvideo.sampling.schedule import Level, clean_and_noise, ddim_step
 
 STEPS = 3

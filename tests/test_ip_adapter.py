@@ -18,7 +18,7 @@ from pnpvideo import InputError, PnPVideoPipeline, Storage
 from pnpvideo.batch.batch_folder import BatchFolder
 from pnpvideo.batch.plan import plan
 from pnpvideo.batch.read_jobs import Entry
-from pnpvideo.models.unet import UNet
+from pnpvideo.models.stable_diffusion.unet import UNet
 
 RUN = {"num_inference_steps": 2, "width": 48, "height": 32, "output_type": "latent"}
 

@@ -12,11 +12,11 @@ from PIL import Image
 
 from pnpvideo import InputError, PnPVideoPipeline
 from pnpvideo.clips.clip import clip_of_frames
-from pnpvideo.clips.mask import check_mask, composite, feathered, mask_frames, weights_of
-from pnpvideo.evaluation.metrics import iou
-from pnpvideo.motion.carry_mask import carry_mask
+from pnpvideo.pixels.carry_mask import carry_mask
+from pnpvideo.pixels.mask import check_mask, composite, feathered, mask_frames, weights_of
 from pnpvideo.sampling.find_named import attention_maps, mask_of_maps
 from pnpvideo.sampling.keep_outside import keep_outside, latent_weights
+from tools.metrics import iou
 from tools.train.artwork import Artwork
 from tools.train.layout import Camera, Object, Scene
 from tools.train.motion import frame_times

@@ -16,9 +16,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pnpvideo.errors import InputError
-from pnpvideo.models.load import load_model
-from pnpvideo.models.lora import find_lora, merge_lora
-from pnpvideo.pipeline import PnPVideoPipeline
+from pnpvideo.loading.load import load_model
+from pnpvideo.loading.lora import find_lora
+from pnpvideo.loading.merge_lora import merge_lora
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 
 QUERY = "up_blocks.2.attentions.1.transformer_blocks.0.attn1.to_q"
 KEY2 = "up_blocks.2.attentions.1.transformer_blocks.0.attn2.to_k"

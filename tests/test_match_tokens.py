@@ -3,12 +3,12 @@
 import pytest
 import reference_pnp as reference
 import torch
-from test_denoise_latents import Run
+from test_denoise import Run
 from torch import Tensor
 from torch.nn import functional
 
 from pnpvideo.models.network import Batch
-from pnpvideo.models.unet import UNet
+from pnpvideo.models.stable_diffusion.unet import UNet
 from pnpvideo.sampling import match_tokens
 from pnpvideo.sampling.match_tokens import (
     describe_tokens,

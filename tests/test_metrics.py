@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from pnpvideo.evaluation.metrics import flicker, iou, psnr, ssim, warp_back, warp_error
+from pnpvideo.evaluation.clip_metrics import warp_back, warp_error
+from tools.metrics import flicker, iou, psnr, ssim
 
 RNG = np.random.default_rng(0)
 

@@ -12,7 +12,7 @@ from pnpvideo.clips.clip import clip_of_frames
 from pnpvideo.errors import InputError
 from pnpvideo.models.device import working_device
 from pnpvideo.options.method import PnPOptions
-from pnpvideo.pipeline import PnPVideoPipeline
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 from pnpvideo.storage.trajectory import LatentMemory, Trajectory
 
 STEPS = 3

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from skimage.registration import phase_cross_correlation
 
-from pnpvideo.evaluation.pixel_shift import Evidence, common_shift, pixel_shifts
+from pnpvideo.evaluation.common_shift import common_shift
+from pnpvideo.evaluation.pixel_shift import Evidence, pixel_shifts
 
 FINE = 8
 """Pictures are drawn so many times larger, moved by whole pixels, and made small by means."""

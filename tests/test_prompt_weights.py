@@ -16,7 +16,7 @@ from pnpvideo import PnPVideoPipeline
 from pnpvideo.models.network import Batch
 from pnpvideo.models.prompt import PromptEmbeddings, concatenate
 from pnpvideo.models.prompt_weights import read_weights
-from pnpvideo.models.unet import UNet
+from pnpvideo.models.stable_diffusion.unet import UNet
 
 LONG = ", ".join(f"a {word} star on sand" for word in ("red", "blue", "jade", "gold") * 4)
 """Some 95 tokens, for models that read 40 at once: three chunks."""

@@ -11,8 +11,8 @@ import pytest
 from clips import all_frames, decode, ffmpeg, frame_times, make_video, samples
 from PIL import Image
 
-from pnpvideo.clips import read_decord, read_video
 from pnpvideo.clips.read import read_clip
+from pnpvideo.clips.video import read_decord, read_video
 from pnpvideo.errors import InputError
 
 H264 = ("-c:v", "libx264", "-g", "12", "-bf", "2")

@@ -10,8 +10,9 @@ from command import names, pixels, save_frames
 
 from pnpvideo import InputError, Settings, translate
 from pnpvideo.options.settings import ModelSettings
-from pnpvideo.pipeline import PnPVideoPipeline
-from pnpvideo.run import load_pipeline, run
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
+from pnpvideo.run.opening import load_pipeline
+from pnpvideo.run.run import run
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from pnpvideo.evaluation.metrics import iou, warp_back
+from pnpvideo.evaluation.clip_metrics import warp_back
+from tools.metrics import iou
 from tools.train.appearance import LIGHTS, PALETTES, recoloured
 from tools.train.artwork import Artwork
 from tools.train.layout import Camera, Object, Scene, object_to_pixels

@@ -7,7 +7,8 @@ import yaml
 
 from pnpvideo.errors import InputError
 from pnpvideo.options.method import PnPOptions
-from pnpvideo.options.settings import Settings, read_settings, write_settings
+from pnpvideo.options.settings import Settings
+from pnpvideo.options.settings_file import read_settings, write_settings
 
 LEAST: dict[str, Any] = {"source": "a.mp4", "prompt": "a stone"}
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_denoise_latents import STEPS, Run, assert_close
+from test_denoise import STEPS, Run, assert_close
 
 from pnpvideo.sampling import share_keyframes
 from pnpvideo.sampling.inject import FeatureInjector

@@ -9,12 +9,12 @@ from clips import make_video, smooth_frames
 from test_run import pipeline, settings
 
 from pnpvideo.clips.clip import Clip, Frames, clip_of_frames
-from pnpvideo.clips.resize import resize_frames
 from pnpvideo.errors import RunError
-from pnpvideo.motion.scenes import find_scenes
-from pnpvideo.pipeline import PnPVideoPipeline
-from pnpvideo.run import run
-from pnpvideo.source import ClipSource
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
+from pnpvideo.pixels.resize import resize_frames
+from pnpvideo.pixels.scenes import find_scenes
+from pnpvideo.run.run import run
+from pnpvideo.stages.source import ClipSource
 from pnpvideo.storage.allocate import Storage
 from pnpvideo.storage.frame_store import FrameStore
 

@@ -15,7 +15,7 @@ from pnpvideo.clips.as_clip import as_clip
 from pnpvideo.clips.read import read_clip
 from pnpvideo.clips.write import write_clip
 from pnpvideo.errors import InputError
-from pnpvideo.pipeline import PnPVideoPipeline
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 
 FRAMES = smooth_frames(2, 24, 16)
 PICTURES = [Image.fromarray(frame) for frame in FRAMES]

@@ -16,8 +16,8 @@ from pnpvideo.batch.plan import plan
 from pnpvideo.batch.read_jobs import Entry
 from pnpvideo.batch.spread import most_spans, span_counts
 from pnpvideo.batch.worker import Worker
-from pnpvideo.models.unet import UNet
-from pnpvideo.run import run
+from pnpvideo.models.stable_diffusion.unet import UNet
+from pnpvideo.run.run import run
 from pnpvideo.sampling.spans import cut_into_spans, widened
 from pnpvideo.storage.job_folder import STATE, JobFolder, identity_of, read_state
 

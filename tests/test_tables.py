@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pnpvideo.evaluation.tables import mean, report, table_of_means
+from tools.tables import mean, report, table_of_means
 
 ROWS = [
     {"method": "ours", "task": "a", "iou": 0.5, "class": 1.0},

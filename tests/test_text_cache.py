@@ -5,8 +5,8 @@ import torch
 
 from pnpvideo.models.network import Batch
 from pnpvideo.models.prompt import PromptEmbeddings
-from pnpvideo.models.text_cache import text_cache
-from pnpvideo.models.unet import UNet
+from pnpvideo.models.stable_diffusion.text_cache import text_cache
+from pnpvideo.models.stable_diffusion.unet import UNet
 
 
 def embeddings(count: int, seed: int) -> PromptEmbeddings:

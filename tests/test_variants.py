@@ -14,8 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pnpvideo.models.load import LoadedModel, load_model
-from pnpvideo.models.variants import variant_of
+from pnpvideo.loading.hub import variant_of
+from pnpvideo.loading.load import LoadedModel, load_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch_dtype` is deprecated:FutureWarning")
 

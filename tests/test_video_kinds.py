@@ -13,10 +13,10 @@ from clips import all_frames, crop_container, decode, ffmpeg, make_video, sample
 from numpy.typing import NDArray
 from PIL import Image
 
-from pnpvideo.clips import read_decord
 from pnpvideo.clips.clip import Colour
 from pnpvideo.clips.read import read_clip
-from pnpvideo.clips.read_decord import within
+from pnpvideo.clips.video import read_decord
+from pnpvideo.clips.video.read_decord import within
 from pnpvideo.clips.write import write_clip
 from pnpvideo.errors import InputError
 

@@ -44,10 +44,10 @@ from pnpvideo.web.drawn_mask import editor_of, mask_of
 from pnpvideo.web.jobs import JobStore
 from pnpvideo.web.limits import Limits
 from pnpvideo.web.models import Models
-from pnpvideo.web.preview import predicted_clean
 from pnpvideo.web.runner import Runner
 from pnpvideo.web.serve import Server, serving
 from pnpvideo.web.thresholds import CELLS
+from pnpvideo.web.view import predicted_clean
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from pnpvideo.models.batches import Batches
 from pnpvideo.models.network import Batch
 from pnpvideo.models.prompt import PromptEmbeddings
-from pnpvideo.models.text_cache import text_cache
-from pnpvideo.models.unet import UNet, default_layers
+from pnpvideo.models.stable_diffusion.text_cache import text_cache
+from pnpvideo.models.stable_diffusion.unet import UNet, default_layers
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.sampling.denoise import denoise_latents
 from pnpvideo.sampling.guidance import Guidance, Texts

@@ -10,7 +10,7 @@ from PIL import Image
 from pnpvideo.evaluation.items import ReadRequest, find_result
 from pnpvideo.evaluation.masks import RunLengths
 from pnpvideo.evaluation.readers import pie_bench
-from pnpvideo.pipeline import PnPVideoPipeline
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 from tools.train.artwork import SMALL
 from tools.train.pie_bench import SIDE, Job, make_edit, make_set, run_lengths, work
 from tools.train.tasks import open_world

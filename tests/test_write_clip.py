@@ -11,23 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clips import (
-    all_frames,
-    decode,
-    describe,
-    frame_times,
-    make_video,
-    samples,
-    smooth_frames,
-)
+from clips import all_frames, decode, describe, frame_times, make_video, samples, smooth_frames
 from PIL import Image
 
 from pnpvideo.clips.clip import Frames, Sound, Timing
-from pnpvideo.clips.compare import side_by_side
 from pnpvideo.clips.read import read_clip
 from pnpvideo.clips.write import check_output, write_clip
 from pnpvideo.errors import InputError
-from pnpvideo.options.settings import DEFAULT_FRAME_RATE
+from pnpvideo.options.values import DEFAULT_FRAME_RATE
+from pnpvideo.pixels.resize import side_by_side
 
 VIDEOS = [".mp4", ".mov", ".m4v", ".mkv", ".webm"]
 ANIMATIONS = [".gif", ".webp"]

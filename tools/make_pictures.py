@@ -15,8 +15,9 @@ import numpy as np
 from pnpvideo.clips.clip import Frames, Timing
 from pnpvideo.clips.read import read_clip
 from pnpvideo.clips.write import write_clip
-from pnpvideo.options.settings import Settings, read_settings
-from pnpvideo.run import run
+from pnpvideo.options.settings import Settings
+from pnpvideo.options.settings_file import read_settings
+from pnpvideo.run.run import run
 
 # The frames of each sample that the still picture shows.
 STILLS = {

@@ -1,1 +1,1 @@
-"""Many runs at once: from a list of jobs to their results, by one worker or many."""
+"""Many runs at once, by one worker or many. Knows no step of the method."""

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from fsspec.core import url_to_fs
 
-from pnpvideo.atomic_output import renamed
 from pnpvideo.errors import InputError, RunError
-from pnpvideo.storage.identity import of_values
-from pnpvideo.storage.shared_folder import unique_name
+from pnpvideo.files.atomic_output import renamed
+from pnpvideo.files.shared_folder import unique_name
+from pnpvideo.storage.fingerprint import of_values
 
 
 def stamp_at(address: str) -> str:

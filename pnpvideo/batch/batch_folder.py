@@ -18,10 +18,10 @@ from pathlib import Path
 from pnpvideo.batch.addresses import forget, put, stamp_at
 from pnpvideo.batch.job import Job, Record, Span, stamp_of
 from pnpvideo.errors import InputError
+from pnpvideo.files.shared_folder import SharedFolder
 from pnpvideo.storage.inversions import is_lent, lend_inversion, take_inversion
 from pnpvideo.storage.job_folder import JOURNAL
 from pnpvideo.storage.join_spans import join_spans
-from pnpvideo.storage.shared_folder import SharedFolder
 
 MANIFEST = "batch.json"
 

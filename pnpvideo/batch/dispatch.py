@@ -9,7 +9,7 @@ from pnpvideo.batch.batch_folder import BatchFolder
 from pnpvideo.batch.job import Job, Record, Span, Task
 from pnpvideo.batch.spread import span_counts
 from pnpvideo.batch.table import Table
-from pnpvideo.workers import Workers
+from pnpvideo.batch.workers import Workers
 
 _LOOK = 0.5  # seconds between two looks at what goes on
 _REST = 2.0  # seconds after which a job that another worker has is tried again

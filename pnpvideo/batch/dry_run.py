@@ -16,8 +16,9 @@ from pnpvideo.clips.clip import tell_frames
 from pnpvideo.options.batch import BatchOptions
 from pnpvideo.options.method import MethodOptions
 from pnpvideo.options.settings import Settings
-from pnpvideo.pipeline import PnPVideoPipeline
-from pnpvideo.run import load_pipeline, run
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
+from pnpvideo.run.opening import load_pipeline
+from pnpvideo.run.run import run
 
 _STEPS = 4
 """Of the trial: the shares of the steps that inject features are about those of a whole run."""

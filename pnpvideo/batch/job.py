@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from pnpvideo.options.settings import Settings
-from pnpvideo.outputs import Outputs
+from pnpvideo.run.outputs import Outputs
 
 State = Literal["waiting", "running", "done", "failed"]
 

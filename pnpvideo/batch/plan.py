@@ -15,15 +15,10 @@ from pnpvideo.errors import InputError
 from pnpvideo.options.adapter import AdapterSettings
 from pnpvideo.options.method import Lifetime, MethodOptions, PnPOptions
 from pnpvideo.options.paths import is_address
-from pnpvideo.options.settings import (
-    MachineSettings,
-    ModelSettings,
-    Settings,
-    SourceSettings,
-)
-from pnpvideo.outputs import default_name, plan_outputs
-from pnpvideo.run import check_additions, read_inputs
-from pnpvideo.storage import identity as fingerprint
+from pnpvideo.options.settings import MachineSettings, ModelSettings, Settings, SourceSettings
+from pnpvideo.run.opening import check_additions, read_inputs
+from pnpvideo.run.outputs import default_name, plan_outputs
+from pnpvideo.storage import fingerprint
 
 _NAME_LENGTH = 48
 _READ = ("source", "mask", "control_image", "ip_adapter_image")

@@ -11,7 +11,8 @@ from pathlib import Path
 from pnpvideo.clips.find_images import is_image_name, is_video_name, natural
 from pnpvideo.errors import InputError
 from pnpvideo.options.declared import Schema, declared, unknown_option
-from pnpvideo.options.settings import Settings, with_paths_from
+from pnpvideo.options.settings import Settings
+from pnpvideo.options.settings_file import with_paths_from
 
 _log = logging.getLogger(__name__)
 

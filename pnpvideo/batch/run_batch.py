@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pnpvideo.atomic_output import check_free
 from pnpvideo.batch.addresses import stamp_at
 from pnpvideo.batch.batch_folder import BatchFolder
 from pnpvideo.batch.combine import combine
@@ -17,9 +16,10 @@ from pnpvideo.batch.start import start_workers
 from pnpvideo.batch.table import Table
 from pnpvideo.clips.write import check_output
 from pnpvideo.errors import InputError
+from pnpvideo.files.atomic_output import check_free
 from pnpvideo.options.batch import BatchOptions
 from pnpvideo.options.paths import is_address
-from pnpvideo.options.settings import with_paths_from
+from pnpvideo.options.settings_file import with_paths_from
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,10 +10,10 @@ import torch
 from pnpvideo.batch.batch_folder import BatchFolder
 from pnpvideo.batch.job import Record, Task
 from pnpvideo.batch.worker import Worker
+from pnpvideo.batch.workers import Here, Processes, Workers
 from pnpvideo.errors import InputError
 from pnpvideo.models.quiet import quiet_libraries
 from pnpvideo.options.batch import BatchOptions
-from pnpvideo.workers import Here, Processes, Workers
 
 
 def start_workers(
@@ -48,7 +48,7 @@ def _actors(
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
     try:
-        from pnpvideo.actors import Actors
+        from pnpvideo.batch.actors import Actors
     except ModuleNotFoundError as error:
         if error.name != "ray":
             raise

@@ -15,8 +15,9 @@ from pnpvideo.batch.batch_folder import BatchFolder
 from pnpvideo.batch.job import Job, Record, Span, Task
 from pnpvideo.clips.read import read_clip
 from pnpvideo.errors import InputError, RunError
-from pnpvideo.pipeline import PnPVideoPipeline
-from pnpvideo.run import load_pipeline, run, run_span
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
+from pnpvideo.run.opening import load_pipeline
+from pnpvideo.run.run import run, run_span
 
 _log = logging.getLogger("pnpvideo")
 

@@ -1,4 +1,4 @@
-"""Frames in and out of files; it knows no model."""
+"""Frames and sound in and out of files. Knows no model and imports no torch."""
 
 # Before decord, which puts its old codecs ahead of those of whatever is loaded after it.
 import av  # noqa: F401

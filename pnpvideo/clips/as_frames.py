@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from pnpvideo.clips.clip import Frames
-from pnpvideo.clips.decode_image import can_be_transparent, with_eight_bits
+from pnpvideo.clips.stills.decode_image import can_be_transparent, with_eight_bits
 from pnpvideo.errors import InputError
 
 Pictures = Image.Image | ArrayLike | Sequence["Pictures"]

@@ -4,12 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from pnpvideo.clips.clip import Clip, Timing
-from pnpvideo.clips.decode_image import open_image
 from pnpvideo.clips.find_images import is_pattern
-from pnpvideo.clips.open_video import is_motion_jpeg
-from pnpvideo.clips.read_images import read_folder, read_image, read_pattern
 from pnpvideo.clips.read_options import ReadOptions
-from pnpvideo.clips.read_video import read_video
+from pnpvideo.clips.stills.decode_image import open_image
+from pnpvideo.clips.stills.read_images import read_folder, read_image, read_pattern
+from pnpvideo.clips.video.open_video import is_motion_jpeg
+from pnpvideo.clips.video.read_video import read_video
 from pnpvideo.errors import InputError
 from pnpvideo.options.paths import check_path
 

@@ -7,20 +7,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pnpvideo.atomic_output import atomic_output, check_free
 from pnpvideo.clips.as_frames import Pictures, as_frames
 from pnpvideo.clips.clip import Alpha, Colour, Frames, Sound, Timing
-from pnpvideo.clips.write_images import write_animation, write_folder, write_image
-from pnpvideo.clips.write_video import CONTAINERS, write_video
+from pnpvideo.clips.stills.write_images import write_animation, write_folder, write_image
+from pnpvideo.clips.video.write_video import CONTAINERS, write_video
 from pnpvideo.errors import InputError
+from pnpvideo.files.atomic_output import atomic_output, check_free
 from pnpvideo.options.paths import check_path
-from pnpvideo.options.settings import (
-    DEFAULT_FRAME_RATE,
-    DEFAULT_QUALITY,
-    DEFAULT_TRACKS,
-    ResultSettings,
-    Tracks,
-)
+from pnpvideo.options.settings import ResultSettings
+from pnpvideo.options.values import DEFAULT_FRAME_RATE, DEFAULT_QUALITY, DEFAULT_TRACKS, Tracks
 
 SINGLE_SUFFIXES = (".png", ".jpg", ".jpeg")
 """Of files that hold one frame."""

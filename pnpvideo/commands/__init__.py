@@ -1,1 +1,1 @@
-"""What each command of the command line does; torch is imported where a command begins to work."""
+"""What each command does. Knows no torch until a command begins to work."""

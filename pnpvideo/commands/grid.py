@@ -29,12 +29,12 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _work(settings: GridSettings, call: WriteOptions) -> None:
-    from pnpvideo.evaluation.grid import run_grid
+    from pnpvideo.grid.grid import run_grid
 
     try:
         edits = []
         if settings.benchmark is not None:
-            from pnpvideo.evaluation.read_edits import read_edits
+            from pnpvideo.grid.edits import read_edits
 
             edits = read_edits(settings)
         found = run_grid(settings, edits=edits, overwrite=call.overwrite, quiet=call.quiet)

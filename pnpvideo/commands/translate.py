@@ -13,7 +13,8 @@ from tqdm import tqdm
 from pnpvideo.commands.calls import WriteOptions, read_call, told
 from pnpvideo.commands.json_lines import JsonBar, tell, told_errors
 from pnpvideo.options.arguments import Parser
-from pnpvideo.options.settings import GROUPS, Settings, read_settings
+from pnpvideo.options.settings import GROUPS, Settings
+from pnpvideo.options.settings_file import read_settings
 
 INTRODUCTION = """\
 Translate a video, a frame sequence or an image to what a text prompt says, keeping its layout and
@@ -66,8 +67,9 @@ def main(arguments: Sequence[str]) -> None:
         settings = Settings.of(_merge(kept, given))
         with told(call, arguments):
             from pnpvideo.clips.clip import tell_frames
-            from pnpvideo.preview import is_preview, preview_settings
-            from pnpvideo.run import load_pipeline, run
+            from pnpvideo.run.first_frame import is_preview, preview_settings
+            from pnpvideo.run.opening import load_pipeline
+            from pnpvideo.run.run import run
 
             bars = JsonBar if call.json_lines else None
             how: dict[str, Any] = {"quiet": call.quiet, "bars": bars}

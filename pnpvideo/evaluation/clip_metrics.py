@@ -1,12 +1,22 @@
-"""Measures of a clip beside its source: pure functions of frames, uint8 (n, height, width, 3)."""
+"""Measures of a clip beside its source or its truth: pure functions of frames.
+
+Those of a result are uint8 (n, height, width, 3), others have values in [0, 1]. Flow between
+neighbouring frames is (n - 1, 2, height, width) in pixels, x first: where what a frame shows is in
+the next one.
+"""
+
+from __future__ import annotations
 
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 
 from pnpvideo.clips.clip import Frames
-from pnpvideo.evaluation.metrics import Mask, Values, warp_back, warp_error
-from pnpvideo.motion.flow import find_flow
+from pnpvideo.pixels.flow import find_flow
+
+Values = npt.NDArray[np.floating]
+Mask = npt.NDArray[np.bool_]
 
 
 def estimated_warp_error(result: Frames, source: Frames) -> float:
@@ -46,3 +56,29 @@ def in_sight(flow: Values, back: Values) -> Mask:
     inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
     close = gap < 0.01 * (np.square(flow).sum(1) + np.square(there).sum(1)) + 0.5
     return np.asarray(close & inside)
+
+
+def warp_back(frames: Values, flow: Values) -> Values:
+    """Next frames (n, height, width, c) as seen from the frames before, bilinear; what lies outside
+    is as at the edge. flow: (n, 2, height, width).
+    """
+    height, width = flow.shape[-2:]
+    rows, columns = np.indices((height, width))
+    x = np.clip(columns + flow[:, 0], 0, width - 1)
+    y = np.clip(rows + flow[:, 1], 0, height - 1)
+    left, top = np.floor(x).astype(int), np.floor(y).astype(int)
+    right, bottom = np.minimum(left + 1, width - 1), np.minimum(top + 1, height - 1)
+    number = np.arange(len(frames))[:, None, None]
+    across, down = (x - left)[..., None], (y - top)[..., None]
+    above = frames[number, top, left] * (1 - across) + frames[number, top, right] * across
+    below = frames[number, bottom, left] * (1 - across) + frames[number, bottom, right] * across
+    return np.asarray(above * (1 - down) + below * down)
+
+
+def warp_error(frames: Values, flow: Values, visible: Mask) -> float:
+    """Mean squared change of what stays in sight, along the motion (Lai et al. 2018, section 5).
+
+    visible: (n - 1, height, width), whether a pixel's surface is in sight in the next frame too.
+    """
+    change = np.square(warp_back(frames[1:], flow) - frames[:-1]).mean(-1)
+    return float((change * visible).sum() / max(int(visible.sum()), 1))

@@ -14,9 +14,10 @@ from pnpvideo.errors import InputError
 from pnpvideo.evaluation.benchmarks import KINDS, choose, told
 from pnpvideo.evaluation.flexit import read_statistics
 from pnpvideo.evaluation.items import Benchmark, Item, ReadRequest
+from pnpvideo.evaluation.load_networks import parse_places
 from pnpvideo.evaluation.make_results import Maker
 from pnpvideo.evaluation.measure_results import Folders, Measurer
-from pnpvideo.evaluation.networks import Networks, parse_places
+from pnpvideo.evaluation.networks import Networks
 from pnpvideo.evaluation.report import write_page
 from pnpvideo.evaluation.run_folder import RunFolder
 from pnpvideo.evaluation.samples import FrameRange
@@ -24,8 +25,8 @@ from pnpvideo.evaluation.summary import Summary, summarise, write_tables
 from pnpvideo.options.evaluation import OURS, EvaluationSettings
 from pnpvideo.options.method import MethodSettings
 from pnpvideo.options.settings import ModelSettings
-from pnpvideo.pipeline import PnPVideoPipeline
-from pnpvideo.run import choose_device, load_pipeline, told_memory
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
+from pnpvideo.run.opening import choose_device, load_pipeline, told_memory
 
 _log = logging.getLogger(__name__)
 

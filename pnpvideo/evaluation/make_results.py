@@ -9,12 +9,12 @@ import torch
 
 from pnpvideo.clips.clip import Clip
 from pnpvideo.clips.read import read_clip
-from pnpvideo.clips.resize import resize_frames
 from pnpvideo.clips.write import write_clip
 from pnpvideo.errors import InputError
 from pnpvideo.evaluation.items import Item, LeftOut, find_result
 from pnpvideo.options.evaluation import EvaluationSettings
-from pnpvideo.pipeline import PnPVideoPipeline
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
+from pnpvideo.pixels.resize import resize_frames
 
 
 class Maker:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pnpvideo.clips.decode_image import BROKEN, open_image
+from pnpvideo.clips.stills.decode_image import BROKEN, open_image
 from pnpvideo.errors import InputError
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")

@@ -10,7 +10,8 @@ import numpy as np
 from pnpvideo.errors import InputError
 from pnpvideo.evaluation.columns import PIXEL_SHIFT, Column
 from pnpvideo.evaluation.items import Item, find_result
-from pnpvideo.evaluation.networks import NONE, Networks
+from pnpvideo.evaluation.load_networks import NONE
+from pnpvideo.evaluation.networks import Networks
 from pnpvideo.evaluation.pixel_metrics import Each
 from pnpvideo.evaluation.run_folder import Measured, RunFolder
 from pnpvideo.evaluation.samples import FrameRange, Sample, read_sample

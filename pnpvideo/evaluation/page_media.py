@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image
 
 from pnpvideo.clips.clip import Frames, Timing
-from pnpvideo.clips.resize import resize_frames
 from pnpvideo.clips.write import write_clip
 from pnpvideo.evaluation.masks import Masks
-from pnpvideo.options.settings import DEFAULT_FRAME_RATE
+from pnpvideo.options.values import DEFAULT_FRAME_RATE
+from pnpvideo.pixels.resize import resize_frames
 
 _SIDE = 288  # pixels of the longer side
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from pnpvideo.clips.clip import Frames
-from pnpvideo.clips.compare import psnr_of
 from pnpvideo.evaluation.masks import Masks
+from pnpvideo.pixels.resize import psnr_of
 
 Each = NDArray[np.float64]
 """(n,): a value a frame, not a number where a frame gives none."""

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pnpvideo.storage.shared_folder import SharedFolder, unique_name
+from pnpvideo.files.shared_folder import SharedFolder, unique_name
 
 
 @dataclass

@@ -1,5 +1,7 @@
 """What an evaluation found: every value, means by edit type, and what it was made with."""
 
+from __future__ import annotations
+
 import csv
 import io
 import platform
@@ -14,12 +16,13 @@ import torch
 from torch import Tensor
 
 from pnpvideo.evaluation.columns import Column
+from pnpvideo.evaluation.common_shift import CommonShift, Estimate, common_shift
 from pnpvideo.evaluation.flexit import fid_scores
 from pnpvideo.evaluation.items import Benchmark, Item, LeftOut
-from pnpvideo.evaluation.networks import NONE, Networks, not_given
-from pnpvideo.evaluation.pixel_shift import CommonShift, Estimate, Evidence, common_shift
+from pnpvideo.evaluation.load_networks import NONE, not_given
+from pnpvideo.evaluation.networks import Networks
+from pnpvideo.evaluation.pixel_shift import Evidence
 from pnpvideo.evaluation.run_folder import Measured, RunFolder
-from pnpvideo.evaluation.tables import markdown
 from pnpvideo.options.evaluation import EvaluationSettings
 
 ALL = "all"
@@ -293,3 +296,10 @@ def _csv(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     writer.writerow(heads)
     writer.writerows(rows)
     return text.getvalue()
+
+
+def markdown(heads: Sequence[str], lines: Iterable[Sequence[str]], *, words: int = 0) -> str:
+    """A table; all but the first `words` columns are numbers, to the right."""
+    rule = ["---"] * words + ["--:"] * (len(heads) - words)
+    rows = [f"| {' | '.join(cells)} |" for cells in (heads, *lines)]
+    return "\n".join([rows[0], f"|{'|'.join(rule)}|", *rows[1:]]) + "\n"

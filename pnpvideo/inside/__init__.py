@@ -1,1 +1,1 @@
-"""What happens inside a network, as pictures. It looks, and changes nothing that is made."""
+"""What happens inside a network, as pictures. Changes nothing that is made."""

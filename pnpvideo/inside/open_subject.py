@@ -11,8 +11,8 @@ from pnpvideo.clips.read import read_clip
 from pnpvideo.inside.subject import Subject
 from pnpvideo.options.settings import ReadSettings
 from pnpvideo.options.subject import SubjectSettings
-from pnpvideo.pipeline import PnPVideoPipeline
-from pnpvideo.run import read_beside, storage_of
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
+from pnpvideo.run.opening import read_beside, storage_of
 from pnpvideo.storage.job_folder import JobFolder
 
 

@@ -10,7 +10,7 @@ from pnpvideo.inside.subject import Strip, Subject
 from pnpvideo.models.network import Batch
 from pnpvideo.sampling.guidance import Guidance
 from pnpvideo.sampling.schedule import Level, clean_and_noise
-from pnpvideo.source import Source
+from pnpvideo.stages.source import Source
 
 _SHARES = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
 

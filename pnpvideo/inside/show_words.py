@@ -11,7 +11,7 @@ from pnpvideo.inside.draw import over
 from pnpvideo.inside.subject import Strip, Subject
 from pnpvideo.models.prompt import PromptEmbeddings
 from pnpvideo.sampling.find_named import STANDS_OUT, attention_maps
-from pnpvideo.source import Source
+from pnpvideo.stages.source import Source
 
 
 def show_words(subject: Subject, texts: Sequence[str]) -> list[Strip]:

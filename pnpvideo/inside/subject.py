@@ -9,8 +9,8 @@ from pnpvideo.clips.clip import Frames
 from pnpvideo.models.network import Network
 from pnpvideo.models.prompt import PromptEmbeddings
 from pnpvideo.options.method import PnPOptions
-from pnpvideo.pipeline import PnPVideoPipeline
-from pnpvideo.source import Source
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
+from pnpvideo.stages.source import Source
 
 
 @dataclass(frozen=True, kw_only=True)

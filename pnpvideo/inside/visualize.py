@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pnpvideo.atomic_output import claimed, folder_above
 from pnpvideo.clips.clip import Frames
 from pnpvideo.clips.write import SINGLE_SUFFIXES, check_output, write_clip
+from pnpvideo.files.atomic_output import claimed, folder_above
 from pnpvideo.inside.draw import Cell, Picture, sheet
 from pnpvideo.inside.open_subject import open_clips, open_subject
 from pnpvideo.inside.show_correspondence import show_correspondence
@@ -19,8 +19,8 @@ from pnpvideo.inside.show_prediction import show_prediction
 from pnpvideo.inside.show_words import show_words
 from pnpvideo.inside.subject import Strip, Subject
 from pnpvideo.options.visualize import VisualizeSettings
-from pnpvideo.pipeline import PnPVideoPipeline
-from pnpvideo.run import choose_device, load_pipeline, told_memory
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
+from pnpvideo.run.opening import choose_device, load_pipeline, told_memory
 
 _log = logging.getLogger(__name__)
 

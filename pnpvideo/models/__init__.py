@@ -1,4 +1,4 @@
-"""All that knows diffusers' parts; it knows neither the sampling nor the files of a run."""
+"""How a model answers when it is called. Knows neither its files nor the sampling."""
 
 from pnpvideo.models.quiet import hide_torchvision_notice
 

@@ -1,1 +1,1 @@
-"""What can be chosen, with its limits and defaults; it knows no torch."""
+"""What can be chosen, with its limits and defaults. Imports no torch."""

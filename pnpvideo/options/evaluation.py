@@ -8,7 +8,8 @@ from pnpvideo.errors import InputError
 from pnpvideo.options.declared import Options
 from pnpvideo.options.method import DEFAULT_BATCH_SIZE, Count, MethodSettings
 from pnpvideo.options.paths import PathText
-from pnpvideo.options.settings import ModelSettings, Size, Texts, check_followed
+from pnpvideo.options.settings import ModelSettings, check_followed
+from pnpvideo.options.values import Size, Texts
 
 BenchmarkName = Literal[
     "pie-bench",

@@ -13,14 +13,9 @@ from pnpvideo.options.declared import Options, unknown_option
 from pnpvideo.options.evaluation import BenchmarkName
 from pnpvideo.options.method import Lifetime, MethodOptions, MethodSettings, PnPOptions
 from pnpvideo.options.paths import PathText
-from pnpvideo.options.settings import (
-    MachineSettings,
-    ModelSettings,
-    SourceSettings,
-    Texts,
-    TextSettings,
-)
+from pnpvideo.options.settings import MachineSettings, ModelSettings, SourceSettings, TextSettings
 from pnpvideo.options.subject import SubjectSettings
+from pnpvideo.options.values import Texts
 
 Axes = dict[str, tuple[object, ...]]
 """By option: the values that are tried."""

@@ -1,25 +1,12 @@
-"""The settings of one run of `translate`, in groups by what they outlive, and their YAML file."""
+"""The settings of one run of `translate`, in groups by what they outlive."""
 
-from collections.abc import Mapping
-from fractions import Fraction
-from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
-import yaml
-from pydantic import (
-    BeforeValidator,
-    Field,
-    PlainSerializer,
-    PlainValidator,
-    WithJsonSchema,
-    model_validator,
-)
-from pydantic_extra_types.color import Color
+from pydantic import BeforeValidator, Field, model_validator
 
-from pnpvideo.atomic_output import atomic_output
 from pnpvideo.errors import InputError
 from pnpvideo.options.adapter import AdapterSettings
-from pnpvideo.options.declared import Options, Schema, declared, unknown_option
+from pnpvideo.options.declared import Options
 from pnpvideo.options.mask import MaskSettings
 from pnpvideo.options.method import (
     BRANCHES,
@@ -28,116 +15,27 @@ from pnpvideo.options.method import (
     MethodSettings,
     PnPOptions,
 )
-from pnpvideo.options.paths import PathText, is_relative, plain_text
-
-Place = Literal["auto", "memory", "disk"]
-Precision = Literal["half", "full"]
-HighRangeTreatment = Literal["map", "keep"]
-Prediction = Literal["epsilon", "v_prediction", "sample"]
-Dtype = Literal["float32", "bfloat16", "float16"]
-Tracks = Literal["default", "all", "none"]
-"""Of a source's sound: what a result has of its tracks."""
-
-# Half precision costs nothing that can be seen: for six scenes of the embedded model's world, 15
-# steps, the results are within 70 to 75 dB (PSNR) of those with float32, and as near to the true
-# pictures to 0.001 dB (bfloat16: 61 to 68 dB, and 0.004 dB).
-DEFAULT_PRECISION: Precision = "half"
-DEFAULT_PLACE: Place = "auto"
-
-
-EMBEDDED_MODEL = "embedded"
-"""The name of the model that comes with the package, the default."""
-DEFAULT_QUALITY = 80
-DEFAULT_TRACKS: Tracks = "default"
-DEFAULT_FRAME_RATE = Fraction(24)
-"""Frames a second of a video or animation made from frames that have no timing."""
-MEMORY_SHARE = 0.25
-"""Part of the free memory that a trajectory may take; a larger one goes to disk."""
-
-
-def _size(given: object) -> tuple[int, int]:
-    """ "640x384" or [640, 384] to (640, 384)."""
-    if isinstance(given, str):
-        width, _, height = given.lower().partition("x")
-        return int(width), int(height)
-    if isinstance(given, list | tuple) and [type(side) for side in given] == [int, int]:
-        return given[0], given[1]
-    raise ValueError
-
-
-def _size_text(size: tuple[int, int]) -> str:
-    return f"{size[0]}x{size[1]}"
-
-
-def _frame_rate(given: object) -> Fraction:
-    """ "24", 23.976 or "24000/1001" to an exact number of frames a second."""
-    try:
-        rate = Fraction(str(given))
-    except ZeroDivisionError:
-        raise ValueError from None
-    if not 0 < rate <= 1000:
-        raise ValueError
-    return rate
-
-
-def _colour(given: object) -> tuple[int, int, int]:
-    """A name, "#ff8000", "rgb(255, 128, 0)" or [255, 128, 0] to (255, 128, 0)."""
-    if isinstance(given, list | tuple):
-        if [type(part) for part in given] != [int, int, int]:
-            raise ValueError
-        given = tuple(given)
-    elif not isinstance(given, str):
-        raise ValueError
-    parts = Color(given).as_rgb_tuple()
-    if len(parts) == 4:  # Nothing shows behind a background.
-        raise ValueError
-    return parts
-
-
-def _colour_text(colour: tuple[int, int, int]) -> str:
-    return f"#{bytes(colour).hex()}"
-
-
-def _texts(given: object) -> object:
-    """One text or a list of texts to a tuple."""
-    if isinstance(given, str | Path):
-        return (str(given),)
-    return tuple(map(plain_text, given)) if isinstance(given, list | tuple) else given
-
-
-Texts = Annotated[tuple[str, ...], BeforeValidator(_texts)]
-PathTexts = Annotated[Texts, Field(json_schema_extra={"format": "path"})]
-Size = Annotated[
-    tuple[int, int],
-    PlainValidator(_size),
-    PlainSerializer(_size_text, when_used="json"),
-    WithJsonSchema({"type": "string", "form": "WIDTHxHEIGHT, such as 640x384", "metavar": "WxH"}),
-]
-Colour = Annotated[
-    tuple[int, int, int],
-    PlainValidator(_colour),
-    PlainSerializer(_colour_text, when_used="json"),
-    WithJsonSchema(
-        {
-            "type": "string",
-            "form": "a colour, such as white, #ff8000 or rgb(255, 128, 0)",
-            "metavar": "COLOUR",
-        }
-    ),
-]
-"""Red, green and blue, 0 to 255."""
-FrameRate = Annotated[
-    Fraction,
-    PlainValidator(_frame_rate),
-    PlainSerializer(str, when_used="json"),
-    WithJsonSchema(
-        {
-            "type": "string",
-            "form": "frames a second above 0 and up to 1000, such as 12 or 24000/1001",
-            "metavar": "RATE",
-        }
-    ),
-]
+from pnpvideo.options.paths import PathText, plain_text
+from pnpvideo.options.values import (
+    DEFAULT_FRAME_RATE,
+    DEFAULT_PLACE,
+    DEFAULT_PRECISION,
+    DEFAULT_QUALITY,
+    DEFAULT_TRACKS,
+    EMBEDDED_MODEL,
+    MEMORY_SHARE,
+    Colour,
+    Dtype,
+    FrameRate,
+    HighRangeTreatment,
+    PathTexts,
+    Place,
+    Precision,
+    Prediction,
+    Size,
+    Texts,
+    Tracks,
+)
 
 
 class ReadSettings(Options):
@@ -393,60 +291,3 @@ def check_followed(
         raise InputError("a ControlNet follows one thing; give control or control_image, not both")
     if controlnet is not None and control is None and image is None:
         raise InputError("a ControlNet needs something to follow; give control or control_image")
-
-
-def read_settings(path: Path) -> dict[str, object]:
-    """The settings in a YAML file. Relative paths in it start from its folder."""
-    try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"the settings {path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"the settings {path} are no text") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"the settings {path} are no YAML: {error}") from None
-    if not isinstance(given, dict):
-        raise InputError(f"the settings {path} hold no 'name: value' lines")
-    known = declared(Settings)
-    for name in given:
-        if name not in known:
-            raise InputError(f"the settings {path}: {unknown_option(str(name), known)}")
-    return with_paths_from(path.parent, given)
-
-
-def with_paths_from(folder: Path, values: Mapping[str, object]) -> dict[str, object]:
-    """Settings whose relative paths start from a folder, as paths that lead there."""
-    known = declared(Settings)
-    return {
-        name: _from_folder(folder, value) if _is_path(known[name], value, folder) else value
-        for name, value in values.items()
-    }
-
-
-def write_settings(
-    settings: Settings, path: Path, resolved: Mapping[str, object], *, overwrite: bool = False
-) -> None:
-    """Write all settings, those left open as they were resolved; the file reruns the same."""
-    all_values = settings.plain() | dict(resolved)
-    given = {name: value for name, value in all_values.items() if value is not None}
-    values = with_paths_from(Path.cwd(), given)
-    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-    with atomic_output(path, folder=False, overwrite=overwrite) as part:
-        part.write_text(text, encoding="utf-8")
-
-
-def _is_path(schema: Schema, value: object, folder: Path) -> bool:
-    """Whether an option's value is a path, which a name of a model need not be."""
-    if schema.get("format") == "path or name":
-        return isinstance(value, str) and value != EMBEDDED_MODEL and (folder / value).exists()
-    return schema.get("format") == "path"
-
-
-def _from_folder(folder: Path, value: object) -> object:
-    """A path, or each of several, joined to a folder; other values as they are."""
-    if isinstance(value, list | tuple):
-        return [_from_folder(folder, item) for item in value]
-    if not isinstance(value, str) or not is_relative(value):
-        return value
-    # Path would drop a slash at the end, which names a folder.
-    return str(folder / Path(value).expanduser()) + "/" * value.endswith("/")

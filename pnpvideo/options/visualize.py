@@ -8,15 +8,9 @@ from pnpvideo.errors import InputError
 from pnpvideo.options.declared import Options
 from pnpvideo.options.method import MethodSettings
 from pnpvideo.options.paths import PathText
-from pnpvideo.options.settings import (
-    MachineSettings,
-    ModelSettings,
-    PathTexts,
-    SourceSettings,
-    Texts,
-    TextSettings,
-)
+from pnpvideo.options.settings import MachineSettings, ModelSettings, SourceSettings, TextSettings
 from pnpvideo.options.subject import SubjectSettings
+from pnpvideo.options.values import PathTexts, Texts
 
 Show = Literal["features", "attention", "prediction", "correspondence", "words"]
 DEFAULT_SIDE = 192

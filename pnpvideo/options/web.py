@@ -6,7 +6,7 @@ from pydantic import Field
 
 from pnpvideo.options.declared import Options
 from pnpvideo.options.paths import PathText
-from pnpvideo.options.settings import EMBEDDED_MODEL, Texts
+from pnpvideo.options.values import EMBEDDED_MODEL, Texts
 
 DEFAULT_FOLDER = "pnpvideo-web"
 

@@ -1,1 +1,1 @@
-"""The method; it knows no file and no command."""
+"""The method. Knows no file, no command and none of diffusers' classes."""

@@ -14,11 +14,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from pnpvideo.clips.clip import Frames
-from pnpvideo.clips.cut_out import cut_out
-from pnpvideo.clips.mask import Weights
 from pnpvideo.errors import InputError
 from pnpvideo.models.network import Batch, Network, SelfAttention
 from pnpvideo.models.prompt import PromptEmbeddings
+from pnpvideo.pixels.mask import Weights, cut_out
 from pnpvideo.sampling.attend import attend, split_heads
 from pnpvideo.storage.trajectory import Trajectory
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pnpvideo.models.device import exact_dtype
 from pnpvideo.models.network import Batch, Network
-from pnpvideo.models.precision import exact_dtype
 from pnpvideo.models.prompt import PromptEmbeddings
 from pnpvideo.storage.trajectory import Trajectory
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pnpvideo.motion.flow import Flow
 from pnpvideo.options.method import PnPOptions
+from pnpvideo.pixels.flow import Flow
 
 
 def gaussian_noise(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:

@@ -1,1 +1,1 @@
-"""What outlives a step; it knows no model and no sampling."""
+"""What outlives a step. Knows no model and no sampling."""

@@ -11,17 +11,11 @@ from typing import IO, BinaryIO
 
 import torch
 
-from pnpvideo.atomic_output import write_error
-from pnpvideo.available_memory import available_memory
 from pnpvideo.errors import RunError
-from pnpvideo.options.settings import (
-    DEFAULT_PLACE,
-    DEFAULT_PRECISION,
-    MEMORY_SHARE,
-    MachineSettings,
-    Place,
-    Precision,
-)
+from pnpvideo.files.atomic_output import write_error
+from pnpvideo.files.available_memory import available_memory
+from pnpvideo.options.settings import MachineSettings
+from pnpvideo.options.values import DEFAULT_PLACE, DEFAULT_PRECISION, MEMORY_SHARE, Place, Precision
 from pnpvideo.storage.latent_file import LatentFile, file_size
 from pnpvideo.storage.trajectory import LatentMemory, Trajectory, describe
 

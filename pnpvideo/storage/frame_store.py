@@ -7,8 +7,8 @@ from typing import IO
 
 import numpy as np
 
-from pnpvideo.atomic_output import write_error
 from pnpvideo.clips.clip import Frames
+from pnpvideo.files.atomic_output import write_error
 
 
 class FrameStore:

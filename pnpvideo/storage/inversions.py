@@ -4,7 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
-from pnpvideo.atomic_output import renamed
+from pnpvideo.files.atomic_output import renamed
 from pnpvideo.storage.job_folder import JOURNAL, LOCK, TRAJECTORY
 
 

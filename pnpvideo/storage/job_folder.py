@@ -9,7 +9,7 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -17,14 +17,13 @@ from typing import IO, Self
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
 
-from pnpvideo.atomic_output import renamed, write_error
-from pnpvideo.errors import InputError, RunError
-from pnpvideo.file_lock import take_lock
-from pnpvideo.storage import identity as fingerprint
+from pnpvideo.errors import InputError
+from pnpvideo.files.file_lock import take_lock
+from pnpvideo.storage import fingerprint
 from pnpvideo.storage.allocate import check_room, tell_size
 from pnpvideo.storage.denoising_state import DenoisingState
+from pnpvideo.storage.journal import JournaledFile, frames_of, part_of, written_whole
 from pnpvideo.storage.latent_file import LatentFile, file_size
 from pnpvideo.storage.trajectory import Trajectory, describe
 
@@ -95,7 +94,7 @@ class JobFolder:
         trace: TracebackType | None,
     ) -> None:
         for path in (self._trajectory, self._journal, self._state):
-            _part_of(path).unlink(missing_ok=True)
+            part_of(path).unlink(missing_ok=True)
         if kind is None and not self._keep_state:
             self._state.unlink(missing_ok=True)
         assert self._lock is not None
@@ -126,7 +125,7 @@ class JobFolder:
             self._journal.unlink(missing_ok=True)
             self._trajectory.unlink(missing_ok=True)
             metadata = describe(timesteps, prompt) | _signature(identity)
-            with _renamed(self._trajectory) as part, part.open("wb") as file:
+            with written_whole(self._trajectory) as part, part.open("wb") as file:
                 LatentFile.create(file, part, shape=levels, dtype=dtype, metadata=metadata)
             found = JournaledFile.open(self._trajectory, "r+b")
             if other:
@@ -166,7 +165,7 @@ class JobFolder:
             "checksum": fingerprint.of_tensors(sorted(tensors.items())),
             **_signature(self._identity),
         }
-        with _renamed(self._state) as part:
+        with written_whole(self._state) as part:
             save_file(tensors, part, metadata)
 
     def _taken(self) -> int:
@@ -225,61 +224,11 @@ def how_far(folder: Path) -> tuple[int, int]:
     journal, state = folder / JOURNAL, folder / STATE
     frames = steps = 0
     with contextlib.suppress(OSError, SafetensorError, KeyError):  # It may be gone any moment.
-        frames = sum(len(_frames_of(line)) for line in journal.read_text().splitlines(True))
+        frames = sum(len(frames_of(line)) for line in journal.read_text().splitlines(True))
         if state.exists():
             with safe_open(state, framework="pt") as file:
                 steps = int(file.metadata()["steps"])
     return frames, steps
-
-
-class JournaledFile(LatentFile):
-    """A file of latents with a journal: a line for every batch that was written in full.
-
-    A line holds the number of the first frame, the number of frames, and their checksum.
-    """
-
-    journal: Path
-
-    def resume(self, journal: Path) -> None:
-        """Find the frames that are whole. What is not is struck from the journal."""
-        self.journal = journal
-        lines = journal.read_text(errors="replace").splitlines(True) if journal.exists() else []
-        good = [line for line in lines if self._holds(line)]
-        if good != lines:
-            with _renamed(journal) as part:
-                part.write_text("".join(good))
-        whole = {frame for line in good for frame in _frames_of(line)}
-        self.missing = [frame for frame in range(self.shape[1]) if frame not in whole]
-
-    def write(self, first: int, latents: Tensor) -> None:
-        super().write(first, latents)
-        count = latents.shape[1]
-        checksum = self.checksum(slice(first, first + count))
-        try:
-            # The latents are on the disk before the line that says so.
-            os.fsync(self.fileno())
-            with self.journal.open("a") as file:
-                file.write(f"{first} {count} {checksum}\n")
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise write_error(self.journal, error) from None
-
-    def _holds(self, line: str) -> bool:
-        """Whether a line of the journal is whole and true."""
-        frames = _frames_of(line)
-        if not frames or frames.stop > self.shape[1]:
-            return False
-        return self.checksum(slice(frames.start, frames.stop)) == int(line.split()[2])
-
-
-def _frames_of(line: str) -> range:
-    """The frames that a line of a journal names; none where it is cut off or something else."""
-    words = line.split()
-    if len(words) != 3 or not line.endswith("\n") or not all(word.isdecimal() for word in words):
-        return range(0)
-    first, count, _ = map(int, words)
-    return range(first, first + count)
 
 
 def _signature(identity: Identity) -> dict[str, str]:
@@ -297,22 +246,3 @@ def _difference(metadata: Mapping[str, str], identity: Identity) -> str:
         return "another version of pnpvideo made it"
     names = [name for name in identity | stored if stored.get(name) != identity.get(name)]
     return f"other {', '.join(names)}" if names else ""
-
-
-def _part_of(path: Path) -> Path:
-    """The name under which a file is written until it is whole."""
-    return path.with_name(f"{path.name}.part")
-
-
-@contextlib.contextmanager
-def _renamed(path: Path) -> Iterator[Path]:
-    """Yields a name to write a file under; it takes `path`'s place when it is on the disk.
-
-    RunError where the disk is full or fails.
-    """
-    part = _part_of(path)
-    try:
-        with renamed(part, path, settled=True):
-            yield part
-    except SafetensorError as error:
-        raise RunError(f"{path} cannot be written: {error}") from None

@@ -12,10 +12,10 @@ from pnpvideo.storage.job_folder import (
     STATE,
     TRAJECTORY,
     JobFolder,
-    JournaledFile,
     identity_of,
     read_state,
 )
+from pnpvideo.storage.journal import JournaledFile
 from pnpvideo.storage.trajectory import Trajectory
 
 _AT_ONCE = 8  # frames that are copied at a time

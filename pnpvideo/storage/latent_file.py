@@ -15,8 +15,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from pnpvideo.atomic_output import write_error
 from pnpvideo.errors import InputError, RunError
+from pnpvideo.files.atomic_output import write_error
 
 _DTYPES = {
     torch.float16: "F16",

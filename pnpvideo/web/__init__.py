@@ -1,1 +1,1 @@
-"""The web page: a face of `run` for people who type no commands. Knows no method and no codec."""
+"""The web page: a face of `run` for people who type no commands. Knows no method, no codec."""

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pnpvideo.clips.mask import Weights
 from pnpvideo.errors import InputError
 from pnpvideo.options.settings import ReadSettings
+from pnpvideo.pixels.mask import Weights
 from pnpvideo.web.drawn_mask import fitted
 from pnpvideo.web.jobs import MASK, Job, JobStore, Kind
 from pnpvideo.web.limits import Facts, Limits, check_size, check_source

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from pnpvideo.clips.clip import Frames
-from pnpvideo.clips.mask import Weights
+from pnpvideo.pixels.mask import Weights
 
 Editor = Mapping[str, object]
 """What gradio's ImageEditor holds: a background, and layers over it as RGBA."""

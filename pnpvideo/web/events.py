@@ -7,18 +7,16 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from pnpvideo.clips.mask import Weights
 from pnpvideo.errors import InputError
+from pnpvideo.pixels.mask import Weights
 from pnpvideo.web.actions import Service
 from pnpvideo.web.controls import lines
 from pnpvideo.web.drawn_mask import brush_radius, editor_of, mask_of
-from pnpvideo.web.jobs import Job, Kind
-from pnpvideo.web.page import Parts, brush
+from pnpvideo.web.jobs import Job, Kind, Visitors
+from pnpvideo.web.page import brush
 from pnpvideo.web.runner import PREVIEW
-from pnpvideo.web.show import Show
-from pnpvideo.web.tell import chosen, refused
+from pnpvideo.web.show import Parts, Show, chosen, refused
 from pnpvideo.web.thresholds import CELLS
-from pnpvideo.web.visitors import Visitors
 
 Updates = dict[gr.components.Component, object]
 

@@ -1,26 +1,33 @@
-"""Visitors' runs, each in a folder of its own, where a reload or a restart finds them."""
+"""Visitors' runs, each in a folder of its own, where a reload or a restart finds them, and who a
+visitor is: the name of the login, or a secret that the browser keeps.
+"""
 
+import contextlib
 import hashlib
 import json
 import secrets
 import shutil
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import gradio as gr
 import yaml
 from PIL import Image
 
-from pnpvideo.atomic_output import renamed
-from pnpvideo.clips.mask import Weights
-from pnpvideo.options.settings import read_settings
+from pnpvideo.files.atomic_output import renamed
+from pnpvideo.options.settings_file import read_settings
+from pnpvideo.pixels.mask import Weights
 
 Kind = Literal["translate", "thresholds", "mask"]
 State = Literal["waiting", "running", "done", "failed", "stopped"]
 
 MASK = "mask.png"
+SWEEP_SECONDS = 600
+"""How often old runs are deleted, where things are kept that long."""
 _RECORD, _SETTINGS = "job.json", "settings.yaml"
 
 
@@ -141,3 +148,48 @@ def _read(folder: Path) -> Job | None:
         return Job(folder=folder, **{**record, "results": tuple(record["results"])})
     except (OSError, ValueError, TypeError, KeyError):
         return None
+
+
+@contextlib.contextmanager
+def swept(store: JobStore, seconds: float) -> Iterator[None]:
+    """Within, jobs that are over are deleted when they are older than so many seconds."""
+    ended = threading.Event()
+
+    def work() -> None:
+        while not ended.wait(min(SWEEP_SECONDS, seconds)):
+            store.sweep(seconds)
+
+    store.sweep(seconds)
+    thread = threading.Thread(target=work, name="sweep", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+class Visitors:
+    """key: the component that holds the browser's secret."""
+
+    def __init__(self, folder: Path) -> None:
+        """folder: of the server, which keeps what browsers' secrets are sealed with."""
+        self.key = gr.BrowserState("", storage_key="pnpvideo", secret=_seal(folder))
+
+    def greet(self, key: object) -> str:
+        """A new visitor's secret, or the one that is there."""
+        return key if isinstance(key, str) and len(key) >= 32 else secrets.token_hex(16)
+
+    def visitor(self, key: object, request: gr.Request) -> str:
+        """Of a visitor without either nothing is found again."""
+        if request.username:
+            return f"name {request.username}"
+        return f"key {key}" if key else f"session {request.session_hash}"
+
+
+def _seal(folder: Path) -> str:
+    path = folder / "seal"
+    if not path.exists():
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_hex(32))
+    return path.read_text()

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pnpvideo.clips.clip import Frames, tell_frames
-from pnpvideo.clips.decode_image import open_image
-from pnpvideo.clips.probe_video import probe_video
 from pnpvideo.clips.read import read_clip
+from pnpvideo.clips.stills.decode_image import open_image
+from pnpvideo.clips.video.probe_video import probe_video
 from pnpvideo.errors import InputError
 from pnpvideo.options.settings import ReadSettings
 

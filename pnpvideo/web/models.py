@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.options.settings import ModelSettings
-from pnpvideo.pipeline import PnPVideoPipeline
-from pnpvideo.run import load_pipeline
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
+from pnpvideo.run.opening import load_pipeline
 
 
 class Models:

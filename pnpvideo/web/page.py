@@ -1,8 +1,7 @@
-"""The page's layout, and what belongs together in it."""
+"""The page's layout."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Literal
 
 import gradio as gr
@@ -10,39 +9,8 @@ import gradio as gr
 from pnpvideo.options.method import PRESETS
 from pnpvideo.web.actions import Service
 from pnpvideo.web.controls import MAIN, Controls, offered
-from pnpvideo.web.tell import IDLE, chosen
+from pnpvideo.web.show import IDLE, Parts, chosen
 from pnpvideo.web.thresholds import TAU_A
-
-
-@dataclass(frozen=True, kw_only=True)
-class Parts:
-    """The components that events read and write."""
-
-    upload: gr.File
-    first: gr.Image
-    facts: gr.HTML
-    samples: gr.Gallery
-    made: gr.Textbox
-    editor: gr.ImageEditor
-    move: gr.Button
-    prompt: gr.Textbox
-    negative: gr.Textbox
-    preset: gr.Radio
-    model: gr.Dropdown
-    controls: Controls
-    translate: gr.Button
-    refusal: gr.HTML
-    thresholds: gr.Button
-    state: gr.HTML
-    stop: gr.Button
-    preview: gr.Image
-    cells: gr.Gallery
-    which: gr.Radio
-    slider: gr.ImageSlider
-    video: gr.Video
-    files: gr.File
-    history: gr.Gallery
-    again: gr.Button
 
 
 def lay_out(service: Service) -> Parts:

@@ -13,9 +13,9 @@ from pnpvideo.clips.clip import tell_frames
 from pnpvideo.clips.read import read_clip
 from pnpvideo.errors import InputError, RunError
 from pnpvideo.options.settings import ReadSettings, Settings
-from pnpvideo.outputs import default_output
-from pnpvideo.run import run
-from pnpvideo.source import Source
+from pnpvideo.run.outputs import default_output
+from pnpvideo.run.run import run
+from pnpvideo.stages.source import Source
 from pnpvideo.web.jobs import MASK, Job, JobStore, Kind
 from pnpvideo.web.models import Models
 from pnpvideo.web.thresholds import CELLS, make_sheet, sheet_options

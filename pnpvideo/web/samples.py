@@ -8,7 +8,7 @@ import yaml
 from pnpvideo.clips.clip import Frames
 from pnpvideo.clips.read import read_clip
 from pnpvideo.errors import InputError
-from pnpvideo.options.settings import read_settings
+from pnpvideo.options.settings_file import read_settings
 
 PROJECT_SAMPLES = Path(__file__).parents[2] / "samples"
 """Where the project's source code is; an installed package has none."""

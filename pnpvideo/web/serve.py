@@ -10,20 +10,18 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from pnpvideo.errors import InputError
-from pnpvideo.file_lock import take_lock
+from pnpvideo.files.file_lock import take_lock
 from pnpvideo.options.web import WebOptions
 from pnpvideo.web.actions import Service
 from pnpvideo.web.events import Events
-from pnpvideo.web.jobs import JobStore
+from pnpvideo.web.jobs import SWEEP_SECONDS, JobStore, Visitors, swept
 from pnpvideo.web.limits import Limits
 from pnpvideo.web.models import Models
 from pnpvideo.web.page import lay_out
 from pnpvideo.web.runner import Runner
 from pnpvideo.web.samples import PROJECT_SAMPLES, find_samples
 from pnpvideo.web.style import REFUSE, STYLE, theme
-from pnpvideo.web.sweep import SWEEP_SECONDS, swept
 from pnpvideo.web.uploads import LEADS_AWAY, PlainNames, forget_uploads
-from pnpvideo.web.visitors import Visitors
 
 _MIB = 2**20
 

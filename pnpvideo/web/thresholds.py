@@ -9,7 +9,7 @@ from pnpvideo.clips.clip import Frames
 from pnpvideo.clips.read import read_clip
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.options.settings import ReadSettings, Settings
-from pnpvideo.pipeline import PnPVideoPipeline
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 
 TAU_F = (0.2, 0.5, 0.8)
 TAU_A = (0.0, 0.3, 0.5, 0.8)

@@ -1,24 +1,28 @@
-"""What a browser shows of sources and results, whatever their formats are."""
+"""What a browser shows of sources, of running jobs and of results, whatever their formats are."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from pnpvideo.clips.clip import Frames
-from pnpvideo.clips.compare import side_by_side
-from pnpvideo.clips.mask import weights_of
 from pnpvideo.clips.read import read_clip
-from pnpvideo.clips.resize import resize_frames
 from pnpvideo.clips.write import write_clip
-from pnpvideo.motion.carry_mask import carry_mask
-from pnpvideo.motion.scenes import find_scenes
 from pnpvideo.options.settings import ReadSettings, Settings
+from pnpvideo.pixels.carry_mask import carry_mask
+from pnpvideo.pixels.mask import weights_of
+from pnpvideo.pixels.resize import resize_frames, side_by_side
+from pnpvideo.pixels.scenes import find_scenes
+from pnpvideo.sampling.schedule import Level
 from pnpvideo.web.drawn_mask import tinted
 
+SHOWN = 4
+"""Frames of a clip in the preview of a run."""
 _THUMBNAIL = 160
 _PREVIEW = 384
+_HEIGHT = 256
 
 
 def write_views(folder: Path, results: list[Path], settings: Settings, made: Path) -> None:
@@ -102,3 +106,23 @@ def save_picture(frame: Frames, path: Path, size: tuple[int, int] | None = None)
     """A frame (height, width, 3), perhaps at another (width, height)."""
     frames = frame[None] if size is None else resize_frames(frame[None], *size)
     Image.fromarray(frames[0]).save(path)
+
+
+def predicted_clean(before: Tensor, after: Tensor, start: Level, end: Level) -> Tensor:
+    """The clean latents that a deterministic step from one noise level to another went towards.
+
+    before = a clean + s eps and after = a' clean + s' eps (a and s: signal and noise of the
+    levels), solved for clean. At the clean end it is `after` itself.
+    """
+    a, s, b, t = start.signal, start.noise, end.signal, end.noise
+    return (after * s - before * t) / (b * s - a * t)
+
+
+def contact_strip(frames: Sequence[Frames]) -> Frames:
+    """Frames (height, width, 3) beside one another, none higher than a preview is."""
+    stacked = np.stack(frames)
+    height, width = stacked.shape[1:3]
+    if height > _HEIGHT:
+        stacked = resize_frames(stacked, max(1, round(width * _HEIGHT / height)), _HEIGHT)
+    strip: Frames = np.concatenate(list(stacked), axis=1)
+    return strip

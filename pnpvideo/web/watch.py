@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn.modules.module import register_module_forward_pre_hook
 from tqdm import tqdm
 
-from pnpvideo.atomic_output import renamed
 from pnpvideo.clips.clip import Frames
+from pnpvideo.files.atomic_output import renamed
 from pnpvideo.options.method import PnPOptions
-from pnpvideo.pipeline import PnPVideoPipeline
-from pnpvideo.web.preview import SHOWN, contact_strip, predicted_clean
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
+from pnpvideo.web.view import SHOWN, contact_strip, predicted_clean
 
 # Of the time of a run that previews may take.
 _PREVIEW_SHARE = 0.1

@@ -10,7 +10,7 @@ from pnpvideo.clips.clip import Clip
 from pnpvideo.clips.read import read_clip
 from pnpvideo.errors import InputError, RunError
 from pnpvideo.options.settings import ReadSettings, Settings
-from pnpvideo.outputs import default_output, write_result
+from pnpvideo.run.outputs import default_output, write_result
 
 _BATCH = 4
 

@@ -36,14 +36,15 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from pnpvideo.clips.clip import Frames, clip_of_frames
-from pnpvideo.evaluation.tables import Row, markdown, report
+from pnpvideo.evaluation.summary import markdown
 from pnpvideo.options.method import DEFAULT_BATCH_SIZE, PRESETS, PnPOptions, Preset
-from pnpvideo.pipeline import PnPVideoPipeline
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 from pnpvideo.storage.allocate import Storage
 from tools.speed.benchmark_files import measure_files
 from tools.speed.peak_memory import peak_memory, reset_peak_memory
 from tools.speed.plain_method import plain_denoise, plain_invert
 from tools.speed.random_models import MODELS, make_pipeline
+from tools.tables import Row, report
 
 Method = Literal["plain"] | Preset
 METHODS: tuple[Method, ...] = ("plain", *reversed(PRESETS))

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from pnpvideo.models.batches import Batches
 from pnpvideo.models.network import Batch, InjectionLayers, SelfAttention
-from pnpvideo.models.unet import UNet
+from pnpvideo.models.stable_diffusion.unet import UNet
 from pnpvideo.options.method import PnPOptions
-from pnpvideo.pipeline import PnPVideoPipeline
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 from pnpvideo.sampling.attend import attend, split_heads
 from pnpvideo.sampling.inject import FeatureInjector
 from pnpvideo.sampling.invert import invert_latents

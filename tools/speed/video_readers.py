@@ -20,9 +20,9 @@ import imageio_ffmpeg
 import numpy as np
 from numpy.typing import NDArray
 
-from pnpvideo.clips.list_frames import ShownFrames, list_frames
-from pnpvideo.clips.probe_video import VideoFacts, probe_video
-from pnpvideo.clips.read_video import DecodedFrames
+from pnpvideo.clips.video.list_frames import ShownFrames, list_frames
+from pnpvideo.clips.video.probe_video import VideoFacts, probe_video
+from pnpvideo.clips.video.read_video import DecodedFrames
 
 _BATCH = 8
 

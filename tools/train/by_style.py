@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pnpvideo.evaluation.tables import Row
-from pnpvideo.pipeline import PnPVideoPipeline
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
+from tools.tables import Row
 from tools.train.pool import run_jobs
 from tools.train.scenes import STYLES
 

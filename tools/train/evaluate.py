@@ -22,8 +22,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from pnpvideo.evaluation.tables import Row, report, table_of_means
-from pnpvideo.pipeline import PnPVideoPipeline
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
+from tools.tables import Row, report, table_of_means
 from tools.train import (
     evaluate_clips,
     evaluate_drawings,

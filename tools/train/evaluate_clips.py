@@ -14,13 +14,14 @@ from torch import Generator, Tensor
 
 from pnpvideo.clips.as_clip import as_clip
 from pnpvideo.clips.clip import Clip
-from pnpvideo.evaluation.metrics import flicker, warp_error
-from pnpvideo.evaluation.tables import Row, mean
+from pnpvideo.evaluation.clip_metrics import warp_error
 from pnpvideo.options.method import PnPOptions
-from pnpvideo.pipeline import PnPVideoPipeline
-from pnpvideo.source import Source as OpenSource
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
+from pnpvideo.stages.source import Source as OpenSource
 from pnpvideo.storage.allocate import Storage
+from tools.metrics import flicker
 from tools.speed.peak_memory import peak_memory, reset_peak_memory
+from tools.tables import Row, mean
 from tools.train.appearance import Pixels
 from tools.train.captions import full_caption
 from tools.train.evaluate_scenes import FORMATS as SCENE_FORMATS

@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from pnpvideo.pipeline import PnPVideoPipeline
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 from tools.train.appearance import Pixels
 from tools.train.pool import run_jobs
 from tools.train.translators import Translator, side_of

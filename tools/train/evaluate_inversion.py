@@ -7,10 +7,10 @@ from dataclasses import asdict
 import torch
 
 from pnpvideo.clips.as_clip import as_clip
-from pnpvideo.evaluation.tables import Row
-from pnpvideo.pipeline import PnPVideoPipeline
-from pnpvideo.run import check_inversion
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
+from pnpvideo.run.run import check_inversion
 from pnpvideo.storage.allocate import Storage
+from tools.tables import Row
 from tools.train.by_style import Job
 from tools.train.scenes import render
 from tools.train.tasks import make_example, open_world

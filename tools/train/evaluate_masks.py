@@ -15,11 +15,11 @@ from torch import Generator
 
 from pnpvideo.clips.as_clip import as_clip
 from pnpvideo.clips.clip import Clip, clip_of_frames
-from pnpvideo.clips.mask import Area
-from pnpvideo.evaluation.metrics import iou, psnr
-from pnpvideo.evaluation.tables import Row
-from pnpvideo.pipeline import PnPVideoPipeline
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
+from pnpvideo.pixels.mask import Area
 from pnpvideo.storage.allocate import Storage
+from tools.metrics import iou, psnr
+from tools.tables import Row
 from tools.train.appearance import Pixels
 from tools.train.evaluate_clips import STYLES as CLIP_STYLES
 from tools.train.measure import Judge

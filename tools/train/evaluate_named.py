@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 
 from pnpvideo.clips.as_clip import as_clip
-from pnpvideo.clips.mask import Area
 from pnpvideo.errors import InputError
-from pnpvideo.evaluation.metrics import iou
-from pnpvideo.evaluation.tables import Row
-from pnpvideo.pipeline import PnPVideoPipeline
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
+from pnpvideo.pixels.mask import Area
 from pnpvideo.storage.allocate import Storage
+from tools.metrics import iou
+from tools.tables import Row
 from tools.train.by_style import Job
 from tools.train.scenes import object_masks, render
 from tools.train.tasks import make_example, open_world

@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pnpvideo.evaluation.metrics import iou, psnr, ssim
-from pnpvideo.evaluation.tables import mean
+from tools.metrics import iou, psnr, ssim
+from tools.tables import mean
 from tools.train.appearance import COLOURS, LIGHTS, Pixels
 from tools.train.artwork import Artwork, look_alikes
 from tools.train.layout import NATURAL, Object, Scene

@@ -24,7 +24,7 @@ from PIL import Image
 from pnpvideo.evaluation.items import Item, ReadRequest
 from pnpvideo.evaluation.readers import pie_bench
 from pnpvideo.evaluation.readers.pie_bench import EDIT_TYPES, IMAGES
-from pnpvideo.pipeline import PnPVideoPipeline
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 from tools.train.appearance import Pixels
 from tools.train.artwork import SMALL
 from tools.train.captions import full_caption

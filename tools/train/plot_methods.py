@@ -8,9 +8,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from pnpvideo.evaluation.draw_grid import draw_plot
-from pnpvideo.evaluation.pareto import pareto_front
-from pnpvideo.evaluation.tables import Row
+from pnpvideo.grid.draw_grid import draw_plot
+from pnpvideo.grid.grid import pareto_front
+from tools.tables import Row
 from tools.train.evaluate_scenes import standing
 
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 from tqdm import tqdm
 
-from pnpvideo.pipeline import PnPVideoPipeline
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 
 Job = TypeVar("Job")
 Outcome = TypeVar("Outcome")

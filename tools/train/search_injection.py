@@ -18,8 +18,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from pnpvideo.evaluation.tables import Row, mean, write_csv
-from pnpvideo.models.load import load_model
+from pnpvideo.loading.load import load_model
+from tools.tables import Row, mean, write_csv
 from tools.train.artwork import SMALL
 from tools.train.evaluate_scenes import evaluate_scenes, standing
 from tools.train.tasks import DRAWINGS

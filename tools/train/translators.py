@@ -12,7 +12,7 @@ import torch
 from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
 from torch import Generator, Tensor
 
-from pnpvideo.pipeline import PnPVideoPipeline
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 from pnpvideo.storage.trajectory import Trajectory
 from tools.train.appearance import Pixels
 

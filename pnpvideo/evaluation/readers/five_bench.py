@@ -8,18 +8,11 @@ videos/CLIP.mp4                                    the same frames
 from pathlib import Path
 
 from pnpvideo.errors import InputError
-from pnpvideo.evaluation.items import (
-    Benchmark,
-    Collector,
-    Entry,
-    Item,
-    ReadRequest,
-    UnusableError,
-)
+from pnpvideo.evaluation.items import Benchmark, Collector, Entry, Item, ReadRequest, UnusableError
 from pnpvideo.evaluation.masks import MaskPictures
 from pnpvideo.evaluation.readers.json_file import read_list
 from pnpvideo.evaluation.readers.pie_bench import without_brackets
-from pnpvideo.storage.shared_folder import file_name
+from pnpvideo.files.shared_folder import file_name
 
 EDIT_TYPES = {
     "1": "replace rigid object",

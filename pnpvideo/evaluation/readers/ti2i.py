@@ -19,7 +19,7 @@ from pnpvideo.evaluation.items import (
     find_picture,
 )
 from pnpvideo.evaluation.readers.json_file import read_text
-from pnpvideo.storage.shared_folder import file_name
+from pnpvideo.files.shared_folder import file_name
 
 
 class _Entry(Entry):

@@ -1,0 +1,1 @@
+"""The sound tracks of video files. Knows no pictures."""

@@ -1,0 +1,105 @@
+"""TIFF pictures that Pillow does not read: of floating point, many bits or separate planes."""
+
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+
+from pnpvideo.clips.refusals import check_memory, raw_photo
+from pnpvideo.errors import InputError
+
+_COLOURS = frozenset(
+    (tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB)
+)
+_RAW = (tifffile.PHOTOMETRIC.CFA, tifffile.PHOTOMETRIC.LINEAR_RAW)
+# Pillow's modes; a small a means that the colours are multiplied with it.
+_MODES: dict[tuple[int, int | None], str] = {
+    (1, None): "L",
+    (1, tifffile.EXTRASAMPLE.ASSOCALPHA): "La",
+    (1, tifffile.EXTRASAMPLE.UNASSALPHA): "LA",
+    (3, None): "RGB",
+    (3, tifffile.EXTRASAMPLE.ASSOCALPHA): "RGBa",
+    (3, tifffile.EXTRASAMPLE.UNASSALPHA): "RGBA",
+}
+
+
+def open_deep_tiff(path: Path) -> Image.Image | None:
+    """The first picture of a TIFF with 8 bits, None where the file is no TIFF.
+
+    InputError where it is one that cannot be used.
+    """
+    with path.open("rb") as file:
+        if file.read(4) not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+            return None
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            return _picture(tiff.pages.first, path)
+    except InputError:
+        raise
+    # Its parsers and codecs raise errors of many kinds.
+    except Exception as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path} is a TIFF that cannot be read: {why}") from None
+
+
+def _picture(page: tifffile.TiffPage, path: Path) -> Image.Image:
+    if page.is_dng or page.photometric in _RAW:
+        raise raw_photo(path)
+    if page.photometric not in _COLOURS or page.ndim not in (2, 3):
+        kind = getattr(page.photometric, "name", page.photometric)
+        raise InputError(
+            f"{path} is a TIFF of a kind that is not read ({kind}, {page.bitspersample} bits); "
+            "save it as RGB"
+        )
+    # Their values are scaled in float64.
+    check_memory((page.imagewidth, page.imagelength), path, bytes_a_pixel=100)
+    values: NDArray[np.generic] = page.asarray()
+    if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and values.ndim == 3:
+        values = np.moveaxis(values, 0, -1)
+    if values.ndim == 2:
+        values = values[..., np.newaxis]
+    eight = to_eight_bits(values, path)
+    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+        eight = 255 - eight
+    colours = 3 if page.photometric == tifffile.PHOTOMETRIC.RGB else 1
+    extra = page.extrasamples[0] if page.extrasamples else None
+    mode = _MODES.get((colours, extra), "L" if colours == 1 else "RGB")
+    height, width, _ = eight.shape
+    kept = np.ascontiguousarray(eight[..., : len(mode)])
+    image = Image.frombuffer(mode, (width, height), kept.tobytes(), "raw", mode, 0, 1)
+    image.getexif()[0x0112] = page.tags.valueof(0x0112, default=1)
+    profile = page.tags.valueof(34675)
+    if profile is not None:
+        image.info["icc_profile"] = bytes(profile)
+    return image
+
+
+def to_eight_bits(values: NDArray[np.generic], name: Path | str) -> NDArray[np.uint8]:
+    """The same picture with 8 bits, of whole numbers of any size or of floating-point ones.
+
+    Those count from 0 to 1, and may go somewhat beyond, or from 0 to 255. InputError where they do
+    neither. name: of the picture.
+    """
+    if values.dtype == np.uint8:
+        return values.astype(np.uint8, copy=False)
+    if values.dtype.kind == "f":
+        scale = 255 if _highest(values, name) <= 2 else 1
+        scaled = np.nan_to_num(values.astype(np.float64), posinf=255) * scale
+    elif values.dtype == np.bool_:
+        scaled = values.astype(np.float64) * 255
+    else:
+        scaled = values.astype(np.float64) / float(np.iinfo(values.dtype.str).max) * 255
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+
+
+def _highest(values: NDArray[np.generic], name: Path | str) -> float:
+    finite = values[np.isfinite(values.astype(np.float64))]
+    top = float(finite.max(initial=0))
+    if top > 256:
+        raise InputError(
+            f"{name} has floating-point values up to {top:g}; save it with values from 0 to 1, or "
+            "from 0 to 255"
+        )
+    return top

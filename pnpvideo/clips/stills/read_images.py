@@ -1,0 +1,137 @@
+"""Image files -> Clip: one image, or many images that are frames."""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pnpvideo.clips.clip import Alpha, Clip, FrameReader, Frames
+from pnpvideo.clips.find_images import fixed_folder, images_in, images_like
+from pnpvideo.clips.read_options import ReadOptions
+from pnpvideo.clips.stills.decode_image import (
+    can_be_transparent,
+    decode_alpha,
+    decode_image,
+    holds_several,
+    open_image,
+    upright_size,
+)
+from pnpvideo.clips.stills.read_animation import is_animation, read_animation
+from pnpvideo.errors import InputError
+
+_log = logging.getLogger(__name__)
+
+Decode = Callable[[Image.Image, Path, ReadOptions], NDArray[np.uint8]]
+
+
+def read_folder(folder: Path, options: ReadOptions) -> Clip:
+    """The images of a folder (see `images_in`)."""
+    return _clip(images_in(folder), folder.resolve().name, folder, options)
+
+
+def read_pattern(pattern: Path, options: ReadOptions) -> Clip:
+    """The images that a pattern names (see `images_like`)."""
+    return _clip(images_like(pattern), fixed_folder(pattern).resolve().name, pattern, options)
+
+
+def read_image(image: Image.Image, path: Path, options: ReadOptions) -> Clip:
+    """Clip of an opened image, which is closed here: animated where it has several frames."""
+    with image:
+        clip = read_animation(image, path, options) if is_animation(image) else None
+        if clip is not None:
+            return clip
+        if holds_several(image):
+            _tell_several(path)
+        options.choose(1, path)
+        transparent = can_be_transparent(image)
+        # So that damage is found before the expensive work.
+        height, width, _ = decode_image(image, path, options).shape
+    return Clip(
+        reader=ImageReader([path], (width, height), options),
+        width=width,
+        height=height,
+        has_alpha=transparent,
+        name=path.stem,
+    )
+
+
+class ImageReader(FrameReader):
+    """Frames from image files of one size."""
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        size: tuple[int, int],
+        options: ReadOptions,
+    ) -> None:
+        self._paths = paths
+        self._size = size
+        self._options = options
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def read(self, start: int, stop: int) -> Frames:
+        width, height = self._size
+        frames = np.empty((stop - start, height, width, 3), np.uint8)
+        self._fill(frames, start, decode_image)
+        return frames
+
+    def read_alpha(self, start: int, stop: int) -> Alpha:
+        width, height = self._size
+        alpha = np.empty((stop - start, height, width), np.uint8)
+        self._fill(alpha, start, decode_alpha)
+        return alpha
+
+    def _fill(self, pictures: NDArray[np.uint8], start: int, decode: Decode) -> None:
+        paths = self._paths[start : start + len(pictures)]
+        for picture, path in zip(pictures, paths, strict=True):
+            with _open(path) as image:
+                decoded = decode(image, path, self._options)
+            if decoded.shape != picture.shape:
+                (height, width), told = decoded.shape[:2], f"{picture.shape[1]}x{picture.shape[0]}"
+                raise InputError(
+                    f"{path} is damaged: it holds {width}x{height} pixels, and tells of {told}"
+                )
+            picture[:] = decoded
+
+
+def _clip(paths: list[Path], name: str, source: Path, options: ReadOptions) -> Clip:
+    chosen = [paths[i] for i in options.choose(len(paths), source)]
+    size: tuple[int, int] | None = None
+    transparent, several = False, False
+    for path in chosen:
+        with _open(path) as image:
+            its = upright_size(image)
+            transparent = transparent or can_be_transparent(image)
+            if not several and holds_several(image):
+                several = True
+                _tell_several(path)
+        if size is not None and its != size:
+            raise InputError(
+                f"{source} has images of differing sizes: {chosen[0].name} has "
+                f"{size[0]}x{size[1]}, {path.name} has {its[0]}x{its[1]}; make them the same"
+            )
+        size = its
+    assert size is not None
+    return Clip(
+        reader=ImageReader(chosen, size, options),
+        width=size[0],
+        height=size[1],
+        has_alpha=transparent,
+        name=name,
+    )
+
+
+def _tell_several(path: Path) -> None:
+    _log.warning("%s holds several pictures, of which one is read", path)
+
+
+def _open(path: Path) -> Image.Image:
+    image = open_image(path)
+    if image is None:
+        raise InputError(f"{path} is not an image, or is damaged")
+    return image

@@ -1,0 +1,1 @@
+"""Video files, through FFmpeg. Knows no still pictures."""

@@ -1,0 +1,229 @@
+"""A video file -> Clip: through PyAV, and through decord where that is known to be the same."""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from av.video.frame import VideoFrame
+from numpy.typing import NDArray
+from PIL import Image
+
+from pnpvideo.clips.clip import Alpha, Clip, Colour, FrameReader, Frames, Sound
+from pnpvideo.clips.read_options import ReadOptions
+from pnpvideo.clips.refusals import damaged
+from pnpvideo.clips.video.convert_frames import Converter
+from pnpvideo.clips.video.frame_timing import find_timing
+from pnpvideo.clips.video.list_frames import ShownFrames, list_frames
+from pnpvideo.clips.video.open_video import DamageError, OpenVideo
+from pnpvideo.clips.video.probe_video import VideoFacts, probe_video
+from pnpvideo.clips.video.read_decord import DecordFrames, is_plain
+from pnpvideo.errors import InputError
+
+_log = logging.getLogger(__name__)
+
+
+def read_video(path: Path, options: ReadOptions) -> Clip:
+    """Clip of a video file. InputError where it is none, or damaged in what is wanted of it."""
+    facts = probe_video(path)
+    stop = options.stop
+    # A few frames more tell how long the last one is shown.
+    shown = list_frames(path, facts, None if stop is None else stop + options.stride)
+    count = len(shown.times)
+    short = shown.damage is not None and (stop is None or count < stop)
+    if short and (count == 0 or not options.allow_truncated):
+        raise damaged(path, str(shown.damage), count)
+    chosen = options.choose(count if stop is None else min(stop, count), path)
+    # The span shown while the chosen frames are, in the file's own time.
+    until = min(chosen[-1] + options.stride, count)
+    times = [time * shown.time_base for time in shown.times[options.start : until]]
+    end = (shown.times[until] if until < count else shown.end) * shown.time_base
+    timing = find_timing(
+        times, end, tick=shown.time_base, claims=facts.rates, stride=options.stride
+    )
+    sound = None
+    if facts.has_sound:
+        duration = len(chosen) / timing.frame_rate
+        start = max(times[0] - facts.start, Fraction(0))
+        joins = tuple(join * shown.time_base for join in shown.joins)
+        sound = Sound(path=path, start=start, duration=duration, joins=joins)
+    _tell(path, facts, shown, options)
+    mapped = facts.high_range is not None and options.hdr == "map"
+    return Clip(
+        reader=VideoReader(path, facts, shown, chosen, options),
+        width=facts.width,
+        height=facts.height,
+        has_alpha=facts.has_alpha,
+        timing=timing,
+        sound=sound,
+        colour=Colour() if mapped else facts.colour,
+        name=path.stem,
+    )
+
+
+def _tell(path: Path, facts: VideoFacts, shown: ShownFrames, options: ReadOptions) -> None:
+    """What is done to the frames that a person would not expect, and what is guessed."""
+    if facts.stream_count > 1:
+        _log.info("%s holds %d videos: the first is read", path, facts.stream_count)
+    if facts.high_range is not None:
+        done = "tone-mapped to BT.709" if options.hdr == "map" else "kept as it is"
+        _log.info("%s has a high dynamic range (%s): %s", path, facts.high_range.transfer, done)
+    if shown.interlaced:
+        _log.info("%s is interlaced: its frames are deinterlaced", path)
+    if facts.matrix is not None:
+        _log.debug("%s does not tell its colour matrix: read as %s", path, facts.matrix)
+
+
+class VideoReader(FrameReader):
+    """Frames `chosen` of a video file whose frames were listed before.
+
+    decord is used where it is known to give FFmpeg's frames; it goes for good, in favour of PyAV,
+    on the first failure.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        facts: VideoFacts,
+        shown: ShownFrames,
+        chosen: range,
+        options: ReadOptions,
+    ) -> None:
+        self._shape = (facts.height, facts.width, 3)
+        self._chosen = chosen
+        self._has_alpha, self._background = facts.has_alpha, options.background
+        self._frames = DecodedFrames(path, facts, shown, chosen, options.hdr == "map")
+        self._decord: DecordFrames | None = None
+        if is_plain(facts, shown):
+            times = [shown.times[i] * shown.time_base for i in chosen]
+            self._decord = DecordFrames(path, chosen, times)
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    @property
+    def through_decord(self) -> bool:
+        """Whether decord reads this file (known for certain once a frame has been read)."""
+        return self._decord is not None
+
+    def read(self, start: int, stop: int) -> Frames:
+        if start < stop and self._decord is not None:
+            try:
+                frames = self._decord.read(start, stop)
+            except Exception:  # decord raises errors of many kinds, its own C++ checks among them.
+                self._decord = None
+            else:
+                if frames.shape == (stop - start, *self._shape):
+                    return frames
+                self._decord = None
+        pictures = self._frames.read(start, stop)
+        return self._on_background(pictures) if self._has_alpha else pictures
+
+    def _on_background(self, pictures: NDArray[np.uint8]) -> Frames:
+        frames = np.empty((*pictures.shape[:3], 3), np.uint8)
+        below = Image.new("RGB", (pictures.shape[2], pictures.shape[1]), self._background)
+        for frame, picture in zip(frames, map(Image.fromarray, pictures), strict=True):
+            frame[:] = Image.composite(picture.convert("RGB"), below, picture.getchannel("A"))
+        return frames
+
+    def read_alpha(self, start: int, stop: int) -> Alpha:
+        return self._frames.read(start, stop)[..., 3]
+
+    def close(self) -> None:
+        self._decord = None
+        self._frames.close()
+
+
+class DecodedFrames:
+    """Chosen frames of a video through PyAV, as `Converter` makes them.
+
+    One decoder runs on while frames are read in order; going back starts anew, at the keyframe
+    before.
+    """
+
+    def __init__(
+        self, path: Path, facts: VideoFacts, shown: ShownFrames, chosen: range, tone_map: bool
+    ) -> None:
+        self._path = path
+        self._shown = shown
+        self._chosen = chosen
+        self._converter = Converter(facts, deinterlace=shown.interlaced, tone_map=tone_map)
+        self._shape = (facts.height, facts.width, 4 if facts.has_alpha else 3)
+        self._pictures: Iterator[NDArray[np.uint8]] | None = None
+        self._open_file = contextlib.ExitStack()
+        self._next = 0
+        # Elsewhere (transport streams, AVI) a seek may land on another frame than asked for.
+        self._can_seek = facts.container.startswith(("mov,", "matroska,"))
+
+    def read(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """Frames start to stop - 1 of the chosen ones. InputError where the file has changed."""
+        frames = np.empty((stop - start, *self._shape), np.uint8)
+        if start == stop:
+            return frames
+        if not self._fill(frames, start):
+            # A seek may have started the decoder at a frame that it cannot start from.
+            self._can_seek = False
+            self.close()
+            if not self._fill(frames, start):
+                self.close()
+                raise InputError(
+                    f"{self._path} cannot be read to its end: frames from {start} on fail"
+                )
+        self._next = stop
+        if stop == len(self._chosen):
+            self.close()
+        return frames
+
+    def _fill(self, frames: NDArray[np.uint8], start: int) -> bool:
+        if self._pictures is None or not self._next <= start < self._next + 64:
+            self._open(start)
+        assert self._pictures is not None
+        done = 0
+        try:
+            for picture in islice(self._pictures, start - self._next, None):
+                frames[done] = picture
+                done += 1
+                if done == len(frames):
+                    return True
+        except DamageError:
+            pass
+        return False
+
+    def _open(self, start: int) -> None:
+        self.close()
+        # Frames that are shown in an order known to be right need no look at each error.
+        video = OpenVideo(self._path, "FRAME" if self._shown.damage is None else "SLICE")
+        self._open_file.callback(video.close)
+        first, self._next = self._chosen[start], start
+        if not self._shown.interlaced:
+            numbered = self._numbered(video, first)
+            self._pictures = self._converter.convert(
+                frame for number, frame in numbered if number in self._chosen
+            )
+            return
+        # What lies between two lines is seen in the frames before and after, too.
+        begin = max(first - 1, 0)
+        all_frames = (frame for _, frame in self._numbered(video, begin))
+        pictures = self._converter.convert(all_frames)
+        self._pictures = islice(pictures, first - begin, None, self._chosen.step)
+
+    def _numbered(self, video: OpenVideo, first: int) -> Iterator[tuple[int, VideoFrame]]:
+        """The frames from number `first` on, with their numbers."""
+        times, number = self._shown.times, 0
+        frames = video.frames(strict=self._shown.damage is None)
+        if self._can_seek and first > 0:
+            video.seek(times[first])
+            frames = (frame for frame in frames if frame.pts is None or frame.pts >= times[first])
+            begin = next(frames, None)
+            if begin is None or begin.pts != times[first]:
+                return
+            yield first, begin
+            number = first + 1
+        yield from ((i, frame) for i, frame in enumerate(frames, number) if i >= first)
+
+    def close(self) -> None:
+        self._pictures = None
+        self._open_file.close()

@@ -1,0 +1,252 @@
+"""Options tried with one another on sources that are inverted once: results, sheet, plot, table."""
+
+import contextlib
+import csv
+import io
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+import torch
+
+from pnpvideo.clips.read import read_clip
+from pnpvideo.clips.write import write_clip
+from pnpvideo.errors import InputError
+from pnpvideo.files.atomic_output import atomic_output, folder_above
+from pnpvideo.grid.draw_grid import draw_plot, draw_sheet
+from pnpvideo.grid.edits import Edit
+from pnpvideo.grid.grid_folder import GridFolder, Measured, Tried, read_middle
+from pnpvideo.grid.judge import Judge
+from pnpvideo.grid.own_measures import OwnMeasures
+from pnpvideo.inside.draw import Picture
+from pnpvideo.inside.open_subject import open_clips, open_subject
+from pnpvideo.options.grid import Cell, GridSettings, cells_of, read_axes, split_place
+from pnpvideo.options.method import MethodSettings
+from pnpvideo.options.settings import ModelSettings, ReadSettings, SourceSettings, TextSettings
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
+from pnpvideo.run.opening import choose_device, load_pipeline, told_memory
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """A cell's means over all edits and prompts. best: no other cell has more text for as little
+    structure lost.
+    """
+
+    cell: Cell
+    structure: float
+    text: float
+    best: bool
+
+    @property
+    def name(self) -> str:
+        return self.cell.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """What a run made."""
+
+    points: tuple[Point, ...]
+    sheets: tuple[Path, ...]
+    plot: Path
+    tables: tuple[Path, ...]
+
+
+def run_grid(
+    settings: GridSettings,
+    pipeline: PnPVideoPipeline | None = None,
+    *,
+    edits: Sequence[Edit] = (),
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> Grid:
+    """Try every cell on the edits, or on the settings' source. The rest is as in `run`.
+
+    What a run with the same settings has done in the folder stays: a stopped grid goes on, and more
+    values are added to it. An edit of several that cannot be made is left out, which is told.
+    """
+    device = choose_device(settings) if pipeline is None else pipeline.device
+    assert settings.output is not None
+    folder = GridFolder(Path(settings.output).expanduser())
+    folder.check(_made_with(settings), overwrite=overwrite)
+    edits = edits or [_own_edit(settings)]
+    judge = Judge(dict(split_place(text) for text in settings.networks), device)
+    pipeline = pipeline or load_pipeline(settings, device)
+    pipeline.set_progress_bar_config(disable=quiet)
+    folder.begin(_made_with(settings), overwrite=overwrite)
+    with told_memory(device):
+        return _Run(settings, pipeline, judge, folder).of(edits)
+
+
+def _made_with(settings: GridSettings) -> dict[str, object]:
+    """What a cell's result and its measures depend on, as a file holds it."""
+    own = {*SourceSettings.model_fields, *TextSettings.model_fields, *ModelSettings.model_fields}
+    own |= {"benchmark", "networks"}
+    # Of the method what is given: the rest is the model's own.
+    own |= settings.model_fields_set & MethodSettings.model_fields.keys()
+    values = settings.model_dump(mode="json", include=own - {"device", "offload"})
+    return {name: value for name, value in values.items() if value not in (None, [])}
+
+
+def _own_edit(settings: GridSettings) -> Edit:
+    """That of the settings' source. InputError, before a model is loaded, where it is unusable."""
+    name = "generated"
+    if settings.source is not None:
+        with contextlib.closing(read_clip(settings.source, **settings.part(ReadSettings))) as clip:
+            name = Path(clip.name).stem
+    return Edit(name=name, source=settings.source, prompts=settings.prompt)
+
+
+class _Run:
+    """Results, sheets, plot and tables in one folder."""
+
+    def __init__(
+        self, settings: GridSettings, pipeline: PnPVideoPipeline, judge: Judge, folder: GridFolder
+    ) -> None:
+        self._settings, self._pipeline = settings, pipeline
+        self._judge, self._folder = judge, folder
+        self._axes = read_axes(settings.grid)
+
+    def of(self, edits: Sequence[Edit]) -> Grid:
+        """Try every cell on every edit, and draw what came out."""
+        tried: list[Tried] = []
+        sheets: list[Path] = []
+        for edit in edits:
+            try:
+                some, source = self._try(edit)
+            except InputError as error:
+                if len(edits) == 1:
+                    raise
+                _log.warning("%s is left out: %s", edit.name, error)
+                continue
+            tried += some
+            for number, prompt in enumerate(edit.prompts, 1):
+                several = len(edits) > 1 or len(edit.prompts) > 1
+                name = f"sheet-{edit.name}-{number}.png" if several else "sheet.png"
+                of_prompt = [one for one in some if one.prompt == prompt]
+                points = points_of(of_prompt)
+                drawn = draw_sheet(of_prompt, points, source, self._axes, self._settings.side)
+                sheets.append(self._write(name, drawn))
+        if not tried:
+            raise InputError("none of the sources can be used")
+        points, names = points_of(tried), (self._judge.structure_name, self._judge.text_name)
+        plot = self._write("plot.png", draw_plot(points, *names))
+        tables = (self._folder.path / "grid.csv", self._folder.path / "grid.json")
+        for path, text in zip(tables, (_table(tried), self._summary(points)), strict=True):
+            with atomic_output(path, folder=False, overwrite=True) as part:
+                part.write_text(text, encoding="utf-8")
+        return Grid(points=tuple(points), sheets=tuple(sheets), plot=plot, tables=tables)
+
+    def _try(self, edit: Edit) -> tuple[list[Tried], Picture]:
+        """What every cell makes of an edit, and the source's middle frame; what is done stays."""
+        cells = cells_of(self._axes)
+        todo = [cell for cell in cells if not self._folder.has(edit, cell)]
+        if todo or not self._folder.source(edit).is_file():
+            self._make(edit, todo)
+        tried = [
+            self._folder.tried(edit, number, cell)
+            for cell in cells
+            for number in range(len(edit.prompts))
+        ]
+        return tried, read_middle(self._folder.source(edit))
+
+    @torch.no_grad()
+    def _make(self, edit: Edit, cells: Sequence[Cell]) -> None:
+        settings, pipeline = self._settings, self._pipeline
+        with contextlib.ExitStack() as open_things:
+            clips = open_clips([edit.source] if edit.source else [], settings, open_things)
+            above = folder_above(self._folder.path)
+            subject = open_subject(pipeline, clips, settings, above, open_things)
+            (source,), size = subject.sources, subject.batch_size
+            prompts = pipeline.prompts(
+                edit.prompts,
+                settings.negative_prompt or None,
+                clip_skip=subject.options.clip_skip,
+                weights=subject.options.prompt_weights,
+            )
+            own = OwnMeasures(
+                subject.network,
+                pipeline.layers,
+                pipeline.schedule(subject.options),
+                pipeline.encode_texts([""]),
+                batch_size=size,
+            )
+            begun = (source.trajectory.clean, subject.frames(source))
+            middle = begun[1][len(begun[1]) // 2]
+            write_clip([middle[None]], self._folder.source(edit), overwrite=True)
+            for cell in cells:
+                options = subject.options.override(cell.options)
+                generator = torch.Generator().manual_seed(settings.seed)
+                latents = pipeline.sample(source, prompts, options, generator, batch_size=size)
+                for number, (prompt, one) in enumerate(zip(edit.prompts, latents, strict=True)):
+                    finished = pipeline.finish(one, source, options.blend_radius, size)
+                    frames = np.concatenate(list(finished))
+                    made, text = (one, frames), prompts.targets[number : number + 1]
+                    measured = Measured(
+                        prompt=prompt,
+                        structure=self._judge.structure(own, made, begun),
+                        text=self._judge.text(own, made, prompt, text),
+                    )
+                    self._folder.write(edit, number, cell, frames, measured)
+                _log.info("%s: %s is done", edit.name, cell.name)
+
+    def _write(self, name: str, picture: Picture) -> Path:
+        return write_clip([picture[None]], self._folder.path / name, overwrite=True)
+
+    def _summary(self, points: Sequence[Point]) -> str:
+        """JSON: the points, what they are measured by, and what was given."""
+        values = {
+            "structure": self._judge.structure_name,
+            "text": self._judge.text_name,
+            "settings": self._settings.model_dump(mode="json", by_alias=True, exclude_unset=True),
+            "versions": {name: version(name) for name in ("pnpvideo", "torch", "diffusers")},
+            "points": [
+                point.cell.options
+                | {"structure": point.structure, "text": point.text, "best": point.best}
+                for point in points
+            ],
+        }
+        return json.dumps(values, indent=1, ensure_ascii=False)
+
+
+def points_of(tried: Sequence[Tried]) -> list[Point]:
+    """The means of each cell, in the order in which they were tried."""
+    by_cell: dict[str, list[Tried]] = {}
+    for one in tried:
+        by_cell.setdefault(one.cell.name, []).append(one)
+    structure = [fmean(one.structure for one in some) for some in by_cell.values()]
+    text = [fmean(one.text for one in some) for some in by_cell.values()]
+    rows = zip(by_cell.values(), structure, text, pareto_front(structure, text), strict=True)
+    return [Point(cell=x[0].cell, structure=s, text=t, best=b) for x, s, t, b in rows]
+
+
+def _table(tried: Sequence[Tried]) -> str:
+    """CSV: a line for each result."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    names = list(tried[0].cell.options)
+    writer.writerow(["edit", "prompt", *names, "structure", "text", "result"])
+    for one in tried:
+        values = [str(one.cell.options[name]) for name in names]
+        measured = [repr(one.structure), repr(one.text)]
+        writer.writerow([one.edit, one.prompt, *values, *measured, str(one.path)])
+    return text.getvalue()
+
+
+def pareto_front(costs: Sequence[float], gains: Sequence[float]) -> list[bool]:
+    """Whether a choice is on the front: no other has as little cost and as much gain, and is better
+    in one of them. Choices alike in both are on it together.
+    """
+    points = list(zip(costs, gains, strict=True))
+    return [
+        not any(c <= cost and g >= gain and (c, g) != (cost, gain) for c, g in points)
+        for cost, gain in points
+    ]

@@ -1,0 +1,155 @@
+"""The folder of a grid: what is done of it, by edit, prompt and cell.
+
+run.json                  the settings that results were made with
+CELL/EDIT.png             results, or folders of frames
+done/...                  their measures, and the sources' middle frames
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pnpvideo.clips.clip import Frames
+from pnpvideo.clips.read import read_clip
+from pnpvideo.clips.write import write_clip
+from pnpvideo.errors import InputError
+from pnpvideo.files.shared_folder import SharedFolder, unique_name
+from pnpvideo.grid.edits import Edit
+from pnpvideo.inside.draw import Picture
+from pnpvideo.options.grid import Cell
+
+_WRITTEN = re.compile(r"(sheet.*|plot)\.png|(grid|run)\.(csv|json)|sources|done|\w+=.*|\..*\.part")
+"""What a run writes, one that was broken off too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """structure: how far a result's structure is from the source's (0: alike). text: how far it
+    follows its prompt (more is better).
+    """
+
+    prompt: str
+    structure: float
+    text: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tried:
+    """One cell's result for one prompt of an edit. path: where it is. middle: its middle frame.
+
+    structure, text: as in `Measured`.
+    """
+
+    edit: str
+    prompt: str
+    cell: Cell
+    structure: float
+    text: float
+    path: Path
+    middle: Picture
+
+
+class GridFolder(SharedFolder):
+    """What is done of one grid."""
+
+    def check(self, made_with: Mapping[str, object], *, overwrite: bool) -> None:
+        """InputError unless a run with these settings can write here: the folder is new, empty, or
+        a grid's; one of other settings is overwritten only.
+        """
+        folder = self.path
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"{folder} is a file; choose another name for the folder")
+        # A benchmark's own pictures may have been unpacked there before.
+        if not folder.is_dir() or {path.name for path in folder.iterdir()} <= {"sources"}:
+            return
+        if not overwrite:
+            if not self.has_settings:
+                raise InputError(f"{folder} exists and is not empty; choose another or --overwrite")
+            if self._done.is_dir():
+                self.check_settings(made_with)
+        for path in folder.iterdir():
+            # A mistyped folder must not cost anything but a grid.
+            if not _WRITTEN.fullmatch(path.name):
+                raise InputError(
+                    f"{folder} holds {path.name}, which is of no grid, and is not replaced; choose "
+                    "another folder"
+                )
+
+    def begin(self, made_with: Mapping[str, object], *, overwrite: bool) -> None:
+        """Keep the settings, and nothing else that was known where that is overwritten."""
+        if overwrite:
+            shutil.rmtree(self._done, ignore_errors=True)
+        self.keep_settings(made_with)
+
+    def has(self, edit: Edit, cell: Cell) -> bool:
+        """Whether a cell's results for all of an edit's prompts are there."""
+        return all(
+            self._measured(edit, number, cell) is not None and self._result(edit, number, cell)
+            for number in range(len(edit.prompts))
+        )
+
+    def tried(self, edit: Edit, number: int, cell: Cell) -> Tried:
+        """A result that is there."""
+        measured, path = self._measured(edit, number, cell), self._result(edit, number, cell)
+        assert measured is not None
+        assert path is not None
+        return Tried(
+            edit=edit.name,
+            prompt=measured.prompt,
+            cell=cell,
+            structure=measured.structure,
+            text=measured.text,
+            path=path,
+            middle=read_middle(path),
+        )
+
+    def write(
+        self, edit: Edit, number: int, cell: Cell, frames: Frames, measured: Measured
+    ) -> None:
+        """A result, and then that it is done."""
+        place = self._place(edit, number, cell)
+        output = f"{place}/" if len(frames) > 1 else f"{place}.png"
+        write_clip([frames], output, overwrite=True)
+        self.write_json(self._record(edit, number, cell), asdict(measured))
+
+    def source(self, edit: Edit) -> Path:
+        """Where the middle frame of an edit's source is, or is to be."""
+        return self._done / f"{unique_name(edit.name)}.png"
+
+    @property
+    def _done(self) -> Path:
+        return self.path / "done"
+
+    def _place(self, edit: Edit, number: int, cell: Cell) -> Path:
+        name = f"{edit.name}-{number + 1}" if len(edit.prompts) > 1 else edit.name
+        return self.path / cell.name / name
+
+    def _result(self, edit: Edit, number: int, cell: Cell) -> Path | None:
+        place = self._place(edit, number, cell)
+        picture = place.with_name(f"{place.name}.png")
+        return next((path for path in (picture, place) if path.exists()), None)
+
+    def _record(self, edit: Edit, number: int, cell: Cell) -> Path:
+        return self._done / f"{unique_name(f'{edit.name} {number} {cell.name}')}.json"
+
+    def _measured(self, edit: Edit, number: int, cell: Cell) -> Measured | None:
+        """None where it is not measured, or of another prompt, as a benchmark was changed."""
+        try:
+            found = json.loads(self._record(edit, number, cell).read_text(encoding="utf-8"))
+            measured = Measured(**found)
+        except (FileNotFoundError, json.JSONDecodeError, TypeError):
+            return None
+        return measured if measured.prompt == edit.prompts[number] else None
+
+
+def read_middle(path: Path) -> Picture:
+    """The middle frame of a result."""
+    clip = read_clip(path)
+    try:
+        picture: Picture = clip.read(len(clip) // 2, len(clip) // 2 + 1)[0]
+    finally:
+        clip.close()
+    return picture

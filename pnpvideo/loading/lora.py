@@ -1,0 +1,161 @@
+"""Files of LoRA and the like: found, read and told apart."""
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from pnpvideo.errors import InputError
+
+_FOLDERS_FILE = "pytorch_lora_weights.safetensors"
+PREFIXES = {
+    "unet": ("unet.", "lora_unet_", "lycoris_"),
+    "text_encoder": ("text_encoder.", "lora_te_", "lora_te1_"),
+    "text_encoder_2": ("text_encoder_2.", "lora_te2_"),
+}
+"""How layers' names begin in diffusers' files and in those of kohya's and LyCORIS' trainers."""
+TRAINERS = tuple(p for names in PREFIXES.values() for p in names if not p.endswith("."))
+_LAYER = re.compile(
+    r"(.+?)(\.lora(?:_linear_layer)?\.(?:down|up)\.weight|\.(?:down|up)\.weight"
+    r"|\.lora_[AB]\.(?:weight|bias)|\.lora_magnitude_vector(?:\.weight)?|\.alpha)"
+)
+"""Layer and weight in diffusers' files."""
+_PLAIN = ("lora_down.weight", "lora_up.weight", "alpha")
+"""The weights of LoRA in kohya's files."""
+_KINDS = {
+    "hada_": "LoHa",
+    "lokr_": "LoKr",
+    "diff": "full-difference",
+    "oft_": "OFT",
+    "a1.": "GLoRA",
+    "on_input": "IA3",
+    "lambda_layer": "T-LoRA",
+    "lora_mid": "LoCon (with a core tensor)",
+    "dora_scale": "DoRA",
+    "w_norm": "norm-difference",
+}
+"""What kohya's and LyCORIS' trainers make beside LoRA, by how weights' names begin."""
+_FAMILIES = {
+    r"double_blocks|single_blocks|single_transformer_blocks": "FLUX",
+    r"joint_blocks|attn\.add_[qkv]_proj": "Stable Diffusion 3",
+    r"lora_te2_|text_encoder_2\.": "SDXL",
+    r"^(?:diffusion_model\.|transformer\.|lora_unet_)(?:transformer_)?(?:blocks|layers)": (
+        "a transformer"
+    ),
+}
+_WIDTHS = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "SDXL"}
+"""By the channels of the texts that cross-attention sees."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraFile:
+    """layers: by the names in the file, each with its weights by name. metadata: the trainer's."""
+
+    path: Path
+    layers: dict[str, dict[str, Tensor]]
+    metadata: dict[str, str]
+
+    @property
+    def other_kinds(self) -> str:
+        """What it holds that diffusers and peft do not load as what it is, '' for nothing."""
+        names = {name for weights in self.layers.values() for name in weights}
+        strange = [name for name in names if name[:1] not in ("", ".") and name not in _PLAIN]
+        kinds = [
+            kind for start, kind in _KINDS.items() if any(n.startswith(start) for n in strange)
+        ]
+        return " and ".join(kinds) or ", ".join(sorted(strange))
+
+    @property
+    def family(self) -> str:
+        """Which models it is for, in words, '' where nothing says it."""
+        for name in ("modelspec.architecture", "ss_base_model_version"):
+            if self.metadata.get(name):
+                return self.metadata[name]
+        for pattern, family in _FAMILIES.items():
+            if any(re.search(pattern, layer) for layer in self.layers):
+                return family
+        for layer, weights in self.layers.items():
+            width = inputs_of(weights)
+            if re.search(r"attn2.+to_[kv]", layer) and width is not None:
+                return _WIDTHS.get(width, f"models whose texts have {width} channels")
+        return ""
+
+
+def find_lora(given: str | Path) -> tuple[Path, float]:
+    """The file and the weight that are meant. InputError where there is no such file or number."""
+    path, weight = Path(given).expanduser(), 1.0
+    if not path.exists():
+        # What stands after a drive's colon, as in C:\\style.safetensors, is no number.
+        head, _, tail = str(given).rpartition(":")
+        if head and (number := _number(tail)) is not None:
+            path, weight = Path(head).expanduser(), number
+        elif head and Path(head).expanduser().exists():
+            raise InputError(f"the weight of {head} is {tail!r}; give a number, such as 0.8")
+    if path.is_dir():
+        files = sorted(path.glob("*.safetensors"))
+        usual = path / _FOLDERS_FILE
+        if usual not in files and len(files) != 1:
+            names = ", ".join(file.name for file in files) or "none"
+            raise InputError(f"the folder {path} must hold one .safetensors file; it has {names}")
+        path = usual if usual in files else files[0]
+    if path.suffix != ".safetensors" or not path.is_file():
+        raise InputError(f"there is no LoRA file {path}; give a .safetensors file")
+    return path, weight
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def read_lora(path: Path) -> LoraFile:
+    """The layers of a file. InputError where it is none."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            return LoraFile(path=path, layers=layers_of(tensors), metadata=file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} is no LoRA for this model: {error}") from None
+
+
+def check_loadable(given: Any, weight_name: str | None) -> None:
+    """InputError where diffusers would load a file as another kind than it is, or not at all."""
+    if isinstance(given, dict):
+        file = LoraFile(path=Path("the given LoRA"), layers=layers_of(given), metadata={})
+    elif Path(given).exists():
+        file = read_lora(Path(given, weight_name) if weight_name else find_lora(given)[0])
+    else:
+        return
+    if file.other_kinds:
+        raise InputError(
+            f"{file.path} holds {file.other_kinds}, which can be merged and not loaded: give it as "
+            "loras=[...] to from_pretrained"
+        )
+
+
+def layers_of(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """A file's tensors by layer, and by the name of the weight there."""
+    layers: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        layer, weight = key, ""
+        if found := _LAYER.fullmatch(key):
+            layer, weight = found.groups()
+        if key.startswith(TRAINERS):
+            layer, _, weight = key.partition(".")
+        layers.setdefault(layer, {})[weight] = tensor
+    return layers
+
+
+def inputs_of(weights: dict[str, Tensor]) -> int | None:
+    """The channels that go into a layer, as its weights say it."""
+    for name, tensor in weights.items():
+        if name.endswith(("down.weight", "lora_A.weight", "diff")) and tensor.ndim > 1:
+            return int(tensor.shape[1])
+    return None

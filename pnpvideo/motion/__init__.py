@@ -1,1 +1,0 @@
-"""What moves where, in pixels; it knows no torch."""

@@ -1,0 +1,70 @@
+"""The settings of a run as a YAML file, and the paths in it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+from pnpvideo.errors import InputError
+from pnpvideo.files.atomic_output import atomic_output
+from pnpvideo.options.declared import Schema, declared, unknown_option
+from pnpvideo.options.paths import is_relative
+from pnpvideo.options.settings import Settings
+from pnpvideo.options.values import EMBEDDED_MODEL
+
+
+def read_settings(path: Path) -> dict[str, object]:
+    """The settings in a YAML file. Relative paths in it start from its folder."""
+    try:
+        given = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"the settings {path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"the settings {path} are no text") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"the settings {path} are no YAML: {error}") from None
+    if not isinstance(given, dict):
+        raise InputError(f"the settings {path} hold no 'name: value' lines")
+    known = declared(Settings)
+    for name in given:
+        if name not in known:
+            raise InputError(f"the settings {path}: {unknown_option(str(name), known)}")
+    return with_paths_from(path.parent, given)
+
+
+def with_paths_from(folder: Path, values: Mapping[str, object]) -> dict[str, object]:
+    """Settings whose relative paths start from a folder, as paths that lead there."""
+    known = declared(Settings)
+    return {
+        name: _from_folder(folder, value) if _is_path(known[name], value, folder) else value
+        for name, value in values.items()
+    }
+
+
+def write_settings(
+    settings: Settings, path: Path, resolved: Mapping[str, object], *, overwrite: bool = False
+) -> None:
+    """Write all settings, those left open as they were resolved; the file reruns the same."""
+    all_values = settings.plain() | dict(resolved)
+    given = {name: value for name, value in all_values.items() if value is not None}
+    values = with_paths_from(Path.cwd(), given)
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    with atomic_output(path, folder=False, overwrite=overwrite) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def _is_path(schema: Schema, value: object, folder: Path) -> bool:
+    """Whether an option's value is a path, which a name of a model need not be."""
+    if schema.get("format") == "path or name":
+        return isinstance(value, str) and value != EMBEDDED_MODEL and (folder / value).exists()
+    return schema.get("format") == "path"
+
+
+def _from_folder(folder: Path, value: object) -> object:
+    """A path, or each of several, joined to a folder; other values as they are."""
+    if isinstance(value, list | tuple):
+        return [_from_folder(folder, item) for item in value]
+    if not isinstance(value, str) or not is_relative(value):
+        return value
+    # Path would drop a slash at the end, which names a folder.
+    return str(folder / Path(value).expanduser()) + "/" * value.endswith("/")

@@ -1,0 +1,1 @@
+"""diffusers' contract over the stages, a file for each family. Knows no output file."""

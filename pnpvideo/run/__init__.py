@@ -1,0 +1,1 @@
+"""One run from file to file. Knows neither a queue nor a page."""

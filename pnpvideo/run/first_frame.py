@@ -1,0 +1,31 @@
+"""The first frame of a run, to be seen before the work on all of them."""
+
+import contextlib
+from pathlib import Path
+
+from pnpvideo.options.settings import Settings
+from pnpvideo.run.opening import read_inputs
+from pnpvideo.run.outputs import plan_outputs
+
+
+def preview_settings(settings: Settings, *, overwrite: bool) -> Settings | None:
+    """The settings of a run of the first frame alone; None where there is no other frame.
+
+    Its result is OUT-preview.png. InputError where the whole run could not be made.
+    """
+    if settings.source is None:
+        return None
+    with contextlib.ExitStack() as open_things:
+        clip = read_inputs(settings, open_things).clip
+        assert clip is not None
+        whole = Path(plan_outputs(settings, clip, overwrite).output)
+        if len(clip) == 1:
+            return None
+    only = {"frame_count": 1, "job": None, "check_inversion": False}
+    output = str(whole.with_name(f"{whole.stem}-preview.png"))
+    return settings.model_copy(update=only | {"output": output})
+
+
+def is_preview(settings: Settings) -> bool:
+    """Whether what has the name of a preview is one: its settings lie beside it."""
+    return Path(f"{settings.output}.yaml").is_file()

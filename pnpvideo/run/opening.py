@@ -1,0 +1,164 @@
+"""What a run needs, opened: its inputs, its model, the device and the place of its trajectory."""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from pnpvideo.clips.clip import Clip
+from pnpvideo.clips.read import read_clip
+from pnpvideo.errors import InputError, RunError
+from pnpvideo.loading.ip_adapter import find_encoder, read_ip_adapter
+from pnpvideo.models.batches import is_out_of_memory
+from pnpvideo.models.device import default_device, default_dtype
+from pnpvideo.options.adapter import AdapterSettings
+from pnpvideo.options.settings import MachineSettings, ModelSettings, ReadSettings, Settings
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline, picture_of
+from pnpvideo.pixels.control import check_control
+from pnpvideo.pixels.mask import Area, check_mask
+from pnpvideo.storage.allocate import Storage
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What a run reads. clip: the source; None where the model makes it. picture: what an
+    IP-Adapter reads.
+    """
+
+    clip: Clip | None
+    area: Area | None
+    control_image: Clip | None
+    picture: Image.Image | None
+
+
+def read_inputs(settings: Settings, open_things: contextlib.ExitStack) -> Inputs:
+    """All that a run reads, closed at the end of a context. InputError where that cannot be."""
+    clip = picture = None
+    if settings.source is not None:
+        clip = read_clip(settings.source, **settings.part(ReadSettings))
+        open_things.callback(clip.close)
+        _log.debug("%s: %d frames, %d x %d", clip.name, len(clip), clip.width, clip.height)
+    area = read_area(settings, clip, open_things)
+    control_image = read_control(settings, clip, open_things)
+    if settings.ip_adapter_image is not None:
+        picture = picture_of(settings.ip_adapter_image)
+    return Inputs(clip=clip, area=area, control_image=control_image, picture=picture)
+
+
+def read_area(
+    settings: Settings, clip: Clip | None, open_things: contextlib.ExitStack
+) -> Area | None:
+    """What a run edits."""
+    mask = None
+    if settings.mask is not None:
+        mask = read_beside(settings.mask, settings, open_things, background="black")
+        if clip is not None:
+            check_mask(mask, (clip.width, clip.height), len(clip))
+    return Area.of(mask, settings)
+
+
+def read_control(
+    settings: Settings, clip: Clip | None, open_things: contextlib.ExitStack
+) -> Clip | None:
+    """What a ControlNet follows, where it is not drawn of the source."""
+    if settings.control_image is None:
+        return None
+    image = read_beside(settings.control_image, settings, open_things)
+    if clip is not None:
+        check_control(image, (clip.width, clip.height), len(clip))
+    return image
+
+
+def check_additions(settings: Settings) -> None:
+    """InputError where a ControlNet or an IP-Adapter is missing that what is given is for."""
+    if settings.ip_adapter_image is not None and settings.ip_adapter is None:
+        raise InputError("ip_adapter_image is read by an IP-Adapter; give one with ip_adapter")
+    if settings.ip_adapter is not None:
+        read_ip_adapter(settings.ip_adapter)
+        find_encoder(settings.ip_adapter, settings.image_encoder)
+    if settings.is_controlled and settings.controlnet is None:
+        name = "control" if settings.control_image is None else "control_image"
+        raise InputError(f"{name} is followed by a ControlNet; give one with controlnet")
+
+
+def read_beside(
+    path: str, settings: ReadSettings, open_things: contextlib.ExitStack, **changes: object
+) -> Clip:
+    """A clip that goes with a source, read as that is, so that frame belongs to frame.
+
+    changes: what it is read otherwise by.
+    """
+    beside = read_clip(path, **changes)
+    if len(beside) > 1:
+        beside.close()
+        chosen = settings.part(ReadSettings) | {"frame_rate": None} | changes
+        beside = read_clip(path, **chosen)
+    open_things.callback(beside.close)
+    return beside
+
+
+def storage_of(settings: MachineSettings, folder: Path) -> Storage:
+    """Where the trajectory is kept. folder: of the results, for a file."""
+    place, precision = settings.trajectory_place, settings.trajectory_precision
+    return Storage(place=place, precision=precision, folder=folder)
+
+
+def load_pipeline(settings: ModelSettings, device: torch.device | None = None) -> PnPVideoPipeline:
+    """The model of some settings where it is to work. device: as `choose_device` gives it."""
+    device = device or choose_device(settings)
+    dtype = getattr(torch, settings.dtype) if settings.dtype else default_dtype(device)
+    pipeline = PnPVideoPipeline.from_pretrained(
+        settings.model,
+        torch_dtype=dtype,
+        loras=settings.loras,
+        embeddings=settings.embeddings,
+        config=settings.config_folder,
+        controlnet=settings.controlnet,
+        prediction_type=settings.prediction_type,
+    )
+    if isinstance(settings, AdapterSettings) and settings.ip_adapter is not None:
+        pipeline.load_ip_adapter(settings.ip_adapter, image_encoder_folder=settings.image_encoder)
+        pipeline.set_ip_adapter_scale(settings.ip_adapter_scale)
+    with told_memory(device):
+        if settings.offload:
+            pipeline.enable_model_cpu_offload(device=device)
+        else:
+            pipeline.to(device)
+    return pipeline
+
+
+def choose_device(settings: ModelSettings) -> torch.device:
+    """The device that settings name, or the best one. InputError where it is not there."""
+    device = default_device()
+    if settings.device is not None:
+        try:
+            device = torch.device(settings.device)
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError):
+            raise InputError(
+                f"device is {settings.device!r}, which is not there; give cuda, cuda:1, mps or "
+                "cpu, or leave it out"
+            ) from None
+    if settings.offload and device.type == "cpu":
+        raise InputError("offload is for a GPU, and this run is on the CPU; leave it out")
+    return device
+
+
+@contextlib.contextmanager
+def told_memory(device: torch.device) -> Iterator[None]:
+    """A RunError in one line where the memory is not enough."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise RunError(
+            f"the memory of {device} is not enough, even for one frame at a time; give a "
+            "smaller --size"
+        ) from None

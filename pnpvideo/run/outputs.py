@@ -1,0 +1,187 @@
+"""The names of a run's results, and writing them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import tee
+from pathlib import Path
+
+from pnpvideo.clips.clip import Alpha, Clip, Colour, Frames
+from pnpvideo.clips.find_images import images_like
+from pnpvideo.clips.read import read_clip
+from pnpvideo.clips.read_ahead import read_ahead
+from pnpvideo.clips.write import ALPHA_SUFFIXES, SINGLE_SUFFIXES, check_output, write_clip
+from pnpvideo.errors import InputError
+from pnpvideo.files.atomic_output import check_free
+from pnpvideo.options.settings import Settings
+from pnpvideo.pixels.mask import Weights, composite
+from pnpvideo.pixels.resize import resize_frames, side_by_side
+
+# A result has its source's format where it is one of these.
+_KEPT_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".gif", ".webp", *SINGLE_SUFFIXES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """Where a run writes.
+
+    output: what was asked for; results: one for each prompt; compares: the same, source beside
+    result, or none; record: the settings. A name of a folder may end with a slash.
+    """
+
+    output: str
+    results: tuple[str, ...]
+    compares: tuple[str, ...]
+    record: Path
+
+
+def plan_outputs(settings: Settings, clip: Clip | None, overwrite: bool) -> Outputs:
+    """The names of all that a run writes. InputError unless all can be written; changes nothing.
+
+    clip: the source, None where the model makes it.
+    """
+    if settings.compare and clip is None:
+        raise InputError("a generated source has no file to compare with; leave out compare")
+    if settings.keep_alpha and clip is None:
+        raise InputError("a generated source has no transparency to keep; leave out keep_alpha")
+    output = settings.output or default_output(settings, clip)
+    results: tuple[str, ...] = (output,)
+    if len(settings.prompt) > 1:
+        results = tuple(_beside(output, f"-{i + 1}") for i in range(len(settings.prompt)))
+    compares = tuple(_beside(path, "-compare") for path in results) if settings.compare else ()
+    for path in (*results, *compares):
+        target = check_output(path, overwrite, alpha=settings.keep_alpha)
+        if target.suffix.lower() in SINGLE_SUFFIXES and clip is not None and len(clip) > 1:
+            raise InputError(
+                f"{path} is one image, and the source has {len(clip)} frames; "
+                "name a video or a folder, or give --frames 1"
+            )
+        for what, given in (
+            ("source", settings.source),
+            ("mask", settings.mask),
+            ("control image", settings.control_image),
+            ("picture of the IP-Adapter", settings.ip_adapter_image),
+        ):
+            if given is not None and _leads_to(target, Path(given)):
+                raise InputError(f"{path} would write over the {what}; choose another name")
+    record = Path(f"{output.rstrip('/')}.yaml")
+    check_free(record, folder=False, overwrite=overwrite)
+    return Outputs(output=output, results=results, compares=compares, record=record)
+
+
+def _leads_to(output: Path, source: Path) -> bool:
+    """Whether an output, by any path or link, is the source, holds it or is one of its frames."""
+    if not output.exists():
+        return False
+    # A pattern of images is what its folders hold.
+    sources = [source] if source.exists() else {path.parent for path in images_like(source)}
+    for place in (one.resolve() for one in sources):
+        if output.is_dir():
+            leads = any(output.samefile(folder) for folder in (place, *place.parents))
+        else:
+            is_frame = output.suffix.lower() in SINGLE_SUFFIXES
+            leads = output.samefile(place) or (is_frame and output.resolve().parent == place)
+        if leads:
+            return True
+    return False
+
+
+def write_result(
+    frames: Iterator[Frames],
+    output: str,
+    clip: Clip | None,
+    settings: Settings,
+    overwrite: bool,
+    mask: Iterator[Weights] | None = None,
+) -> None:
+    """Write a result's frames as they come, with what belongs to them of their source.
+
+    That is its timing, its sound and, where it is to be kept, its transparency. mask: where the
+    frames are not the source's; at the source's own size they are put into it once more.
+    """
+    frames = read_ahead(frames)
+    if settings.original_size and clip is not None:
+        width, height = clip.width, clip.height
+        frames = (resize_frames(batch, width, height) for batch in frames)
+        if mask is not None:
+            large = (resize_frames(batch, width, height) for batch in mask)
+            frames = composite(frames, clip.batches(settings.batch_size), large)
+    alpha = None
+    if settings.keep_alpha and clip is not None and clip.has_alpha:
+        frames, again = tee(frames)
+        alpha = _alpha_like(again, clip)
+    _write(frames, output, clip, settings, overwrite, alpha)
+
+
+def _alpha_like(frames: Iterator[Frames], clip: Clip) -> Iterator[Alpha]:
+    """The opacity of a clip's frames, in batches and at the size of the given ones."""
+    done = 0
+    for batch in frames:
+        _, height, width, _ = batch.shape
+        yield resize_frames(clip.read_alpha(done, done + len(batch)), width, height)
+        done += len(batch)
+
+
+def write_compare(
+    result: str, compare: str, clip: Clip, settings: Settings, overwrite: bool
+) -> None:
+    """Write a source beside its result, which is read from its file."""
+    written = read_clip(result, background=settings.background, hdr=settings.hdr)
+    try:
+        left, right = (one.batches(settings.batch_size) for one in (clip, written))
+        _write(side_by_side(left, right), compare, clip, settings, overwrite)
+    finally:
+        written.close()
+
+
+def _write(
+    frames: Iterator[Frames],
+    output: str,
+    clip: Clip | None,
+    settings: Settings,
+    overwrite: bool,
+    alpha: Iterator[Alpha] | None = None,
+) -> None:
+    write_clip(
+        frames,
+        output,
+        timing=clip.timing if clip is not None else None,
+        sound=clip.sound if clip is not None else None,
+        tracks=settings.sound,
+        colour=clip.colour if clip is not None else Colour(),
+        alpha=alpha,
+        quality=settings.quality,
+        overwrite=overwrite,
+    )
+
+
+def default_output(settings: Settings, clip: Clip | None) -> str:
+    """In the current folder, named for the source, in its format where that can be written."""
+    stem, suffix = default_name(settings, clip)
+    return f"{stem}-translated{suffix}"
+
+
+def default_name(settings: Settings, clip: Clip | None) -> tuple[str, str]:
+    """What a result is named after, and the suffix of its format, '' for a folder of frames."""
+    if clip is None or settings.source is None:
+        return "generated", ".png"
+    source = Path(settings.source)
+    suffix = source.suffix.lower()
+    if clip.timing is None and len(clip) > 1:
+        suffix = ""
+    elif clip.timing is None and suffix not in SINGLE_SUFFIXES:
+        suffix = ".png"
+    elif clip.timing is not None and (suffix not in _KEPT_SUFFIXES or suffix in SINGLE_SUFFIXES):
+        suffix = ".mp4"
+    if settings.keep_alpha and clip.has_alpha and suffix and suffix not in ALPHA_SUFFIXES:
+        suffix = ".png" if clip.timing is None else ".webp"
+    # A pattern is named for the folder of its images.
+    stem = source.stem if source.exists() else Path(clip.name).stem
+    return stem, suffix
+
+
+def _beside(output: str, ending: str) -> str:
+    """The same name with an ending before its suffix."""
+    path = Path(output)
+    if output.endswith("/"):
+        return f"{path}{ending}/"
+    return str(path.with_name(f"{path.stem}{ending}{path.suffix}"))

@@ -1,0 +1,389 @@
+"""The parts of one model, with all that diffusers' users do to those of its own pipelines."""
+
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderTiny,
+    ControlNetModel,
+    DDIMScheduler,
+    DiffusionPipeline,
+    StableDiffusionMixin,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from diffusers.loaders import (
+    IPAdapterMixin,
+    StableDiffusionLoraLoaderMixin,
+    StableDiffusionXLLoraLoaderMixin,
+    TextualInversionLoaderMixin,
+)
+from peft.tuners.tuners_utils import BaseTunerLayer
+from PIL import Image
+
+from pnpvideo.errors import InputError
+from pnpvideo.loading.hub import local_checkpoint
+from pnpvideo.loading.ip_adapter import find_encoder, load_image_encoder, read_ip_adapter
+from pnpvideo.loading.load import load_model
+from pnpvideo.loading.load_controlnet import check_named, load_controlnet
+from pnpvideo.loading.lora import check_loadable
+from pnpvideo.loading.recommended import Recommended, read_recommended, write_recommended
+from pnpvideo.models.autoencoder import Autoencoder
+from pnpvideo.models.device import default_device, default_dtype
+from pnpvideo.models.prompt import PromptEmbeddings, encode_prompt
+from pnpvideo.models.stable_diffusion.controlnet import check_controlnet
+from pnpvideo.models.stable_diffusion.ip_adapter import check_ip_adapter, embed_image
+from pnpvideo.models.stable_diffusion.unet import default_layers
+from pnpvideo.options.method import PnPOptions
+from pnpvideo.options.values import EMBEDDED_MODEL
+
+_log = logging.getLogger(__name__)
+
+_PICTURES = "ip_image_proj"
+"""What diffusers calls it where a UNet has an IP-Adapter."""
+
+
+class Parts(
+    DiffusionPipeline,
+    StableDiffusionMixin,
+    # Of the two for LoRA, XL's does the work: its second text encoder may be missing.
+    StableDiffusionXLLoraLoaderMixin,
+    StableDiffusionLoraLoaderMixin,
+    TextualInversionLoaderMixin,
+    IPAdapterMixin,
+):
+    """The parts of a Stable Diffusion 1.x, 2.x or XL model, by the names that diffusers gives.
+
+    Of any scheduler the noise levels and timesteps count; between them the steps are DDIM's, which
+    the inversion undoes. The safety checker of other pipelines is kept for these and not used.
+    `model_options` and `layers` hold what the model's `pnp.json` says; they are
+    the paper's without one.
+    """
+
+    _optional_components = (
+        "controlnet",
+        "text_encoder_2",
+        "tokenizer_2",
+        "safety_checker",
+        "feature_extractor",
+        "image_encoder",
+    )
+    model_cpu_offload_seq = "text_encoder->text_encoder_2->image_encoder->unet->vae"
+
+    # Of the call under way, or of the last one.
+    guidance_scale = StableDiffusionPipeline.guidance_scale
+    guidance_rescale = StableDiffusionPipeline.guidance_rescale
+    do_classifier_free_guidance = StableDiffusionPipeline.do_classifier_free_guidance
+    clip_skip = StableDiffusionPipeline.clip_skip
+    cross_attention_kwargs = StableDiffusionPipeline.cross_attention_kwargs
+    num_timesteps = StableDiffusionPipeline.num_timesteps
+    interrupt = StableDiffusionPipeline.interrupt
+
+    def __init__(
+        self,
+        vae: AutoencoderKL | AutoencoderTiny,
+        text_encoder: Any,
+        tokenizer: Any,
+        unet: UNet2DConditionModel,
+        scheduler: Any,
+        text_encoder_2: Any = None,
+        tokenizer_2: Any = None,
+        safety_checker: Any = None,
+        feature_extractor: Any = None,
+        image_encoder: Any = None,
+        controlnet: ControlNetModel | None = None,
+        force_zeros_for_empty_prompt: bool = False,
+    ) -> None:
+        super().__init__()
+        self.register_modules(
+            vae=vae,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+            unet=unet,
+            scheduler=scheduler,
+            text_encoder_2=text_encoder_2,
+            tokenizer_2=tokenizer_2,
+            safety_checker=safety_checker,
+            feature_extractor=feature_extractor,
+            image_encoder=image_encoder,
+            controlnet=controlnet,
+        )
+        self.register_to_config(force_zeros_for_empty_prompt=force_zeros_for_empty_prompt)
+        if text_encoder is None:
+            raise InputError("the model has no first text encoder; give a whole model, no refiner")
+        channels = (unet.config.in_channels, unet.config.out_channels)
+        if channels != (vae.config.latent_channels,) * 2:
+            raise InputError(
+                f"the UNet has {channels[0]} input and {channels[1]} output channels for "
+                f"{vae.config.latent_channels} latent ones; give a text-to-image model "
+                "(no inpainting, depth or pix2pix model)"
+            )
+        if unet.config.encoder_hid_dim_type not in (None, _PICTURES):
+            raise InputError(
+                f"the UNet wants {unet.config.encoder_hid_dim_type} beside texts, which is known "
+                "of no Stable Diffusion model"
+            )
+        if unet.config.encoder_hid_dim_type == _PICTURES and image_encoder is None:
+            raise InputError("the UNet has an IP-Adapter, and no image encoder is given for it")
+        if controlnet is not None:
+            check_controlnet(controlnet, unet, Autoencoder(vae).factor)
+        if safety_checker is not None:
+            _log.warning("the safety checker is not used: nothing checks what results show")
+        self.model_options = PnPOptions()
+        self.layers = default_layers(unet)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "scheduler" and name in self.__dict__:
+            _check_scheduler(value)
+        super().__setattr__(name, value)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | Path = EMBEDDED_MODEL,
+        *,
+        dtype: torch.dtype | None = None,
+        torch_dtype: torch.dtype | None = None,
+        loras: Sequence[str | Path] = (),
+        embeddings: Sequence[str | Path] = (),
+        controlnet: ControlNetModel | str | Path | None = None,
+        **options: Any,
+    ) -> Self:
+        """Load "embedded", a diffusers folder, a hub id or a `.safetensors` checkpoint.
+
+        dtype: by default what suits the best device of this machine; torch_dtype is its older name.
+        loras: files or folders to merge, each perhaps with its weight: "style.safetensors:0.8".
+        embeddings: textual inversions' files, each perhaps with its word: "toy.safetensors:<toy>".
+        controlnet: a loaded one, or a folder, a hub id or a `.safetensors` file of one.
+        options go to diffusers. Raises InputError or RunError (see `load_model`).
+        """
+        dtype = dtype or torch_dtype or default_dtype(default_device())
+        if not isinstance(dtype, torch.dtype):
+            raise InputError(f"dtype is {dtype!r}; give one such as torch.float16")
+        if options.get("scheduler") is not None:
+            _check_scheduler(options["scheduler"])
+        if options.get("use_safetensors") is False:
+            raise InputError("use_safetensors is False; other weights can hold code, leave it out")
+        if isinstance(controlnet, str | Path):
+            check_named(controlnet)  # Before the model's weights are loaded.
+        loaded = load_model(model, dtype=dtype, loras=loras, embeddings=embeddings, **options)
+        if isinstance(controlnet, str | Path):
+            unet = loaded.components["unet"]
+            controlnet = load_controlnet(controlnet, unet, dtype, options)
+        parts = cls(**loaded.components, controlnet=controlnet)
+        parts._use(loaded.recommended)
+        return parts
+
+    @classmethod
+    def from_single_file(cls, checkpoint: str | Path, **options: Any) -> Self:
+        """As `from_pretrained`, of a `.safetensors` file or the hub's link to one.
+
+        config: a diffusers folder with the configuration of its kind of model, else the hub's.
+        """
+        return cls.from_pretrained(local_checkpoint(checkpoint, options), **options)
+
+    @classmethod
+    def from_pipe(cls, pipeline: Any, **options: Any) -> Self:
+        """Of another pipeline's parts, and what its folder or itself says of their use."""
+        parts: Self = super().from_pipe(pipeline, **options)
+        if isinstance(pipeline, Parts):
+            parts._use(Recommended(options=pipeline.model_options, layers=pipeline.layers))
+        elif pipeline.name_or_path is not None:
+            parts._use(read_recommended(Path(pipeline.name_or_path)))
+        return parts
+
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:
+        """Write a folder that diffusers loads as the model's own pipeline, and `pnp.json` in it.
+
+        A ControlNet is no part of that; it has a save_pretrained of its own.
+        """
+        large = self.text_encoder_2 is not None
+        kind = StableDiffusionXLPipeline if large else StableDiffusionPipeline
+        others = kind._get_signature_keys(kind)[0]
+        parts = {name: part for name, part in self.components.items() if name in others}
+        # What the other pipeline changes of its scheduler stays its own.
+        parts["scheduler"] = type(self.scheduler).from_config(self.scheduler.config)
+        if large:
+            parts["force_zeros_for_empty_prompt"] = self.config.force_zeros_for_empty_prompt
+        else:
+            parts["requires_safety_checker"] = self.safety_checker is not None
+        kind(**parts).save_pretrained(save_directory, **options)
+        own = Recommended(options=self.model_options, layers=self.layers)
+        write_recommended(Path(save_directory), own)
+
+    def encode_prompt(
+        self, prompt: Any, *others: Any, clip_skip: int | None = None, **options: Any
+    ) -> Any:
+        """As StableDiffusionPipeline's, or StableDiffusionXLPipeline's for XL models."""
+        if self.text_encoder_2 is not None:
+            options["clip_skip"] = clip_skip
+            return StableDiffusionXLPipeline.encode_prompt(self, prompt, *others, **options)
+        if clip_skip is not None and prompt is not None:
+            # diffusers looks for the encoder's last norm where transformers 5 has it no longer.
+            texts = [prompt] if isinstance(prompt, str) else prompt
+            with self.scaled_loras(options.get("lora_scale")):
+                options["prompt_embeds"] = self.encode_texts(texts, clip_skip).hidden
+        return StableDiffusionPipeline.encode_prompt(self, prompt, *others, **options)
+
+    def encode_texts(
+        self, texts: Sequence[str], clip_skip: int = 0, *, weights: bool = False
+    ) -> PromptEmbeddings:
+        """Embeddings of texts, with this pipeline's one or two text encoders.
+
+        The rest is as in `models.prompt.encode_prompt`.
+        """
+        encoders = [(self.tokenizer, self.text_encoder)]
+        if self.text_encoder_2 is not None:
+            encoders.append((self.tokenizer_2, self.text_encoder_2))
+        embeddings = encode_prompt(
+            texts,
+            encoders,
+            self._execution_device,
+            clip_skip=clip_skip,
+            weights=weights,
+            zeros_for_empty=self.config.force_zeros_for_empty_prompt,
+            convert=self.maybe_convert_prompt,
+        )
+        return self.beside_image(embeddings)
+
+    def beside_image(
+        self, embeddings: PromptEmbeddings, image: Image.Image | None = None
+    ) -> PromptEmbeddings:
+        """Embeddings with what an IP-Adapter sees of a picture, or of none, beside each text."""
+        if not self.has_ip_adapter:
+            return embeddings
+        return embeddings.beside(embed_image(self, image))
+
+    @property
+    def has_ip_adapter(self) -> bool:
+        """Whether the UNet looks at pictures beside texts."""
+        return bool(self.unet.config.encoder_hid_dim_type == _PICTURES)
+
+    def load_ip_adapter(
+        self,
+        given: str | Path,
+        subfolder: str = "",
+        weight_name: str | None = None,
+        image_encoder_folder: str | Path | None = None,
+        **how: Any,
+    ) -> None:
+        """As in diffusers' pipelines, one from a folder or, with no more, from a file.
+
+        weight_name: of a `.safetensors` file in the folder and subfolder. image_encoder_folder: by
+        default image_encoder beside the file. InputError where it does not fit the model.
+        """
+        if how:
+            raise InputError(f"an IP-Adapter is read from files alone; leave out {min(how)}")
+        file = Path(given, subfolder, weight_name) if weight_name else Path(given)
+        state = read_ip_adapter(file)
+        encoder = load_image_encoder(find_encoder(file, image_encoder_folder), self.unet.dtype)
+        check_ip_adapter(state, self.unet, encoder)
+        self.register_modules(image_encoder=encoder.to(self.unet.device))
+        super().load_ip_adapter(state, subfolder="", weight_name="", image_encoder_folder=None)
+
+    def load_lora_weights(self, given: Any, adapter_name: str | None = None, **how: Any) -> None:
+        """As in diffusers' pipelines, for LoRA alone. InputError for what is another kind."""
+        check_loadable(given, how.get("weight_name"))
+        super().load_lora_weights(given, adapter_name, **how)
+
+    def load_textual_inversion(self, given: Any, *others: Any, **how: Any) -> None:
+        """As in diffusers' pipelines, of safetensors only: other files can hold code."""
+        if how.get("use_safetensors") is False or _names_other_file(given, how):
+            raise InputError("a textual inversion is read from a .safetensors file only")
+        super().load_textual_inversion(given, *others, **{**how, "use_safetensors": True})
+
+    def maybe_convert_prompt(self, prompt: Any, tokenizer: Any) -> Any:
+        """As in diffusers' pipelines, and the words of textual inversions in capitals too."""
+        texts = prompt if isinstance(prompt, list) else [prompt]
+        for _, word in self.own_words:
+            spelled = word.replace("\\", r"\\")
+            texts = [re.sub(re.escape(word), spelled, text, flags=re.I) for text in texts]
+        converted = super().maybe_convert_prompt(texts, tokenizer)
+        return converted if isinstance(prompt, list) else converted[0]
+
+    def words_in(self, text: str) -> list[tuple[str, list[int]]]:
+        """Each word of a text but articles, and the numbers of its tokens."""
+        text = self.maybe_convert_prompt(text, self.tokenizer)
+        ids = self.tokenizer(text, truncation=True).input_ids
+        words: list[tuple[str, list[int]]] = []
+        ended = True
+        for number, token in list(enumerate(self.tokenizer.convert_ids_to_tokens(ids)))[1:-1]:
+            word, numbers = ("", []) if ended else words.pop()
+            words.append((word + token.removesuffix("</w>"), [*numbers, number]))
+            ended = token.endswith("</w>") or token in self.tokenizer.added_tokens_encoder
+        return [(word, numbers) for word, numbers in words if word not in ("a", "an", "the")]
+
+    def words_of(self, text: str) -> list[int]:
+        """The numbers of the tokens that a text's words have, without articles."""
+        return [number for _, numbers in self.words_in(text) for number in numbers]
+
+    @property
+    def own_words(self) -> list[tuple[int, str]]:
+        """Those of textual inversions, by the numbers of their tokens."""
+        added = self.tokenizer.added_tokens_decoder.items()
+        return [(number, token.content) for number, token in added if not token.special]
+
+    @property
+    def lora_layers(self) -> list[Any]:
+        """Those that LoRA files are loaded into and not fused with."""
+        parts = (self.unet, self.text_encoder, self.text_encoder_2)
+        modules = (module for part in parts if part is not None for module in part.modules())
+        return [module for module in modules if isinstance(module, BaseTunerLayer)]
+
+    @contextmanager
+    def scaled_loras(self, scale: float | None) -> Iterator[None]:
+        """Within, they count for as much; None: as they do."""
+        layers = self.lora_layers
+        before = [dict(layer.scaling) for layer in layers]
+        try:
+            for layer in layers:
+                layer.scale_layer(1.0 if scale is None else scale)
+            yield
+        finally:
+            for layer, scaling in zip(layers, before, strict=True):
+                layer.scaling.update(scaling)
+
+    @property
+    def autoencoder(self) -> Autoencoder:
+        return Autoencoder(self.vae)
+
+    # diffusers up to 0.40 has these four; later ones leave them to the autoencoder.
+
+    def enable_vae_slicing(self) -> None:
+        self.vae.enable_slicing()
+
+    def disable_vae_slicing(self) -> None:
+        self.vae.disable_slicing()
+
+    def enable_vae_tiling(self) -> None:
+        self.autoencoder.use_tiles()
+
+    def disable_vae_tiling(self) -> None:
+        self.vae.disable_tiling()
+
+    def _use(self, own: Recommended) -> None:
+        self.model_options, self.layers = own.options, own.layers or self.layers
+
+
+def _names_other_file(given: Any, how: dict[str, Any]) -> bool:
+    """Whether a file is named that is no safetensors."""
+    names = [how.get("weight_name"), *(given if isinstance(given, list) else [given])]
+    paths = [Path(name) for name in names if isinstance(name, str | Path)]
+    return any(path.suffix != ".safetensors" and path.is_file() for path in paths) or (
+        how.get("weight_name") is not None and not str(how["weight_name"]).endswith(".safetensors")
+    )
+
+
+def _check_scheduler(scheduler: Any) -> None:
+    if not isinstance(scheduler, DDIMScheduler):
+        raise InputError(
+            f"a {type(scheduler).__name__} is no DDIMScheduler, whose steps the inversion undoes; "
+            "give DDIMScheduler.from_config(its config)"
+        )

@@ -1,0 +1,90 @@
+"""What a caller does after each step of sampling, in diffusers' terms."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pnpvideo.errors import InputError
+from pnpvideo.models.prompt import PromptEmbeddings, concatenate
+from pnpvideo.sampling.guidance import Guidance, Texts
+from pnpvideo.stages.parts import Parts
+
+TENSORS = ("latents", "prompt_embeds", "negative_prompt_embeds", "add_text_embeds")
+"""Those that it may see and replace, by the names that they have in diffusers' pipelines."""
+
+GuidedStep = Callable[[int, float, Tensor, Guidance], Tensor]
+"""Called with step, timestep, latents (prompts, frames, c, h, w) and guidance; returns latents."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepCallback:
+    """A function that is called as (pipeline, step, timestep, tensors by name).
+
+    latents: (prompts, frames, c, h, w). prompt_embeds: (2 * prompts, tokens, channels), of negative
+    prompts, then of prompts; without guidance the latter alone. add_text_embeds: XL's pooled ones
+    in the same order. negative_prompt_embeds: by themselves. What it returns under these names is
+    sampled with from then on, and so is the pipeline's `_guidance_scale`.
+    names: of those that it is given.
+    """
+
+    pipeline: Parts
+    function: Callable[..., Mapping[str, Any] | None]
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for name in self.names:
+            _check_name("callback_on_step_end_tensor_inputs", name)
+
+    def __call__(self, step: int, timestep: float, latents: Tensor, guidance: Guidance) -> Tensor:
+        """The latents to go on with; the rest that it changes goes to the guidance."""
+        texts = guidance.run_texts
+        guides = [texts.negatives] if guidance.scale != 1 else []
+        both = [*guides, texts.targets]
+        pooled = [part.pooled for part in both if part.pooled is not None]
+        tensors = {
+            "latents": latents,
+            "prompt_embeds": concatenate(both).hidden,
+            "negative_prompt_embeds": texts.negatives.hidden,
+            "add_text_embeds": torch.cat(pooled) if pooled else None,
+        }
+        given = {name: tensors[name] for name in self.names}
+        returned = self.function(self.pipeline, step, timestep, dict(given)) or {}
+        for name in returned:
+            _check_name("what callback_on_step_end returns", name)
+        changed = {k: v for k, v in returned.items() if v is not given.get(k)}
+        if changed.keys() - {"latents"}:
+            guidance.use(_replaced(texts, changed))
+        guidance.scale = self.pipeline._guidance_scale
+        replaced: Tensor = changed.get("latents", latents)
+        return replaced
+
+
+def _check_name(where: str, name: str) -> None:
+    if name not in TENSORS:
+        raise InputError(f"{where} may not hold {name!r}; give some of {', '.join(TENSORS)}")
+
+
+def _replaced(texts: Texts, changed: Mapping[str, Tensor]) -> Texts:
+    """Texts with others; without negative ones where the callback has left them out."""
+    count = len(texts.targets)
+    targets, negatives = texts.targets, texts.negatives
+    for name, field in {"prompt_embeds": "hidden", "add_text_embeds": "pooled"}.items():
+        both = changed.get(name)
+        if both is None:
+            continue
+        if len(both) not in (count, 2 * count):
+            raise InputError(
+                f"the callback returned {name} of {len(both)} rows; give {count} or {2 * count}"
+            )
+        targets = _with(targets, field, both[-count:])
+        negatives = _with(negatives, field, both[:-count])
+    if "negative_prompt_embeds" in changed:
+        negatives = _with(negatives, "hidden", changed["negative_prompt_embeds"])
+    return replace(texts, targets=targets, negatives=negatives)
+
+
+def _with(embeddings: PromptEmbeddings, field: str, tensor: Tensor) -> PromptEmbeddings:
+    return replace(embeddings, **{field: tensor})

@@ -1,0 +1,332 @@
+"""Parity with the naive reference in float64: inversion, injection, guidance, several prompts."""
+
+from typing import Any
+
+import pytest
+import reference_pnp as reference
+import torch
+from models import sd_scheduler
+from torch import Tensor
+
+from pnpvideo.models.batches import Batches
+from pnpvideo.models.prompt import PromptEmbeddings, concatenate
+from pnpvideo.models.stable_diffusion.unet import UNet, default_layers
+from pnpvideo.options.method import PnPOptions
+from pnpvideo.sampling.denoise import denoise_latents
+from pnpvideo.sampling.guidance import Guidance, Texts
+from pnpvideo.sampling.invert import invert_latents, reconstruct_latents
+from pnpvideo.sampling.noise import gaussian_noise
+from pnpvideo.sampling.schedule import NoiseSchedule, make_schedule
+from pnpvideo.storage.denoising_state import DenoisingState
+from pnpvideo.storage.trajectory import LatentMemory, Trajectory
+
+STEPS = 5
+SIZE = (128, 64)
+"""Of the latents below, with 8 pixels to a latent."""
+
+
+def schedule_of(prediction: str, inversion_steps: int = STEPS) -> NoiseSchedule:
+    return make_schedule(sd_scheduler(prediction).config, STEPS, inversion_steps)
+
+
+def random_text(seed: int, pooled: bool = False) -> PromptEmbeddings:
+    generator = torch.Generator().manual_seed(seed)
+    hidden = torch.randn(1, 6, 12, generator=generator, dtype=torch.float64)
+    if not pooled:
+        return PromptEmbeddings(hidden=hidden)
+    vector = torch.randn(1, 12, generator=generator, dtype=torch.float64)
+    return PromptEmbeddings(hidden=hidden, pooled=vector)
+
+
+def reference_text(text: PromptEmbeddings) -> Any:
+    if text.pooled is None:
+        return text.hidden
+    ids = torch.tensor([[SIZE[1], SIZE[0], 0, 0, SIZE[1], SIZE[0]]], dtype=torch.float64)
+    return text.hidden, {"text_embeds": text.pooled, "time_ids": ids}
+
+
+def random_latents(frames: int, seed: int = 7) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(frames, 4, 8, 16, generator=generator, dtype=torch.float64)
+
+
+def assert_close(ours: Tensor, theirs: Tensor, tolerance: float = 1e-8) -> None:
+    assert ((ours - theirs).norm() / theirs.norm()).item() < tolerance
+
+
+class Run:
+    """Our inversion and sampling of one random model, with every step recorded."""
+
+    def __init__(self, prediction: str = "epsilon", frames: int = 1, sdxl: bool = False) -> None:
+        self.prediction = prediction
+        self.unet = reference.tiny_sdxl_unet() if sdxl else reference.tiny_unet(prediction)
+        self.schedule = schedule_of(prediction)
+        self.network = self.make_network()
+        self.alphas = sd_scheduler(prediction).alphas_cumprod.double()
+        self.source, self.empty, self.negative, *self.targets = (
+            random_text(seed, pooled=sdxl) for seed in range(5)
+        )
+        self.latents = random_latents(frames)
+        self.trajectory = self.as_trajectory(self.invert(batch_size=2))
+
+    def make_network(self) -> UNet:
+        return UNet(self.unet, 8)
+
+    def invert(
+        self, schedule: NoiseSchedule | None = None, *, iterations: int = 1, batch_size: int = 1
+    ) -> Tensor:
+        return invert_latents(
+            self.network,
+            schedule or self.schedule,
+            self.latents,
+            self.source,
+            iterations=iterations,
+            batches=Batches(batch_size),
+        )
+
+    def smooth(self) -> None:
+        """Make the network less rough, as a trained one is: a random one multiplies rounding."""
+        with torch.no_grad():
+            self.unet.conv_out.weight.mul_(0.01)
+
+    def as_trajectory(self, latents: Tensor) -> Trajectory:
+        return Trajectory(latents=LatentMemory(latents), timesteps=self.schedule.timesteps)
+
+    def sample(
+        self,
+        *,
+        prompts: int = 1,
+        batch_size: int = 2,
+        seed: int = 3,
+        trajectory: Trajectory | None = None,
+        targets: list[PromptEmbeddings] | None = None,
+        resume: DenoisingState | None = None,
+        **options: Any,
+    ) -> list[Tensor]:
+        trajectory = trajectory or self.trajectory
+        targets = targets or self.targets[:prompts]
+        steps: list[Tensor] = []
+
+        def record(step: int, timestep: float, latents: Tensor) -> Tensor:
+            steps.append(latents.clone())
+            return latents
+
+        chosen = PnPOptions(steps=STEPS, **options)
+        texts = Texts(
+            source=self.source,
+            targets=concatenate(targets),
+            negatives=concatenate([self.negative] * len(targets)),
+            unconditional=self.empty,
+        )
+        denoise_latents(
+            self.network,
+            default_layers(self.unet),
+            self.schedule,
+            trajectory,
+            trajectory.noise.expand(len(targets), *trajectory.noise.shape),
+            Guidance(texts, chosen),
+            chosen,
+            torch.Generator().manual_seed(seed),
+            batch_size=batch_size,
+            resume=resume,
+            after_step=record,
+        )
+        return steps
+
+    def reference_steps(
+        self,
+        frame: int,
+        prompt: int = 0,
+        scheduled: bool = False,
+        control: reference.Control | None = None,
+        **settings: Any,
+    ) -> list[Tensor]:
+        one = slice(frame, frame + 1)
+        stored = [self.trajectory.latents[level, one] for level in range(STEPS + 1)]
+        naive = reference.ddim_invert(
+            self.unet,
+            self.latents[frame : frame + 1],
+            reference_text(self.source),
+            STEPS,
+            self.prediction,
+            alphas=self.alphas,
+            control=control,
+        )
+        for i, timestep in enumerate(self.schedule.timesteps):
+            assert_close(stored[i], naive[timestep])
+            # From here on both read the same bits: the random network amplifies rounding.
+            naive[timestep] = stored[i]
+        return reference.pnp_sample(
+            self.unet,
+            naive,
+            naive[self.schedule.timesteps[0]],
+            reference_text(self.source),
+            reference_text(self.targets[prompt]),
+            reference_text(self.negative),
+            reference_text(self.empty) if scheduled else None,
+            steps=STEPS,
+            prediction=self.prediction,
+            alphas=self.alphas,
+            control=control,
+            **settings,
+        )
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("frames", [1, 3])
+@pytest.mark.parametrize("schedule", [None, "constant", "linear", "exp"])
+def test_every_step_equals_the_reference(
+    prediction: str, frames: int, schedule: str | None
+) -> None:
+    run = Run(prediction, frames)
+    ours = run.sample(
+        guidance_scale=7.5, tau_f=0.8, tau_a=0.5, negative_alpha=0.9, negative_schedule=schedule
+    )
+    for frame in range(frames):
+        theirs = run.reference_steps(
+            frame,
+            scheduled=schedule is not None,
+            guidance_scale=7.5,
+            tau_f=0.8,
+            tau_a=0.5,
+            alpha=0.9,
+            schedule=schedule or "constant",
+        )
+        for mine, other in zip(ours, theirs, strict=True):
+            assert_close(mine[0, frame], other[0])
+
+
+def test_sdxl_equals_the_reference() -> None:
+    run = Run("v_prediction", frames=2, sdxl=True)
+    ours = run.sample(guidance_scale=2.0)
+    theirs = run.reference_steps(1, guidance_scale=2.0, tau_f=0.8, tau_a=0.5)
+    for mine, other in zip(ours, theirs, strict=True):
+        assert_close(mine[0, 1], other[0])
+
+
+@pytest.mark.parametrize("schedule", [None, "linear"])
+def test_guidance_in_an_interval_equals_the_reference(schedule: str | None) -> None:
+    run = Run(frames=2)
+    ours = run.sample(
+        guidance_scale=4.0, guidance_start=0.2, guidance_end=0.6, negative_schedule=schedule
+    )
+    scales = [4.0 if 0.2 * STEPS <= i < 0.6 * STEPS else 1.0 for i in range(STEPS)]
+    theirs = run.reference_steps(
+        1,
+        scheduled=schedule is not None,
+        guidance_scale=scales,
+        tau_f=0.8,
+        tau_a=0.5,
+        schedule=schedule or "constant",
+    )
+    assert 4.0 in scales
+    assert 1.0 in scales
+    for mine, other in zip(ours, theirs, strict=True):
+        assert_close(mine[0, 1], other[0])
+
+
+def test_several_prompts_equal_the_reference_of_each() -> None:
+    run = Run(frames=2)
+    ours = run.sample(prompts=2, guidance_scale=3.0)
+    for prompt in range(2):
+        theirs = run.reference_steps(1, prompt, guidance_scale=3.0, tau_f=0.8, tau_a=0.5)
+        for mine, other in zip(ours, theirs, strict=True):
+            assert_close(mine[prompt, 1], other[0])
+
+
+def test_eta_equals_the_reference_with_the_same_noise() -> None:
+    run = Run(frames=2)
+    ours = run.sample(eta=0.7, seed=11)
+    generator, noise = torch.Generator().manual_seed(11), []
+    for _ in range(STEPS):
+        noise.append(gaussian_noise(tuple(run.latents.shape), generator, run.latents)[1:2])
+        gaussian_noise(tuple(run.latents.shape[1:]), generator, run.latents)
+    theirs = run.reference_steps(
+        1, guidance_scale=7.5, tau_f=0.8, tau_a=0.5, eta=0.7, step_noise=noise
+    )
+    for mine, other in zip(ours, theirs, strict=True):
+        assert_close(mine[0, 1], other[0])
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_without_injection_it_is_plain_ddim_from_the_inverted_noise(prediction: str) -> None:
+    run = Run(prediction)
+    ours = run.sample(tau_f=0, tau_a=0, guidance_scale=1)
+    theirs = reference.plain_ddim(
+        run.unet,
+        run.trajectory.noise,
+        run.targets[0].hidden,
+        steps=STEPS,
+        prediction=prediction,
+        alphas=run.alphas,
+    )
+    for mine, other in zip(ours, theirs, strict=True):
+        assert_close(mine[0], other)
+
+
+def test_full_injection_of_the_reconstruction_gives_the_reconstruction() -> None:
+    run = Run(frames=2)
+    back = reconstruct_latents(
+        run.network, run.schedule, run.trajectory.noise, run.source, batches=Batches(2)
+    )
+    trajectory = run.as_trajectory(back)
+    ours = run.sample(
+        trajectory=trajectory, targets=[run.source], tau_f=1, tau_a=1, guidance_scale=1
+    )
+    for i, mine in enumerate(ours):
+        assert_close(mine[0], back[i + 1])
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 8])
+def test_the_result_does_not_depend_on_the_batch_size(batch_size: int) -> None:
+    run = Run(frames=5)
+    assert_close(run.sample(batch_size=batch_size)[-1], run.sample(batch_size=5)[-1], 1e-12)
+
+
+def test_finer_inversion_passes_through_every_sampling_timestep() -> None:
+    fine = schedule_of("epsilon", 4 * STEPS)
+    assert fine.inversion_timesteps[::4] == fine.timesteps
+    assert fine.inversion_levels[::4] == fine.levels[:-1]
+    assert fine.inversion_levels[-1] == fine.levels[-1]
+    assert list(fine.inversion_timesteps) == reference.timesteps(4 * STEPS)[3:]
+    run = Run()
+    latents = run.invert(fine)
+    naive = reference.ddim_invert(
+        run.unet, run.latents, run.source.hidden, 4 * STEPS, "epsilon", alphas=run.alphas
+    )
+    for i, timestep in enumerate(fine.timesteps):
+        assert_close(latents[i], naive[timestep])
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("iterations", [2, 3])
+def test_iterated_inversion_is_as_in_the_reference(prediction: str, iterations: int) -> None:
+    run = Run(prediction)
+    run.smooth()
+    latents = run.invert(iterations=iterations)
+    naive = reference.ddim_invert(
+        run.unet,
+        run.latents,
+        run.source.hidden,
+        STEPS,
+        prediction,  # type: ignore[arg-type]
+        iterations=iterations,
+        alphas=run.alphas,
+    )
+    for i, timestep in enumerate(run.schedule.timesteps):
+        assert_close(latents[i], naive[timestep])
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_more_iterations_bring_the_source_back_more_truly(prediction: str) -> None:
+    run = Run(prediction)
+    run.smooth()
+
+    def error(iterations: int) -> float:
+        noise = run.invert(iterations=iterations)[0]
+        back = reconstruct_latents(run.network, run.schedule, noise, run.source, batches=Batches(1))
+        return float((back[-1] - run.latents).norm() / run.latents.norm())
+
+    errors = [error(iterations) for iterations in (1, 2, 3, 15)]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < 1e-8
