@@ -23,8 +23,8 @@ from pnpvideo.batch.read_jobs import Entry
 from pnpvideo.clips.clip import clip_of_frames
 from pnpvideo.inside.visualize import visualize
 from pnpvideo.options.visualize import VisualizeSettings
+from pnpvideo.pipelines.components import Components
 from pnpvideo.pixels.control import check_control, draw_control
-from pnpvideo.stages.parts import Parts
 
 CHANNELS = (4, 8, 8)
 """Of the layers that see a picture, with four of its pixels to a side of a latent."""
@@ -237,7 +237,7 @@ def test_whole_models_and_names(tiny_model: Path, pipeline: PnPVideoPipeline) ->
     with pytest.raises(RunError, match="the hub cannot be reached for the ControlNet a/b"):
         PnPVideoPipeline.from_pretrained(tiny_model, controlnet="a/b", local_files_only=True)
     with pytest.raises(InputError, match="a UNet2DConditionModel is no single ControlNet"):
-        Parts(**{**pipeline.components, "controlnet": pipeline.unet})
+        Components(**{**pipeline.components, "controlnet": pipeline.unet})
 
 
 # Python

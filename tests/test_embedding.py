@@ -13,12 +13,12 @@ from torch import Tensor
 
 from pnpvideo.errors import InputError
 from pnpvideo.loading.embedding import find_embedding
-from pnpvideo.stages.parts import Parts
+from pnpvideo.pipelines.components import Components
 
 TOY = "<toy>"
 
 
-def embedded(parts: Parts, text: str) -> Tensor:
+def embedded(parts: Components, text: str) -> Tensor:
     return parts.encode_texts([text]).hidden
 
 
@@ -36,7 +36,7 @@ def test_each_form_is_read_as_diffusers_reads_its_vectors(
 ) -> None:
     learned = torch.randn(vectors, WIDTH)
     save_file({tensor: learned}, tmp_path / name)
-    parts = Parts.from_pretrained(
+    parts = Components.from_pretrained(
         tiny_model, dtype=torch.float32, embeddings=[f"{tmp_path / name}{own}"]
     )
     stock = StableDiffusionPipeline.from_pretrained(tiny_model)
@@ -45,7 +45,7 @@ def test_each_form_is_read_as_diffusers_reads_its_vectors(
     for spelled in (word, word.upper(), word.lower()):
         assert torch.equal(embedded(parts, f"a photo of {spelled}, dark"), expected)
     # Its tokens are counted as they are read, so that what it names is found.
-    tokens = dict(parts.words_in(f"a photo of {word}"))
+    tokens = dict(parts.model.words_in(f"a photo of {word}"))
     assert tokens[word.lower()] == [4]
     assert sum(map(len, tokens.values())) == 2 + vectors
 
@@ -54,8 +54,8 @@ def test_one_for_two_text_encoders(tmp_path: Path) -> None:
     model = save_tiny_sdxl(tmp_path / "xl", hidden_size=32)
     file = tmp_path / "style.safetensors"
     save_file({"clip_g": torch.randn(2, 32), "clip_l": torch.randn(2, WIDTH)}, file)
-    plain = Parts.from_pretrained(model, dtype=torch.float32)
-    parts = Parts.from_pretrained(model, dtype=torch.float32, embeddings=[file])
+    plain = Components.from_pretrained(model, dtype=torch.float32)
+    parts = Components.from_pretrained(model, dtype=torch.float32, embeddings=[file])
     before, after = embedded(plain, "a style"), embedded(parts, "a style")
     for part in (slice(WIDTH), slice(WIDTH, None)):
         assert not torch.allclose(before[..., part], after[..., part], atol=1e-3)
@@ -101,7 +101,7 @@ def test_the_words_are_told(
 ) -> None:
     save_file({"emb_params": torch.randn(1, WIDTH)}, tmp_path / "toy.safetensors")
     with caplog.at_level(logging.INFO, "pnpvideo"):
-        Parts.from_pretrained(tiny_model, embeddings=[tmp_path / "toy.safetensors"])
+        Components.from_pretrained(tiny_model, embeddings=[tmp_path / "toy.safetensors"])
     assert "prompts may say 'toy'" in caplog.messages
 
 
@@ -167,7 +167,7 @@ def test_paths_and_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_no_pickle_is_read(tiny_model: Path, tmp_path: Path) -> None:
-    parts = Parts.from_pretrained(tiny_model)
+    parts = Components.from_pretrained(tiny_model)
     (tmp_path / "learned_embeds.bin").write_bytes(b"\x80\x04.")
     for given, how in (
         (str(tmp_path / "learned_embeds.bin"), {}),

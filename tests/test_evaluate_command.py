@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import benchmarks as made
 import numpy as np
@@ -25,7 +26,7 @@ from pnpvideo.evaluation.evaluate import evaluate
 from pnpvideo.evaluation.networks import Networks
 from pnpvideo.evaluation.run_folder import RunFolder
 from pnpvideo.options.evaluation import EvaluationSettings
-from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
+from pnpvideo.stages import edit
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -60,14 +61,14 @@ def run(
 def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
     """How often sources are opened, results sampled, and networks loaded."""
     counts = {"open_source": 0, "sample": 0, "load": 0}
-    for owner, name in ((PnPVideoPipeline, "open_source"), (PnPVideoPipeline, "sample")):
+    for owner, name in ((edit, "open_source"), (edit, "sample")):
         count_calls(monkeypatch, owner, name, counts, name)
     count_calls(monkeypatch, Networks, "_load", counts, "load")
     return counts
 
 
 def count_calls(
-    monkeypatch: pytest.MonkeyPatch, owner: type, name: str, counts: dict[str, int], key: str
+    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, counts: dict[str, int], key: str
 ) -> None:
     real = getattr(owner, name)
 
@@ -351,7 +352,7 @@ def test_too_little_memory_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch
         raise torch.OutOfMemoryError("out of memory")
 
     MAKE["manifest"](Path("data"))
-    monkeypatch.setattr(PnPVideoPipeline, "sample", sample)
+    monkeypatch.setattr(edit, "sample", sample)
     code, out, err = run("manifest")
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert "the memory of cpu is not enough" in err

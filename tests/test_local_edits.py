@@ -11,11 +11,16 @@ from command import SHORT, Cli, assert_refused, names, pixels, save_frames
 from PIL import Image
 
 from pnpvideo import InputError, PnPVideoPipeline
+from pnpvideo.clips.as_clip import as_clip
 from pnpvideo.clips.clip import clip_of_frames
+from pnpvideo.models.model import words_of
 from pnpvideo.pixels.carry_mask import carry_mask
 from pnpvideo.pixels.mask import check_mask, composite, feathered, mask_frames, weights_of
 from pnpvideo.sampling.find_named import attention_maps
 from pnpvideo.sampling.keep_outside import keep_outside, latent_weights
+from pnpvideo.stages.callbacks import QUIET
+from pnpvideo.stages.edit import OpenEdit
+from pnpvideo.stages.request import Edit, seeded
 from tools.train.artwork import Artwork
 from tools.train.layout import Camera, Object, Scene
 from tools.train.motion import frame_times
@@ -341,10 +346,13 @@ def test_attention_maps_against_naive_ones(tiny_model: Path) -> None:
     pipeline = PnPVideoPipeline.from_pretrained(tiny_model, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     options = pipeline.model_options.override({"steps": 10})
-    source = pipeline.open_source(list(smooth_frames(3, 48, 32)), size=(48, 32), options=options)
-    pipeline.invert(source, options)
+    clip = as_clip(list(smooth_frames(3, 48, 32)))
+    request = Edit(source=clip, size=(48, 32), options=options, generators=seeded(0))
+    opened = OpenEdit(pipeline.model, request, QUIET)
+    opened.invert()
+    source = opened.source
     text = pipeline.encode_texts(["the red dog"])
-    words = pipeline.words_of("the red dog")
+    words = words_of(pipeline.model, "the red dog")
     assert (
         "".join(
             pipeline.tokenizer.decode([pipeline.tokenizer("the red dog").input_ids[i]])
@@ -352,7 +360,7 @@ def test_attention_maps_against_naive_ones(tiny_model: Path) -> None:
         ).replace(" ", "")
         == "reddog"
     )
-    with pipeline._network() as network:
+    with pipeline.model.network() as network:
         batches = attention_maps(network, source.trajectory, text, words, batch_size=2)
         found = torch.cat(list(batches))
         batches = attention_maps(network, source.trajectory, text, words, batch_size=2, spread=True)

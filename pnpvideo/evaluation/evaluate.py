@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -25,8 +25,7 @@ from pnpvideo.evaluation.summary import Summary, summarise, write_tables
 from pnpvideo.options.evaluation import OURS, EvaluationSettings
 from pnpvideo.options.method import MethodSettings
 from pnpvideo.options.settings import ModelSettings
-from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
-from pnpvideo.run.opening import choose_device, load_pipeline, told_memory
+from pnpvideo.run.opening import choose_device, open_model, told_memory
 
 _log = logging.getLogger(__name__)
 
@@ -63,17 +62,14 @@ def evaluate(settings: EvaluationSettings, *, quiet: bool = False) -> Evaluation
         folder.check_settings(_made_with(settings))
 
     # 2. Make and measure, group by group, each of which one process has to itself
-    def load() -> PnPVideoPipeline:
-        pipeline = load_pipeline(settings, device)
-        pipeline.set_progress_bar_config(disable=True)
-        return pipeline
-
     columns = kind.columns_for(benchmark.items)
     frames = FrameRange(stride=settings.frame_stride, count=settings.frame_count)
     work = _Work(
         benchmark=benchmark,
         folder=folder,
-        maker=Maker(settings, folder.results(OURS), load) if settings.ours else None,
+        maker=Maker(settings, folder.results(OURS), partial(open_model, settings, device))
+        if settings.ours
+        else None,
         measurer=Measurer(
             folder,
             methods,

@@ -5,16 +5,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from pnpvideo.clips.clip import Clip
 from pnpvideo.clips.read import read_clip
 from pnpvideo.clips.write import write_clip
 from pnpvideo.errors import InputError
 from pnpvideo.evaluation.items import Item, LeftOut, find_result
+from pnpvideo.models.model import Model
 from pnpvideo.options.evaluation import EvaluationSettings
-from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 from pnpvideo.pixels.resize import resize_frames
+from pnpvideo.stages.callbacks import QUIET
+from pnpvideo.stages.edit import edit
+from pnpvideo.stages.request import Edit, seeded
 
 
 class Maker:
@@ -25,10 +27,10 @@ class Maker:
     """
 
     def __init__(
-        self, settings: EvaluationSettings, folder: Path, load: Callable[[], PnPVideoPipeline]
+        self, settings: EvaluationSettings, folder: Path, load: Callable[[], Model]
     ) -> None:
         self._settings, self._folder, self._load = settings, folder, load
-        self._pipeline: PnPVideoPipeline | None = None
+        self._model: Model | None = None
 
     def missing(self, items: Sequence[Item]) -> list[Item]:
         return [item for item in items if find_result(self._folder, item.result) is None]
@@ -69,35 +71,24 @@ class Maker:
 
     def _make_of_one_source(self, path: Path, items: Sequence[Item]) -> None:
         with contextlib.closing(read_clip(path, frames=self._settings.frame_count)) as clip:
-            if self._pipeline is None:
-                self._pipeline = self._load()
-            self._translate(self._pipeline, clip, items)
+            if self._model is None:
+                self._model = self._load()
+            self._translate(self._model, clip, items)
 
-    @torch.no_grad()
-    def _translate(self, pipeline: PnPVideoPipeline, clip: Clip, items: Sequence[Item]) -> None:
+    def _translate(self, model: Model, clip: Clip, items: Sequence[Item]) -> None:
         settings = self._settings
-        options = settings.resolve(pipeline.model_options)
-        generator = torch.Generator().manual_seed(settings.seed)
-        text = items[0].source_prompt if settings.inversion_text == "source" else ""
-        source = pipeline.open_source(
-            clip,
-            inversion_prompt=text,
+        request = Edit(
+            source=clip,
+            inversion_prompt=items[0].source_prompt if settings.inversion_text == "source" else "",
             size=settings.size,
-            options=options,
-            generator=generator,
+            prompt=[item.prompt for item in items],
+            options=settings.resolve(model.defaults),
+            generators=seeded(settings.seed),
             batch_size=settings.batch_size,
         )
-        with contextlib.closing(source), contextlib.closing(source.trajectory):
-            prompts = pipeline.prompts(
-                [item.prompt for item in items],
-                clip_skip=options.clip_skip,
-                weights=options.prompt_weights,
-            )
-            latents = pipeline.sample(
-                source, prompts, options, generator, batch_size=settings.batch_size
-            )
-            for item, one in zip(items, latents, strict=True):
-                frames = pipeline.finish(one, source, options.blend_radius, settings.batch_size)
+        with edit(model, request, QUIET) as result:
+            for index, item in enumerate(items):
+                frames = result.frames(index)
                 sized = (resize_frames(np.asarray(x), clip.width, clip.height) for x in frames)
                 write_clip(sized, self._place(item, len(clip)), overwrite=True)
 

@@ -11,9 +11,10 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
 
-import numpy as np
 import torch
+from torch import Tensor
 
+from pnpvideo.clips.clip import Frames
 from pnpvideo.clips.read import read_clip
 from pnpvideo.clips.write import write_clip
 from pnpvideo.errors import InputError
@@ -25,11 +26,14 @@ from pnpvideo.grid.judge import Judge
 from pnpvideo.grid.own_measures import OwnMeasures
 from pnpvideo.inside.draw import Picture
 from pnpvideo.inside.open_subject import open_clips, open_subject
+from pnpvideo.models.model import Model
 from pnpvideo.options.grid import Cell, GridSettings, cells_of, read_axes, split_place
 from pnpvideo.options.method import MethodSettings
 from pnpvideo.options.settings import ModelSettings, ReadSettings, SourceSettings, TextSettings
-from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
-from pnpvideo.run.opening import choose_device, load_pipeline, told_memory
+from pnpvideo.run.opening import Loaded, choose_device, model_of, open_model, told_memory
+from pnpvideo.stages.callbacks import Callbacks, bars_of
+from pnpvideo.stages.edit import EditResult
+from pnpvideo.stages.request import seeded
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +66,7 @@ class Grid:
 
 def run_grid(
     settings: GridSettings,
-    pipeline: PnPVideoPipeline | None = None,
+    pipeline: Loaded | None = None,
     *,
     edits: Sequence[Edit] = (),
     overwrite: bool = False,
@@ -79,11 +83,11 @@ def run_grid(
     folder.check(_made_with(settings), overwrite=overwrite)
     edits = edits or [_own_edit(settings)]
     judge = Judge(dict(split_place(text) for text in settings.networks), device)
-    pipeline = pipeline or load_pipeline(settings, device)
-    pipeline.set_progress_bar_config(disable=quiet)
+    model = open_model(settings, device) if pipeline is None else model_of(pipeline)
     folder.begin(_made_with(settings), overwrite=overwrite)
+    callbacks = Callbacks(bars=bars_of(quiet=quiet))
     with told_memory(device):
-        return _Run(settings, pipeline, judge, folder).of(edits)
+        return _Run(settings, model, judge, folder, callbacks).of(edits)
 
 
 def _made_with(settings: GridSettings) -> dict[str, object]:
@@ -109,9 +113,14 @@ class _Run:
     """Results, sheets, plot and tables in one folder."""
 
     def __init__(
-        self, settings: GridSettings, pipeline: PnPVideoPipeline, judge: Judge, folder: GridFolder
+        self,
+        settings: GridSettings,
+        model: Model,
+        judge: Judge,
+        folder: GridFolder,
+        callbacks: Callbacks,
     ) -> None:
-        self._settings, self._pipeline = settings, pipeline
+        self._settings, self._model, self._callbacks = settings, model, callbacks
         self._judge, self._folder = judge, folder
         self._axes = read_axes(settings.grid)
 
@@ -160,43 +169,56 @@ class _Run:
 
     @torch.no_grad()
     def _make(self, edit: Edit, cells: Sequence[Cell]) -> None:
-        settings, pipeline = self._settings, self._pipeline
+        """Make and measure cells of an edit, from one inversion."""
+        settings, model = self._settings, self._model
         with contextlib.ExitStack() as open_things:
             clips = open_clips([edit.source] if edit.source else [], settings, open_things)
             above = folder_above(self._folder.path)
-            subject = open_subject(pipeline, clips, settings, above, open_things)
-            (source,), size = subject.sources, subject.batch_size
-            prompts = pipeline.prompts(
-                edit.prompts,
-                settings.negative_prompt or None,
-                clip_skip=subject.options.clip_skip,
-                weights=subject.options.prompt_weights,
+            subject = open_subject(
+                model,
+                clips,
+                settings,
+                above,
+                open_things,
+                prompts=edit.prompts,
+                callbacks=self._callbacks,
             )
+            (opened,) = subject.edits
+            source = opened.source
             own = OwnMeasures(
-                subject.network,
-                pipeline.layers,
-                pipeline.schedule(subject.options),
-                pipeline.encode_texts([""]),
-                batch_size=size,
+                open_things.enter_context(subject.network()),
+                model.layers,
+                model.schedule(subject.options, source.size),
+                model.encode_texts([""]),
+                batch_size=subject.batch_size,
             )
             begun = (source.trajectory.clean, subject.frames(source))
             middle = begun[1][len(begun[1]) // 2]
             write_clip([middle[None]], self._folder.source(edit), overwrite=True)
             for cell in cells:
                 options = subject.options.override(cell.options)
-                generator = torch.Generator().manual_seed(settings.seed)
-                latents = pipeline.sample(source, prompts, options, generator, batch_size=size)
-                for number, (prompt, one) in enumerate(zip(edit.prompts, latents, strict=True)):
-                    finished = pipeline.finish(one, source, options.blend_radius, size)
-                    frames = np.concatenate(list(finished))
-                    made, text = (one, frames), prompts.targets[number : number + 1]
-                    measured = Measured(
-                        prompt=prompt,
-                        structure=self._judge.structure(own, made, begun),
-                        text=self._judge.text(own, made, prompt, text),
-                    )
-                    self._folder.write(edit, number, cell, frames, measured)
+                result = opened.sample(options, generators=seeded(settings.seed))
+                self._measure(edit, cell, result, own, begun)
                 _log.info("%s: %s is done", edit.name, cell.name)
+
+    def _measure(
+        self,
+        edit: Edit,
+        cell: Cell,
+        result: EditResult,
+        own: OwnMeasures,
+        source: tuple[Tensor, Frames],
+    ) -> None:
+        """Measure and write the results of a cell. source: its clean latents and its frames."""
+        for number, prompt in enumerate(edit.prompts):
+            frames = result.all_frames(number)
+            made, text = (result.latents[number], frames), result.prompts.targets
+            measured = Measured(
+                prompt=prompt,
+                structure=self._judge.structure(own, made, source),
+                text=self._judge.text(own, made, prompt, text[number : number + 1]),
+            )
+            self._folder.write(edit, number, cell, frames, measured)
 
     def _write(self, name: str, picture: Picture) -> Path:
         return write_clip([picture[None]], self._folder.path / name, overwrite=True)

@@ -39,6 +39,11 @@ from pnpvideo.clips.clip import Frames, clip_of_frames
 from pnpvideo.evaluation.summary import markdown
 from pnpvideo.options.method import DEFAULT_BATCH_SIZE, PRESETS, PnPOptions, Preset
 from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
+from pnpvideo.stages.callbacks import QUIET
+from pnpvideo.stages.edit import OpenEdit
+from pnpvideo.stages.invert import invert_into
+from pnpvideo.stages.latents import decode, encode
+from pnpvideo.stages.request import Edit, seeded
 from pnpvideo.storage.allocate import Storage
 from tools.speed.benchmark_files import measure_files
 from tools.speed.peak_memory import peak_memory, reset_peak_memory
@@ -103,25 +108,27 @@ def translate_once(
     options: those of `best`.
     """
     clip, size = clip_of_frames(frames), (frames.shape[2], frames.shape[1])
-    plain = method == "plain"
+    plain, model = method == "plain", pipeline.model
     options = options.at(None if method == "plain" else method)
     clock = Clock(pipeline.device)
     with clock.stage("encode"):
-        source = pipeline.open_source(
-            clip,
+        request = Edit(
+            source=clip,
             inversion_prompt=SOURCE,
             size=size,
             options=options,
+            generators=seeded(0),
             batch_size=batch_size,
             storage=Storage(place="memory"),
         )
-        latents = pipeline.encode(source, batch_size)
+        source = OpenEdit(model, request, QUIET).source
+        latents = encode(model, source, batch_size)
     with clock.stage("invert"):
         trajectory = source.trajectory
         if plain:
             trajectory = plain_invert(pipeline, latents, options, SOURCE, batch_size)
         else:
-            pipeline.invert_into(trajectory, latents, options, batch_size=batch_size)
+            invert_into(model, source, latents, options, batch_size=batch_size, callbacks=QUIET)
     with clock.stage("denoise"):
         if plain:
             result = plain_denoise(pipeline, trajectory, options, TARGET, NEGATIVE, batch_size)
@@ -138,7 +145,7 @@ def translate_once(
             )
             result = results[0]
     with clock.stage("decode"):
-        for _ in pipeline.decode(result, batch_size):
+        for _ in decode(model, result, batch_size):
             pass
     return Run(seconds=clock.seconds, latents=result)
 
@@ -251,7 +258,7 @@ def models(
         options = pipeline.model_options.override(
             {"steps": arguments.steps, "tau_f": arguments.tau_f, "tau_a": arguments.tau_a}
         )
-        side, _ = pipeline.working_size(None)
+        side, _ = pipeline.model.default_size
         yield name, pipeline, options, arguments.size or side
 
 

@@ -56,7 +56,7 @@ def plain_invert(
     """Frame batch by frame batch, of the size that all three branches have in sampling."""
     schedule = pipeline.schedule(options)
     inverted = invert_latents(
-        UNet(pipeline.unet, pipeline.autoencoder.factor),
+        UNet(pipeline.unet, pipeline.model.autoencoder.factor),
         schedule,
         latents,
         pipeline.encode_texts([prompt]),
@@ -77,7 +77,10 @@ def plain_denoise(
     batch_size: int,
 ) -> Tensor:
     """Three branches at every step, frame batch by frame batch. Latents (frames, c, h, w)."""
-    schedule, network = pipeline.schedule(options), UNet(pipeline.unet, pipeline.autoencoder.factor)
+    schedule, network = (
+        pipeline.schedule(options),
+        UNet(pipeline.unet, pipeline.model.autoencoder.factor),
+    )
     steps, device = len(schedule.timesteps), network.device
     text = pipeline.encode_texts([trajectory.prompt, negative_prompt, prompt])
     state = {"features": False, "attention": False}

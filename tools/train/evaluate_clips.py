@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Generator, Tensor
 
 from pnpvideo.clips.as_clip import as_clip
@@ -17,7 +16,10 @@ from pnpvideo.clips.clip import Clip
 from pnpvideo.evaluation.clip_metrics import warp_error
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
-from pnpvideo.stages.source import Source as OpenSource
+from pnpvideo.stages.callbacks import QUIET
+from pnpvideo.stages.edit import OpenEdit
+from pnpvideo.stages.finish import finish
+from pnpvideo.stages.request import Edit, seeded
 from pnpvideo.storage.allocate import Storage
 from tools.metrics import flicker
 from tools.speed.peak_memory import peak_memory, reset_peak_memory
@@ -113,7 +115,7 @@ class ModeSampler:
     def __init__(self, pipeline: PnPVideoPipeline, clip: Clip, prompt: str, job: Job) -> None:
         self.pipeline, self.prompt, self.job = pipeline, prompt, job
         started = time.perf_counter()
-        self.source = invert(pipeline, clip, job.steps)
+        self.opened = invert(pipeline, clip, job.steps)
         self.inversion = time.perf_counter() - started
         self._sampled: dict[PnPOptions, tuple[Tensor, float, float]] = {}
 
@@ -126,7 +128,8 @@ class ModeSampler:
             self._sampled[sampling] = self._sample(mode)
         latents, seconds, memory = self._sampled[sampling]
         started = time.perf_counter()
-        clip = self.pipeline.finish(latents, self.source, options.blend_radius)
+        source, size = self.opened.source, self.opened.request.batch_size
+        clip = finish(self.opened.model, latents, source, None, options.blend_radius, size)
         frames = np.asarray(np.concatenate(list(clip)) / 255, np.float32)
         return frames, self.inversion + seconds + time.perf_counter() - started, memory
 
@@ -136,7 +139,7 @@ class ModeSampler:
         started = time.perf_counter()
         output, _ = self.pipeline(
             self.prompt,
-            trajectory=self.source.trajectory,
+            trajectory=self.opened.source.trajectory,
             num_inference_steps=self.job.steps,
             generator=Generator().manual_seed(self.job.index),
             output_type="latent",
@@ -146,13 +149,17 @@ class ModeSampler:
         return output[0], time.perf_counter() - started, peak_memory(device)
 
 
-@torch.no_grad()
-def invert(pipeline: PnPVideoPipeline, clip: Clip, steps: int | None) -> OpenSource:
-    """A clip with its trajectory, the same for all modes."""
-    options = pipeline.model_options.override({"steps": steps})
-    source = pipeline.open_source(clip, options=options, storage=Storage(place="memory"))
-    pipeline.invert(source, options)
-    return source
+def invert(pipeline: PnPVideoPipeline, clip: Clip, steps: int | None) -> OpenEdit:
+    """Open and invert a clip, once for all modes."""
+    request = Edit(
+        source=clip,
+        options=pipeline.model_options.override({"steps": steps}),
+        generators=seeded(0),
+        storage=Storage(place="memory"),
+    )
+    opened = OpenEdit(pipeline.model, request, QUIET)
+    opened.invert()
+    return opened
 
 
 def work(pipeline: PnPVideoPipeline, job: Job) -> list[Result]:

@@ -4,19 +4,21 @@ and whether masks that move with a clip follow what they are on.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Generator
 
 from pnpvideo.clips.as_clip import as_clip
 from pnpvideo.clips.clip import Clip, clip_of_frames
 from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 from pnpvideo.pixels.mask import Area
+from pnpvideo.stages.callbacks import QUIET
+from pnpvideo.stages.edit import OpenEdit, edit
+from pnpvideo.stages.request import Edit, seeded
 from pnpvideo.storage.allocate import Storage
 from tools.metrics import iou, psnr
 from tools.tables import Row
@@ -56,7 +58,7 @@ class Job:
 
 @torch.no_grad()
 def work(pipeline: PnPVideoPipeline, job: Job) -> list[Row]:
-    """Each edit of a scene's front thing with a mask and without, from one inversion."""
+    """Make each edit of a scene's front thing with a mask and without, from one inversion."""
     world, side = open_world(job.artwork), side_of(pipeline)
     rows: list[Row] = []
     examples = [make_example(world, task, job.index) for task in EDITS]
@@ -65,25 +67,28 @@ def work(pipeline: PnPVideoPipeline, job: Job) -> list[Row]:
         scene = same[0].source
         picture = render(scene, same[0].style, world.artwork, size=side)
         mask = object_masks(scene, world.artwork, size=side)[-1] > 0.5
-        area = Area(mask=_picture_of(mask))
         options = pipeline.model_options.override({"steps": job.steps})
-        storage = Storage(place="memory")
-        source = pipeline.open_source(
-            as_clip(picture[None]), area=area, options=options, storage=storage
+        request = Edit(
+            source=as_clip(picture[None]),
+            area=Area(mask=_picture_of(mask)),
+            prompt=[example.prompt for example in same],
+            options=options.override({"blend_radius": 0}),
+            generators=seeded(job.index),
+            batch_size=1,
+            storage=Storage(place="memory"),
         )
-        prompts = pipeline.prompts([example.prompt for example in same])
-        (before,) = next(source.frames(1))
-        for method, source.area in (("mask", area), ("no mask", None)):
-            source.mask = None
-            generator = Generator().manual_seed(job.index)
-            latents = pipeline.sample(source, prompts, options, generator, batch_size=1)
-            for example, one in zip(same, latents, strict=True):
-                ((made,),) = pipeline.finish(one, source, 0, 1)
-                row: Row = {"method": method, "task": example.task, "index": job.index}
-                row["outside"] = psnr(made[~mask] / 255, before[~mask] / 255)
-                rows.append(
-                    row | inside(world.judge, (made / 255).astype(np.float32), mask, example)
-                )
+        with edit(pipeline.model, request, QUIET) as masked:
+            (before,) = next(masked.source.frames(1))
+            inverted = masked.source.trajectory
+            again = replace(request, source=inverted, area=None, generators=seeded(job.index))
+            with edit(pipeline.model, again, QUIET) as whole:
+                for method, result in (("mask", masked), ("no mask", whole)):
+                    for index, example in enumerate(same):
+                        (made,) = result.all_frames(index)
+                        row: Row = {"method": method, "task": example.task, "index": job.index}
+                        row["outside"] = psnr(made[~mask] / 255, before[~mask] / 255)
+                        shown = (made / 255).astype(np.float32)
+                        rows.append(row | inside(world.judge, shown, mask, example))
     return rows
 
 
@@ -115,11 +120,17 @@ def work_moving(pipeline: PnPVideoPipeline, job: Job) -> Row:
         for time in (times[0], times[-1])
     )
     area = Area(mask=_picture_of(first), moves=True, feather=0)
-    options, storage = pipeline.model_options, Storage(place="memory")
-    source = pipeline.open_source(as_clip(frames), area=area, options=options, storage=storage)
-    pipeline.find_mask(source, options)
-    assert source.mask is not None
-    *_, weights = (weights for batch in source.mask.batches(1) for weights in batch)
+    request = Edit(
+        source=as_clip(frames),
+        area=area,
+        options=pipeline.model_options,
+        generators=seeded(job.index),
+        storage=Storage(place="memory"),
+    )
+    with OpenEdit(pipeline.model, request, QUIET) as opened:
+        moved = opened.find_mask()
+        assert moved is not None
+        *_, weights = (weights for batch in moved.frames.batches(1) for weights in batch)
     found = iou(weights > 127, last)
     row: Row = {"style": style, "index": job.index, "iou": found, "still": iou(first, last)}
     return row | {"least": float(found >= _ENOUGH)}

@@ -55,7 +55,8 @@ class Setting:
 
 def side_of(pipeline: PnPVideoPipeline) -> int:
     """Pixels a side of the pictures that a model was made for."""
-    return pipeline.working_size(None)[0]
+    width, _ = pipeline.model.default_size
+    return width
 
 
 class Translator:
