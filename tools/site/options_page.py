@@ -1,4 +1,4 @@
-"""The page of every option of every command, made of the options' own declarations."""
+"""The page of all options of all commands, generated from their declarations."""
 
 from collections.abc import Iterator
 from importlib import import_module
@@ -39,7 +39,7 @@ follows the text more ([choosing thresholds](thresholds.md)).
 
 
 def options_page() -> str:
-    """The page in Markdown. A group that a command shares with one before is linked."""
+    """Return the page in Markdown. Groups shared with an earlier command are linked."""
     parts = [_INTRODUCTION]
     places: dict[type[Options], str] = {}
     for command, (_, text) in COMMANDS.items():
@@ -58,7 +58,7 @@ def options_page() -> str:
 
 
 def sections_of(command: ModuleType) -> dict[str, type[Options]]:
-    """The options of a command's module by title: its groups, and what is told of a call alone."""
+    """Return the options of a command's module by title: its groups, and those of single calls."""
     groups: dict[str, type[Options]] = dict(getattr(command, "GROUPS", {}))
     seen = {name for options in groups.values() for name in declared(options)}
     others = [one for one in vars(command).values() if _is_declaration(one)]
@@ -101,7 +101,7 @@ def _accepted(schema: Schema) -> str:
 
 def _default(schema: Schema) -> str:
     default = schema["default"]
-    # Of colours the description tells it by name.
+    # For colours, the description has the default by name.
     if default in (None, "", []) or (schema.get("type") == "string" and isinstance(default, list)):
         return ""
     if isinstance(default, bool):
