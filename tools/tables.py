@@ -28,7 +28,7 @@ def mean(values: Iterable[float]) -> float:
 
 
 def table_of_means(rows: Sequence[Row], groups: Sequence[str], formats: Mapping[str, str]) -> str:
-    """Return Markdown of the means of columns in `formats` (name: format) by the values of `groups`.
+    """Return a Markdown table of means, by the values of `groups`. formats: a format by column.
 
     With several groups, the last one also gets a line "all".
     """

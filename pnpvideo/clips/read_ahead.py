@@ -23,9 +23,9 @@ def read_ahead(items: Iterable[T], depth: int = 2) -> Generator[T, None, None]:
     with ThreadPoolExecutor(1) as thread:
         pending = deque(thread.submit(take) for _ in range(depth))
         try:
-            while taken := pending.popleft().result():
+            while next_item := pending.popleft().result():
                 pending.append(thread.submit(take))
-                yield taken[0]
+                yield next_item[0]
         finally:
             for future in pending:
                 future.cancel()

@@ -87,8 +87,8 @@ def choose(
         last_index = max(
             (index for index, item in enumerate(chosen) if item.id in scored), default=-1
         )
-        wanted = _with_previous(chosen[: last_index + 1], set(scored))
-        chosen = [item for item in chosen if item.id in wanted]
+        wanted_ids = _with_previous(chosen[: last_index + 1], set(scored))
+        chosen = [item for item in chosen if item.id in wanted_ids]
     if not chosen:
         raise InputError(
             f"no item is left; {left_out_text(broken)}" if broken else "no item is left"
@@ -101,12 +101,12 @@ def _is_type(name: str, edit_type: str) -> bool:
     return name == edit_type or name == edit_type.partition(" ")[0]
 
 
-def _with_previous(items: Sequence[Item], wanted: set[str]) -> set[str]:
+def _with_previous(items: Sequence[Item], wanted_ids: set[str]) -> set[str]:
     """Return the wanted ids and those of all items whose results they start from."""
     for item in reversed(items):
-        if item.id in wanted and item.after is not None:
-            wanted.add(item.after)
-    return wanted
+        if item.id in wanted_ids and item.after is not None:
+            wanted_ids.add(item.after)
+    return wanted_ids
 
 
 def left_out_text(left_out: Sequence[LeftOutEntry], *, shown: int = 3) -> str:

@@ -191,10 +191,10 @@ def _make_locked_folder(folder: Path, output: Path) -> IO[str]:
         except OSError as error:
             raise write_error(output, error) from None
         try:
-            taken = take_lock(lock)
+            is_locked = take_lock(lock)
         except OSError:  # A network disk that does not support locks.
             return lock
-        if not taken:
+        if not is_locked:
             lock.close()
             break
         with contextlib.suppress(FileNotFoundError):

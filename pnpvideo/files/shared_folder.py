@@ -68,10 +68,10 @@ class SharedFolder:
         path = self.path / _CLAIMS / unique_name(name)
         with path.open("a+", encoding="utf-8") as file:
             try:
-                taken = take_lock(file)
+                is_locked = take_lock(file)
             except OSError:  # A network disk that does not support locks.
-                taken = True
-            yield taken
+                is_locked = True
+            yield is_locked
 
 
 def file_name(text: str) -> str:

@@ -25,16 +25,16 @@ class Embedding:
     vectors: tuple[Tensor, ...]
 
 
-def add_embedding(stock: Any, given: str | Path) -> str:
+def add_embedding(pipeline: Any, path_and_word: str | Path) -> str:
     """Add a file's word to the tokenizers and text encoders of a diffusers pipeline; return it.
 
-    given: the path, optionally with another word: "cat-toy.safetensors:<toy>". Raise InputError if
-    the file does not fit the model, or the model has the word already.
+    path_and_word: the path, optionally with another word: "cat-toy.safetensors:<toy>". Raise
+    InputError if the file does not fit the model, or the model has the word already.
     """
-    embedding = read_embedding(*find_embedding(given))
-    encoders = [(stock.tokenizer, stock.text_encoder)]
-    if getattr(stock, "text_encoder_2", None) is not None:
-        encoders.append((stock.tokenizer_2, stock.text_encoder_2))
+    embedding = read_embedding(*find_embedding(path_and_word))
+    encoders = [(pipeline.tokenizer, pipeline.text_encoder)]
+    if getattr(pipeline, "text_encoder_2", None) is not None:
+        encoders.append((pipeline.tokenizer_2, pipeline.text_encoder_2))
     if len(embedding.vectors) != len(encoders):
         kinds = {1: "Stable Diffusion 1.x or 2.x", 2: "SDXL"}
         raise InputError(
@@ -55,17 +55,17 @@ def add_embedding(stock: Any, given: str | Path) -> str:
             )
     # Change nothing before both are checked.
     for vectors, (tokenizer, encoder) in zip(embedding.vectors, encoders, strict=True):
-        stock.load_textual_inversion(
+        pipeline.load_textual_inversion(
             {embedding.word: vectors}, tokenizer=tokenizer, text_encoder=encoder
         )
     return embedding.word
 
 
-def find_embedding(given: str | Path) -> tuple[Path, str]:
+def find_embedding(path_and_word: str | Path) -> tuple[Path, str]:
     """Return the file and the word of "FILE:WORD", '' if it has none. Raise InputError: no file."""
-    path, word = Path(given).expanduser(), ""
+    path, word = Path(path_and_word).expanduser(), ""
     if not path.exists():
-        head, _, tail = str(given).rpartition(":")
+        head, _, tail = str(path_and_word).rpartition(":")
         if head and tail.strip() and Path(head).expanduser().exists():
             path, word = Path(head).expanduser(), tail.strip()
     if path.is_dir():

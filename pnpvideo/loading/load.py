@@ -81,34 +81,34 @@ def load_model(
     if prediction_type is not None:
         noise["prediction_type"] = prediction_type
     if path.is_file():
-        stock = _load_checkpoint(path, dtype, config, noise, options)
+        pipeline = _load_checkpoint(path, dtype, config, noise, options)
     elif config is not None:
         raise InputError(f"a model config is for a .safetensors checkpoint, and {model} is not one")
     elif path.is_dir():
         _check_folder(path)
-        stock = _load_diffusers(str(path), dtype, noise, options)
+        pipeline = _load_diffusers(str(path), dtype, noise, options)
     elif HUB_ID.fullmatch(str(model)) and path.suffix not in _CHECKPOINTS:
-        stock = _load_diffusers(str(model), dtype, noise, reach_hub(options))
+        pipeline = _load_diffusers(str(model), dtype, noise, reach_hub(options))
     else:
         raise InputError(
             f"there is no model {str(model)!r}; give '{EMBEDDED_MODEL}', a diffusers folder, "
             "a hub id such as owner/name, or a .safetensors file"
         )
-    _check_no_missing_weights(model, stock)
+    _check_no_missing_weights(model, pipeline)
     for name in ("tokenizer", "tokenizer_2"):
         # transformers creates an empty tokenizer if its files are missing.
-        tokenizer = getattr(stock, name, None)
+        tokenizer = getattr(pipeline, name, None)
         if tokenizer is not None and len(tokenizer) < 256:
             raise InputError(f"the model {model} cannot be loaded: its {name} has no vocabulary")
     for lora in loras:
-        merge_lora(stock, lora)
+        merge_lora(pipeline, lora)
     for embedding in embeddings:
-        _log.info("prompts can use the word %r", add_embedding(stock, embedding))
-    zeros = stock.config.get("force_zeros_for_empty_prompt", False)
-    components = {**stock.components, "force_zeros_for_empty_prompt": zeros}
+        _log.info("prompts can use the word %r", add_embedding(pipeline, embedding))
+    zeros = pipeline.config.get("force_zeros_for_empty_prompt", False)
+    components = {**pipeline.components, "force_zeros_for_empty_prompt": zeros}
     if "text_encoder_2" in components and dtype == torch.float16:
         # SDXL's autoencoder overflows in float16, which its configuration states.
-        stock.vae.to(torch.float32 if stock.vae.config.get("force_upcast") else dtype)
+        pipeline.vae.to(torch.float32 if pipeline.vae.config.get("force_upcast") else dtype)
     return LoadedModel(components=components, recommended=read_recommended(path))
 
 
@@ -122,7 +122,7 @@ def _load_diffusers(
                 f"the model {name} is a {index.get('_class_name')} {problem}; "
                 "give a Stable Diffusion 1.x, 2.x or XL model"
             )
-        stock, extra = _pipeline_class(bool(index.get("text_encoder_2", (None,))[0]))
+        pipeline_class, extra = _pipeline_class(bool(index.get("text_encoder_2", (None,))[0]))
         on_hub = {k: v for k, v in options.items() if k in (*HUB_OPTIONS, "revision")}
         scheduler = options.get("scheduler")
         if scheduler is None:
@@ -136,7 +136,7 @@ def _load_diffusers(
             for part in ("text_encoder", "text_encoder_2")
             if part not in options and index.get(part, (None,))[0]
         }
-        return stock.from_pretrained(
+        return pipeline_class.from_pretrained(
             name,
             **{
                 **extra,
@@ -178,10 +178,10 @@ def _load_text_encoder(
     return encoder
 
 
-def _unsupported_part(index: Mapping[str, Any], given: Container[str]) -> str | None:
+def _unsupported_part(index: Mapping[str, Any], replaced: Container[str]) -> str | None:
     """Describe the first part that is not Stable Diffusion's nor given; None if all fit."""
     for part, classes in _SUPPORTED_CLASSES.items():
-        if part in given:
+        if part in replaced:
             continue
         entry = index.get(part)
         class_name = entry[1] if isinstance(entry, list | tuple) and len(entry) == 2 else None
@@ -214,9 +214,11 @@ def _load_checkpoint(
         options = {**options, "config": str(config), "local_files_only": True}
     else:
         options = reach_hub(options)
-    stock, extra = _pipeline_class(checkpoint.is_large)
+    pipeline_class, extra = _pipeline_class(checkpoint.is_large)
     try:
-        loaded = stock.from_single_file(str(path), **{**extra, **options, "dtype": dtype})
+        pipeline = pipeline_class.from_single_file(
+            str(path), **{**extra, **options, "dtype": dtype}
+        )
     except LOADING_ERRORS as error:
         if config is None and options.get("local_files_only"):
             what = f"the configuration of {path.name}"
@@ -229,8 +231,8 @@ def _load_checkpoint(
         noise = {"prediction_type": checkpoint.guessed, **checkpoint.noise, **noise}
     else:
         noise = {**checkpoint.noise, **noise}
-    loaded.register_modules(scheduler=_with_noise(loaded.scheduler, noise))
-    return loaded
+    pipeline.register_modules(scheduler=_with_noise(pipeline.scheduler, noise))
+    return pipeline
 
 
 def _pipeline_class(large: bool) -> tuple[Any, dict[str, Any]]:
@@ -255,9 +257,9 @@ def _check_folder(folder: Path) -> None:
     raise InputError(f"{folder} is not a diffusers model: it has no model_index.json; {remedy}")
 
 
-def _check_no_missing_weights(model: str | Path, stock: Any) -> None:
+def _check_no_missing_weights(model: str | Path, pipeline: Any) -> None:
     """Raise InputError if a part lacks weights, which diffusers ignores."""
-    for part, module in stock.components.items():
+    for part, module in pipeline.components.items():
         weights = module.named_parameters() if isinstance(module, torch.nn.Module) else ()
         _check_weights(model, part, [name for name, weight in weights if weight.is_meta])
 

@@ -27,50 +27,50 @@ _DOWNSAMPLING_WEIGHT = re.compile(r"controlnet_cond_embedding\.blocks\.\d*[13579
 """The downsampling layers among those that see its picture."""
 
 
-def check_named(given: str | Path) -> None:
+def check_named(name: str | Path) -> None:
     """Raise InputError if no ControlNet has this name. The hub is not asked."""
-    path = Path(given).expanduser()
+    path = Path(name).expanduser()
     if path.is_file():
         read_controlnet(path)
     elif path.is_dir():
         _check_folder(path)
-    elif not HUB_ID.fullmatch(str(given)):
+    elif not HUB_ID.fullmatch(str(name)):
         raise InputError(
-            f"there is no ControlNet {str(given)!r}; give a diffusers folder, a hub id such as "
+            f"there is no ControlNet {str(name)!r}; give a diffusers folder, a hub id such as "
             "owner/name, or a .safetensors file"
         )
 
 
 def load_controlnet(
-    given: str | Path, unet: Any, dtype: torch.dtype, options: dict[str, Any]
+    name: str | Path, unet: Any, dtype: torch.dtype, options: dict[str, Any]
 ) -> ControlNetModel:
     """Load a ControlNet, from safetensors only. `check_controlnet` checks that it fits the UNet.
 
     unet: the model's; a file without a config.json beside it has its shape. options: diffusers',
     for the hub. Raise InputError if it cannot be loaded, RunError if the hub cannot be reached.
     """
-    check_named(given)
-    path = Path(given).expanduser()
+    check_named(name)
+    path = Path(name).expanduser()
     if path.is_file():
         return _load_file(path, unet).to(dtype).eval()
     on_hub = {k: v for k, v in options.items() if k in (*HUB_OPTIONS, "revision")}
     if not path.is_dir():
         on_hub = reach_hub(on_hub)
     try:
-        files = _list_files(str(given), path, on_hub)
+        files = _list_files(str(name), path, on_hub)
         controlnet = ControlNetModel.from_pretrained(
-            str(path) if path.is_dir() else str(given),
-            variant=find_variant(f"controlnet/{name}" for name in files),
+            str(path) if path.is_dir() else str(name),
+            variant=find_variant(f"controlnet/{file}" for file in files),
             use_safetensors=True,
             dtype=dtype,
             **on_hub,
         )
     except LOADING_ERRORS as error:
         if on_hub.get("local_files_only"):
-            raise unreachable(f"the ControlNet {given}", "give a folder") from None
-        raise InputError(f"the ControlNet {given} cannot be loaded: {one_line(error)}") from None
-    missing = [name for name, weight in controlnet.named_parameters() if weight.is_meta]
-    _check_weights(given, missing)
+            raise unreachable(f"the ControlNet {name}", "give a folder") from None
+        raise InputError(f"the ControlNet {name} cannot be loaded: {one_line(error)}") from None
+    missing = [file for file, weight in controlnet.named_parameters() if weight.is_meta]
+    _check_weights(name, missing)
     return controlnet.eval()
 
 
@@ -158,9 +158,9 @@ def _block_number(name: str) -> int:
     return int(name.split(".")[2])
 
 
-def _check_weights(given: str | Path, missing: list[str]) -> None:
+def _check_weights(name: str | Path, missing: list[str]) -> None:
     if missing:
         raise InputError(
-            f"the ControlNet {given} cannot be loaded: it lacks {len(missing)} weights, such as "
+            f"the ControlNet {name} cannot be loaded: it lacks {len(missing)} weights, such as "
             f"{missing[0]}"
         )

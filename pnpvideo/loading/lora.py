@@ -87,12 +87,12 @@ class LoraFile:
         return ""
 
 
-def find_lora(given: str | Path) -> tuple[Path, float]:
+def find_lora(path_and_weight: str | Path) -> tuple[Path, float]:
     """Return the file and weight of "FILE:WEIGHT". Raise InputError if one cannot be used."""
-    path, weight = Path(given).expanduser(), 1.0
+    path, weight = Path(path_and_weight).expanduser(), 1.0
     if not path.exists():
         # The text after a drive's colon, as in C:\\style.safetensors, is not a number.
-        head, _, tail = str(given).rpartition(":")
+        head, _, tail = str(path_and_weight).rpartition(":")
         if head and (number := _number(tail)) is not None:
             path, weight = Path(head).expanduser(), number
         elif head and Path(head).expanduser().exists():
@@ -127,12 +127,12 @@ def read_lora(path: Path) -> LoraFile:
         raise InputError(f"{path} is not a LoRA for this model: {error}") from None
 
 
-def check_loadable(given: Any, weight_name: str | None) -> None:
+def check_loadable(lora: Any, weight_name: str | None) -> None:
     """Raise InputError if diffusers would load a file wrongly, or not at all."""
-    if isinstance(given, dict):
-        file = LoraFile(path=Path("the given LoRA"), layers=layers_of(given), metadata={})
-    elif Path(given).exists():
-        file = read_lora(Path(given, weight_name) if weight_name else find_lora(given)[0])
+    if isinstance(lora, dict):
+        file = LoraFile(path=Path("the given LoRA"), layers=layers_of(lora), metadata={})
+    elif Path(lora).exists():
+        file = read_lora(Path(lora, weight_name) if weight_name else find_lora(lora)[0])
     else:
         return
     if file.other_kinds:

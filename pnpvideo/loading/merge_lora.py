@@ -39,18 +39,18 @@ _INNER_NAMES = {
 """Names of blocks and layers in the original UNet, which SDXL's files use, and diffusers' names."""
 
 
-def merge_lora(stock: Any, given: str | Path) -> None:
+def merge_lora(pipeline: Any, path_and_weight: str | Path) -> None:
     """Merge a file, or a folder's file, into a diffusers pipeline's weights.
 
-    given: the path, optionally with a weight: "style.safetensors:0.8". Log layers that the model
-    does not have. Raise InputError if the file cannot be merged.
+    path_and_weight: the path, optionally with a weight: "style.safetensors:0.8". Log layers that
+    the model does not have. Raise InputError if the file cannot be merged.
     """
-    path, weight = find_lora(given)
+    path, weight = find_lora(path_and_weight)
     file = read_lora(path)
     try:
-        modules = _match_modules(stock, file)
-        _check_fit(stock, file, modules)
-        if file.other_kinds or not _merge_with_peft(stock, file, modules, weight):
+        modules = _match_modules(pipeline, file)
+        _check_fit(pipeline, file, modules)
+        if file.other_kinds or not _merge_with_peft(pipeline, file, modules, weight):
             _merge_with_lycoris(file, modules, weight)
     except InputError:
         raise
@@ -65,11 +65,11 @@ def merge_lora(stock: Any, given: str | Path) -> None:
         )  # fmt: skip
 
 
-def _match_modules(stock: Any, file: LoraFile) -> dict[str, Any]:
+def _match_modules(pipeline: Any, file: LoraFile) -> dict[str, Any]:
     """Return the model's modules by the file's layer names, for layers that it has."""
-    modules = dict(_named_layers(stock))
+    modules = dict(_named_layers(pipeline))
     blocks = {layer: layer for layer in file.layers if layer.startswith("lora_unet_")}
-    numbered = _maybe_map_sgm_blocks_to_diffusers(dict(blocks), stock.unet.config)
+    numbered = _maybe_map_sgm_blocks_to_diffusers(dict(blocks), pipeline.unet.config)
     renamed = {layer: name for name, layer in numbered.items()}
     matched = {}
     for layer in file.layers:
@@ -84,9 +84,9 @@ def _match_modules(stock: Any, file: LoraFile) -> dict[str, Any]:
     return matched
 
 
-def _named_layers(stock: Any) -> Iterator[tuple[str, Any]]:
+def _named_layers(pipeline: Any) -> Iterator[tuple[str, Any]]:
     for part, prefixes in PREFIXES.items():
-        module = getattr(stock, part, None)
+        module = getattr(pipeline, part, None)
         for name, layer in module.named_modules() if module is not None else ():
             # transformers 5 no longer has this level, but files still name it.
             for inner in (name, f"text_model.{name}") if part != "unet" else (name,):
@@ -95,12 +95,12 @@ def _named_layers(stock: Any) -> Iterator[tuple[str, Any]]:
                     yield prefix + joined, layer
 
 
-def _check_fit(stock: Any, file: LoraFile, modules: dict[str, Any]) -> None:
+def _check_fit(pipeline: Any, file: LoraFile, modules: dict[str, Any]) -> None:
     """Raise InputError if a file is for another model."""
     if not modules:
         raise _misfit(file, "it names none of the model's layers")
     second = PREFIXES["text_encoder_2"]
-    if getattr(stock, "text_encoder_2", None) is None and any(
+    if getattr(pipeline, "text_encoder_2", None) is None and any(
         layer.startswith(second) for layer in file.layers
     ):
         raise _misfit(file, "it has layers for a second text encoder")
@@ -115,7 +115,7 @@ def _misfit(file: LoraFile, reason: str) -> InputError:
     return InputError(f"{file.path} is not a LoRA for this model: {family}{reason}")
 
 
-def _merge_with_peft(stock: Any, file: LoraFile, modules: dict[str, Any], weight: float) -> bool:
+def _merge_with_peft(pipeline: Any, file: LoraFile, modules: dict[str, Any], weight: float) -> bool:
     """Merge a file with diffusers and return True; return False if diffusers cannot read it."""
     if any(layer.startswith(TRAINERS) for layer in file.layers):
         # Leave out unmatched layers, whose names diffusers cannot convert.
@@ -125,16 +125,16 @@ def _merge_with_peft(stock: Any, file: LoraFile, modules: dict[str, Any], weight
             for name, tensor in file.layers[layer].items()
         }
         try:
-            stock.load_lora_weights(state)
+            pipeline.load_lora_weights(state)
         except ValueError:
             # For instance, a text encoder's file with only some of the layers.
-            stock.unload_lora_weights()
+            pipeline.unload_lora_weights()
             return False
     else:
         path = file.path
-        stock.load_lora_weights(str(path.parent), weight_name=path.name, local_files_only=True)
-    stock.fuse_lora(lora_scale=weight)
-    stock.unload_lora_weights()
+        pipeline.load_lora_weights(str(path.parent), weight_name=path.name, local_files_only=True)
+    pipeline.fuse_lora(lora_scale=weight)
+    pipeline.unload_lora_weights()
     return True
 
 

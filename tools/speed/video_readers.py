@@ -109,9 +109,8 @@ def main(files: list[str]) -> None:
                 continue
             same = "yes" if measures["pixels"] == exact.get("pixels") else "no"
             frames = ("", "") if way == "list" else (measures["frames"], same)
-            print(
-                f"{row}{frames[0]} | {frames[1]} | {measures['seconds']:.3f} | {measures['peak']:.0f} |"
-            )
+            seconds, peak = measures["seconds"], measures["peak"]
+            print(f"{row}{frames[0]} | {frames[1]} | {seconds:.3f} | {peak:.0f} |")
 
 
 if __name__ == "__main__":

@@ -199,9 +199,10 @@ def _positions(layout: AudioLayout) -> set[str]:
 
 def _choose_layout(layout: AudioLayout, supported: tuple[str, ...]) -> str:
     """Return the smallest layout that holds all of the source's channels, or the largest."""
-    wanted = _positions(layout)
-    if not wanted & {"FL", "FC"}:  # The positions of its channels are unknown.
+    source_positions = _positions(layout)
+    if not source_positions & {"FL", "FC"}:  # The positions of its channels are unknown.
         return "stereo"
     return next(
-        (name for name in supported if wanted <= _positions(AudioLayout(name))), supported[-1]
+        (name for name in supported if source_positions <= _positions(AudioLayout(name))),
+        supported[-1],
     )

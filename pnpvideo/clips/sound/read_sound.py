@@ -33,9 +33,9 @@ class SoundSource:
         self._file = open_container(sound.path)
         audio = self._file.streams.audio
         self.streams = list(audio) if tracks is None else [audio[number] for number in tracks]
-        wanted = {stream.index for stream in self.streams}
+        chosen_indices = {stream.index for stream in self.streams}
         for stream in self._file.streams:
-            if stream.index not in wanted:
+            if stream.index not in chosen_indices:
                 stream.discard = Discard.all
         self._sound = sound
         self._origin = Fraction(self._file.start_time or 0, _MICROSECONDS)

@@ -190,13 +190,13 @@ def _tag(context: VideoCodecContext, colour: Colour) -> None:
     context.color_trc = _colour_code(ColorTrc, colour.transfer)
 
 
-def _colour_code(names: type[ColorPrimaries] | type[ColorTrc], name: str) -> int:
+def _colour_code(colour_names: type[ColorPrimaries] | type[ColorTrc], name: str) -> int:
     try:
-        return names[name.upper().replace("-", "_")]
+        return colour_names[name.upper().replace("-", "_")]
     except KeyError:
-        known = ", ".join(item.name.lower().replace("_", "-") for item in names)
+        known_names = ", ".join(item.name.lower().replace("_", "-") for item in colour_names)
         raise InputError(
-            f"{name!r} is not a colour name that videos have; give one of {known}"
+            f"{name!r} is not a colour name that videos have; give one of {known_names}"
         ) from None
 
 

@@ -63,9 +63,8 @@ def _constant_rate(
     exact = shifts[-1] / (count - 1) if count > 1 else length
     even = all(shifts[i] == i * exact for i in range(count))
     candidates = [rate for claim in claims if (rate := _plain_rate(claim))]
-    if even and tick < Fraction(
-        1, 5000
-    ):  # Coarser times, such as milliseconds, look even by rounding.
+    # Coarser times, such as milliseconds, look even because they are rounded.
+    if even and tick < Fraction(1, 5000):
         candidates.append(1 / exact)
     for rate in candidates:
         if low <= 1 / rate <= high:
