@@ -1,4 +1,4 @@
-"""The two errors that users meet, wrong input and failed work, so that callers can handle each."""
+"""The two kinds of failure that a person can meet. A caller can react to each."""
 
 
 class InputError(ValueError):

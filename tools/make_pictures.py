@@ -1,4 +1,4 @@
-"""Make the README's picture: the bundled samples above, the results of their settings below.
+"""Make the README's picture: the bundled samples above, what their settings make of them below.
 
 python -m tools.make_pictures
 """
@@ -15,7 +15,7 @@ from pnpvideo.options.settings import Settings
 from pnpvideo.options.settings_file import read_settings
 from pnpvideo.run.run import run
 
-# The frames of each sample that are shown.
+# Which frames of which sample are shown.
 SHOWN = {
     "fox": (0, 5, 11),
     "rocket": (0, 11),
@@ -27,7 +27,7 @@ GAP = 4
 
 
 def chosen(source: Path, numbers: tuple[int, ...]) -> list[Frames]:
-    """Return the named frames of a clip, each (1, height, width, 3)."""
+    """The named frames of a clip, each (1, height, width, 3)."""
     clip = read_clip(source)
     try:
         return [clip.read(number, number + 1) for number in numbers]

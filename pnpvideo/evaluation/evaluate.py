@@ -60,7 +60,7 @@ def evaluate(settings: EvaluationSettings, *, quiet: bool = False) -> Evaluation
     places = parse_places(settings.networks)
     networks = Networks(places, device=device, structure_mode=settings.structure)
     if settings.ours:
-        folder.check_settings(_settings_of_results(settings))
+        folder.check_settings(_made_with(settings))
 
     # 2. Make and measure group by group; one process works on a group
     def load() -> PnPVideoPipeline:
@@ -136,9 +136,9 @@ def _methods(settings: EvaluationSettings, folder: RunFolder) -> MethodFolders:
     return methods
 
 
-def _settings_of_results(settings: EvaluationSettings) -> Mapping[str, object]:
-    """Return the settings that results depend on, as JSON values."""
-    names = {
+def _made_with(settings: EvaluationSettings) -> Mapping[str, object]:
+    """What results depend on, as a file holds it."""
+    own = {
         *ModelSettings.model_fields,
         "benchmark",
         "inversion_text",
@@ -146,9 +146,9 @@ def _settings_of_results(settings: EvaluationSettings) -> Mapping[str, object]:
         "size",
         "seed",
     }
-    # Only given options of the method: the model determines the others.
-    names |= settings.model_fields_set & MethodSettings.model_fields.keys()
-    values = settings.model_dump(mode="json", include=names - {"device", "offload"})
+    # Of the method what is given: the rest is the model's own.
+    own |= settings.model_fields_set & MethodSettings.model_fields.keys()
+    values = settings.model_dump(mode="json", include=own - {"device", "offload"})
     return {name: value for name, value in values.items() if value not in (None, [])}
 
 

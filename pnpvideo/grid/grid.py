@@ -85,10 +85,10 @@ def run_grid(
 
 
 def _made_with(settings: GridSettings) -> dict[str, object]:
-    """Return the settings that results and their measures depend on, as JSON values."""
+    """What a cell's result and its measures depend on, as a file holds it."""
     own = {*SourceSettings.model_fields, *TextSettings.model_fields, *ModelSettings.model_fields}
     own |= {"benchmark", "networks"}
-    # Only given options of the method: the model determines the others.
+    # Of the method what is given: the rest is the model's own.
     own |= settings.model_fields_set & MethodSettings.model_fields.keys()
     values = settings.model_dump(mode="json", include=own - {"device", "offload"})
     return {name: value for name, value in values.items() if value not in (None, [])}

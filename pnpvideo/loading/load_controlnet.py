@@ -69,7 +69,7 @@ def load_controlnet(
         if on_hub.get("local_files_only"):
             raise unreachable(f"the ControlNet {name}", "give a folder") from None
         raise InputError(f"the ControlNet {name} cannot be loaded: {one_line(error)}") from None
-    missing = [file for file, weight in controlnet.named_parameters() if weight.is_meta]
+    missing = [key for key, weight in controlnet.named_parameters() if weight.is_meta]
     _check_weights(name, missing)
     return controlnet.eval()
 

@@ -1,1 +1,1 @@
-"""Pages of the documentation that are generated at build time."""
+"""What the documentation's pages are made of at build time."""

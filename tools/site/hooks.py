@@ -1,4 +1,4 @@
-"""mkdocs hooks that add generated pages (see `mkdocs.yml`)."""
+"""mkdocs' hooks: pages that are made and not written (see `mkdocs.yml`)."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from tools.site.options_page import options_page
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the generated pages."""
+    """Add the pages that are made."""
     files.append(File.generated(config, "options.md", content=options_page()))
     contributing = Path(config.config_file_path).with_name("CONTRIBUTING.md")
     files.append(

@@ -1,4 +1,4 @@
-"""The page of all options of all commands, generated from their declarations."""
+"""The page of every option of every command, made of the options' own declarations."""
 
 from collections.abc import Iterator
 from importlib import import_module
@@ -39,7 +39,7 @@ follows the text more ([choosing thresholds](thresholds.md)).
 
 
 def options_page() -> str:
-    """Return the page in Markdown. Groups shared with an earlier command are linked."""
+    """The page in Markdown. A group that a command shares with one before is linked."""
     parts = [_INTRODUCTION]
     places: dict[type[Options], str] = {}
     for command, (_, text) in COMMANDS.items():
@@ -58,7 +58,7 @@ def options_page() -> str:
 
 
 def sections_of(command: ModuleType) -> dict[str, type[Options]]:
-    """Return the options of a command's module by title: its groups, and those of single calls."""
+    """The options of a command's module by title: its groups, and what is told of a call alone."""
     groups: dict[str, type[Options]] = dict(getattr(command, "GROUPS", {}))
     seen = {name for options in groups.values() for name in declared(options)}
     others = [one for one in vars(command).values() if _is_declaration(one)]
@@ -101,7 +101,7 @@ def _accepted(schema: Schema) -> str:
 
 def _default(schema: Schema) -> str:
     default = schema["default"]
-    # For colours, the description has the default by name.
+    # Of colours the description tells it by name.
     if default in (None, "", []) or (schema.get("type") == "string" and isinstance(default, list)):
         return ""
     if isinstance(default, bool):

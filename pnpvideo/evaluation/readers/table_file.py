@@ -46,7 +46,7 @@ def _read_lines(path: Path) -> Iterator[Mapping[str, object]]:
 
 def _read_parquet(path: Path) -> Iterator[Mapping[str, object]]:
     try:
-        # Large, and only in the extra [eval].
+        # Of the extra [eval], and large.
         import pyarrow
         import pyarrow.parquet
     except ModuleNotFoundError:
