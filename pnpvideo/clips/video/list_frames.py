@@ -1,4 +1,4 @@
-"""Listing of a video's frames, with their times, up to the end or the first damage."""
+"""Every frame that a video file shows, with its time, up to its end or the first damage."""
 
 import contextlib
 from dataclasses import dataclass
@@ -11,19 +11,20 @@ from av.video.frame import VideoFrame
 from pnpvideo.clips.video.open_video import DamageError, OpenVideo, captured_messages
 from pnpvideo.clips.video.probe_video import VideoFacts
 
+# Of transport streams: a longer gap than this is no gap, but another clock (ffmpeg has the same).
 LONGEST_GAP = 10
-"""Seconds. A longer gap in a transport stream means another clock (FFmpeg uses the same limit)."""
+"""Seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShownFrames:
-    """The frames that FFmpeg shows, in display order.
+    """The frames FFmpeg shows, in the order of showing.
 
-    times: presentation times in units of time_base. time_base: seconds.
+    times: presentation times in units of time_base (seconds).
     end: time at which the last one ends, in the same units.
     joins: see `Sound`; in the same units.
-    interlaced: whether any frame is interlaced.
-    damage: why the frames after the last one cannot be read; None if the file is intact.
+    interlaced: whether any of them is.
+    damage: why the frames after the last one cannot be read; None where all is well.
     """
 
     times: list[int]
@@ -35,12 +36,12 @@ class ShownFrames:
 
 
 def list_frames(path: Path, facts: VideoFacts, stop: int | None = None) -> ShownFrames:
-    """Decode the first `stop` frames (None: all) once and return them as FFmpeg shows them.
+    """The first `stop` frames (all where None) that FFmpeg shows, found by decoding them once.
 
-    Decoding is the only way to know: with edit lists, hidden frames and missing time stamps, the
+    Decoding is the only way to know: edit lists, hidden frames and missing time stamps make the
     packets' count and times differ from the frames'. It also finds damage before any expensive
-    work; as no pixels are converted or copied, it is many times faster than the later steps. Damage
-    that a codec without checksums decodes without an error is not noticed.
+    work; without converting or copying pixels it is many times faster than what follows. What a
+    codec without checksums decodes without complaint cannot be told from an intact frame.
     """
     listing = _Listing(path, "FRAME", stop)
     if listing.doubtful:
@@ -49,9 +50,9 @@ def list_frames(path: Path, facts: VideoFacts, stop: int | None = None) -> Shown
 
 
 class _Listing:
-    """The result of decoding a file once.
+    """What one decoding of a file tells.
 
-    doubtful: whether the decoder's threads may have hidden errors.
+    doubtful: errors that the decoder's threads may have kept to themselves.
     """
 
     def __init__(self, path: Path, threads: str, stop: int | None) -> None:
@@ -60,7 +61,7 @@ class _Listing:
         self.damage: str | None = None
         self._step = 0
         self._joins: list[int] = []
-        with captured_messages() as messages, contextlib.closing(OpenVideo(path, threads)) as video:
+        with captured_messages() as said, contextlib.closing(OpenVideo(path, threads)) as video:
             self.time_base = video.stream.time_base or Fraction(1, 1000)
             self._may_join = "mpeg" in video.container.format.name
             frames = video.frames(strict=True)
@@ -73,33 +74,33 @@ class _Listing:
             self.doubtful = threads == "FRAME" and (
                 self.damage is not None or (ended and len(self.times) != video.packet_count)
             )
-        self._reader_errors = [text for _, component, text in messages if "matroska" in component]
+        self._said = [words for _, who, words in said if "matroska" in who]
 
     def _add(self, frame: VideoFrame) -> None:
-        previous = self.times[-1] if self.times else None
-        expected = 0 if previous is None else previous + max(self._step, 1)
-        stamp = frame.dts if frame.pts is None else frame.pts
-        time = expected - self._shift if stamp is None else stamp
-        if self._may_join and previous is not None:
-            gap = time + self._shift - previous
-            if not 0 < gap * self.time_base < LONGEST_GAP:  # A joined part has another clock.
-                self._joins.append(expected - time)
+        before = self.times[-1] if self.times else None
+        usual = 0 if before is None else before + max(self._step, 1)
+        told = frame.dts if frame.pts is None else frame.pts
+        time = usual - self._shift if told is None else told
+        if self._may_join and before is not None:
+            gap = time + self._shift - before
+            if not 0 < gap * self.time_base < LONGEST_GAP:  # A joined part has its own clock.
+                self._joins.append(usual - time)
         time += self._shift
-        self._step = frame.duration or (time - previous if previous is not None else 0)
+        self._step = frame.duration or (time - before if before is not None else 0)
         self.times.append(time)
         self.interlaced = self.interlaced or frame.interlaced_frame
 
     @property
     def _shift(self) -> int:
-        """Return how far the current part's clock is behind that of the whole, in time_base."""
+        """What the clock of the part under way is behind that of the whole."""
         return self._joins[-1] if self._joins else 0
 
     def shown(self, facts: VideoFacts, stop: int | None) -> ShownFrames:
         times, damage = self.times, self.damage
         end = times[-1] + max(self._step, 1) if times else 0
-        # Matroska's reader continues after a damaged part, and only logs it.
-        skipped = [text for text in self._reader_errors if "ended prematurely" not in text]
-        if skipped and (intact := _intact_count(times)) < len(times):
+        # Matroska's reader goes on behind a damaged part, and only says so.
+        skipped = [words for words in self._said if "ended prematurely" not in words]
+        if skipped and (intact := _intact(times)) < len(times):
             end = times[intact]
             del times[intact:]
         if stop is not None and len(times) >= stop:
@@ -107,7 +108,7 @@ class _Listing:
         elif damage is None and skipped:
             damage = skipped[0].strip().rstrip(".")
         elif damage is None and self._is_short(facts, (end - self._shift) * self.time_base):
-            damage = "it ends before the time that its header states"
+            damage = "it ends before the end its header tells"
         return ShownFrames(
             times=times,
             end=end,
@@ -118,22 +119,22 @@ class _Listing:
         )
 
     def _is_short(self, facts: VideoFacts, end: Fraction) -> bool:
-        """Return whether the file was cut; if cut between frames, it decodes without an error."""
+        """Whether the file was cut: between two frames, it then decodes without complaint."""
         if facts.until is None:
-            return bool(self._reader_errors)
-        # Headers of intact files are wrong by less than half a second.
+            return bool(self._said)
+        # Healthy files lie by less than half a second.
         short = facts.until - end
         return short > Fraction(1, 2) or (
-            bool(self._reader_errors) and short > 2 * self._step * self.time_base
+            bool(self._said) and short > 2 * self._step * self.time_base
         )
 
 
-def _intact_count(times: list[int]) -> int:
-    """Return how many frames precede the first gap in the times.
+def _intact(times: list[int]) -> int:
+    """How many frames come before the first hole in the times.
 
-    The last frame before a gap may be damaged without the codec noticing, and is left out.
+    The last one before a hole may be damaged itself without the codec noticing, and is left out.
     """
     steps = [b - a for a, b in pairwise(times)]
     usual = sorted(steps)[len(steps) // 2] if steps else 0
-    gaps = (i for i, step in enumerate(steps) if step > 2 * usual or step <= 0)
-    return next(gaps, len(times))
+    holes = (i for i, step in enumerate(steps) if step > 2 * usual or step <= 0)
+    return next(holes, len(times))
