@@ -16,7 +16,7 @@ from scipy.fft import irfft2, next_fast_len, rfft2
 from scipy.interpolate import RectBivariateSpline
 from scipy.optimize import minimize
 
-from pnpvideo.clips.clip import Frames
+from pnpvideo.clips.clip import Frames, Picture
 from pnpvideo.evaluation.masks import Masks
 from pnpvideo.evaluation.pixel_metrics import FrameValues
 
@@ -128,7 +128,7 @@ class _Tiles:
     place: Array
 
     @classmethod
-    def of(cls, source: Frames, result: Frames, edited: NDArray[np.bool_]) -> Self:
+    def of(cls, source: Picture, result: Picture, edited: NDArray[np.bool_]) -> Self:
         comparisons = [_compare(source, result, edited, scale) for scale in _SCALES]
         products, against, energy, place = (np.array(x) for x in zip(*comparisons, strict=True))
         return cls(products=products, against=against, energy=energy, place=place)
@@ -181,7 +181,7 @@ class _Tiles:
 
 
 def _compare(
-    source: Frames, result: Frames, edited: NDArray[np.bool_], scale: float
+    source: Picture, result: Picture, edited: NDArray[np.bool_], scale: float
 ) -> tuple[Array, Array, Array, Array]:
     """Return the arrays of `_Tiles` at one scale."""
     height, width = edited.shape
@@ -224,7 +224,7 @@ def _correlate(tile: NDArray[np.generic], surroundings: NDArray[np.generic]) -> 
     return np.asarray(irfft2(spectrum.sum(0), size)[:_WINDOW, :_WINDOW])
 
 
-def _edges(frame: Frames, scale: float) -> EdgeMap:
+def _edges(frame: Picture, scale: float) -> EdgeMap:
     """Return edges (2, h, w) as vectors of twice the angle of their direction.
 
     So an edge is the same if its two sides are swapped. Strong edges have length 1.

@@ -13,6 +13,7 @@ import pillow_heif
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageFile, ImageOps, PngImagePlugin, UnidentifiedImageError
 
+from pnpvideo.clips.clip import Picture
 from pnpvideo.clips.read_options import ReadOptions
 from pnpvideo.clips.refusals import check_memory, is_raw_name, is_raw_preview, raw_photo
 from pnpvideo.clips.silence import silenced
@@ -97,7 +98,7 @@ def can_be_transparent(image: Image.Image) -> bool:
     return image.mode in ("RGBA", "LA", "RGBa", "La", "PA") or "transparency" in image.info
 
 
-def decode_image(image: Image.Image, path: Path, options: ReadOptions) -> NDArray[np.uint8]:
+def decode_image(image: Image.Image, path: Path, options: ReadOptions) -> Picture:
     """Return the open picture's current frame as uint8 of shape (height, width, 3).
 
     Raise InputError if it is damaged; with allow_truncated, use what can be read of a cut file.
