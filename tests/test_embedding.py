@@ -102,7 +102,7 @@ def test_the_words_are_told(
     save_file({"emb_params": torch.randn(1, WIDTH)}, tmp_path / "toy.safetensors")
     with caplog.at_level(logging.INFO, "pnpvideo"):
         Components.from_pretrained(tiny_model, embeddings=[tmp_path / "toy.safetensors"])
-    assert "prompts may say 'toy'" in caplog.messages
+    assert "prompts can use the word 'toy'" in caplog.messages
 
 
 @pytest.mark.parametrize(
@@ -111,10 +111,10 @@ def test_the_words_are_told(
         ("none.safetensors", None, "there is no embedding none.safetensors"),
         ("old.pt", b"\x80\x04.", "there is no embedding old.pt; give a .safetensors file"),
         (".", None, "there is no embedding learned_embeds.safetensors"),
-        ("a.safetensors", b"\xff" * 64, "a.safetensors is no embedding"),
+        ("a.safetensors", b"\xff" * 64, "a.safetensors is not an embedding"),
         ("a.safetensors", {"<a>": torch.zeros(1, 768)}, "768 channels and the text encoder 16"),
-        ("a.safetensors", {"<a>": torch.zeros(2, 3, WIDTH)}, "its <a> is of shape (2, 3, 16)"),
-        ("a.safetensors", {"<a>": torch.zeros(0, WIDTH)}, "its <a> is of shape (0, 16)"),
+        ("a.safetensors", {"<a>": torch.zeros(2, 3, WIDTH)}, "its <a> has the shape (2, 3, 16)"),
+        ("a.safetensors", {"<a>": torch.zeros(0, WIDTH)}, "its <a> has the shape (0, 16)"),
         ("a.safetensors", {"x": torch.zeros(1), "y": torch.zeros(1)}, "it holds 2 tensors"),
         (
             "a.safetensors",
@@ -124,7 +124,7 @@ def test_the_words_are_told(
         (
             "a.safetensors:star</w>",
             {"<a>": torch.zeros(1, WIDTH)},
-            "the model knows the word 'star</w>' of a.safetensors already; give it another",
+            "the model already has the word 'star</w>' of a.safetensors; give another word",
         ),
     ],
 )  # fmt: skip
@@ -151,7 +151,7 @@ def test_the_same_word_twice(cli: Cli, picture: Path, tmp_path: Path) -> None:
     save_file({TOY: torch.randn(2, WIDTH)}, tmp_path / "a.safetensors")
     twice = ("--embedding", "a.safetensors", "--embedding", "a.safetensors")
     result = cli(str(picture), "--prompt", "x", *twice, "-o", "out.png")
-    assert_refused(result, 2, "knows the word '<toy>' of a.safetensors already; give it another")
+    assert_refused(result, 2, "already has the word '<toy>' of a.safetensors; give another word")
 
 
 def test_paths_and_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -231,11 +231,11 @@ def test_missing_networks_leave_their_columns_out(
     assert code == 0
     # One line, which names what is left out, why, and what to do.
     (line,) = (line for line in err.splitlines() if "the network dino" in line)
-    assert line.startswith("pnpvideo: not measured: DINO to source, as the network dino (")
+    assert line.startswith("pnpvideo: not measured: DINO to source, because the network dino (")
     assert line.endswith("; give another, --network dino=FOLDER")
     assert all(set(each) == {"l1_source", *SHIFT} for each in values().values())
     missing = summary()["missing"]
-    assert missing["CLIP text"] == "the network clip (all else of CLIP) is not given"  # type: ignore[call-overload]
+    assert missing["CLIP text"] == "the network clip (all other CLIP measures) is not given"  # type: ignore[call-overload]
     assert "CLIP text" not in out
     # A hub that does not answer is told in the same way, at once.
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
@@ -245,7 +245,7 @@ def test_missing_networks_leave_their_columns_out(
     assert code == 0
     (line,) = (line for line in err.splitlines() if "the network dino" in line)
     assert "cannot be loaded from a/b: the hub cannot be reached" in line
-    assert line.endswith("connect to the network, or give a folder of it, --network dino=FOLDER")
+    assert line.endswith("connect to the internet, or give its folder, --network dino=FOLDER")
     # When they are there, the rest is filled in.
     assert run("emu-edit", "--limit", "1")[0] == 0
     assert set(next(iter(values().values()))) == {*COLUMNS["emu-edit"].split(), *SHIFT}

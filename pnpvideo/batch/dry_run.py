@@ -12,7 +12,7 @@ from tqdm import tqdm
 from pnpvideo.batch.job import Job
 from pnpvideo.batch.run_batch import Plan
 from pnpvideo.batch.start import worker_count
-from pnpvideo.clips.clip import tell_frames
+from pnpvideo.clips.clip import frame_count_text
 from pnpvideo.models.model import Model
 from pnpvideo.options.batch import BatchOptions
 from pnpvideo.options.method import MethodOptions
@@ -38,7 +38,7 @@ def tell_plan(plan: Plan, options: BatchOptions) -> Iterator[str]:
     todo = set(plan.todo)
     for number, job in enumerate(plan.jobs):
         state = "to do" if number in todo else "done "
-        frames = tell_frames(job.frames)
+        frames = frame_count_text(job.frames)
         source = job.settings.source or job.settings.guidance_prompt
         yield f"{state}  {job.name}  ({frames} of {source}: {' | '.join(job.settings.prompt)})"
     jobs = [plan.jobs[number] for number in plan.todo]

@@ -1,4 +1,4 @@
-"""Options tried with one another on sources that are inverted once: results, sheet, plot, table."""
+"""Grid search of options on sources that are inverted once: results, sheet, plot, table."""
 
 import contextlib
 import csv
@@ -40,9 +40,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """A cell's means over all edits and prompts. best: no other cell has more text for as little
-    structure lost.
-    """
+    """A cell's means over all edits and prompts. best: whether it is on the Pareto front."""
 
     cell: Cell
     structure: float
@@ -56,7 +54,7 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """What a run made."""
+    """The files and values that a run produced."""
 
     points: tuple[Point, ...]
     sheets: tuple[Path, ...]
@@ -72,10 +70,10 @@ def run_grid(
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Grid:
-    """Try every cell on the edits, or on the settings' source. The rest is as in `run`.
+    """Try every cell on the edits, or on the settings' source. Other parameters are as in `run`.
 
-    What a run with the same settings has done in the folder stays: a stopped grid goes on, and more
-    values are added to it. An edit of several that cannot be made is left out, which is told.
+    Results of a run with the same settings in the folder are kept: a stopped grid is resumed, and
+    values can be added. If one of several edits cannot be made, it is left out with a warning.
     """
     device = choose_device(settings) if pipeline is None else pipeline.device
     assert settings.output is not None
@@ -101,7 +99,7 @@ def _made_with(settings: GridSettings) -> dict[str, object]:
 
 
 def _own_edit(settings: GridSettings) -> Edit:
-    """That of the settings' source. InputError, before a model is loaded, where it is unusable."""
+    """Return the edit of the settings' source. Raise InputError early if it cannot be used."""
     name = "generated"
     if settings.source is not None:
         with contextlib.closing(read_clip(settings.source, **settings.part(ReadSettings))) as clip:
@@ -110,7 +108,7 @@ def _own_edit(settings: GridSettings) -> Edit:
 
 
 class _Run:
-    """Results, sheets, plot and tables in one folder."""
+    """A run that writes results, sheets, plot and tables in one folder."""
 
     def __init__(
         self,
@@ -125,7 +123,7 @@ class _Run:
         self._axes = read_axes(settings.grid)
 
     def of(self, edits: Sequence[Edit]) -> Grid:
-        """Try every cell on every edit, and draw what came out."""
+        """Try every cell on every edit, and draw the results."""
         tried: list[Tried] = []
         sheets: list[Path] = []
         for edit in edits:
@@ -155,7 +153,7 @@ class _Run:
         return Grid(points=tuple(points), sheets=tuple(sheets), plot=plot, tables=tables)
 
     def _try(self, edit: Edit) -> tuple[list[Tried], Picture]:
-        """What every cell makes of an edit, and the source's middle frame; what is done stays."""
+        """Make an edit's missing results; return all of them and the source's middle frame."""
         cells = cells_of(self._axes)
         todo = [cell for cell in cells if not self._folder.has(edit, cell)]
         if todo or not self._folder.source(edit).is_file():
@@ -224,7 +222,7 @@ class _Run:
         return write_clip([picture[None]], self._folder.path / name, overwrite=True)
 
     def _summary(self, points: Sequence[Point]) -> str:
-        """JSON: the points, what they are measured by, and what was given."""
+        """Return JSON of the points, their measures and the settings."""
         values = {
             "structure": self._judge.structure_name,
             "text": self._judge.text_name,
@@ -240,7 +238,7 @@ class _Run:
 
 
 def points_of(tried: Sequence[Tried]) -> list[Point]:
-    """The means of each cell, in the order in which they were tried."""
+    """Return the means of each cell, in the order in which they were tried."""
     by_cell: dict[str, list[Tried]] = {}
     for one in tried:
         by_cell.setdefault(one.cell.name, []).append(one)
@@ -251,7 +249,7 @@ def points_of(tried: Sequence[Tried]) -> list[Point]:
 
 
 def _table(tried: Sequence[Tried]) -> str:
-    """CSV: a line for each result."""
+    """Return CSV with a line for each result."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     names = list(tried[0].cell.options)
@@ -264,8 +262,10 @@ def _table(tried: Sequence[Tried]) -> str:
 
 
 def pareto_front(costs: Sequence[float], gains: Sequence[float]) -> list[bool]:
-    """Whether a choice is on the front: no other has as little cost and as much gain, and is better
-    in one of them. Choices alike in both are on it together.
+    """Return for each choice whether it is on the Pareto front.
+
+    No other choice is at least as good in cost and gain and better in one of them. Choices that are
+    equal in both are on the front together.
     """
     points = list(zip(costs, gains, strict=True))
     return [

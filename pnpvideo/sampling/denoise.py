@@ -69,21 +69,13 @@ def denoise_latents(
     it returns True, this step and all later ones are left out.
     Returns latents in the shape of `start`, clean in the span.
     """
-    x, done, piece_count = start.clone(), 0, trajectory.piece_count
-    span = range(piece_count) if span is None else span
+    x, done = start.clone(), 0
+    span = range(trajectory.piece_count) if span is None else span
     if resume is not None:
         x[:, resume.pieces], done = resume.latents, resume.steps
         generator.set_state(resume.generator)
-    keyframes = None
-    if options.attention_sharing != "none" and piece_count > 1:
-        # The seed, not the state: a step's keyframes must be the same in a resumed run.
-        seed = generator.initial_seed()
-        scenes = scenes or (range(piece_count),)
-        text = guidance.run_texts.source
-        keyframes = KeyframeSharing(
-            network, trajectory, text, options, scenes, seed=seed, span=span
-        )
-    batches = Batches(batch_size)
+    seed = generator.initial_seed()
+    keyframes = _share_keyframes(network, trajectory, guidance, options, scenes, seed, span)
     with _injected(network, layers, sharing=keyframes is not None) as predict:
         runner = _StepRunner(
             predict=predict,
@@ -93,26 +85,38 @@ def denoise_latents(
             guidance=guidance,
             options=options,
             keyframes=keyframes,
+            span=span,
+            batches=Batches(batch_size),
         )
         for i, timestep in list(enumerate(schedule.timesteps))[done:]:
             if stopped():
                 break
             noise = step_noise(start[0], options, generator, origins) if options.eta > 0 else None
-            if keyframes is None:
-                passes: Iterator[Pass] = plan_alone(span, batches.size)
-            else:
-                passes = keyframes.plan(i, batches.size)
-            for frame_pass in passes:
-                advance = partial(runner.advance, x, i, noise, frame_pass)
-                # Keyframes attend to one another, so they go together.
-                if frame_pass.role == "keyframes":
-                    progress(advance(slice(None)))
-                    continue
-                for count in batches.run(len(frame_pass.frames), advance):
-                    progress(count)
+            for count in runner.run(x, i, noise):
+                progress(count)
             if after_step is not None:
                 x = after_step(i, timestep, x)
     return x
+
+
+def _share_keyframes(
+    network: Network,
+    trajectory: Trajectory,
+    guidance: Guidance,
+    options: PnPOptions,
+    scenes: Sequence[range] | None,
+    seed: int,
+    span: range,
+) -> KeyframeSharing | None:
+    """Return the keyframes of a run, or None if its frames share no attention.
+
+    seed: not a generator's state, as a step's keyframes must be the same in a resumed run.
+    """
+    count = trajectory.piece_count
+    if options.attention_sharing == "none" or count == 1:
+        return None
+    text, scenes = guidance.run_texts.source, scenes or (range(count),)
+    return KeyframeSharing(network, trajectory, text, options, scenes, seed=seed, span=span)
 
 
 @contextmanager
@@ -134,14 +138,30 @@ class _StepRunner:
     guidance: Guidance
     options: PnPOptions
     keyframes: KeyframeSharing | None
+    span: range
+    batches: Batches
 
-    def advance(
-        self, x: Tensor, i: int, noise: Tensor | None, frame_pass: Pass, part: slice
-    ) -> int:
-        """Take part of a pass's pieces of x through step i, in place; returns how many they are.
+    def run(self, x: Tensor, i: int, noise: Tensor | None) -> Iterator[int]:
+        """Take x through step i, in place; yields how many pieces are done, some at a time.
 
         x: (prompts, pieces, c, h, w). noise: the step's, (pieces, c, h, w), for eta above 0.
         """
+        if self.keyframes is None:
+            passes: Iterator[Pass] = plan_alone(self.span, self.batches.size)
+        else:
+            passes = self.keyframes.plan(i, self.batches.size)
+        for frame_pass in passes:
+            advance = partial(self._advance, x, i, noise, frame_pass)
+            if frame_pass.role == "keyframes":
+                # They attend to one another, so they go together.
+                yield advance(slice(None))
+            else:
+                yield from self.batches.run(len(frame_pass.frames), advance)
+
+    def _advance(
+        self, x: Tensor, i: int, noise: Tensor | None, frame_pass: Pass, part: slice
+    ) -> int:
+        """Take part of a pass's pieces through the step; returns how many they are."""
         frame_pass = frame_pass.part(part)
         pieces = list(frame_pass.frames)
         target = x[:, pieces].to(self.device)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from pnpvideo.clips.clip import tell_frames
+from pnpvideo.clips.clip import frame_count_text
 from pnpvideo.clips.read import read_clip
 from pnpvideo.errors import InputError, RunError
 from pnpvideo.options.settings import ReadSettings, Settings
@@ -181,9 +181,8 @@ def _translate(job: Job, models: Models, watch: Watch) -> dict[str, object]:
     _forget_places(done.settings, job, models.controlnet)
     others = (*job.files(MASK), *job.files(MADE))
     names = tuple(path.name for path in (*done.outputs, *done.compares, done.settings, *others))
-    message = (
-        f"{tell_frames(done.frames)} of {done.size[0]} x {done.size[1]} in {done.seconds:.0f} s"
-    )
+    width, height = done.size
+    message = f"{frame_count_text(done.frames)} of {width} x {height} in {done.seconds:.0f} s"
     if ignored := settings.ignored(options):
         message += f"; {ignored}"
     return {"results": names, "message": message}

@@ -4,17 +4,18 @@
     python -m tools.speed.benchmark files --frames 16 64 256 1024 --out results
     python -m tools.speed.benchmark profile --models embedded --out results
 
-`models` measures this method, by itself and with each preset, beside the plain one, in one process;
-`files` measures whole runs of the command line, which gets the options after --; `profile` says
-which of PyTorch's operations the time goes to.
+`models` measures this method, by itself and with each preset, against the plain method, in one
+process; `files` measures whole runs of the command line, which gets the options after --; `profile`
+shows which of PyTorch's operations take the time.
 
-The plain method is the same mathematics without our savings: stock diffusers modules with fused
-attention, the source, negative and target branches in one batch at every step, the same precision
-and frames in a pass. All run in turn, `--repeats` times each, and the best time of each stage
-counts. Stable Diffusion models have random weights here, which cost as much time as trained ones.
+The plain method is the same mathematics without this package's savings: stock diffusers modules
+with fused attention, the source, negative and target branches in one batch at every step, the same
+precision and frames in a pass. All run in turn, `--repeats` times each, and the best time of each
+stage counts. Stable Diffusion models have random weights here, which take as much time as trained
+ones.
 
-Prints a table and writes it as NAME.md, and but for `profile` as NAME.csv; `models` also draws a
-plot.
+Prints a table and writes it as NAME.md, and except for `profile` as NAME.csv; `models` also draws
+a plot.
 """
 
 from __future__ import annotations
@@ -53,21 +54,21 @@ from tools.tables import Row, report
 
 Method = Literal["plain"] | Preset
 METHODS: tuple[Method, ...] = ("plain", *reversed(PRESETS))
-"""The last ones are ours at each preset; `best` is the exact one, at the same steps as `plain`."""
+"""`plain`, then this method at each preset; `best` is exact, with the same steps as `plain`."""
 SOURCE, TARGET, NEGATIVE = "a drawing", "a photo of a stone", "grey"
-"""The texts, all different: equal ones would save work that real runs do not."""
+"""The texts, all different: equal texts would save work that real runs do."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Seconds by stage, and what came out: clean latents of the target."""
+    """Seconds by stage, and the result: clean latents of the target."""
 
     seconds: dict[str, float]
     latents: Tensor
 
 
 def random_frames(count: int, size: int) -> Frames:
-    """Smooth moving noise, (count, size, size, 3)."""
+    """Return smooth moving noise, (count, size, size, 3)."""
     coarse = torch.randn(1, 3, 12, 12, generator=Generator().manual_seed(2))
     wide = functional.interpolate(coarse, (size + count, size + count), mode="bicubic")
     moving = torch.cat([wide[..., i : i + size, i : i + size] for i in range(count)])
@@ -76,7 +77,7 @@ def random_frames(count: int, size: int) -> Frames:
 
 
 class Clock:
-    """Seconds of named stages, the device's queue emptied around each."""
+    """Seconds of named stages; the device is synchronised before and after each."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -103,7 +104,7 @@ def translate_once(
     options: PnPOptions,
     batch_size: int,
 ) -> Run:
-    """The pipeline's own stages on `frames` (n, size, size, 3), by one of METHODS.
+    """Run the pipeline's stages on `frames` (n, size, size, 3), by one of METHODS.
 
     options: those of `best`.
     """
@@ -151,7 +152,7 @@ def translate_once(
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP a second of large matrix products: what the device can do at best."""
+    """Return FLOP per second of large matrix products, the device's practical maximum."""
     side = 8192 if device.type == "cuda" else 2048
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     clock = Clock(device)
@@ -164,15 +165,15 @@ def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def fastest(runs: Sequence[Run]) -> dict[str, float]:
-    """The best time of each stage."""
+    """Return the best time of each stage."""
     return {name: min(run.seconds[name] for run in runs) for name in runs[0].seconds}
 
 
 def count_flops(
     pipeline: PnPVideoPipeline, method: Method, frame: Frames, options: PnPOptions
 ) -> int:
-    """The work of one frame (1, size, size, 3)."""
-    # Torch counts no work of the CPU's fused attention.
+    """Count the FLOP of one frame (1, size, size, 3)."""
+    # Torch does not count the work of the CPU's fused attention.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         translate_once(pipeline, method, frame, options, 1)
     flops: int = counter.get_total_flops()
@@ -190,7 +191,7 @@ def measure(
     flops: Mapping[Method, int],
     rate: float,
 ) -> list[Row]:
-    """One row for each method in flops, which has its work for a frame, "plain" among them."""
+    """Return a row for each method in `flops`, which has its FLOP a frame and includes "plain"."""
     count, device = len(frames), pipeline.device
     runs: dict[Method, list[Run]] = {method: [] for method in flops}
     memory: dict[Method, float] = {}
@@ -232,7 +233,7 @@ def make_table(rows: Sequence[Row]) -> str:
 
 
 def draw_plot(rows: Sequence[Row], path: Path) -> None:
-    """Bars of the seconds a frame."""
+    """Draw bars of the seconds for each frame."""
     longest = max(float(row["seconds a frame"]) for row in rows)
     picture = np.full((34 * len(rows) + 10, 900, 3), 255, np.uint8)
     for line, row in enumerate(rows):
@@ -252,7 +253,7 @@ def draw_plot(rows: Sequence[Row], path: Path) -> None:
 def models(
     arguments: argparse.Namespace,
 ) -> Iterator[tuple[str, PnPVideoPipeline, PnPOptions, int]]:
-    """Each model of the command line with its options and its pixels a side."""
+    """Yield each model of the command line with its options and its pixels a side."""
     for name in arguments.models:
         pipeline = make_pipeline(name, torch.device(arguments.device), _dtype(arguments))
         options = pipeline.model_options.override(
@@ -342,7 +343,7 @@ def main() -> None:
         command.add_argument("--dtype", choices=("float32", "bfloat16", "float16", "float64"))
     files = commands.add_parser("files", help="the command line, from file to file")
     files.add_argument("--frames", type=int, nargs="+", default=[16, 64, 256, 1024])
-    files.add_argument("options", nargs="*", help="of pnpvideo translate, after --")
+    files.add_argument("options", nargs="*", help="options of pnpvideo translate, after --")
     files.set_defaults(run=run_files)
     for command in (models, profile, files):
         command.add_argument("--out", type=Path, required=True, help="folder of the results")

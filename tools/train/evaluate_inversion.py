@@ -1,4 +1,4 @@
-"""How near held-out scenes come when their inversion is sampled back, and by the VAE alone."""
+"""Measurement of the inversion's reconstruction of held-out scenes, and of the VAE's alone."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""Whether edits of a part keep the rest and are as good as edits of the whole, on held-out scenes;
-and whether masks that move with a clip follow what they are on.
+"""Measurement of masks on held-out scenes.
+
+Do edits of a part keep the rest, and are they as good as edits of the whole? And do masks that move
+with a clip follow their objects?
 """
 
 from __future__ import annotations
@@ -32,14 +34,14 @@ from tools.train.tasks import GOAL, Example, make_example, make_moving, open_wor
 from tools.train.translators import side_of
 
 EDITS = ("line drawing", "cartoon", "colour", "material")
-"""Tasks of the front thing alone."""
+"""Tasks that edit only the front thing."""
 FORMATS = {"outside": ".1f", "style": ".3f", "colour": ".3f", "material": ".3f", "class": ".3f"}
-"""Columns of the table: PSNR in dB outside the mask to the source, infinite where they are the
-same; then what is right inside.
+"""Columns of the table: PSNR in dB to the source outside the mask, infinite if equal; then the
+share of correct attributes inside.
 """
 CARRIED = {"iou": ".3f", "least": ".3f", "still": ".3f"}
-"""Columns of the table: intersection over union with the thing at the last frame, whether it is at
-least 0.85, and what the mask has there that lies still.
+"""Columns of the table: intersection over union with the thing in the last frame, whether it is at
+least 0.85, and the intersection over union of a mask that does not move.
 """
 _ENOUGH = 0.85
 
@@ -93,10 +95,10 @@ def work(pipeline: PnPVideoPipeline, job: Job) -> list[Row]:
 
 
 def inside(judge: Judge, picture: Pixels, mask: Mask, example: Example) -> Row:
-    """Which looks a picture (size, size, 3) has right within a mask, by columns of FORMATS."""
+    """Return which attributes of a picture (size, size, 3) are right in a mask, as in FORMATS."""
     true = {style: render(example.target, style, judge.artwork, size=len(mask)) for style in STYLES}
     style = min(STYLES, key=lambda style: np.square(true[style] - picture)[mask].mean())
-    # Where all else is right, what is judged is the inside.
+    # With the true picture outside, only the inside is judged.
     whole = np.where(mask[..., None], picture, true[GOAL])
     row = judge.measure(whole, example.target, GOAL).row()
     looks: Row = {name: row[name] for name in ("colour", "material", "class")}
@@ -104,13 +106,13 @@ def inside(judge: Judge, picture: Pixels, mask: Mask, example: Example) -> Row:
 
 
 def _picture_of(mask: Mask) -> Clip:
-    """A mask (height, width) as one has it in a file."""
+    """Return a mask (height, width) as a clip, as read from a file."""
     return clip_of_frames(np.repeat(np.uint8(255) * mask[None, ..., None], 3, axis=3))
 
 
 @torch.no_grad()
 def work_moving(pipeline: PnPVideoPipeline, job: Job) -> Row:
-    """A mask of the front thing in a clip's first frame, carried to its last."""
+    """Measure a mask of the front thing that is carried from a clip's first frame to its last."""
     world, side = open_world(job.artwork), side_of(pipeline)
     scene, times = make_moving(world, job.index), frame_times(job.frames)
     style = (*CLIP_STYLES, GOAL)[job.index % 3]
@@ -139,7 +141,7 @@ def work_moving(pipeline: PnPVideoPipeline, job: Job) -> Row:
 def evaluate_edits(
     model: str, artwork: Path, *, count: int, steps: int | None, processes: int | None = None
 ) -> list[Row]:
-    """Rows of `work` for so many scenes."""
+    """Return rows of `work` for `count` scenes."""
     jobs = [Job(artwork=artwork, index=index, steps=steps) for index in range(count)]
     return [row for rows in run_jobs(work, jobs, model, processes) for row in rows]
 
@@ -147,6 +149,6 @@ def evaluate_edits(
 def evaluate_moving(
     model: str, artwork: Path, *, count: int, frames: int, processes: int | None = None
 ) -> list[Row]:
-    """Rows of `work_moving` for so many clips."""
+    """Return rows of `work_moving` for `count` clips."""
     jobs = [Job(artwork=artwork, index=index, frames=frames) for index in range(count)]
     return run_jobs(work_moving, jobs, model, processes)

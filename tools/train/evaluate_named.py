@@ -1,4 +1,4 @@
-"""How well a mask found by a name covers the thing, on held-out scenes."""
+"""Measurement of masks that are found by a thing's name, on held-out scenes."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from tools.train.tasks import make_example, open_world
 from tools.train.translators import side_of
 
 FORMATS = {"found": ".2f", "iou": ".3f"}
-"""Columns of the table: the share that is found at all, and intersection over union, 0 where it is
-not.
+"""Columns of the table: the share of things that are found, and intersection over union (0 if not
+found).
 """
 
 
