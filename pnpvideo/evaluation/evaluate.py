@@ -22,9 +22,8 @@ from pnpvideo.evaluation.report import write_page
 from pnpvideo.evaluation.run_folder import RunFolder
 from pnpvideo.evaluation.samples import FrameRange
 from pnpvideo.evaluation.summary import Summary, summarise, write_tables
+from pnpvideo.options.declared import Lifetime
 from pnpvideo.options.evaluation import OURS, EvaluationSettings
-from pnpvideo.options.method import MethodSettings
-from pnpvideo.options.settings import ModelSettings
 from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 from pnpvideo.run.opening import choose_device, load_pipeline, told_memory
 
@@ -48,8 +47,6 @@ def evaluate(settings: EvaluationSettings, *, quiet: bool = False) -> Evaluation
     InputError for what the user gave, RunError for what failed; what is done stays in any case.
     """
     # 1. Read the benchmark, and check all that costs nothing
-    assert settings.benchmark is not None
-    assert settings.output is not None
     kind, folder = KINDS[settings.benchmark], RunFolder(Path(settings.output).expanduser())
     statistics = None
     if settings.statistics is not None:
@@ -57,7 +54,7 @@ def evaluate(settings: EvaluationSettings, *, quiet: bool = False) -> Evaluation
     benchmark = _read(settings, folder)
     methods = _methods(settings, folder)
     device = choose_device(settings)
-    places = parse_places(settings.networks)
+    places = parse_places(settings.network)
     networks = Networks(places, device=device, structure_mode=settings.structure)
     if settings.ours:
         folder.check_settings(_made_with(settings))
@@ -105,8 +102,7 @@ def evaluate(settings: EvaluationSettings, *, quiet: bool = False) -> Evaluation
 
 
 def _read(settings: EvaluationSettings, folder: RunFolder) -> Benchmark:
-    assert settings.benchmark is not None
-    data = Path(str(settings.data)).expanduser()
+    data = Path(settings.data).expanduser()
     if not data.exists():
         raise InputError(f"{data} does not exist; give the benchmark's folder or file")
     request = ReadRequest(
@@ -125,7 +121,7 @@ def _read(settings: EvaluationSettings, folder: RunFolder) -> Benchmark:
 def _methods(settings: EvaluationSettings, folder: RunFolder) -> Folders:
     """The folder of each method's results, ours first."""
     methods = {OURS: folder.results(OURS)} if settings.ours else {}
-    for text in settings.methods:
+    for text in settings.method:
         name, sign, place = text.partition("=")
         path = Path(place).expanduser()
         if not sign or not name or not path.is_dir():
@@ -137,18 +133,8 @@ def _methods(settings: EvaluationSettings, folder: RunFolder) -> Folders:
 
 
 def _made_with(settings: EvaluationSettings) -> Mapping[str, object]:
-    """What results depend on, as a file holds it."""
-    own = {
-        *ModelSettings.model_fields,
-        "benchmark",
-        "inversion_text",
-        "frame_count",
-        "size",
-        "seed",
-    }
-    # Of the method what is given: the rest is the model's own.
-    own |= settings.model_fields_set & MethodSettings.model_fields.keys()
-    values = settings.model_dump(mode="json", include=own - {"device", "offload"})
+    """Return the settings that results depend on, as a file holds them."""
+    values = settings.affecting(Lifetime.FINISHING)
     return {name: value for name, value in values.items() if value not in (None, [])}
 
 

@@ -33,7 +33,6 @@ def read_edits(settings: GridSettings) -> list[Edit]:
 
     assert settings.benchmark is not None
     assert settings.source is not None
-    assert settings.output is not None
     data = Path(settings.source).expanduser()
     if not data.exists():
         raise InputError(f"{data} does not exist; give the benchmark's folder or file")

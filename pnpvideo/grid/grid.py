@@ -25,9 +25,9 @@ from pnpvideo.grid.judge import Judge
 from pnpvideo.grid.own_measures import OwnMeasures
 from pnpvideo.inside.draw import Picture
 from pnpvideo.inside.open_subject import open_clips, open_subject
+from pnpvideo.options.declared import Lifetime
 from pnpvideo.options.grid import Cell, GridSettings, cells_of, read_axes, split_place
-from pnpvideo.options.method import MethodSettings
-from pnpvideo.options.settings import ModelSettings, ReadSettings, SourceSettings, TextSettings
+from pnpvideo.options.settings import ReadSettings
 from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 from pnpvideo.run.opening import choose_device, load_pipeline, told_memory
 
@@ -74,11 +74,10 @@ def run_grid(
     values are added to it. An edit of several that cannot be made is left out, which is told.
     """
     device = choose_device(settings) if pipeline is None else pipeline.device
-    assert settings.output is not None
     folder = GridFolder(Path(settings.output).expanduser())
     folder.check(_made_with(settings), overwrite=overwrite)
     edits = edits or [_own_edit(settings)]
-    judge = Judge(dict(split_place(text) for text in settings.networks), device)
+    judge = Judge(dict(split_place(text) for text in settings.network), device)
     pipeline = pipeline or load_pipeline(settings, device)
     pipeline.set_progress_bar_config(disable=quiet)
     folder.begin(_made_with(settings), overwrite=overwrite)
@@ -87,12 +86,8 @@ def run_grid(
 
 
 def _made_with(settings: GridSettings) -> dict[str, object]:
-    """What a cell's result and its measures depend on, as a file holds it."""
-    own = {*SourceSettings.model_fields, *TextSettings.model_fields, *ModelSettings.model_fields}
-    own |= {"benchmark", "networks"}
-    # Of the method what is given: the rest is the model's own.
-    own |= settings.model_fields_set & MethodSettings.model_fields.keys()
-    values = settings.model_dump(mode="json", include=own - {"device", "offload"})
+    """Return the settings that results and their measures depend on, as a file holds them."""
+    values = settings.affecting(Lifetime.MEASURING)
     return {name: value for name, value in values.items() if value not in (None, [])}
 
 

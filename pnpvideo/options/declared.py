@@ -1,4 +1,4 @@
-"""Options that are declared once. From a declaration come the check and its message, the YAML field,
+"""Options that are declared once. A declaration gives the check and its message, the YAML field,
 the Python keyword, the flag on the command line (see `arguments`), the control on the web page, and
 the answer to "does this option change the result?" (`Lifetime`).
 """
@@ -171,7 +171,8 @@ def _by_given_name(options: type[Options], values: Mapping[str, object]) -> dict
     for name, value in values.items():
         given = given_name(options, name)
         if given in found:
-            raise InputError(f"{given} and {name} are the same option; give one of them")
+            first, second = (one for one in values if given_name(options, one) == given)
+            raise InputError(f"{first} and {second} are the same option; give one of them")
         found[given] = value
     return found
 
@@ -186,7 +187,9 @@ def _refusal(
         return cause
     name, known = str(first["loc"][0]), declared(options)
     if name not in known:
-        return unknown_option(name, known)
+        return unknown_option(name, [*known, *options.model_fields])
     if first["type"] == "missing":
-        return InputError(f"give {known[name].get('missing') or f'{name}: {accepted(known[name])}'}")
+        return InputError(
+            f"give {known[name].get('missing') or f'{name}: {accepted(known[name])}'}"
+        )
     return InputError(f"{name} is {values[name]!r}; give {accepted(known[name])}")

@@ -29,8 +29,8 @@ class MaskOptions(Options):
     mask_feather: Annotated[int, Lifetime.SAMPLING] = Field(
         default=DEFAULT_FEATHER,
         ge=0,
-        description="pixels, at the working size, over which the edit fades in from the mask's edge "
-        "inward",
+        description="pixels, at the working size, over which the edit fades in from the mask's "
+        "edge inward",
     )
 
     def check_use(self, mask: bool) -> None:

@@ -133,9 +133,9 @@ class MethodOptions(Options):
     )
     keyframes: Annotated[KeyframeStrategy, Lifetime.SAMPLING] = Field(
         default="random",
-        description="which frames are keyframes: every n-th (uniform), one of each n drawn at every "
-        "step (random), every n-th moving on at every step (sliding), or where the source changes "
-        "(content)",
+        description="which frames are keyframes: every n-th (uniform), one of each n drawn at "
+        "every step (random), every n-th moving on at every step (sliding), or where the source "
+        "changes (content)",
     )
     keyframe_every: Annotated[Count, Lifetime.SAMPLING] = Field(
         default=8, description="frames from one keyframe to the next"

@@ -17,8 +17,8 @@ class WebOptions(Options, title="options"):
 
     model: Annotated[Texts, Lifetime.INVERSION] = Field(
         default=(EMBEDDED_MODEL,),
-        description="a model for visitors to choose, as in translate; can be repeated, and the page "
-        f"starts with the first ({EMBEDDED_MODEL})",
+        description="a model for visitors to choose, as in translate; can be repeated, and the "
+        f"page starts with the first ({EMBEDDED_MODEL})",
         json_schema_extra={"metavar": "MODEL"},
     )
     controlnet: Annotated[str | None, Lifetime.INVERSION] = Field(
@@ -34,7 +34,7 @@ class WebOptions(Options, title="options"):
     )
     samples: Annotated[PathText | None, Lifetime.NOTHING] = Field(
         default=None,
-        description="folder of sources to pick from, each with settings in NAME.yaml (the project's)",
+        description="folder of sources to choose from, with settings in NAME.yaml (the project's)",
         json_schema_extra={"metavar": "FOLDER"},
     )
     host: Annotated[str, Lifetime.NOTHING] = Field(
@@ -47,7 +47,7 @@ class WebOptions(Options, title="options"):
     )
     login: Annotated[PathText | None, Lifetime.NOTHING] = Field(
         default=None,
-        description="file with a line NAME:PASSWORD for each person who may use the page (everyone)",
+        description="file with a line NAME:PASSWORD for each person who may log in (everyone may)",
         json_schema_extra={"metavar": "FILE"},
     )
     max_upload: Annotated[Count, Lifetime.NOTHING] = Field(

@@ -19,13 +19,12 @@ from pnpvideo.clips.clip import Frames
 from pnpvideo.clips.read import read_clip
 from pnpvideo.errors import InputError
 from pnpvideo.models.failures import check_finite
-from pnpvideo.options.declared import unknown_option
+from pnpvideo.options.declared import Lifetime, unknown_option
 from pnpvideo.options.mask import MaskOptions
 from pnpvideo.options.method import (
     BRANCHES,
     DEFAULT_BATCH_SIZE,
     DIFFUSERS_NAMES,
-    Lifetime,
     PnPOptions,
     Preset,
 )

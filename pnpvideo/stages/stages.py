@@ -26,7 +26,8 @@ from pnpvideo.models.stable_diffusion.controlnet import Control, ControlledUNet
 from pnpvideo.models.stable_diffusion.ip_adapter import scales_of
 from pnpvideo.models.stable_diffusion.text_cache import text_cache
 from pnpvideo.models.stable_diffusion.unet import UNet
-from pnpvideo.options.method import BRANCHES, DEFAULT_BATCH_SIZE, Lifetime, PnPOptions
+from pnpvideo.options.declared import Lifetime
+from pnpvideo.options.method import BRANCHES, DEFAULT_BATCH_SIZE, PnPOptions
 from pnpvideo.options.settings import check_followed
 from pnpvideo.pixels.blend import blend_frames
 from pnpvideo.pixels.carry_mask import carry_mask

@@ -1,4 +1,4 @@
-"""mkdocs' hooks: pages that are made and not written (see `mkdocs.yml`)."""
+"""mkdocs' hooks: pages that are made when the documentation is built (see `mkdocs.yml`)."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from tools.site.options_page import options_page
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages that are made."""
+    """Add the page of options, and the contributors' page from the project's folder."""
     files.append(File.generated(config, "options.md", content=options_page()))
     contributing = Path(config.config_file_path).with_name("CONTRIBUTING.md")
     files.append(
