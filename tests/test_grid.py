@@ -273,6 +273,15 @@ def test_a_stopped_grid_goes_on(
     assert (Counting.cells, Counting.inversions) == (0, 0)
     assert len(tried("stopped", grid="tau_f=0,0.5,1")) == 12
     assert (Counting.cells, Counting.inversions) == (2, 2)
+    # Results of another precision are not mixed with these.
+    values["trajectory_precision"] = "full"
+    with pytest.raises(InputError, match="results with trajectory_precision 'half', not 'full'"):
+        tried("stopped")
+    # How fast a result is made does not count.
+    values |= {"trajectory_precision": "half", "batch_size": 1, "device": "cpu", "side": 40}
+    Counting.cells = Counting.inversions = 0
+    assert len(tried("stopped", grid="tau_f=0,0.5,1")) == 12
+    assert (Counting.cells, Counting.inversions) == (0, 0)
     # A result that was lost, or is of another prompt now, is made again.
     Path(found[0]["result"]).unlink()
     edits[1] = replace(edits[1], prompts=("a stone", "a moon"))

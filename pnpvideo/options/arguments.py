@@ -35,7 +35,9 @@ class Parser(argparse.ArgumentParser):
             flag = f"--{name.replace('_', '-')}"
             flags = [schema["short"], flag] if "short" in schema else [flag]
             if schema.get("positional"):
-                section.add_argument(name, nargs="?", metavar=name.upper(), help=text)
+                section.add_argument(
+                    name, nargs="?", type=_Reader(schema), metavar=name.upper(), help=text
+                )
             elif kind == "boolean":
                 section.add_argument(*flags, action=argparse.BooleanOptionalAction, help=text)
             elif kind == "array":

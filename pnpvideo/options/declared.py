@@ -63,7 +63,10 @@ class Options(BaseModel):
     first that cannot be used.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    # Checks are built on first use, so that help and --version do not wait for them.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True
+    )
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: object) -> None:
