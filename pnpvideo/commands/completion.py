@@ -28,11 +28,11 @@ def _supported(shell: str) -> str:
     return shell
 
 
-class ShellOptions(Options, title="options"):
+class ShellOptions(Options, title="shell"):
     """The shell that the script is for."""
 
     shell: Annotated[str, AfterValidator(_supported), Lifetime.NOTHING] = Field(
-        description=f"the shell: {', '.join(shtab.SUPPORTED_SHELLS)}",
+        description=", ".join(shtab.SUPPORTED_SHELLS),
         json_schema_extra={
             "positional": True,
             "enum": list(shtab.SUPPORTED_SHELLS),

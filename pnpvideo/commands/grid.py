@@ -20,14 +20,11 @@ docs/inside.md describes the measures."""
 
 
 def _work(settings: GridSettings, call: WriteOptions) -> None:
+    from pnpvideo.grid.edits import read_edits
     from pnpvideo.grid.grid import run_grid
 
     with needs("eval", "a grid with networks or a benchmark"):
-        edits = []
-        if settings.benchmark is not None:
-            from pnpvideo.grid.edits import read_edits
-
-            edits = read_edits(settings)
+        edits = read_edits(settings)
         found = run_grid(settings, edits=edits, overwrite=call.overwrite, quiet=call.quiet)
     for point in found.points:
         mark = "  *" if point.best else ""

@@ -24,15 +24,16 @@ class Edit:
 
 
 def read_edits(settings: GridSettings) -> list[Edit]:
-    """All edits that start from a source, prompts of the same source together.
+    """Return a benchmark's edits that start from a source, with all prompts of a source together.
 
-    What a benchmark asks for after another edit is left out, as the broken entries are.
+    Items that continue another edit are left out, as broken entries are. Without a benchmark there
+    are none.
     """
+    if settings.benchmark is None or settings.source is None:
+        return []
     # Its columns need the extra [eval].
     from pnpvideo.evaluation.benchmarks import KINDS, choose, told
 
-    assert settings.benchmark is not None
-    assert settings.source is not None
     data = Path(settings.source).expanduser()
     if not data.exists():
         raise InputError(f"{data} does not exist; give the benchmark's folder or file")

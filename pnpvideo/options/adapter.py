@@ -9,7 +9,7 @@ from pnpvideo.options.declared import Lifetime, Options
 from pnpvideo.options.paths import PathText
 
 
-class AdapterSettings(Options, title="picture beside the text"):
+class AdapterSettings(Options, title="picture prompt"):
     """The picture that shows what results are to contain, and the IP-Adapter that reads it."""
 
     # The adapter, at its scale, is part of the network that inverts the source.

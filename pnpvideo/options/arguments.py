@@ -79,12 +79,12 @@ class _Reader:
 
 
 def _help(schema: Schema) -> str:
+    """Return the description with the default, unless the description says what that means."""
     text, default = schema["description"], schema.get("default")
-    if schema.get("type") in _NUMBERS and default is not None:
+    if isinstance(default, float):
         text += f" ({default:g})"
-    elif default and isinstance(default, str):
+    elif isinstance(default, int | str) and not isinstance(default, bool) and default != "":
         text += f" ({default})"
-    # The description says what other defaults (none, an empty list) mean.
     return text.replace("%", "%%")
 
 

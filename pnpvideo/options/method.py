@@ -227,7 +227,8 @@ class MethodSettings(MethodOptions, title="method (defaults: the model's own, or
 
     preset: Annotated[Preset | None, Lifetime.INVERSION] = Field(
         default=None,
-        description="how fast: fewer steps are faster (best); steps and other options override it",
+        description="speed: fast and balanced use fewer steps (best); steps and other options "
+        "override it",
     )
 
     @model_validator(mode="before")

@@ -194,7 +194,7 @@ class ModelSettings(Options, title="model"):
         json_schema_extra={"metavar": "NAME"},
     )
     dtype: Annotated[Dtype | None, Lifetime.INVERSION] = Field(
-        default=None, description="number format of the model (what suits the device)"
+        default=None, description="floating-point format of the model (what suits the device)"
     )
     offload: Annotated[bool, Lifetime.NOTHING] = Field(
         default=False,

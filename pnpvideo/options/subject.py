@@ -18,7 +18,7 @@ from pnpvideo.options.settings import (
 
 # pydantic lists the options of the last class first.
 class SubjectSettings(MachineSettings, ModelSettings, MethodSettings, TextSettings, SourceSettings):
-    """A source, optional prompts, a model and a machine."""
+    """A source, optional prompts, a model and how the machine is used."""
 
     @model_validator(mode="after")
     def _has_subject(self) -> Self:

@@ -42,7 +42,7 @@ class ShowSettings(Options, title="pictures"):
         default="features",
         description="features: the decoder's features of the source, as colours (PCA over all "
         "sources and frames); attention: its self-attention, likewise; prediction: the picture "
-        "that the model predicts at each step; correspondence: which places of frames match; "
+        "that the model predicts at each step; correspondence: which places match between frames; "
         "words: where the prompt's words attend",
     )
     beside: Annotated[PathTexts, Lifetime.INVERSION] = Field(
@@ -59,7 +59,7 @@ class ShowSettings(Options, title="pictures"):
     )
     at: Annotated[Shares, Lifetime.FINISHING] = Field(
         default=(),
-        description="which steps to show, as numbers from 0 (noise) to 1 (picture) (a few)",
+        description="which steps to show, from 0, the noise, to 1, the picture (a few)",
     )
     side: Annotated[int, Lifetime.FINISHING] = Field(
         default=DEFAULT_SIDE,

@@ -12,7 +12,7 @@ from pnpvideo.options.values import EMBEDDED_MODEL, Texts
 DEFAULT_FOLDER = "pnpvideo-web"
 
 
-class WebOptions(Options, title="options"):
+class WebOptions(Options, title="page"):
     """Where the page is, what it offers, and how much it accepts from each visitor."""
 
     model: Annotated[Texts, Lifetime.INVERSION] = Field(
@@ -54,13 +54,13 @@ class WebOptions(Options, title="options"):
         default=200, description="size limit of one upload, in MiB"
     )
     max_pixels: Annotated[Count, Lifetime.NOTHING] = Field(
-        default=8_300_000, description="most pixels in a frame of a source"
+        default=8_300_000, description="maximum number of pixels in a frame of a source"
     )
     max_frames: Annotated[Count, Lifetime.NOTHING] = Field(
-        default=240, description="most frames of a source in one run"
+        default=240, description="maximum number of frames of a source in one run"
     )
     max_waiting: Annotated[Count, Lifetime.NOTHING] = Field(
-        default=4, description="most runs of one visitor in the queue"
+        default=4, description="maximum number of runs of one visitor in the queue"
     )
     keep_hours: Annotated[float, Field(gt=0), Lifetime.NOTHING] = Field(
         default=24.0, description="hours after which uploads and runs are deleted"
