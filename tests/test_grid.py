@@ -23,7 +23,7 @@ from pnpvideo.grid.grid import Point, pareto_front, run_grid
 from pnpvideo.grid.own_measures import OwnMeasures
 from pnpvideo.inside.draw import MARK
 from pnpvideo.models.stable_diffusion.unet import UNet
-from pnpvideo.options.grid import Cell, GridSettings, cells_of, read_axes
+from pnpvideo.options.grid import GridCell, GridSettings, cells_of, read_axes
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 
@@ -137,7 +137,7 @@ def test_own_measures_are_those_of_a_naive_reference(pipeline: PnPVideoPipeline)
 
 def test_the_plot_marks_the_front() -> None:
     def point(structure: float, text: float, *, best: bool) -> Point:
-        cell = Cell(options={"tau_f": structure})
+        cell = GridCell(options={"tau_f": structure})
         return Point(cell=cell, structure=structure, text=text, best=best)
 
     drawn = draw_plot([point(0.1, 0.1, best=True), point(0.2, 0.2, best=True)], "kept", "followed")

@@ -26,7 +26,7 @@ from pnpvideo.grid.own_measures import OwnMeasures
 from pnpvideo.inside.draw import Picture
 from pnpvideo.inside.open_subject import open_clips, open_subject
 from pnpvideo.options.declared import Lifetime
-from pnpvideo.options.grid import Cell, GridSettings, cells_of, read_axes, split_place
+from pnpvideo.options.grid import GridCell, GridSettings, cells_of, read_axes, split_place
 from pnpvideo.options.settings import ReadSettings
 from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 from pnpvideo.run.opening import choose_device, load_pipeline, told_memory
@@ -40,7 +40,7 @@ class Point:
     structure lost.
     """
 
-    cell: Cell
+    cell: GridCell
     structure: float
     text: float
     best: bool
@@ -154,7 +154,7 @@ class _Run:
         return tried, read_middle(self._folder.source(edit))
 
     @torch.no_grad()
-    def _make(self, edit: Edit, cells: Sequence[Cell]) -> None:
+    def _make(self, edit: Edit, cells: Sequence[GridCell]) -> None:
         settings, pipeline = self._settings, self._pipeline
         with contextlib.ExitStack() as open_things:
             clips = open_clips([edit.source] if edit.source else [], settings, open_things)

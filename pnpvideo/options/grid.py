@@ -22,7 +22,7 @@ Axes = dict[str, tuple[object, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
+class GridCell:
     """One combination of a grid: one value of each of its options."""
 
     options: dict[str, object]
@@ -145,6 +145,8 @@ def _value(text: str) -> object:
         return text
 
 
-def cells_of(axes: Axes) -> list[Cell]:
+def cells_of(axes: Axes) -> list[GridCell]:
     """Return all combinations of values; the last option changes fastest."""
-    return [Cell(options=dict(zip(axes, some, strict=True))) for some in product(*axes.values())]
+    return [
+        GridCell(options=dict(zip(axes, some, strict=True))) for some in product(*axes.values())
+    ]
