@@ -6,8 +6,12 @@ import warnings
 from collections.abc import Iterator
 
 import diffusers
-import huggingface_hub
 import transformers
+from huggingface_hub.utils.tqdm import (
+    are_progress_bars_disabled,
+    disable_progress_bars,
+    enable_progress_bars,
+)
 
 _EXPECTED = {
     # The autoencoders that we accept beside AutoencoderKL.
@@ -73,7 +77,7 @@ def _no_progress_bars() -> Iterator[None]:
     """Disable the progress bars of diffusers and transformers, but not those of downloads."""
     libraries = [lib.utils.logging for lib in (diffusers, transformers)]
     shown = [library for library in libraries if library.is_progress_bar_enabled()]
-    downloads_shown = not huggingface_hub.utils.are_progress_bars_disabled()
+    downloads_shown = not are_progress_bars_disabled()
     for library in shown:
         library.disable_progress_bar()
     _show_downloads(downloads_shown)  # transformers switches these too.
@@ -86,6 +90,5 @@ def _no_progress_bars() -> Iterator[None]:
 
 
 def _show_downloads(shown: bool) -> None:
-    if shown == huggingface_hub.utils.are_progress_bars_disabled():
-        hub = huggingface_hub.utils
-        (hub.enable_progress_bars if shown else hub.disable_progress_bars)()
+    if shown == are_progress_bars_disabled():
+        (enable_progress_bars if shown else disable_progress_bars)()
