@@ -254,7 +254,7 @@ def bad_files(folder: Path) -> dict[tuple[str, ...], str]:
         (*one, "--config", "bytes.yaml"): "are no text",
         (*one, "--config", "frames"): "Is a directory",
         (*one, "--job", "job-file"): "job-file is a file",
-        (*one, "--job", "job-folder"): "is not empty and no job folder",
+        (*one, "--job", "job-folder"): "is not empty and not a job folder",
         (*one, "--log-file", "frames"): "the log file frames cannot be written",
         (*one, "--sound", "loud"): "give default, all or none",
         (*one, "--background", "rainbow"): "a colour",

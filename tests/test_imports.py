@@ -42,10 +42,7 @@ SENTENCES = {
 EXTRAS = ("jinja2", "pyarrow", "scipy", "skimage", "torchmetrics")
 """What the extra [eval] installs."""
 NOT_YET = {
-    "sampling.find_named",  # It cuts out what maps of attention show with cv2.
-    "sampling.schedule",  # It asks diffusers' DDIMScheduler for the noise levels.
     "stages.parts",  # A pipeline of diffusers that the stages inherit from.
-    "web.view",  # It solves a step for the clean latents of the preview.
 }
 """Modules that still break a sentence of their folder's."""
 

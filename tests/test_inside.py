@@ -24,9 +24,10 @@ from pnpvideo.inside.show_words import show_words
 from pnpvideo.inside.subject import Subject
 from pnpvideo.inside.watch import attended, look, watch_attention, watch_features
 from pnpvideo.models.network import Batch
+from pnpvideo.models.noise_schedule import Level
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
-from pnpvideo.sampling.schedule import Level, clean_and_noise, ddim_step
+from pnpvideo.sampling.schedule import clean_and_noise, ddim_step
 
 STEPS = 3
 SMALL = ("--steps", str(STEPS), "--side", "32", "--quiet")

@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from pnpvideo.models.network import Batch, InjectionLayers, Network
+from pnpvideo.models.noise_schedule import Level, NoiseSchedule
 from pnpvideo.models.prompt import PromptEmbeddings
-from pnpvideo.sampling.schedule import Level, NoiseSchedule, clean_and_noise
+from pnpvideo.sampling.schedule import clean_and_noise
 
 # Of the sampling steps: late enough for features to show the picture, not its noise.
 _STRUCTURE_AT = 0.8

@@ -8,8 +8,9 @@ from torch import Tensor
 from pnpvideo.errors import InputError
 from pnpvideo.inside.subject import Strip, Subject
 from pnpvideo.models.network import Batch
+from pnpvideo.models.noise_schedule import Level
 from pnpvideo.sampling.guidance import Guidance
-from pnpvideo.sampling.schedule import Level, clean_and_noise
+from pnpvideo.sampling.schedule import clean_and_noise
 from pnpvideo.stages.source import Source
 
 _SHARES = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)

@@ -10,7 +10,8 @@ from pnpvideo.clips.clip import Frames
 from pnpvideo.inside.draw import over
 from pnpvideo.inside.subject import Strip, Subject
 from pnpvideo.models.prompt import PromptEmbeddings
-from pnpvideo.sampling.find_named import STANDS_OUT, attention_maps
+from pnpvideo.pixels.cut_out_maps import STANDS_OUT
+from pnpvideo.sampling.find_named import attention_maps
 from pnpvideo.stages.source import Source
 
 

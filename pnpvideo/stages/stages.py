@@ -20,10 +20,12 @@ from pnpvideo.models.batches import Batches
 from pnpvideo.models.device import exact_dtype
 from pnpvideo.models.failures import check_finite, check_not_plain
 from pnpvideo.models.network import Network
+from pnpvideo.models.noise_schedule import NoiseSchedule
 from pnpvideo.models.prompt import PromptEmbeddings, concatenate
 from pnpvideo.models.scheduler import check_scheduler
 from pnpvideo.models.stable_diffusion.controlnet import Control, ControlledUNet
 from pnpvideo.models.stable_diffusion.ip_adapter import scales_of
+from pnpvideo.models.stable_diffusion.schedule import make_schedule
 from pnpvideo.models.stable_diffusion.text_cache import text_cache
 from pnpvideo.models.stable_diffusion.unet import UNet
 from pnpvideo.options.method import BRANCHES, DEFAULT_BATCH_SIZE, Lifetime, PnPOptions
@@ -31,6 +33,7 @@ from pnpvideo.options.settings import check_followed
 from pnpvideo.pixels.blend import blend_frames
 from pnpvideo.pixels.carry_mask import carry_mask
 from pnpvideo.pixels.control import check_control, control_frames, draw_control
+from pnpvideo.pixels.cut_out_maps import mask_of_maps
 from pnpvideo.pixels.mask import (
     Area,
     Weights,
@@ -43,11 +46,12 @@ from pnpvideo.pixels.mask import (
 )
 from pnpvideo.pixels.resize import resize_frames
 from pnpvideo.sampling.denoise import source_steps
-from pnpvideo.sampling.find_named import attention_maps, mask_of_maps
+from pnpvideo.sampling.find_named import attention_maps
 from pnpvideo.sampling.invert import invert_latents, reconstruct_latents
 from pnpvideo.sampling.keep_outside import latent_weights
 from pnpvideo.sampling.noise import gaussian_noise
-from pnpvideo.sampling.schedule import NoiseSchedule, first_steps, make_schedule
+from pnpvideo.sampling.schedule import first_steps
+from pnpvideo.sampling.solvers import choose_solver
 from pnpvideo.sampling.spans import widened
 from pnpvideo.stages.parts import Parts
 from pnpvideo.stages.source import ClipSource, Source, TrajectorySource, fingerprint_of
@@ -217,7 +221,8 @@ class Stages(Parts):
         """
         span = range(first, first + len(latents))
         schedule, text = self.schedule(options), self.encode_source(trajectory.prompt, options)
-        each = len(schedule.inversion_timesteps) * options.inversion_iterations
+        solver = choose_solver(options.inversion_iterations)
+        each = len(schedule.inversion_timesteps) * solver.predictions
         at_once = BRANCHES * batch_size
         left = trajectory.unfinished(at_once, span)
         done = len(latents) - sum(part.stop - part.start for part in left)
@@ -232,7 +237,7 @@ class Stages(Parts):
                     schedule,
                     latents[part.start - first : part.stop - first],
                     text,
-                    iterations=options.inversion_iterations,
+                    solver=solver,
                     batches=batches,
                     first=part.start,
                     progress=bar.update,
@@ -259,12 +264,11 @@ class Stages(Parts):
             for _ in store.write_all(pictures):
                 pass
             source.control = store
-        # At the timestep of the first step without it, and below.
-        timesteps = (*self.schedule(options).timesteps, -1.0)
+        first_without = first_steps(options.control_end, options.steps)
         return Control(
             pictures=source.control.of,
             scale=options.control_scale,
-            rests_at=timesteps[first_steps(options.control_end, options.steps)],
+            rests_at=self.schedule(options).timestep_from(first_without),
         )
 
     def _check_control(self, options: PnPOptions, image: Clip | None, *, made: bool) -> None:
@@ -326,7 +330,8 @@ class Stages(Parts):
             maps = attention_maps(
                 network, trajectory, text, words, batch_size=batch_size, spread=True
             )
-            yield from mask_of_maps(maps, source.frames(batch_size), name)
+            arrays = (batch.numpy() for batch in maps)
+            yield from mask_of_maps(arrays, source.frames(batch_size), name)
 
     def generate_source(
         self,

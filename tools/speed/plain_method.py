@@ -18,6 +18,7 @@ from pnpvideo.sampling.attend import attend, split_heads
 from pnpvideo.sampling.inject import FeatureInjector
 from pnpvideo.sampling.invert import invert_latents
 from pnpvideo.sampling.schedule import ddim_step, first_steps
+from pnpvideo.sampling.solvers import choose_solver
 from pnpvideo.storage.trajectory import LatentMemory, Trajectory
 
 
@@ -59,7 +60,7 @@ def plain_invert(
         schedule,
         latents,
         pipeline.encode_texts([prompt]),
-        iterations=options.inversion_iterations,
+        solver=choose_solver(options.inversion_iterations),
         batches=Batches(batch_size),
     )
     kept = LatentMemory(inverted)
