@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +92,8 @@ def test_available_memory_is_a_part_of_this_machine() -> None:
 
 
 @pytest.fixture(scope="module")
-def pipeline() -> PnPVideoPipeline:
-    pipeline = PnPVideoPipeline.from_pretrained("embedded", torch_dtype=torch.float32)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+def pipeline(load: Callable[..., PnPVideoPipeline]) -> PnPVideoPipeline:
+    return load("embedded")
 
 
 def run(pipeline: PnPVideoPipeline, storage: Storage, **options: Any) -> Any:

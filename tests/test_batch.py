@@ -194,6 +194,7 @@ def test_an_estimate_is_near(run: Run, tiny_model: Path, tmp_path: Path) -> None
     assert 0.3 < seconds / (time.monotonic() - began) < 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [9, 33])
 def test_killed_and_started_again(
     run: Run, tiny_model: Path, tmp_path: Path, after: int, inversions: list[int]

@@ -160,6 +160,7 @@ def test_many_threads_one_output(tmp_path: Path) -> None:
 # Runs that died
 
 
+@pytest.mark.slow
 def test_what_a_killed_run_left_is_cleared(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

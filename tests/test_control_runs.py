@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,8 @@ CHANNELS = (4, 8, 8)
 
 
 @pytest.fixture(scope="module")
-def pipeline(tiny_model: Path) -> PnPVideoPipeline:
-    loaded = PnPVideoPipeline.from_pretrained(tiny_model, dtype=torch.float64)
-    loaded.set_progress_bar_config(disable=True)
-    return loaded
+def pipeline(load: Callable[..., PnPVideoPipeline], tiny_model: Path) -> PnPVideoPipeline:
+    return load(tiny_model, torch.float64)
 
 
 @pytest.fixture(scope="module")

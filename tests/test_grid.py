@@ -30,13 +30,6 @@ from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 STEPS = "2"
 
 
-@pytest.fixture(scope="module")
-def pipeline(tiny_model: Path) -> PnPVideoPipeline:
-    loaded = PnPVideoPipeline.from_pretrained(tiny_model, dtype=torch.float32)
-    loaded.set_progress_bar_config(disable=True)
-    return loaded
-
-
 def test_the_front_is_what_no_other_beats() -> None:
     generator = np.random.default_rng(5)
     for _ in range(20):

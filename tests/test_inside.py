@@ -34,13 +34,6 @@ SMALL = ("--steps", str(STEPS), "--side", "32", "--quiet")
 
 
 @pytest.fixture(scope="module")
-def pipeline(tiny_model: Path) -> PnPVideoPipeline:
-    loaded = PnPVideoPipeline.from_pretrained(tiny_model, dtype=torch.float32)
-    loaded.set_progress_bar_config(disable=True)
-    return loaded
-
-
-@pytest.fixture(scope="module")
 def subject(pipeline: PnPVideoPipeline) -> Subject:
     """A clip of three frames and a picture, 32 x 32 pixels, inverted."""
     options = PnPOptions(steps=STEPS)

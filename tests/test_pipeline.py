@@ -1,5 +1,6 @@
 """The pipeline as diffusers' users call it, with the embedded model."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,8 @@ PROMPT = "a photo of a red star on sand"
 
 
 @pytest.fixture(scope="module")
-def pipeline() -> PnPVideoPipeline:
-    pipeline = PnPVideoPipeline.from_pretrained("embedded", torch_dtype=torch.float32)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+def pipeline(load: Callable[..., PnPVideoPipeline]) -> PnPVideoPipeline:
+    return load("embedded")
 
 
 def frames(count: int, width: int = 64, height: int = 48) -> np.ndarray:

@@ -14,6 +14,8 @@ from killed import run_killed
 
 from pnpvideo.cli import main
 
+pytestmark = pytest.mark.slow
+
 FRAMES = 4
 RUN = (
     *("../frames", "--prompt", "a stone", "--prompt", "two trees", "--seed", "3", "--steps", "3"),
