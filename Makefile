@@ -1,4 +1,4 @@
-.PHONY: format lint test docs samples
+.PHONY: format lint test test-all docs samples
 
 format:
 	ruff format .
@@ -10,6 +10,9 @@ lint:
 	mypy
 
 test:
+	python -m pytest -n 2 -m "not slow"
+
+test-all:
 	python -m pytest -n 2
 
 docs:

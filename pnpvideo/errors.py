@@ -6,14 +6,14 @@ from typing import Literal
 
 
 class InputError(ValueError):
-    """What the user gave cannot be used: a file, an option, a model name. Exit code 2.
+    """An input that cannot be used: a file, an option or a model name. Exit code 2.
 
     The message is one line: what was wrong, then what to do.
     """
 
 
 class RunError(RuntimeError):
-    """What the user gave was fine, and the work failed: full disk, no network. Exit code 1.
+    """Work that failed although the input was fine: full disk, no network. Exit code 1.
 
     The message is one line: what was wrong, then what to do.
     """

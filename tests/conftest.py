@@ -6,7 +6,9 @@ import os
 # those of the processes that tests start and of NumPy too.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from command import Cli, save_frames
 from models import save_tiny_model
 from page import CHROMIUM
 
+from pnpvideo import PnPVideoPipeline
 from pnpvideo.cli import main
 
 torch.set_num_threads(1)
@@ -32,6 +35,32 @@ def _repeatable() -> Iterator[None]:
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a random model of SD 1.5's topology: working side 32, factor 4."""
     return save_tiny_model(tmp_path_factory.mktemp("model"))
+
+
+@cache
+def _load(model: str, dtype: torch.dtype) -> PnPVideoPipeline:
+    pipeline = PnPVideoPipeline.from_pretrained(model, dtype=dtype)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.fixture(scope="session")
+def load() -> Callable[..., PnPVideoPipeline]:
+    """Load a model from the disk once for all tests; each call returns a copy."""
+
+    def copy(model: str | Path, dtype: torch.dtype = torch.float32) -> PnPVideoPipeline:
+        loaded = _load(str(model), dtype)
+        # A tokenizer's copy decodes otherwise; nothing changes the tokenizer but new words.
+        shared = [loaded.tokenizer, loaded.tokenizer_2]
+        return deepcopy(loaded, {id(part): part for part in shared if part is not None})
+
+    return copy
+
+
+@pytest.fixture(scope="module")
+def pipeline(load: Callable[..., PnPVideoPipeline], tiny_model: Path) -> PnPVideoPipeline:
+    """The tiny model in float32, one copy for a module."""
+    return load(tiny_model)
 
 
 @pytest.fixture

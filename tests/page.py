@@ -11,7 +11,12 @@ from typing import Any
 import pytest
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+
+
+def in_a_browser(test: Callable[..., None]) -> Callable[..., None]:
+    """Mark a test that opens the page in Chromium."""
+    there = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+    return pytest.mark.slow(there(test))  # type: ignore[no-any-return]
 
 
 def free_port() -> int:

@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ import torch
 from pnpvideo.errors import InputError, RunError
 from pnpvideo.files.available_memory import available_memory
 from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
+from pnpvideo.stages.callbacks import QUIET
+from pnpvideo.stages.edit import OpenEdit
+from pnpvideo.stages.request import Edit, seeded
 from pnpvideo.storage import allocate
 from pnpvideo.storage.allocate import Storage, empty_trajectory
 from pnpvideo.storage.latent_file import LatentFile
@@ -91,10 +95,8 @@ def test_available_memory_is_a_part_of_this_machine() -> None:
 
 
 @pytest.fixture(scope="module")
-def pipeline() -> PnPVideoPipeline:
-    pipeline = PnPVideoPipeline.from_pretrained("embedded", torch_dtype=torch.float32)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+def pipeline(load: Callable[..., PnPVideoPipeline]) -> PnPVideoPipeline:
+    return load("embedded")
 
 
 def run(pipeline: PnPVideoPipeline, storage: Storage, **options: Any) -> Any:
@@ -144,7 +146,13 @@ def test_half_precision_is_near_full(pipeline: PnPVideoPipeline) -> None:
 def test_sampling_back_needs_no_room_for_all_steps(pipeline: PnPVideoPipeline) -> None:
     result = run(pipeline, Storage(precision="full"))
     options = pipeline.model_options.override({"steps": 3})
-    whole = pipeline.reconstruct(result.trajectory, options, batch_size=3)
-    parts = pipeline.reconstruct(result.trajectory, options, batch_size=2)
+    whole, parts = (
+        OpenEdit(
+            pipeline.model,
+            Edit(source=result.trajectory, options=options, generators=seeded(0), batch_size=size),
+            QUIET,
+        ).reconstruct()
+        for size in (3, 2)
+    )
     assert parts.shape == result.trajectory.clean.shape
     torch.testing.assert_close(parts, whole, rtol=1e-3, atol=1e-4)

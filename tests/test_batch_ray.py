@@ -16,6 +16,8 @@ from killed import processes_of, run_killed
 
 from pnpvideo.cli import main
 
+pytestmark = pytest.mark.slow
+
 cluster_utils = pytest.importorskip("ray.cluster_utils")
 
 

@@ -9,10 +9,13 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 from command import pixels, save_frames
 from killed import processes_of
 
 from pnpvideo.cli import main
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_killed_worker_loses_only_its_step(tiny_model: Path, tmp_path: Path) -> None:

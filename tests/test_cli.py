@@ -261,6 +261,7 @@ def test_a_full_disk(tiny_model: Path, picture: Path, tmp_path: Path) -> None:
     assert names(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_ctrl_c(tiny_model: Path, picture: Path, tmp_path: Path) -> None:
     before = names(tmp_path)
     process = subprocess.Popen(

@@ -9,14 +9,16 @@ from models import sd_scheduler
 from torch import Tensor
 
 from pnpvideo.models.batches import Batches
+from pnpvideo.models.noise_schedule import NoiseSchedule
 from pnpvideo.models.prompt import PromptEmbeddings, concatenate
+from pnpvideo.models.stable_diffusion.schedule import make_schedule
 from pnpvideo.models.stable_diffusion.unet import UNet, default_layers
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.sampling.denoise import denoise_latents
 from pnpvideo.sampling.guidance import Guidance, Texts
 from pnpvideo.sampling.invert import invert_latents, reconstruct_latents
 from pnpvideo.sampling.noise import gaussian_noise
-from pnpvideo.sampling.schedule import NoiseSchedule, make_schedule
+from pnpvideo.sampling.solvers import choose_solver
 from pnpvideo.storage.denoising_state import DenoisingState
 from pnpvideo.storage.trajectory import LatentMemory, Trajectory
 
@@ -80,7 +82,7 @@ class Run:
             schedule or self.schedule,
             self.latents,
             self.source,
-            iterations=iterations,
+            solver=choose_solver(iterations),
             batches=Batches(batch_size),
         )
 

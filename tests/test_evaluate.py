@@ -33,13 +33,6 @@ from tools.train.translators import METHODS, Setting, Translator, side_of
 DRAWINGS = Path(__file__).parents[1] / "samples" / "drawings"
 
 
-@pytest.fixture(scope="module")
-def pipeline(tiny_model: Path) -> PnPVideoPipeline:
-    pipeline = PnPVideoPipeline.from_pretrained(str(tiny_model))
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
 def results_of(pipeline: PnPVideoPipeline, **changes: object) -> list[Result]:
     values: dict[str, object] = {
         "artwork": SMALL,

@@ -129,14 +129,16 @@ def test_every_frame_equals_the_naive_reference(
     ours = Layer(attn, injects=inject)
     result = torch.full_like(hidden, math.nan)
     first = 0 if source else 1
-    for work in plan_shared((range(FRAMES),), KEYFRAMES, window=2, step=1, batch_size=batch_size):
-        part = list(work.frames)
+    for frame_pass in plan_shared(
+        (range(FRAMES),), KEYFRAMES, window=2, step=1, batch_size=batch_size
+    ):
+        part = list(frame_pass.frames)
         shared = {TOKENS: matches(hidden)[part]}
         result[first:, part] = ours.output(
             hidden[first:, part],
             with_source=source,
             attention=inject,
-            sharing=Sharing(mode=mode, work=work, matches=shared),
+            sharing=Sharing(mode=mode, frame_pass=frame_pass, matches=shared),
         )
         assert len(ours.attention.kept) <= 3
     expected = naive(attn, hidden, mode, inject)
@@ -145,18 +147,18 @@ def test_every_frame_equals_the_naive_reference(
 
 def test_a_keyframe_by_itself_attends_as_any_frame() -> None:
     attn, hidden = layer(), states()[:, :1]
-    (work,) = plan_shared((range(1),), (0,), window=4, step=0, batch_size=1)
+    (frame_pass,) = plan_shared((range(1),), (0,), window=4, step=0, batch_size=1)
     plain = Layer(attn).output(hidden)
     for mode in ("extended", "propagate"):
-        sharing = Sharing(mode=mode, work=work)
+        sharing = Sharing(mode=mode, frame_pass=frame_pass)
         output = Layer(attn).output(hidden, with_source=True, sharing=sharing)
         torch.testing.assert_close(output, plain, rtol=1e-13, atol=1e-13)
 
 
 def test_a_layer_that_only_injects_does_not_share() -> None:
     attn, hidden = layer(), states()[:, :3]
-    (work,) = plan_shared((range(3),), (0, 1, 2), window=4, step=0, batch_size=1)
-    sharing = Sharing(mode="extended", work=work)
+    (frame_pass,) = plan_shared((range(3),), (0, 1, 2), window=4, step=0, batch_size=1)
+    sharing = Sharing(mode="extended", frame_pass=frame_pass)
     output = Layer(attn, shares=False).output(
         hidden, with_source=True, attention=True, sharing=sharing
     )

@@ -56,11 +56,13 @@ def test_sharing_leaves_no_trace_either() -> None:
     unet = reference.tiny_unet()
     before, processors = output(unet), dict(unet.attn_processors)
     injector = injector_of(unet)
-    (work,) = plan_shared((range(2),), (0, 1), window=2, step=0, batch_size=1)
+    (frame_pass,) = plan_shared((range(2),), (0, 1), window=2, step=0, batch_size=1)
     with injector.installed(sharing=True):
         assert sum(p not in processors.values() for p in unet.attn_processors.values()) == 16
         torch.testing.assert_close(injector.predict(batch()), before, rtol=1e-12, atol=1e-12)
-        shared = batch(branches=1, frames=2, sharing=Sharing(mode="extended", work=work))
+        shared = batch(
+            branches=1, frames=2, sharing=Sharing(mode="extended", frame_pass=frame_pass)
+        )
         alone = injector.predict(replace(shared, sharing=None))
         assert not torch.allclose(injector.predict(shared), alone)
     assert_untouched(unet, before, processors)
@@ -69,11 +71,11 @@ def test_sharing_leaves_no_trace_either() -> None:
 def test_without_sharing_no_other_layer_is_touched() -> None:
     unet = reference.tiny_unet()
     processors, injector = dict(unet.attn_processors), injector_of(unet)
-    (work,) = plan_shared((range(1),), (0,), window=2, step=0, batch_size=1)
+    (frame_pass,) = plan_shared((range(1),), (0,), window=2, step=0, batch_size=1)
     with injector.installed():
         changed = {name for name, p in unet.attn_processors.items() if p != processors[name]}
         assert len(changed) == 8
-        sharing = Sharing(mode="extended", work=work)
+        sharing = Sharing(mode="extended", frame_pass=frame_pass)
         with pytest.raises(RuntimeError, match="not installed for sharing"):
             injector.predict(replace(INJECTED, sharing=sharing))
 
@@ -128,7 +130,14 @@ def test_the_source_itself_is_not_changed_by_its_own_features() -> None:
 def test_what_saves_work_changes_no_result(features: bool, attention: bool) -> None:
     """The source as far as it is read, and branches of equal latents as one."""
     injector = injector_of(reference.tiny_unet())
-    full = batch(5, 2, with_source=True, features=features, attention=attention, alike=2)
+    full = batch(
+        5,
+        2,
+        with_source=True,
+        features=features,
+        attention=attention,
+        branches_with_equal_latents=2,
+    )
     latents = full.latents.view(5, 2, 4, 8, 8)
     latents[2], latents[4] = latents[1], latents[3]
     with injector.installed():

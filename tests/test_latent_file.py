@@ -9,13 +9,14 @@ import torch
 from safetensors.torch import load_file
 
 from pnpvideo.errors import InputError, RunError
-from pnpvideo.storage.latent_file import LatentFile, file_size
+from pnpvideo.storage.latent_file import LatentFile, LatentShape, file_size
 
-SHAPE = (4, 5, 2, 3, 2)
+AXES = LatentShape(levels=4, pieces=5, piece=(2, 3, 2))
+SHAPE = AXES.sizes
 
 
 def create(path: Path, **options: Any) -> LatentFile:
-    settings = {"shape": SHAPE, "dtype": torch.float32, "metadata": {"prompt": "ein Pferd é"}}
+    settings = {"shape": AXES, "dtype": torch.float32, "metadata": {"prompt": "ein Pferd é"}}
     return LatentFile.create(path.open("w+b"), path, **(settings | options))
 
 
@@ -37,8 +38,8 @@ def test_it_gives_back_what_was_written(tmp_path: Path, dtype: torch.dtype) -> N
     whole = load_file(tmp_path / "t.safetensors")["latents"]
     assert torch.equal(whole, latents.to(dtype))
     again = LatentFile.open(tmp_path / "t.safetensors")
-    assert (tuple(again.shape), again.dtype, again.metadata) == (
-        SHAPE, dtype, {"prompt": "ein Pferd é"}
+    assert (again.axes, again.dtype, again.metadata) == (
+        AXES, dtype, {"prompt": "ein Pferd é"}
     )  # fmt: skip
     assert torch.equal(again[1, 4:], latents[1, 4:].to(dtype))
     again.close()
@@ -48,7 +49,7 @@ def test_only_some_levels_are_kept(tmp_path: Path) -> None:
     latents = torch.randn(SHAPE)
     file = create(tmp_path / "t.safetensors", kept=(0, 3))
     file.write(0, latents)
-    assert file_size(SHAPE, torch.float32, (0, 3)) == 2 * 5 * 12 * 4
+    assert file_size(AXES, torch.float32, (0, 3)) == 2 * 5 * 12 * 4
     file.close()
     again = LatentFile.open(tmp_path / "t.safetensors")
     assert torch.equal(again[-1, :], latents[-1])

@@ -1,6 +1,7 @@
 """Weights, breaks and long prompts, beside a naive reading of them and beside compel."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,15 @@ FAST: dict[str, Any] = {"steps": 2, "output_type": "latent"}
 
 @pytest.fixture(scope="module", params=["sd", "xl"])
 def pipeline(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, tiny_model: Path
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_model: Path,
+    load: Callable[..., PnPVideoPipeline],
 ) -> PnPVideoPipeline:
     folder = tiny_model
     if request.param == "xl":
         folder = save_tiny_sdxl(tmp_path_factory.mktemp("xl"), hidden_size=32)
-    pipeline = PnPVideoPipeline.from_pretrained(folder, dtype=torch.float64)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+    return load(folder, torch.float64)
 
 
 @pytest.mark.parametrize(

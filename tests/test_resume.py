@@ -14,6 +14,8 @@ from killed import run_killed
 
 from pnpvideo.cli import main
 
+pytestmark = pytest.mark.slow
+
 FRAMES = 4
 RUN = (
     *("../frames", "--prompt", "a stone", "--prompt", "two trees", "--seed", "3", "--steps", "3"),
@@ -65,8 +67,8 @@ def test_killed_again_and_again(run: tuple[str, ...], tmp_path: Path) -> None:
     assert code == 0, told
     assert len(processes) > 3
     shown = "".join(processes)
-    assert "inverting goes on after 3 of 4 frames" in shown
-    assert "reusing the inversion, denoising goes on after " in shown
+    assert "inverting continues after 3 of 4 frames" in shown
+    assert "reusing the inversion, denoising continues after " in shown
     assert names(here / "job") == {"lock", "trajectory.log", "trajectory.safetensors"}
     assert_same_frames(here, unbroken(run, tmp_path / "unbroken"))
 
@@ -85,11 +87,11 @@ def test_another_prompt_reuses_the_inversion_and_another_size_does_not(
     assert_same_frames(tmp_path / "here", unbroken(run, tmp_path / "unbroken", *changes))
     capsys.readouterr()
     assert main(["translate", *run, *JOB, "--size", "32x16"]) == 0
-    assert "pnpvideo: job job: inverting anew (other size)\n" in capsys.readouterr().err
+    assert "pnpvideo: job job: inverting again (other size)\n" in capsys.readouterr().err
     assert kept.stat().st_size < len(before[0])
     (tmp_path / "frames" / "source2.png").unlink()
     assert main(["translate", *run, *JOB, "--size", "32x16"]) == 0
-    assert "pnpvideo: job job: inverting anew (other source)\n" in capsys.readouterr().err
+    assert "pnpvideo: job job: inverting again (other source)\n" in capsys.readouterr().err
 
 
 def test_a_generated_source_is_made_again_and_its_state_used(
@@ -145,7 +147,7 @@ def test_a_running_job_is_not_disturbed(
     assert process.wait() == -9
     assert main(["translate", *longer]) == 0
     told = capsys.readouterr().err
-    assert "the inversion" in told or "inverting goes on after 3 of 4 frames" in told
+    assert "the inversion" in told or "inverting continues after 3 of 4 frames" in told
     assert_same_frames(here, unbroken((*run, "--steps", "6"), tmp_path / "unbroken"))
 
 
@@ -156,7 +158,7 @@ def test_the_seed_of_a_state_is_the_seed_of_its_run(
     state = tmp_path / "here" / "job" / "denoising.safetensors"
     assert state.exists()
     assert main(["translate", *run, *JOB, "--seed", "4"]) == 0
-    assert "reusing the inversion, denoising anew (other seed)" in capsys.readouterr().err
+    assert "reusing the inversion, denoising again (other seed)" in capsys.readouterr().err
     assert_same_frames(tmp_path / "here", unbroken(run, tmp_path / "unbroken", "--seed", "4"))
 
 
@@ -168,5 +170,5 @@ def test_what_comes_after_sampling_makes_nothing_anew(
     assert run_killed(*run, *JOB, "--blend-radius", "1", cwd=here, after=10)[0] == -9
     other = ("--blend-radius", "0")
     assert main(["translate", *run, *JOB, *other]) == 0
-    assert "reusing the inversion, denoising goes on after" in capsys.readouterr().err
+    assert "reusing the inversion, denoising continues after" in capsys.readouterr().err
     assert_same_frames(here, unbroken(run, tmp_path / "unbroken", *other))

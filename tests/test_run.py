@@ -9,15 +9,8 @@ import yaml
 from command import names, pixels, save_frames
 
 from pnpvideo import InputError, Settings, translate
-from pnpvideo.options.settings import ModelSettings
 from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
-from pnpvideo.run.opening import load_pipeline
 from pnpvideo.run.run import run
-
-
-@pytest.fixture(scope="module")
-def pipeline(tiny_model: Path) -> PnPVideoPipeline:
-    return load_pipeline(ModelSettings(model=str(tiny_model), device="cpu", dtype="float32"))
 
 
 def settings(folder: Path, model: Path, output: str, **more: object) -> Settings:

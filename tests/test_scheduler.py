@@ -15,7 +15,8 @@ from torch import Tensor
 
 from pnpvideo.errors import InputError
 from pnpvideo.models.scheduler import check_scheduler
-from pnpvideo.sampling.schedule import ddim_step, make_schedule
+from pnpvideo.models.stable_diffusion.schedule import make_schedule
+from pnpvideo.sampling.schedule import ddim_step
 
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 SD = BETAS | {"steps_offset": 1}

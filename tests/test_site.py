@@ -10,7 +10,8 @@ from pnpvideo.cli import COMMANDS, main
 from pnpvideo.options.declared import declared
 from tools.site.options_page import options_page
 
-DOCS = Path(__file__).parent.parent / "docs"
+README = Path(__file__).parent.parent / "README.md"
+PAGES = [README, *README.parent.glob("docs/*.md")]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -33,16 +34,29 @@ def test_every_option_of_the_help_is_on_the_page(
         assert f"`--{name}`" in page
 
 
-def test_pages_name_only_options_that_there_are() -> None:
+def test_pages_name_only_options_that_exist() -> None:
     page = options_page()
     command = re.compile(rf"pnpvideo (?:{'|'.join(COMMANDS)})(?:[^\n]*\\\n)*[^\n]*")
-    for path in DOCS.glob("*.md"):
+    for path in PAGES:
         for called in command.findall(path.read_text(encoding="utf-8")):
             for flag in re.findall(r" (--[a-z][a-z-]+)", called):
                 assert flag == "--help" or f"`{flag}`" in page, f"{path.name}: {flag}"
 
 
-def test_pictures_of_pages_are_there() -> None:
-    for path in DOCS.glob("*.md"):
+def test_pictures_of_pages_exist() -> None:
+    for path in PAGES:
         for target in re.findall(r"!\[[^]]*\]\(([^)]+)\)", path.read_text(encoding="utf-8")):
-            assert (DOCS / target).is_file(), f"{path.name}: {target}"
+            assert (path.parent / target).is_file(), f"{path.name}: {target}"
+
+
+def test_links_of_the_readme_lead_to_files_and_headings() -> None:
+    text = README.read_text(encoding="utf-8")
+    for target in re.findall(r"(?<!!)\[[^]]*\]\(([^)]+)\)", text):
+        if not target.startswith("https://"):
+            name, _, anchor = target.partition("#")
+            page = (README.parent / name).read_text(encoding="utf-8")
+            headings = re.findall(r"^#+ (.+)$", page, re.MULTILINE)
+            slugs = {
+                re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings
+            }
+            assert not anchor or anchor in slugs, target

@@ -1,4 +1,4 @@
-"""Spans of a clip that are made one by one, and put together: as one run makes them."""
+"""Spans of a clip that are made separately and joined are as one run makes them."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -97,7 +97,7 @@ def test_a_span_that_is_missing_or_unfinished_is_told(tiny_model: Path, tmp_path
     made = worker.do(job)
     assert made is not None
     assert made.state == "failed"
-    assert made.error == "frames 3 to 8 are missing of what was made one by one"
+    assert made.error == "frames 3 to 8 are in none of the spans that were made"
     span = Span(job=job, number=1, count=3)
     worker.do(span)
     state, metadata = read_state(folder.span_folder(span) / STATE)
@@ -106,7 +106,7 @@ def test_a_span_that_is_missing_or_unfinished_is_told(tiny_model: Path, tmp_path
         begun.save(replace(state, steps=1))
     made = worker.do(job)
     assert made is not None
-    assert made.error == "some of what was made one by one is not sampled to the end"
+    assert made.error == "some spans are not sampled to the end"
     worker.do(span)
     made = worker.do(job)
     assert made is not None

@@ -50,6 +50,8 @@ from tools.train.state import TrainingState
 from tools.train.supervise import gaze_loss
 from tools.train.train import load_exported
 
+pytestmark = pytest.mark.slow
+
 ARTWORK = Artwork()
 
 

@@ -31,10 +31,11 @@ from PIL import Image
 
 from pnpvideo import read_clip, write_clip
 from pnpvideo.errors import InputError
+from pnpvideo.models.noise_schedule import Level
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.options.settings import Settings
 from pnpvideo.options.web import WebOptions
-from pnpvideo.sampling.schedule import Level, ddim_step
+from pnpvideo.sampling.schedule import ddim_step
 
 pytest.importorskip("gradio")
 

@@ -7,6 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pnpvideo.models.batches import Batches
 from pnpvideo.models.network import Batch
+from pnpvideo.models.noise_schedule import Level, NoiseSchedule
 from pnpvideo.models.prompt import PromptEmbeddings
 from pnpvideo.models.stable_diffusion.text_cache import text_cache
 from pnpvideo.models.stable_diffusion.unet import UNet, default_layers
@@ -14,7 +15,6 @@ from pnpvideo.options.method import PnPOptions
 from pnpvideo.sampling.denoise import denoise_latents
 from pnpvideo.sampling.guidance import Guidance, Texts
 from pnpvideo.sampling.invert import invert_latents
-from pnpvideo.sampling.schedule import Level, NoiseSchedule
 from pnpvideo.storage.trajectory import LatentMemory, Trajectory
 
 STEPS = 5  # At 50 the shares are the same.

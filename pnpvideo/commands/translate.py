@@ -68,7 +68,7 @@ def _read(given: dict[str, object], call: CallOptions) -> Settings:
 
 
 def _work(settings: Settings, call: CallOptions) -> None:
-    from pnpvideo.clips.clip import tell_frames
+    from pnpvideo.clips.clip import frame_count_text
     from pnpvideo.run.first_frame import is_preview, preview_settings
     from pnpvideo.run.opening import load_pipeline
     from pnpvideo.run.run import run
@@ -84,7 +84,7 @@ def _work(settings: Settings, call: CallOptions) -> None:
     result = run(settings, pipeline, overwrite=call.overwrite, **how)
     _log.info(
         "%s of %d x %d in %s; the settings are in %s",
-        tell_frames(result.frames),
+        frame_count_text(result.frames),
         *(*result.size, tqdm.format_interval(result.seconds), result.settings),
     )
     if call.json_lines:

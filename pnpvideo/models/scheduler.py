@@ -1,4 +1,4 @@
-"""Whether a model's noise is of the kind that is sampled here, as its scheduler says."""
+"""Check that a model's scheduler has noise levels that Stable Diffusion can be sampled with."""
 
 import inspect
 from typing import Any
@@ -12,13 +12,13 @@ _PREDICTIONS = ("epsilon", "v_prediction", "sample")
 
 
 def check_scheduler(scheduler: Any) -> None:
-    """InputError unless noise levels come from a table of betas (Ho et al. 2020).
+    """Raise InputError unless noise levels come from a table of betas (Ho et al. 2020).
 
-    Samplers of many classes share that table; what does not is trained on other levels and for
+    Samplers of many classes share that table. Models without it are trained on other levels and for
     another prediction: flow matching (Lipman et al. 2023), EDM (Karras et al. 2022) and others.
-    With zero terminal SNR the last level is nothing but noise, in which a prediction of the noise
-    says nothing of the picture (Lin et al. 2024, "Common diffusion noise schedules and sample
-    steps are flawed", section 3.1).
+    With zero terminal SNR the last level is pure noise, in which a prediction of the noise says
+    nothing about the picture (Lin et al. 2024, "Common diffusion noise schedules and sample steps
+    are flawed", section 3.1).
     """
     config, name = scheduler.config, type(scheduler).__name__
     prediction = config.get("prediction_type", "epsilon")
@@ -35,8 +35,8 @@ def check_scheduler(scheduler: Any) -> None:
     if config.get("rescale_betas_zero_snr") and prediction == "epsilon":
         raise InputError(
             "the model's scheduler has zero terminal SNR (rescale_betas_zero_snr) with epsilon "
-            "prediction, which gives black pictures; if the model is trained for it, it is one of "
-            "v_prediction: give --prediction-type v_prediction"
+            "prediction, which gives black pictures; if the model was trained for v_prediction, "
+            "give --prediction-type v_prediction"
         )
     try:
         DDIMScheduler.from_config(config)
@@ -48,7 +48,7 @@ def check_scheduler(scheduler: Any) -> None:
 
 
 def _other_kind(scheduler: Any) -> str | None:
-    """What a scheduler's noise is, in words, where it is not from a table of betas."""
+    """Return a scheduler's kind of noise, in words, if it is not from a table of betas."""
     kind, config = type(scheduler), scheduler.config
     name = kind.__name__
     has_table = (

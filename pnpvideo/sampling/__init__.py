@@ -1,1 +1,1 @@
-"""The method. Knows no file, no command and none of diffusers' classes."""
+"""The method: inversion, injection and sampling. Imports no diffusers, and opens no file."""

@@ -1,4 +1,4 @@
-"""Self-attention of several frames: with the source's queries and keys, and with keyframes."""
+"""Attention of several branches and frames: pure functions of queries, keys and values."""
 
 from collections.abc import Sequence
 
@@ -13,21 +13,21 @@ _MAPS = 4  # at a time, so that they stay in the cache
 
 
 def split_heads(tokens: Tensor, heads: int) -> Tensor:
-    """(batch, tokens, channels) to (batch, heads, tokens, channels / heads)."""
+    """Return tokens (rows, tokens, channels) as (rows, heads, tokens, channels / heads)."""
     return tokens.view(*tokens.shape[:2], heads, -1).transpose(1, 2)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v for every head, heads joined again.
+    """Return softmax(q k^T / sqrt(d)) v of every head, heads side by side.
 
-    query, key, value: (batch, heads, tokens, d). Returns (batch, tokens, heads * d).
+    query, key, value: (rows, heads, tokens, d). Returns (rows, tokens, heads * d).
     """
     output = functional.scaled_dot_product_attention(query, key, value)
     return output.transpose(1, 2).flatten(2)
 
 
 def attend_alike(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
-    """Attention of branches with the same queries and keys, and so the same attention maps.
+    """Compute attention of branches with equal queries and keys, so equal attention maps.
 
     query, key: (frames, tokens, channels); value: (branches * frames, tokens, channels), as is the
     result.
@@ -50,7 +50,7 @@ def attend_alike(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tenso
 
 
 def attend_jointly(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
-    """Extended attention: every frame's queries attend to the tokens of all frames.
+    """Let every frame's queries attend to the tokens of all frames (extended attention).
 
     The joint editing of keyframes by Geyer et al. 2023 (TokenFlow). value: (branches, frames,
     tokens, channels); query, key: the same, or of one branch that stands for all. Returns the
@@ -68,10 +68,10 @@ def attend_with_context(
     context: Sequence[tuple[Tensor, Tensor]],
     heads: int,
 ) -> Tensor:
-    """Each frame's queries attend to its own tokens and to those of its context.
+    """Let each frame's queries attend to its own tokens and to those of its context.
 
     value: (branches, frames, tokens, channels); query, key: the same, or of one branch for all.
-    context: further keys and values in these shapes, for each frame its own. Returns the shape of
+    context: more keys and values in these shapes, one of each for every frame. Returns the shape of
     value.
     """
     query = query.expand_as(value)
@@ -82,13 +82,13 @@ def attend_with_context(
 
 
 def propagate(before: Tensor, after: Tensor, matches: Tensor, weights: Tensor) -> Tensor:
-    """Attention outputs of the keyframes around each frame, moved to where its tokens match.
+    """Return outputs of the keyframes around each frame, taken from the tokens that match its own.
 
-    The propagation of Geyer et al. 2023, but with weights that go from one keyframe to the next
-    evenly: the sigmoid of theirs gives each keyframe a quarter or more of every frame.
+    The propagation of Geyer et al. 2023, but with weights that change linearly from one keyframe to
+    the next: their sigmoid gives each keyframe a quarter or more of every frame.
     before, after: (branches, frames, tokens, channels), outputs of each frame's two keyframes.
     matches: (frames, 2, tokens), the nearest token of each (see `match_clip`).
-    weights: (frames), share of the keyframe before, 0 to 1.
+    weights: (frames), the weight of the keyframe before, 0 to 1.
     """
     sides = []
     for side, output in enumerate((before, after)):

@@ -1,6 +1,6 @@
-"""Which frames are keyframes at a step: functions of the step and the seed alone.
+"""The keyframes of a step: a function of the step and the seed alone.
 
-So they are the same in chunks of every size, and in a run that was broken off and resumed.
+So they are the same for every batch size, and in a run that was interrupted and resumed.
 """
 
 import random
@@ -21,16 +21,16 @@ def choose_keyframes(
     seed: int,
     change: Sequence[float] = (),
 ) -> tuple[int, ...]:
-    """Ascending numbers of the keyframes; the first and last frame of every scene are among them.
+    """Return ascending numbers of the keyframes, with the first and last frame of every scene.
 
     scenes: the frame numbers of each scene (see `find_scenes`).
-    strategy: "uniform": every n-th; "random": one of each n frames, drawn anew at each step (Geyer
+    strategy: "uniform": every n-th; "random": one of each n frames, drawn again at each step (Geyer
         et al. 2023); "sliding": every n-th, one frame later at each step; "content": as many as
         uniform, with about the same change of the source between any two.
     every: n, at least 1. change: for "content", that of each frame to the next (`latent_change`).
     """
     chosen: set[int] = set()
-    # The only draws that are the same in every version of Python: of random(), seeded with a text.
+    # random(), seeded with a text, gives the same numbers in every version of Python.
     draw = random.Random(f"keyframes of step {step} with seed {seed}")
     for scene in scenes:
         first, last = scene[0], scene[-1]
@@ -49,7 +49,7 @@ def choose_keyframes(
 
 
 def latent_change(latents: Tensor) -> list[float]:
-    """Mean absolute difference of each frame to the next; latents: (frames, c, h, w)."""
+    """Return the mean absolute difference of each frame to the next; latents: (frames, c, h, w)."""
     return [float((after - before).abs().mean()) for before, after in pairwise(latents)]
 
 

@@ -1,36 +1,26 @@
-"""Where a source shows what a text names, read from the cross-attention of its inverted latents
-(Tang et al. 2023, "What the DAAM", section 3; Hertz et al. 2023, "Prompt-to-Prompt", section 3),
-spread over what its self-attention holds for alike (Nguyen et al. 2023, "Dataset Diffusion",
-equation 5), and cut out along the edges that the picture itself has.
+"""Maps of where a source shows what a text names, read from the cross-attention of its inverted
+latents (Tang et al. 2023, "What the DAAM", section 3; Hertz et al. 2023, "Prompt-to-Prompt",
+section 3) and spread over what its self-attention finds similar (Nguyen et al. 2023, "Dataset
+Diffusion", equation 5). `pixels.cut_out_maps` makes masks of them.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
-import cv2
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pnpvideo.clips.clip import Frames
-from pnpvideo.errors import InputError
-from pnpvideo.models.network import Batch, Network, SelfAttention
+from pnpvideo.models.network import Batch, Network, SelfAttention, as_unet
 from pnpvideo.models.prompt import PromptEmbeddings
-from pnpvideo.pixels.mask import Weights, cut_out
 from pnpvideo.sampling.attend import attend, split_heads
 from pnpvideo.storage.trajectory import Trajectory
 
-# Of the sampling steps, those at whose noise levels the source is looked at: with more noise the
-# layers see less of things' shape.
+# The noise levels at which the source is read, as shares of the sampling steps: with more noise the
+# layers see less of an object's shape.
 _PROGRESS = (0.65, 0.8, 0.9)
-# How often maps are spread over what is alike: one time leaves holes in things of several colours.
+# How often maps are spread over similar places: once leaves holes in objects of several colours.
 _SPREADS = 2
-# Above and below so many times the threshold, attention alone says what is shown.
-_SURELY, _SURELY_NOT = 1.6, 0.4
-_CUTS = 3
-STANDS_OUT = 1.4
-"""How much of the average the most attended place has at least where something is found."""
 
 
 @torch.no_grad()
@@ -43,13 +33,15 @@ def attention_maps(
     batch_size: int,
     spread: bool = False,
 ) -> Iterator[Tensor]:
-    """How much each latent of each frame attends to words: (n, h, w), 1 on average in a frame.
+    """Yield how much each latent of a frame attends to words: (n, h, w), with mean 1 in a frame.
 
     words: numbers of the text's tokens. The mean of all layers and of a few noise levels. spread:
-    each place has the mean of the places that it attends to, twice, so that things are whole.
+    replace each place by the mean of the places that it attends to, twice, so that objects are
+    covered without holes. The maps are in the computer's memory.
     """
-    steps, count = len(trajectory.timesteps), trajectory.latents.shape[1]
-    height, width = trajectory.latents.shape[-2:]
+    network = as_unet(network, "finding what a text names")
+    steps, count = len(trajectory.timesteps), trajectory.piece_count
+    height, width = trajectory.shape.piece[-2:]
     for first in range(0, count, batch_size):
         frames = list(range(first, min(first + batch_size, count)))
         seen: list[Tensor] = []
@@ -62,9 +54,9 @@ def attention_maps(
             seen.append(_even(large))
 
         with ExitStack() as stack:
-            for layer in network.crossings:
+            for layer in network.cross_attentions:
                 stack.enter_context(layer.watched(see))
-            finest = network.observed[-1]
+            finest = network.matching_layers[-1]
             stack.enter_context(finest.watched(tokens.append))
             for progress in _PROGRESS:
                 step = round(progress * (steps - 1))
@@ -82,49 +74,17 @@ def attention_maps(
 
 
 def _spread(maps: Tensor, grid: tuple[int, int], layer: SelfAttention, tokens: Tensor) -> Tensor:
-    """Maps (n, h, w) as a layer's own attention passes them on among its tokens, of this grid."""
+    """Spread maps (n, h, w) by a layer's own attention among its tokens, which have this grid."""
     small = functional.adaptive_avg_pool2d(maps[:, None], grid)
     query, key = (
         split_heads(part, layer.heads).float() for part in (layer.query(tokens), layer.key(tokens))
     )
-    # As values of the queries' width, which fused attention wants.
+    # As values of the queries' width, as fused attention needs.
     value = small.view(len(maps), 1, -1, 1).expand_as(query).contiguous()
     passed = attend(query, key, value).mean(2).view(-1, 1, *grid)
     return functional.interpolate(passed, maps.shape[1:], mode="bilinear")[:, 0]
 
 
 def _even(maps: Tensor) -> Tensor:
+    """Return maps (n, h, w) scaled to a mean of 1 in each."""
     return maps / maps.mean((1, 2), keepdim=True)
-
-
-def mask_of_maps(maps: Iterable[Tensor], batches: Iterable[Frames], name: str) -> Iterator[Weights]:
-    """Attention maps (n, h, w) of frames (n, height, width, 3), some at a time, as masks of these:
-    white above Otsu's threshold, and where attention is near that, as the frame's own edges say.
-
-    InputError where no part stands out in the first frames.
-    """
-    for number, (some, frames) in enumerate(zip(maps, batches, strict=True)):
-        height, width = frames.shape[1:3]
-        large = np.stack(
-            [
-                cv2.resize(one.numpy(), (width, height), interpolation=cv2.INTER_CUBIC)
-                for one in some
-            ]
-        )
-        if number == 0 and not large.max() >= STANDS_OUT:
-            raise InputError(
-                f"{name!r} is not found in the source; name something that it shows, or give a mask"
-            )
-        grey = np.rint(large.clip(0) * (255 / large.max())).astype(np.uint8)
-        yield np.stack([_cut_out(frame, one) for frame, one in zip(frames, grey, strict=True)])
-
-
-def _cut_out(frame: Frames, attended: Weights) -> Weights:
-    """A mask of one frame and how much its pixels attend."""
-    threshold, mask = cv2.threshold(attended, 0, 255, cv2.THRESH_OTSU)
-    likely = mask > 0
-    if likely.any() and not likely.all():
-        sure = (attended > _SURELY * threshold) | (attended <= _SURELY_NOT * threshold)
-        found = cut_out(frame, likely, sure, iterations=_CUTS)
-        mask = np.where(found, 255, 0).astype(np.uint8) if found.any() else mask
-    return np.asarray(mask)

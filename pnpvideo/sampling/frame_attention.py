@@ -1,4 +1,4 @@
-"""A self-attention layer's computation with the source's queries and keys, and with keyframes."""
+"""Self-attention with the queries and keys of the source, and with the tokens of keyframes."""
 
 from collections.abc import Sequence
 
@@ -15,10 +15,11 @@ from pnpvideo.sampling.attend import (
     split_heads,
 )
 from pnpvideo.sampling.passes import InjectedBatch, Pass, Sharing
+from pnpvideo.sampling.rows import by_branch, rows_of
 
 
 class FrameAttention:
-    """Computes a layer's output: injects queries and keys, and shares keyframes' tokens.
+    """The computation of one self-attention layer, with injection and with shared keyframes.
 
     Injection (Tumanyan et al. 2022, equation 3 and section 4.2): A = softmax(q k^T / sqrt(d)) of
     the source, with each branch's values.
@@ -27,10 +28,11 @@ class FrameAttention:
     between them attend to their own and their two keyframes' tokens ("extended"), or take their
     two keyframes' attention outputs ("propagate"). With injection all queries and keys are the
     source's. The source branch never shares: its features are those of the frame by itself, which
-    is what gets injected. (So in the authors' code for keyframes; other frames' source branches
-    it propagates like the rest.)
+    is what gets injected. (The authors' code does so for keyframes; for other frames it propagates
+    the source branch like the rest.)
 
-    injects, shares: what this layer is there for.
+    injects: whether the layer takes the source's queries and keys. shares: whether its frames share
+    keyframes' tokens.
     """
 
     def __init__(
@@ -41,10 +43,10 @@ class FrameAttention:
         self.injects = injects
         self.shares = shares
         self.kept: dict[int, tuple[Tensor, ...]] = {}
-        """By keyframe: its keys and values ("extended") or its output, (branches, tokens, c)."""
+        """Keys and values ("extended"), or the output, of each keyframe: (branches, tokens, c)."""
 
     def compute(self, tokens: Tensor) -> Tensor:
-        """The output (batch, tokens, channels) in the network's pass that is under way."""
+        """Return the output (rows, tokens, channels) for the batch the network is running."""
         batch = self.network.batch
         if not isinstance(batch, InjectedBatch):
             return self._attend(tokens, tokens)
@@ -56,15 +58,16 @@ class FrameAttention:
         return self._attend(tokens[: batch.frame_count] if injects else tokens, tokens)
 
     def _attend(self, source: Tensor, tokens: Tensor) -> Tensor:
-        """Each frame by itself, with the queries and keys of `source`."""
+        """Compute each frame's attention alone, with the queries and keys of `source`."""
         layer = self.layer
         query, key, value = layer.query(source), layer.key(source), layer.value(tokens)
         return layer.project(attend_alike(query, key, value, layer.heads))
 
     def _take_outputs(self, tokens: Tensor, batch: InjectedBatch, sharing: Sharing) -> Tensor:
-        before, after = (self._of_keyframes(side, 0) for side in sharing.work.sides)
+        before, after = (self._of_keyframes(side, 0) for side in sharing.frame_pass.sides)
         matches = sharing.matches[tokens.shape[1]]
-        target = propagate(before, after, matches, sharing.weights).flatten(0, 1)
+        target = propagate(before, after, matches, sharing.weights)
+        target = rows_of(target)
         if not batch.with_source:
             return target
         layer, source = self.layer, tokens[: batch.source_rows]
@@ -75,12 +78,12 @@ class FrameAttention:
     def _attend_to_keyframes(
         self, tokens: Tensor, batch: InjectedBatch, sharing: Sharing
     ) -> Tensor:
-        layer, work, frames = self.layer, sharing.work, batch.frame_count
-        # One branch of queries and keys, the source's, where they are injected.
+        layer, frame_pass, frames = self.layer, sharing.frame_pass, batch.frame_count
+        # If they are injected, one branch of queries and keys: the source's.
         inject, own = self.injects and batch.attention, int(batch.with_source)
         source = tokens[:frames] if inject else tokens
         query, key, value = (
-            _by_branch(x, frames)
+            by_branch(x, frames)
             for x in (layer.query(source), layer.key(source), layer.value(tokens))
         )
         outputs = []
@@ -89,30 +92,25 @@ class FrameAttention:
         if not inject:
             query, key = query[own:], key[own:]
         value = value[own:]
-        if work.role == "keyframes":
+        if frame_pass.role == "keyframes":
             outputs.append(attend_jointly(query, key, value, layer.heads))
         else:
-            sides = work.sides
+            sides = frame_pass.sides
             context = [(self._of_keyframes(s, 0), self._of_keyframes(s, 1)) for s in sides]
             outputs.append(attend_with_context(query, key, value, context, layer.heads))
-        result = layer.project(torch.cat(outputs).flatten(0, 1))
-        if work.role == "keyframes":
-            output = _by_branch(result, frames)[own:]
-            self._keep(work, (output,) if sharing.mode == "propagate" else (key, value))
+        result = layer.project(rows_of(torch.cat(outputs)))
+        if frame_pass.role == "keyframes":
+            output = by_branch(result, frames)[own:]
+            self._keep(frame_pass, (output,) if sharing.mode == "propagate" else (key, value))
         return result
 
-    def _keep(self, work: Pass, tensors: tuple[Tensor, ...]) -> None:
-        """Keep each keyframe's part of tensors (branches, frames, tokens, c); forget old ones."""
-        self.kept = {frame: self.kept[frame] for frame in work.kept}
-        for i, frame in enumerate(work.frames):
-            # Copies: a part would keep all of the batch in memory.
+    def _keep(self, frame_pass: Pass, tensors: tuple[Tensor, ...]) -> None:
+        """Keep each keyframe's part of tensors (branches, frames, tokens, c); drop old ones."""
+        self.kept = {frame: self.kept[frame] for frame in frame_pass.kept}
+        for i, frame in enumerate(frame_pass.frames):
+            # Copies, as a view would keep the whole batch in memory.
             self.kept[frame] = tuple(x[:, i].clone() for x in tensors)
 
     def _of_keyframes(self, keyframes: Sequence[int], part: int) -> Tensor:
-        """One of the tensors kept of keyframes, side by side: (branches, frames, tokens, c)."""
+        """Return one of the tensors kept of keyframes, stacked: (branches, frames, tokens, c)."""
         return torch.stack([self.kept[keyframe][part] for keyframe in keyframes], dim=1)
-
-
-def _by_branch(tokens: Tensor, frames: int) -> Tensor:
-    """(branches * frames, tokens, channels) to (branches, frames, tokens, channels)."""
-    return tokens.view(-1, frames, *tokens.shape[1:])

@@ -1,4 +1,4 @@
-"""Which texts a step has for each prompt, and one prediction from theirs."""
+"""Guidance: the texts of each step, and one prediction from their predictions."""
 
 import math
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ from pnpvideo.sampling.schedule import first_steps
 class Texts:
     """The embeddings of one run.
 
-    source: one, of the inversion prompt; targets, negatives: one for each prompt;
-    unconditional: one, of the empty text, for a negative-prompt schedule.
+    source: one, of the inversion prompt. targets, negatives: one for each prompt. unconditional:
+    one, of the empty text, for a negative-prompt schedule.
     """
 
     source: PromptEmbeddings
@@ -24,7 +24,7 @@ class Texts:
     unconditional: PromptEmbeddings
 
     def branches(self, *, guided: bool, scheduled: bool) -> PromptEmbeddings:
-        """Texts of the branches of a pass, source first, then those of each prompt."""
+        """Return the texts of a pass, by branch: the source's, then those of each prompt."""
         parts = [self.source]
         for i in range(len(self.targets)):
             one = slice(i, i + 1)
@@ -53,31 +53,32 @@ class Guidance:
         self.use(texts)
 
     def use(self, texts: Texts) -> None:
-        """From now on these. Without negative ones nothing guides any more."""
+        """Use other texts from now on. Without negative ones, guidance is off."""
         self.run_texts = texts
         if not len(texts.negatives):
             self._interval = range(0)
         scheduled = self._schedule is not None
-        # Made once, so that what a network makes of them can be kept.
+        # Computed once, so that a network can cache what it computes of them.
         self._unguided = texts.branches(guided=False, scheduled=scheduled)
         if self._interval:
             self._guided = texts.branches(guided=True, scheduled=scheduled)
 
     def guides(self, step: int) -> bool:
+        """Return whether a step is guided."""
         return self.scale != 1 and step in self._interval
 
     def texts(self, step: int) -> PromptEmbeddings:
-        """Those of the branches, source first, then those of each prompt."""
+        """Return the texts of a step, by branch: the source's, then those of each prompt."""
         return self._guided if self.guides(step) else self._unguided
 
     def branches(self, step: int) -> int:
-        """How many branches each prompt has."""
+        """Return how many branches each prompt has at a step."""
         if not self.guides(step):
             return 1
         return 2 if self._schedule is None else 3
 
     def combine(self, step: int, outputs: Tensor) -> Tensor:
-        """One prediction (prompts, ...) from those of all branches (prompts, branches, ...)."""
+        """Return one prediction (prompts, pieces, ...) from (prompts, branches, pieces, ...)."""
         prediction = outputs[:, -1]
         if not self.guides(step):
             return prediction
@@ -90,19 +91,21 @@ class Guidance:
 
 
 def rescale(guided: Tensor, prediction: Tensor, share: float) -> Tensor:
-    """Guided predictions (..., c, h, w) with the spread of unguided ones, as to a share.
+    """Rescale guided predictions to the standard deviation of the conditional ones.
 
-    Lin et al. 2024, "Common Diffusion Noise Schedules and Sample Steps are Flawed", section 3.4.
-    At 0 they are `guided`, bit for bit.
+    guided, prediction: (prompts, pieces, ...); each piece has its own deviation. share 0 leaves
+    them, bit for bit; 1 does it fully (Lin et al. 2024, "Common Diffusion Noise Schedules and
+    Sample Steps are Flawed", section 3.4).
     """
     if share == 0:
         return guided
-    wanted, now = (x.std(dim=(-3, -2, -1), keepdim=True) for x in (prediction, guided))
+    piece_axes = tuple(range(2, guided.ndim))
+    wanted, now = (x.std(dim=piece_axes, keepdim=True) for x in (prediction, guided))
     return share * guided * (wanted / now) + (1 - share) * guided
 
 
 def negative_weight(step: int, steps: int, alpha: float, schedule: NegativeSchedule) -> float:
-    """a_i, the share of the empty prompt (Tumanyan et al. 2022, section 4.3 and its code)."""
+    """Return a_i, the weight of the empty prompt (Tumanyan et al. 2022, section 4.3 and code)."""
     progress = step / (steps - 1) if steps > 1 else 0.0
     factors = {"constant": 1.0, "linear": 1 - progress, "exp": math.exp(-6 * progress)}
     return alpha * factors[schedule]

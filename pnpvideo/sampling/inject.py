@@ -1,4 +1,4 @@
-"""The injector: puts the source's features, queries and keys into the target's passes."""
+"""Injection: put the source's features, queries and keys into the target's passes."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -7,16 +7,17 @@ from functools import partial
 from torch import Tensor
 
 from pnpvideo.errors import InputError
-from pnpvideo.models.network import Batch, InjectionLayers, Network, SelfAttention, Stretch
+from pnpvideo.models.network import Batch, HookPoint, InjectionLayers, Network, SelfAttention
 from pnpvideo.sampling.frame_attention import FrameAttention
 from pnpvideo.sampling.passes import Features, InjectedBatch
+from pnpvideo.sampling.rows import repeat_rows
 
 Predict = Callable[[InjectedBatch], Tensor]
-"""The network's output for the targets of a batch: its rows but the source's."""
+"""Returns the network's output for the targets of a batch: all rows except the source's."""
 
 
 class FeatureInjector:
-    """Injects into one network, between entering and leaving `installed()`."""
+    """The injection into one network, active between entering and leaving `installed()`."""
 
     def __init__(self, network: Network, layers: InjectionLayers) -> None:
         self.network = network
@@ -25,7 +26,7 @@ class FeatureInjector:
         for place in layers.attentions:
             found = network.attentions(place)
             if not found:
-                raise InputError(f"{place!r} holds no self-attention to inject into")
+                raise InputError(f"{place!r} has no self-attention to inject into")
             self.attentions += [layer for layer in found if layer not in self.attentions]
         self.shared: list[SelfAttention] = []
         for place in layers.shared:
@@ -37,10 +38,10 @@ class FeatureInjector:
     def installed(self, *, sharing: bool = False) -> Iterator[None]:
         """Change the network within; on leaving, it is exactly as it was.
 
-        sharing: frames are to share attention, too. Without it no other layers are touched.
+        sharing: whether frames also share attention. If not, no other layers are changed.
         """
         if self._shares is not None:
-            raise RuntimeError("this injector is installed already")
+            raise RuntimeError("this injector is already installed")
         self._shares = sharing
         layers = list(self.attentions)
         if sharing:
@@ -59,40 +60,40 @@ class FeatureInjector:
             self._shares = None
 
     def predict(self, batch: InjectedBatch) -> Tensor:
-        """See `Predict`."""
+        """Run a batch; see `Predict`."""
         if batch.sharing is not None and not self._shares:
             raise RuntimeError("this injector is not installed for sharing")
         return self.network.predict(batch)[batch.source_rows :]
 
     def reads_attention(self, batch: InjectedBatch) -> bool:
-        """Whether a layer reads the source's queries and keys in this batch.
+        """Return whether a layer reads the source's queries and keys in this batch.
 
-        None does where all that inject take keyframes' outputs instead.
+        None does if all layers that inject take the outputs of keyframes instead.
         """
         if batch.sharing is None or not batch.sharing.takes_outputs:
             return batch.attention
         return batch.attention and any(layer not in self.shared for layer in self.attentions)
 
-    def make_features(self, source: Batch) -> Features:
-        """The features of a batch of source frames, in a pass that ends right after the last."""
-        made: dict[Stretch, Tensor] = {}
+    def compute_features(self, source: Batch) -> Features:
+        """Return the features of a batch of source frames; the pass ends after the last one."""
+        computed: dict[HookPoint, Tensor] = {}
 
-        def keep(block: Stretch, output: Tensor) -> Tensor:
-            made[block] = output
-            if len(made) == len(self.blocks):
-                raise _AllMadeError
+        def keep(block: HookPoint, output: Tensor) -> Tensor:
+            computed[block] = output
+            if len(computed) == len(self.blocks):
+                raise _AllComputedError
             return output
 
         with ExitStack() as stack:
             for block in self.blocks:
                 stack.enter_context(block.changed(_unchanged, partial(keep, block)))
-            with suppress(_AllMadeError):
+            with suppress(_AllComputedError):
                 self.network.predict(source)
-        return made
+        return computed
 
 
-class _AllMadeError(Exception):
-    """Ends a pass of the source at the last feature that it is needed for."""
+class _AllComputedError(Exception):
+    """The end of a pass of the source, raised at the last feature that is needed."""
 
 
 def _unchanged(tensor: Tensor) -> Tensor:
@@ -100,13 +101,13 @@ def _unchanged(tensor: Tensor) -> Tensor:
 
 
 class _InjectedFeature:
-    """The source's feature, in place of every branch's, in one block.
+    """The source's feature in place of every branch's, in one block.
 
-    What a block adds to its input is the source's for all branches: so in the block, from its
-    first norm to its second convolution, there are only the source's frames.
+    All branches add the source's residual to their input, so inside the block, from its first norm
+    to its second convolution, only the source's rows are computed.
     """
 
-    def __init__(self, network: Network, block: Stretch) -> None:
+    def __init__(self, network: Network, block: HookPoint) -> None:
         self.network = network
         self.block = block
         self.rows = 0
@@ -122,5 +123,5 @@ class _InjectedFeature:
         batch = self.network.batch
         if not isinstance(batch, InjectedBatch) or not batch.features:
             return output
-        source = output if batch.with_source else batch.made[self.block]
-        return source.repeat(self.rows // len(source), 1, 1, 1)
+        source = output if batch.with_source else batch.precomputed_features[self.block]
+        return repeat_rows(source, self.rows // len(source))

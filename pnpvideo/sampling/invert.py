@@ -1,18 +1,23 @@
-"""Latents to their trajectory: DDIM inversion, or sampling where the model makes the source."""
+"""Latents to their trajectory: by inversion, or by sampling if the model makes the source."""
 
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, linalg
+from torch import Tensor
 
 from pnpvideo.models.batches import Batches
 from pnpvideo.models.network import Batch, Network
+from pnpvideo.models.noise_schedule import NoiseSchedule
 from pnpvideo.models.prompt import PromptEmbeddings
-from pnpvideo.sampling.schedule import NoiseSchedule, ddim_step, undo_ddim_step
+from pnpvideo.sampling.rows import repeat_rows
+from pnpvideo.sampling.schedule import ddim_step
+from pnpvideo.sampling.solvers import DDIM, Solver
 from pnpvideo.storage.trajectory import empty_latents
 
 Progress = Callable[[int], object]
-"""Told how many network passes of one frame are done since the last call."""
+"""Called with the number of network passes of one piece since the last call."""
+
+_DDIM = DDIM()
 
 
 @torch.no_grad()
@@ -22,80 +27,44 @@ def invert_latents(
     latents: Tensor,
     text: PromptEmbeddings,
     *,
-    iterations: int = 1,
+    solver: Solver = _DDIM,
     batches: Batches,
     first: int = 0,
     progress: Progress = lambda count: None,
 ) -> Tensor:
-    """DDIM inversion (Song et al. 2021, section 4.3; Tumanyan et al. 2022, section 3).
+    """Invert a source without guidance, from the clean end to the noisiest level.
 
-    latents: (frames, c, h, w), clean; text: one embedding; first: the number of the first frame in
-    the source. No guidance.
-    Going from the level of z_{t-1} to t the network is evaluated at (z_{t-1}, t). With more
-    iterations it is evaluated at the z_t found so far, again and again, which nears the exact
-    inverse of a sampling step: a fixed-point iteration with Anderson acceleration (Pan et al. 2023,
-    "Effective real image editing with accelerated iterative diffusion inversion", section 3). It
-    starts from the last step's output, so that only the first step needs a pass at z_{t-1}.
-    Frames are independent, so each batch runs through all timesteps before the next begins.
-    Returns (T + 1, frames, c, h, w) where the latents lie, noisiest first.
+    latents: (pieces, c, h, w), clean; text: one embedding; first: the number of the first piece in
+    the source. Pieces are independent of each other, so each batch runs through all levels before
+    the next begins.
+    Returns the latents at the sampling levels, (T + 1, pieces, c, h, w), noisiest first, on the
+    device of `latents`.
     """
-    levels, kind = schedule.inversion_levels, schedule.prediction_type
-    kept = {timestep: place for place, timestep in enumerate(schedule.timesteps)}
+    rows = {place: row for row, place in enumerate(schedule.inversion_places)}
 
     def invert(part: slice) -> Tensor:
         z = latents[part].to(network.device)
-        frames = _numbers(first, part)
+        numbers = _numbers(first, part)
 
         def predict(z: Tensor, timestep: float) -> Tensor:
-            batch = Batch(latents=z, timestep=timestep, texts=text, frames=frames)
+            batch = Batch(latents=z, timestep=timestep, texts=text, frames=numbers)
             return network.predict(batch)
 
         trajectory = empty_latents(len(schedule.timesteps), latents[part])
-        output: Tensor | None = None
-        for i, timestep in reversed(list(enumerate(schedule.inversion_timesteps))):
-            before, passes = z, iterations
-            if output is None or iterations == 1:
-                output = predict(before, timestep)
-                passes -= 1
-            z = ddim_step(before, output, levels[i + 1], levels[i], kind)
-            iteration = _Anderson()
-            for _ in range(passes):
-                output = predict(z, timestep)
-                found = undo_ddim_step(before, output, levels[i], levels[i + 1], kind)
-                z = iteration.next(z, found)
-            progress(len(z) * iterations)
-            if timestep in kept:
-                trajectory[kept[timestep]] = z.to(trajectory.device)
+        advance = solver.begin(schedule, predict)
+        for i in reversed(range(len(schedule.inversion_timesteps))):
+            z = advance(z, i)
+            progress(len(z) * solver.predictions)
+            if i in rows:
+                trajectory[rows[i]] = z.to(trajectory.device)
         return trajectory
 
     return torch.cat(list(batches.run(len(latents), invert)), dim=1)
 
 
 def _numbers(first: int, part: slice) -> tuple[int, ...]:
-    """Of the frames of a part, where the first of the whole has the number `first`."""
+    """Return the numbers of the pieces in a part, if the first of the whole has number `first`."""
     return tuple(range(first + part.start, first + part.stop))
-
-
-class _Anderson:
-    """Fixed-point iteration with Anderson acceleration of depth 1 (Walker and Ni 2011, section 1).
-
-    Each frame has its own weight, so that it does not depend on the frames beside it.
-    """
-
-    def __init__(self) -> None:
-        self.last: tuple[Tensor, Tensor] | None = None
-
-    def next(self, latents: Tensor, found: Tensor) -> Tensor:
-        """Where to evaluate next, after `found` came out at `latents`: (frames, c, h, w)."""
-        change, result = found - latents, found
-        if self.last is not None:
-            last_found, last_change = self.last
-            turn = change - last_change
-            size = linalg.vecdot(turn.flatten(1), turn.flatten(1)).clamp_min(1e-30)
-            weight = linalg.vecdot(change.flatten(1), turn.flatten(1)) / size
-            result = found - weight[:, None, None, None] * (found - last_found)
-        self.last = found, change
-        return result
 
 
 @torch.no_grad()
@@ -110,23 +79,22 @@ def reconstruct_latents(
     first: int = 0,
     progress: Progress = lambda count: None,
 ) -> Tensor:
-    """DDIM sampling from z_T without injection: the way back of `invert_latents`.
+    """Sample from z_T without injection: the way back of `invert_latents`.
 
-    noise: (frames, c, h, w); texts: the prompt, or (negative prompt, prompt) with guidance; first:
-    the number of the first frame. Also makes the source of generated guidance (Tumanyan et al.
+    noise: (pieces, c, h, w); texts: the prompt, or (negative prompt, prompt) with guidance; first:
+    the number of the first piece. Also makes the source of generated guidance (Tumanyan et al.
     2022, section 4).
-    Returns (T + 1, frames, c, h, w) where the noise lies, noisiest first.
+    Returns (T + 1, pieces, c, h, w), noisiest first, on the device of `noise`.
     """
-    steps = len(schedule.timesteps)
     device = network.device
 
     def sample(part: slice) -> Tensor:
-        x, frames = noise[part].to(device), _numbers(first, part)
-        trajectory = empty_latents(steps, noise[part])
+        x, numbers = noise[part].to(device), _numbers(first, part)
+        trajectory = empty_latents(len(schedule.timesteps), noise[part])
         trajectory[0] = noise[part]
         for i, timestep in enumerate(schedule.timesteps):
-            branches = x.repeat(len(texts), 1, 1, 1)
-            batch = Batch(latents=branches, timestep=timestep, texts=texts, frames=frames)
+            rows = repeat_rows(x, len(texts))
+            batch = Batch(latents=rows, timestep=timestep, texts=texts, frames=numbers)
             output = network.predict(batch)
             if len(texts) == 2:
                 negative, positive = output.chunk(2)

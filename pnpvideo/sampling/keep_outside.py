@@ -1,5 +1,5 @@
-"""Latents that stay the source's where nothing is edited (blended latent diffusion, Avrahami et
-al. 2023, section 4.1, with the inverted latents in place of noised ones).
+"""Latents of the source kept outside the edited area (blended latent diffusion, Avrahami et al.
+2023, section 4.1, with inverted latents instead of noised ones).
 """
 
 from collections.abc import Iterable
@@ -12,18 +12,20 @@ from torch.nn import functional
 
 
 def latent_weights(batches: Iterable[NDArray[np.uint8]], factor: int) -> Tensor:
-    """Weights of pixels, (n, height, width) 0 to 255, as weights of latents in [0, 1].
+    """Return weights of latents, (frames, 1, height / factor, width / factor), in [0, 1].
 
-    (frames, 1, height / factor, width / factor). A latent counts as the most edited of its pixels:
-    the edit then reaches the edge, where pixels are cut out.
+    batches: weights of pixels, (n, height, width), 0 to 255. factor: pixels per latent on a side. A
+    latent has the largest weight of its pixels, so that the edit reaches the edge of the mask.
     """
     pixels = (torch.from_numpy(batch)[:, None].float() / 255 for batch in batches)
     return torch.cat([functional.max_pool2d(batch, factor) for batch in pixels])
 
 
 def keep_outside(latents: Tensor, source: Tensor, weights: Tensor) -> Tensor:
-    """m x + (1 - m) z: latents (prompts, frames, c, h, w), the source's at the same noise level
-    (frames, c, h, w), and m (frames, 1, h, w).
+    """Return m x + (1 - m) z.
+
+    latents: x, (prompts, frames, c, h, w). source: z, the source's at the same noise level,
+    (frames, c, h, w). weights: m, (frames, 1, h, w).
     """
     source = source.to(latents)
     return source + weights.to(latents) * (latents - source)

@@ -1,4 +1,4 @@
-"""Which tokens of the source's keyframes show what a frame's tokens show."""
+"""Matching of tokens: those of the source's keyframes that show the same as a frame's tokens."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -9,22 +9,22 @@ from torch import Tensor
 from torch.nn import functional
 
 from pnpvideo.models.device import exact_dtype
-from pnpvideo.models.network import Batch, Network
+from pnpvideo.models.network import Batch, Network, as_unet
 from pnpvideo.models.prompt import PromptEmbeddings
 from pnpvideo.storage.trajectory import Trajectory
 
 Matches = dict[int, Tensor]
 """By the number of tokens of a layer: indices (frames, 2, tokens) of the matching tokens in the
-keyframes before and after each frame; int32. Those of keyframes mean nothing."""
+keyframes before and after each frame; int32. The entries of keyframes themselves are unused."""
 
 _MATCHING_PROGRESS = 0.8
 _SIMILARITIES = 2**22
 
 
 def matching_step(steps: int) -> int:
-    """The sampling step at whose noise level the source's tokens are compared.
+    """Return the sampling step at whose noise level the source's tokens are compared.
 
-    Late enough for the tokens to show the picture, not its noise.
+    It is late enough for the tokens to describe the picture rather than its noise.
     """
     return round(_MATCHING_PROGRESS * (steps - 1))
 
@@ -39,14 +39,14 @@ def match_clip(
     *,
     batch_size: int,
 ) -> Matches:
-    """Match every frame to the keyframes before and after it: once for given keyframes.
+    """Match every frame to the keyframes before and after it.
 
     As Geyer et al. 2023, but at one noise level for all steps, and once for all layers of a
-    resolution. text: the source's, one embedding. The network sees the source alone, a batch at a
-    time; tokens of two keyframes and one batch are kept.
+    resolution. text: the source's, one embedding. The network runs on the source alone, a batch at
+    a time; tokens of two keyframes and one batch are in memory.
     """
     steps = len(trajectory.timesteps)
-    step, count = matching_step(steps), trajectory.latents.shape[1]
+    step, count = matching_step(steps), trajectory.piece_count
     matches: Matches = {}
 
     def tokens_of(frames: Sequence[int]) -> dict[int, Tensor]:
@@ -76,7 +76,8 @@ def see_tokens(
     step: int,
     frames: Sequence[int],
 ) -> dict[int, Tensor]:
-    """What `describe_tokens` makes of some frames of a source at the noise level of a step."""
+    """Return the tokens (see `describe_tokens`) of a source's frames at a step's level."""
+    network = as_unet(network, "matching the tokens of frames")
     latents = trajectory.latents[step, frames].to(network.device)
     tokens: dict[int, Tensor] = {}
 
@@ -84,7 +85,7 @@ def see_tokens(
         tokens[seen.shape[1]] = seen
 
     with ExitStack() as stack:
-        for layer in network.observed:
+        for layer in network.matching_layers:
             stack.enter_context(layer.watched(record))
         timestep = trajectory.timesteps[step]
         batch = Batch(latents=latents, timestep=timestep, texts=text, frames=tuple(frames))
@@ -96,12 +97,12 @@ def see_tokens(
 def describe_tokens(
     tokens: dict[int, Tensor], grid_of: Callable[[int], tuple[int, int]]
 ) -> dict[int, Tensor]:
-    """Tokens of each resolution with those of all coarser ones at their place, each of length 1.
+    """Join tokens of each resolution with those of all coarser ones at their place.
 
-    Coarse tokens know which part of a thing it is, fine ones where exactly: on scenes with known
-    motion half as many fine tokens went astray so as by themselves. tokens: (frames, tokens,
-    channels) by their number; grid_of: the (height, width) of so many. Returns the same with more
-    channels.
+    Coarse tokens say which part of an object it is, fine ones where exactly: on scenes with known
+    motion this halved the number of wrongly matched fine tokens. tokens: (frames, tokens, channels)
+    by their number; grid_of: returns the (height, width) of so many. Returns the same with more
+    channels, each resolution's part of length 1.
     """
     grids: dict[int, Tensor] = {}
     for size, some in tokens.items():
@@ -123,7 +124,7 @@ def describe_tokens(
 
 
 def nearest_tokens(tokens: Tensor, others: Tensor) -> Tensor:
-    """Index of the token with the largest cosine.
+    """Return the index of the token with the largest cosine.
 
     tokens: (frames, tokens, channels); others: (tokens of the other frame, channels). Returns
     (frames, tokens). The similarities are computed a few million at a time.

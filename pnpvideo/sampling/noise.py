@@ -1,4 +1,4 @@
-"""The noise that all frames have in common."""
+"""Noise that all frames of a clip share."""
 
 from collections.abc import Iterable, Sequence
 
@@ -11,9 +11,9 @@ from pnpvideo.pixels.flow import Flow
 
 
 def gaussian_noise(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:
-    """Standard normal noise, drawn on the generator's device in float32 whatever the dtype.
+    """Draw standard normal noise on the generator's device, in float32 whatever the dtype.
 
-    So one seed gives one picture on every device and in every precision.
+    So a seed gives the same picture on every device and in every precision.
     """
     noise = torch.randn(shape, generator=generator, device=generator.device)
     return noise.to(like.device, like.dtype)
@@ -25,11 +25,11 @@ def common_noise(
     origins: Tensor | None = None,
     scenes: Sequence[range] = (),
 ) -> Tensor:
-    """The noise n that frames have in common: (channels, height, width), or in the shape of own.
+    """Return the noise n that pieces share: of one piece, (c, h, w), or in the shape of own.
 
-    own: (frames, channels, height, width), z_T. origins: how n moves, from `noise_origins`; None:
-    it stands still. scenes: for each of these take its first frame's own noise, instead of drawing
-    one noise for all; no scene has another's, which would bring in that one's picture.
+    own: (pieces, c, h, w), z_T. origins: how n moves, from `noise_origins`; None: it stands still.
+    scenes: take the noise of the first frame of each of these, instead of drawing one noise for
+    all; another scene's noise would bring in that scene's picture.
     """
     if origins is None and scenes:
         return own[[scene.start for scene in scenes for _ in scene]]
@@ -48,9 +48,10 @@ def starting_noise(
     scenes: Sequence[range] = (),
     origins: Tensor | None = None,
 ) -> Tensor:
-    """x_T of all frames, from their z_T (frames, channels, height, width).
+    """Return x_T of all pieces, from their z_T (pieces, c, h, w).
 
-    scenes: where noise is a keyframe's. origins: where it moves, from `noise_origins`.
+    scenes: for options.noise_source "keyframe", whose noise is that of each scene's first frame.
+    origins: how shared noise moves, from `noise_origins`; None: it stands still.
     """
     from_keyframe = options.noise_source == "keyframe"
     common = common_noise(inverted, generator, origins, scenes if from_keyframe else ())
@@ -60,26 +61,27 @@ def starting_noise(
 def step_noise(
     like: Tensor, options: PnPOptions, generator: torch.Generator, origins: Tensor | None
 ) -> Tensor:
-    """The noise of one step for all frames and prompts: (frames, channels, height, width)."""
+    """Draw a step's noise, which all prompts share, in the shape of like: (pieces, c, h, w)."""
     own = gaussian_noise(tuple(like.shape), generator, like)
     shared = common_noise(like, generator, origins)
     return share_noise(own, shared, options.noise_share)
 
 
 def share_noise(own: Tensor, shared: Tensor, share: float, *, independent: bool = True) -> Tensor:
-    """x_T(i) = sqrt(1 - s) z_T(i) + sqrt(s) n.
+    """Return x_T(i) = sqrt(1 - s) z_T(i) + sqrt(s) n.
 
-    own: (frames, channels, height, width), each frame's noise; shared: (channels, height, width),
-    or the shape of own; share: s, 0 to 1. At 0 the result is `own`, bit for bit.
-    independent: False where n may be like z_T, such as another frame's; then each frame is
-    scaled to the variance that the sum of independent noises has.
+    own: (pieces, c, h, w), each piece's noise; shared: n, (c, h, w), or in the shape of own; share:
+    s, 0 to 1. At 0 the result is `own`, bit for bit.
+    independent: False if n may resemble z_T, such as another frame's; then each piece is scaled to
+    the variance that the sum of independent noises has.
     """
     if share == 0:
         return own
     mixed: Tensor = (1 - share) ** 0.5 * own + share**0.5 * shared
     if not independent:
         wanted = (1 - share) * own.square() + share * shared.square()
-        powers = [x.mean(dim=(-3, -2, -1), keepdim=True) for x in (wanted, mixed.square())]
+        piece_axes = tuple(range(1, own.ndim))
+        powers = [x.mean(dim=piece_axes, keepdim=True) for x in (wanted, mixed.square())]
         mixed = mixed * (powers[0] / powers[1]).sqrt()
     return mixed
 
@@ -87,16 +89,17 @@ def share_noise(own: Tensor, shared: Tensor, share: float, *, independent: bool 
 def noise_origins(
     motion: Iterable[Flow], scenes: Sequence[range], shape: tuple[int, int]
 ) -> Tensor:
-    """From where each pixel of each frame has its noise: (frames, height * width), int32.
+    """Return where each pixel of each frame has its noise from: (frames, height * width), int32.
 
     The entry frame * height * width + pixel stands for the noise drawn at that place. Every value
-    travels with the motion, at its exact place, which need not be a pixel's centre, and is seen in
-    the pixel where it is. Of several in one pixel the nearest to its centre stays; a pixel
-    without any gets the noise drawn there. So no frame shows a value twice, and as the choice does
-    not look at the values, the noise stays white: of variance 1 and without correlation between
-    pixels. It is the nearest-neighbour case of transporting noise (Chang et al. 2024, "How I Warped
-    Your Noise", has finer ones).
-    motion: from each frame to the next. shape: (height, width). Every scene starts anew.
+    moves with the motion, keeps its exact place, which need not be a pixel's centre, and appears in
+    the pixel that contains it. Of several in one pixel the nearest to its centre remains; a pixel
+    without any gets the noise drawn there. So no value appears twice in a frame, and as the choice
+    does not depend on the values, the noise stays white: of variance 1 and without correlation
+    between pixels. It is the nearest-neighbour case of transporting noise (Chang et al. 2024, "How
+    I Warped Your Noise", has finer ones).
+    motion: from each frame to the next. shape: (height, width) of latents. Every scene begins with
+    noise of its own.
     """
     height, width = shape
     cells = height * width
@@ -111,12 +114,12 @@ def noise_origins(
             places = centres
             continue
         moved = places + flow.reshape(cells, 2)
-        # Not rint, which takes neighbours halfway between pixels to the same one.
+        # Not rint, which moves two neighbours halfway between pixels to the same one.
         nearest = np.floor(moved + 0.5)
         column, row = nearest.astype(np.int64).T
         inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
         distance = np.square(moved - nearest).sum(axis=1)
-        # The last assignment to a pixel counts, so the nearest comes last.
+        # The last value assigned to a pixel remains, so the nearest comes last.
         order = np.argsort(-distance, kind="stable")
         order = order[inside[order]]
         target = row[order] * width + column[order]
@@ -127,7 +130,7 @@ def noise_origins(
 
 
 def carry_noise(drawn: Tensor, origins: Tensor) -> Tensor:
-    """Noise (frames, channels, height, width) put where its origins say (see `noise_origins`)."""
+    """Move noise (frames, channels, height, width) as its origins say (see `noise_origins`)."""
     pixels = drawn.movedim(1, -1).flatten(0, 2)
     carried = torch.empty_like(drawn)
     for frame, origin in enumerate(origins.to(drawn.device).long()):

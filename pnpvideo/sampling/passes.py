@@ -1,5 +1,8 @@
 """The passes of one step: which frames go through the network together, in which order, and what
-is injected and shared there.
+is injected and shared in each.
+
+A frame here is one piece, as keyframes are for models of images. For a model of video, whose pieces
+are clips, there are no keyframes, and the numbers are those of its pieces.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pnpvideo.models.network import Batch, Stretch
+from pnpvideo.models.network import Batch, HookPoint
 from pnpvideo.options.method import AttentionSharing
 
 
@@ -37,65 +40,65 @@ class Pass:
         return before, after
 
     def part(self, part: slice) -> "Pass":
-        """A part of the frames by themselves; keyframes, which need one another, have none."""
+        """Return the pass of some of these frames alone; keyframes must stay together."""
         return replace(self, frames=self.frames[part], neighbours=self.neighbours[part])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sharing:
-    """What a pass shares.
+    """Attention that the frames of a pass share.
 
-    mode: "extended" or "propagate". work: its frames and their role.
+    mode: "extended" or "propagate". frame_pass: its frames and their role.
     matches: for "propagate" between keyframes: by the number of tokens of a layer, the indices
         (frames, 2, tokens) that `propagate` takes, on the network's device.
     """
 
     mode: AttentionSharing
-    work: Pass
+    frame_pass: Pass
     matches: Mapping[int, Tensor] = field(default_factory=dict)
 
     @property
     def takes_outputs(self) -> bool:
-        """Whether its frames take keyframes' outputs in place of attention of their own."""
-        return self.mode == "propagate" and self.work.role == "between"
+        """Whether the frames take the outputs of keyframes instead of computing attention."""
+        return self.mode == "propagate" and self.frame_pass.role == "between"
 
     @property
     def weights(self) -> Tensor:
-        """The share of the keyframe before each frame, by distance: (frames)."""
-        pairs = zip(self.work.frames, self.work.neighbours, strict=True)
+        """The weight of the keyframe before each frame, by distance: (frames), 0 to 1."""
+        pairs = zip(self.frame_pass.frames, self.frame_pass.neighbours, strict=True)
         shares = [(after - frame) / (after - before) for frame, (before, after) in pairs]
         return torch.tensor(shares, dtype=torch.float64)
 
 
-Features = Mapping[Stretch, Tensor]
-"""The source's features, (frames, channels, height, width), by the place where they are made."""
+Features = Mapping[HookPoint, Tensor]
+"""The source's features, (frames, channels, height, width), by the block that computes them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class InjectedBatch(Batch):
-    """A batch whose branches are of one or several targets, with what they take from the source.
+    """A batch with the branches of one or several targets, and what they take from the source.
 
-    with_source: the first branch is the source's. features, attention: which of its features,
-    queries and keys are injected. made: its features where an earlier pass has made them.
-    alike: so many of the targets' branches after one another have the same latents, and differ in
-    their text alone. sharing: None where frames are on their own.
+    with_source: the first branch is the source's. features: whether its features are injected.
+    attention: whether its queries and keys are. precomputed_features: its features, if an earlier
+    pass computed them. branches_with_equal_latents: so many of the targets' branches in a row have
+    the same latents and differ in their text alone. sharing: None if frames share no attention.
     """
 
     with_source: bool = False
     features: bool = False
     attention: bool = False
-    made: Features = field(default_factory=dict)
-    alike: int = 1
+    precomputed_features: Features = field(default_factory=dict)
+    branches_with_equal_latents: int = 1
     sharing: Sharing | None = None
 
     @property
     def source_rows(self) -> int:
-        """How many latents of the batch are the source's; they come first."""
+        """How many rows of the batch are the source's; they come first."""
         return self.frame_count if self.with_source else 0
 
 
 def plan_alone(frames: range, batch_size: int) -> Iterator[Pass]:
-    """Frames in order, in batches."""
+    """Yield frames in order, in batches that share nothing."""
     for first in range(0, len(frames), batch_size):
         yield Pass(frames=tuple(frames[first : first + batch_size]))
 
@@ -108,12 +111,12 @@ def plan_shared(
     step: int,
     batch_size: int,
 ) -> Iterator[Pass]:
-    """A window of keyframes, then the frames up to its last one in batches, then the next window.
+    """Yield a window of keyframes, then the frames up to its last one in batches, then the next.
 
-    So what is kept of keyframes is that of one window and one more, in a clip of any length. The
-    windows end one keyframe earlier at each step: where they meet changes, and what one window
-    knows reaches the next. They depend on nothing but keyframes and step, so no result depends on
-    batch_size.
+    So only the tokens of one window and one more keyframe are in memory, in a clip of any length.
+    The windows end one keyframe earlier at each step: where they meet changes, so that what frames
+    share spreads from one window to the next. Windows depend only on the keyframes and the step, so
+    no result depends on batch_size.
     """
     for scene in scenes:
         previous: tuple[int, ...] = ()

@@ -1,4 +1,4 @@
-"""Keyframes over the steps of a run: chosen anew, the source's tokens matched where needed."""
+"""Keyframes of each step of a run, and the tokens of the source matched to them if needed."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -13,7 +13,7 @@ from pnpvideo.storage.trajectory import Trajectory
 
 
 class KeyframeSharing:
-    """Plans the passes of each step of one run, and says what each of them shares."""
+    """The plan of the passes of each step of one run, and of the attention that each shares."""
 
     def __init__(
         self,
@@ -26,7 +26,7 @@ class KeyframeSharing:
         seed: int,
         span: range,
     ) -> None:
-        """scenes: all of the clip. span: the frames that are sampled, of whole scenes."""
+        """scenes: all scenes of the clip. span: the frames that are sampled: whole scenes."""
         self.sampled = [scene for scene in scenes if scene.start in span]
         self.match = partial(match_clip, network, trajectory, text, self.sampled)
         self.options, self.scenes, self.device = options, scenes, network.device
@@ -36,7 +36,7 @@ class KeyframeSharing:
         self.matches: Matches = {}
 
     def plan(self, step: int, batch_size: int) -> Iterator[Pass]:
-        """The passes of a step, its tokens matched where that is needed."""
+        """Yield the passes of a step, after matching tokens if the mode needs it."""
         keyframes = choose_keyframes(
             self.scenes,
             self.options.keyframes,
@@ -56,10 +56,10 @@ class KeyframeSharing:
             batch_size=batch_size,
         )
 
-    def sharing(self, work: Pass) -> Sharing:
-        """What a pass shares."""
+    def sharing(self, frame_pass: Pass) -> Sharing:
+        """Return what a pass shares."""
         matches = {}
-        if work.role == "between":
-            part = list(work.frames)
+        if frame_pass.role == "between":
+            part = list(frame_pass.frames)
             matches = {n: m[part].to(self.device).long() for n, m in self.matches.items()}
-        return Sharing(mode=self.options.attention_sharing, work=work, matches=matches)
+        return Sharing(mode=self.options.attention_sharing, frame_pass=frame_pass, matches=matches)

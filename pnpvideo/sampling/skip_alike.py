@@ -1,4 +1,4 @@
-"""Saves equal branches: up to the first layer that sees a text, those of equal latents are one."""
+"""Run the layers before the first cross-attention once for all branches whose latents are equal."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -6,31 +6,36 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import Tensor
 
-from pnpvideo.models.network import Network
+from pnpvideo.models.network import Network, is_unet
 from pnpvideo.sampling.passes import InjectedBatch
+from pnpvideo.sampling.rows import by_branch, rows_of
 
 
 @contextmanager
 def skip_alike(network: Network) -> Iterator[None]:
-    """Within, the layers before the first text see one of the branches that are alike there."""
+    """Within, layers before the first cross-attention get one of the branches of equal latents.
+
+    A network that is not a UNet stays as it is.
+    """
 
     def first_of_each(tensor: Tensor) -> Tensor:
         batch = network.batch
-        if not isinstance(batch, InjectedBatch) or batch.alike == 1:
+        if not isinstance(batch, InjectedBatch) or batch.branches_with_equal_latents == 1:
             return tensor
         own, rest = tensor[: batch.source_rows], tensor[batch.source_rows :]
-        first = rest.view(-1, batch.alike, batch.frame_count, *rest.shape[1:])[:, 0]
-        return torch.cat([own, first.flatten(0, 1)])
+        equal = by_branch(rest, batch.frame_count)
+        return torch.cat([own, rows_of(equal[:: batch.branches_with_equal_latents])])
 
     def repeat(output: Tensor) -> Tensor:
         batch = network.batch
-        if not isinstance(batch, InjectedBatch) or batch.alike == 1:
+        if not isinstance(batch, InjectedBatch) or batch.branches_with_equal_latents == 1:
             return output
         own, rest = output[: batch.source_rows], output[batch.source_rows :]
-        rest = rest.view(-1, batch.frame_count, *rest.shape[1:])
-        return torch.cat([own, rest.repeat_interleave(batch.alike, dim=0).flatten(0, 1)])
+        firsts = by_branch(rest, batch.frame_count)
+        equal = firsts.repeat_interleave(batch.branches_with_equal_latents, dim=0)
+        return torch.cat([own, rows_of(equal)])
 
     with ExitStack() as stack:
-        for layer in network.before_text:
+        for layer in network.layers_before_text if is_unet(network) else ():
             stack.enter_context(layer.changed(first_of_each, repeat))
         yield

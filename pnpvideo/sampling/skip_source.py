@@ -1,4 +1,4 @@
-"""Saves the source's branch: it goes only as far as something of it is read."""
+"""Run the source's branch only as far as something of it is injected."""
 
 from dataclasses import replace
 
@@ -10,16 +10,17 @@ from pnpvideo.sampling.passes import InjectedBatch
 
 
 def skip_source(injector: FeatureInjector) -> Predict:
-    """The injector's `predict`, but for its features alone the source goes by itself, up to them.
+    """Return the injector's `predict` without the work on the source that changes no result.
 
-    Where nothing of the source is read it does not go at all: its branch would change no result.
+    If only features are injected, the source runs alone, up to the last of them. If nothing is
+    injected, it does not run.
     """
 
     def predict(batch: InjectedBatch) -> Tensor:
         if not batch.with_source or injector.reads_attention(batch):
             return injector.predict(batch)
         rows = batch.source_rows
-        made = batch.made
+        features = batch.precomputed_features
         if batch.features:
             source = Batch(
                 latents=batch.latents[:rows],
@@ -27,14 +28,14 @@ def skip_source(injector: FeatureInjector) -> Predict:
                 texts=batch.texts.first,
                 frames=batch.frames,
             )
-            made = injector.make_features(source)
+            features = injector.compute_features(source)
         targets = replace(
             batch,
             latents=batch.latents[rows:],
             texts=batch.texts.rest,
             with_source=False,
             attention=False,
-            made=made,
+            precomputed_features=features,
         )
         return injector.predict(targets)
 

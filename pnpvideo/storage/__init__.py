@@ -1,1 +1,1 @@
-"""What outlives a step. Knows no model and no sampling."""
+"""Results that outlive a step, in memory and on disk. Imports no model and no sampling."""

@@ -1,4 +1,4 @@
-"""Where a trajectory is kept: in memory, or on disk where it would not fit."""
+"""Room for a trajectory: in memory, or on disk if it would take too much memory."""
 
 import io
 import logging
@@ -16,7 +16,7 @@ from pnpvideo.files.atomic_output import write_error
 from pnpvideo.files.available_memory import available_memory
 from pnpvideo.options.settings import MachineSettings
 from pnpvideo.options.values import DEFAULT_PLACE, DEFAULT_PRECISION, MEMORY_SHARE, Place, Precision
-from pnpvideo.storage.latent_file import LatentFile, file_size
+from pnpvideo.storage.latent_file import LatentFile, LatentShape, file_size
 from pnpvideo.storage.trajectory import LatentMemory, Trajectory, describe
 
 _SMALL = 2**24
@@ -26,10 +26,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Storage:
-    """How a trajectory is kept.
+    """The place and the precision of a trajectory.
 
-    place: "memory", "disk" (a file without a name, gone with its last user), or "auto": in memory
-        where it takes at most MEMORY_SHARE of what is free. A job folder has its own place.
+    place: "memory", "disk" (a file without a name, deleted when the process ends), or "auto": in
+        memory if it takes at most MEMORY_SHARE of the free memory. A job folder has its own place.
     precision: "half" (float16; float64 latents stay as they are) or "full", that of the latents.
         The same in memory and on disk, so that the result does not depend on the place.
     folder: for the file; None is the system's folder for temporary files.
@@ -44,9 +44,9 @@ class Storage:
         MachineSettings.check("trajectory_precision", self.precision)
 
     def open_file(self) -> tuple[IO[bytes], Path]:
-        """An empty file without a name, gone with its last user, and the folder that it is in.
+        """Return an empty file without a name, deleted when it is closed, and its folder.
 
-        In memory while it is small, or always where that is the place.
+        It is in memory while it is small, or always if that is the place.
         """
         folder = self.folder or Path(tempfile.gettempdir())
         if self.place == "memory":
@@ -54,7 +54,7 @@ class Storage:
         return tempfile.SpooledTemporaryFile(_SMALL, dir=str(folder)), folder
 
     def dtype(self, latents: torch.dtype) -> torch.dtype:
-        """The type that latents of this type are kept in."""
+        """Return the type in which latents of this type are stored."""
         exact = self.precision == "full" or latents == torch.float64
         return latents if exact else torch.float16
 
@@ -68,40 +68,40 @@ def empty_trajectory(
     *,
     steps_read: int | None = None,
 ) -> Trajectory:
-    """Room for the trajectory of a run without a job folder.
+    """Return room for the trajectory of a run without a job folder.
 
-    shape: (frames, channels, height, width); dtype: of the latents. steps_read: how many first
-    steps read the source (None: all); a file keeps these, z_T and z_0, memory keeps all for
-    further runs.
-    RunError where the disk has too little room.
+    shape: (pieces, channels, height, width); dtype: of the latents. steps_read: how many of the
+    first steps read the source (None: all); a file keeps these levels, z_T and z_0, memory keeps
+    all levels for further runs.
+    RunError if the disk has too little room.
     """
     steps, kept_dtype = len(timesteps), storage.dtype(dtype)
-    levels = (steps + 1, *shape)
-    in_memory = file_size(levels, kept_dtype) <= MEMORY_SHARE * available_memory()
+    whole = LatentShape.of((steps + 1, *shape))
+    in_memory = file_size(whole, kept_dtype) <= MEMORY_SHARE * available_memory()
     if storage.place == "memory" or (storage.place == "auto" and in_memory):
-        latents = torch.empty(levels, dtype=kept_dtype)
+        latents = torch.empty(whole.sizes, dtype=kept_dtype)
         return Trajectory(
             latents=LatentMemory(latents, empty=True), timesteps=timesteps, prompt=prompt
         )
     kept = sorted({0, *range(steps if steps_read is None else steps_read), steps})
     folder = storage.folder or Path(tempfile.gettempdir())
-    size = file_size(levels, kept_dtype, kept)
+    size = file_size(whole, kept_dtype, kept)
     check_room(size, folder)
-    tell_size(size, folder, shape[0])
+    log_size(size, folder, whole.pieces)
     try:
-        # It has no name, and is gone when this process ends, in whatever way.
+        # It has no name, and is deleted when this process ends, in whatever way.
         file: BinaryIO = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 -- it outlives this
     except OSError as error:
         raise write_error(folder, error) from None
     metadata = describe(timesteps, prompt)
     room = LatentFile.create(
-        file, folder, shape=levels, dtype=kept_dtype, kept=kept, metadata=metadata
+        file, folder, shape=whole, dtype=kept_dtype, kept=kept, metadata=metadata
     )
     return Trajectory.of_file(room)
 
 
 def check_room(size: int, folder: Path) -> None:
-    """RunError where a folder's disk has too little room for so many bytes of a trajectory."""
+    """Raise RunError if a folder's disk has too little room for a trajectory of so many bytes."""
     try:
         free = shutil.disk_usage(folder).free
     except OSError as error:
@@ -114,13 +114,15 @@ def check_room(size: int, folder: Path) -> None:
         )
 
 
-def tell_size(size: int, folder: Path, frames: int) -> None:
-    """Tell beforehand how many bytes a trajectory will take."""
-    _log.info("the source's trajectory (%d frames) takes %s in %s", frames, _readable(size), folder)
+def log_size(size: int, folder: Path, piece_count: int) -> None:
+    """Log in advance how many bytes a trajectory will take."""
+    _log.info(
+        "the source's trajectory (%d frames) takes %s in %s", piece_count, _readable(size), folder
+    )
 
 
 def _readable(size: int) -> str:
-    """Bytes as people say them."""
+    """Return a number of bytes in the unit that people use for it."""
     for unit, name in ((10**9, "GB"), (10**6, "MB")):
         if size >= unit:
             return f"{size / unit:.1f} {name}"

@@ -1,4 +1,4 @@
-"""What a run that is started again needs to go on from the middle of denoising."""
+"""The state of a run in the middle of sampling, from which it can continue."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,10 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class DenoisingState:
-    """All that the rest of a run depends on, after some of its steps.
+    """Everything that the rest of a run depends on, after some of its steps.
 
-    steps: how many are done. latents: x_t, (prompts, frames, c, h, w). generator: its state.
-    first: the number of the first frame, where the run is of a span of the clip.
+    steps: how many are done. latents: x_t, (prompts, pieces, c, h, w). generator: its state.
+    first: the number of the first piece, if the run is of a span of the clip.
     """
 
     steps: int
@@ -19,6 +19,7 @@ class DenoisingState:
     first: int = 0
 
     @property
-    def frames(self) -> slice:
-        """The numbers of its frames."""
-        return slice(self.first, self.first + self.latents.shape[1])
+    def pieces(self) -> slice:
+        """The numbers of its pieces."""
+        _prompts, piece_count, *_piece = self.latents.shape
+        return slice(self.first, self.first + piece_count)

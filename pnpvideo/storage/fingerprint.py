@@ -1,7 +1,7 @@
-"""Short texts that tell whether two runs have the same input.
+"""Fingerprints: short texts that are equal if two runs have the same input.
 
-Made of the content, not of names and dates: a source or a model may be moved and stays the same,
-and one that is changed in place does not.
+They are computed from content, not from names and dates: moving a source or a model keeps its
+fingerprint, and changing it in place does not.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ class _Configuration(Protocol):
 
 
 class ModelPart(Protocol):
-    """A part of a model, diffusers' or transformers'."""
+    """A part of a model, of diffusers or transformers."""
 
     @property
     def config(self) -> Mapping[str, object] | _Configuration: ...
@@ -31,20 +31,20 @@ class ModelPart(Protocol):
 
 
 def of_values(*values: object) -> str:
-    """Of anything that JSON can write, and of what tells of itself."""
+    """Hash values; those that JSON cannot write are hashed by their str()."""
     text = json.dumps(values, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def of_tensors(tensors: Iterable[tuple[str, Tensor]]) -> str:
-    """Of named tensors, on any device."""
+    """Hash named tensors, on any device: names, types, shapes and contents."""
     return of_values([(name, str(t.dtype), tuple(t.shape), _checksum(t)) for name, t in tensors])
 
 
 def of_modules(*modules: ModelPart | None) -> str:
-    """Of the weights and configurations of a model's parts; None is no part.
+    """Hash the weights and configurations of a model's parts; None stands for a missing part.
 
-    So of everything that was merged into the weights too, and of their precision.
+    So everything that was merged into the weights counts, and their precision.
     """
     parts = [
         (_configuration(module), of_tensors(module.state_dict().items()))
@@ -55,7 +55,7 @@ def of_modules(*modules: ModelPart | None) -> str:
 
 
 class ClipFingerprint:
-    """Of the pixels of a clip's frames, which are added in order as they are read."""
+    """A hash of a clip's pixels, built up as its frames are read in order."""
 
     def __init__(self, clip: Clip) -> None:
         self._size = (clip.width, clip.height)
@@ -75,5 +75,5 @@ def _checksum(tensor: Tensor) -> int:
 def _configuration(module: ModelPart) -> dict[str, object]:
     config = module.config
     values = config if isinstance(config, Mapping) else config.to_dict()
-    # Where it was loaded from, and by which version, changes nothing.
+    # The place it was loaded from and the version that wrote it change no result.
     return {k: v for k, v in values.items() if not k.startswith("_") and "version" not in k}

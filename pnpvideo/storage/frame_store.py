@@ -1,4 +1,4 @@
-"""Frames of one size, written once and read again and again."""
+"""Frames of one size in a temporary file, written once and read many times."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,15 +12,15 @@ from pnpvideo.files.atomic_output import write_error
 
 
 class FrameStore:
-    """Raw frames, or masks of frames, uint8 (n, *shape), in a file."""
+    """A file of raw frames, or of masks of frames: uint8 (n, *shape)."""
 
     def __init__(self, file: IO[bytes], name: Path, shape: tuple[int, ...]) -> None:
-        """file: an empty one; name: what to call it in messages."""
+        """file: empty. name: what to call it in messages. shape: of one frame."""
         self.frame_count = 0
         self._file, self._name, self._shape = file, name, shape
 
     def write_all(self, batches: Iterable[Frames]) -> Iterator[Frames]:
-        """The same batches, kept as they pass. RunError where the disk is full or fails."""
+        """Yield the same batches, after writing each. RunError if the disk is full or fails."""
         for frames in batches:
             try:
                 self._file.write(np.ascontiguousarray(frames).data)
@@ -30,13 +30,13 @@ class FrameStore:
             yield frames
 
     def batches(self, size: int, span: range | None = None) -> Iterator[Frames]:
-        """All frames, or a span of them, in order, `size` at a time, the last batch shorter."""
+        """Yield all frames, or a span of them, in order, `size` at a time."""
         span = range(self.frame_count) if span is None else span
         for first in span[::size]:
             yield self._read(first, min(size, span.stop - first))
 
     def of(self, numbers: Sequence[int]) -> Frames:
-        """The frames of these numbers, in their order."""
+        """Return the frames of these numbers, in their order."""
         return np.concatenate([self._read(number, 1) for number in numbers])
 
     def _read(self, first: int, count: int) -> Frames:

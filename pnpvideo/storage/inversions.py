@@ -1,4 +1,4 @@
-"""Inversions that a job folder has finished, lent to others: of one source, one is made."""
+"""Finished inversions that jobs share, so that each source is inverted once."""
 
 import os
 import shutil
@@ -9,22 +9,22 @@ from pnpvideo.storage.job_folder import JOURNAL, LOCK, TRAJECTORY
 
 
 def is_lent(place: Path) -> bool:
-    """Whether an inversion is there to be taken."""
+    """Return whether a place has an inversion to take."""
     return (place / JOURNAL).is_file()
 
 
 def lend_inversion(job: Path, place: Path) -> None:
-    """Let others take the finished inversion of a job folder from a place."""
+    """Put the finished inversion of a job folder in a place where other jobs can take it."""
     if is_lent(place) or not (job / JOURNAL).is_file():
         return
     place.mkdir(parents=True, exist_ok=True)
-    # The journal last: without it nothing counts as finished.
+    # The journal last: without it the inversion does not count as finished.
     for name in (TRAJECTORY, JOURNAL):
         _put(job / name, place / name)
 
 
 def take_inversion(place: Path, job: Path) -> None:
-    """Begin a job folder with an inversion that is lent, if it has none of its own yet."""
+    """Put an inversion from a place into a job folder, if that has none of its own yet."""
     if not is_lent(place) or (job / TRAJECTORY).exists():
         return
     job.mkdir(parents=True, exist_ok=True)
@@ -34,11 +34,11 @@ def take_inversion(place: Path, job: Path) -> None:
 
 
 def _put(source: Path, target: Path) -> None:
-    """The same file under another name: a finished one is never written in place again."""
+    """Link a file under another name; a finished one is never written in place again."""
     part = target.with_name(f"{target.name}.{os.getpid()}.part")
     part.unlink(missing_ok=True)
     with renamed(part, target):
         try:
             part.hardlink_to(source)
-        except OSError:  # A disk without such links.
+        except OSError:  # The disk has no hard links.
             shutil.copyfile(source, part)

@@ -1,7 +1,7 @@
-"""A folder that keeps what a run has finished, so that the run started again goes on from there.
+"""A folder that keeps what a run has finished, so that the same run can continue from there.
 
-It holds `trajectory.safetensors` with the source's latents, `trajectory.log` with a line for every
-batch of frames that is finished there; while denoising `denoising.safetensors` with the state after
+It has `trajectory.safetensors` with the source's latents, `trajectory.log` with a line for every
+batch of pieces that is finished there, during sampling `denoising.safetensors` with the state after
 the last finished step, and `lock`.
 """
 
@@ -21,35 +21,36 @@ from safetensors.torch import save_file
 from pnpvideo.errors import InputError
 from pnpvideo.files.file_lock import take_lock
 from pnpvideo.storage import fingerprint
-from pnpvideo.storage.allocate import check_room, tell_size
+from pnpvideo.storage.allocate import check_room, log_size
 from pnpvideo.storage.denoising_state import DenoisingState
-from pnpvideo.storage.journal import JournaledFile, frames_of, part_of, written_whole
-from pnpvideo.storage.latent_file import LatentFile, file_size
+from pnpvideo.storage.journal import JournaledFile, part_of, pieces_of, written_whole
+from pnpvideo.storage.latent_file import LatentFile, LatentShape, file_size
 from pnpvideo.storage.trajectory import Trajectory, describe
 
 _FORMAT = "2"
-"""Of what is kept. Folders of other formats are made anew."""
+"""The version of the folder's files. Files of other versions are replaced."""
 
 TRAJECTORY, JOURNAL = "trajectory.safetensors", "trajectory.log"
 STATE, LOCK = "denoising.safetensors", "lock"
 """The files of a job folder."""
 
 Identity = dict[str, str]
-"""What a result belongs to: everything that changes it, by name, each as a short text."""
+"""Everything that changes a result, by name (source, size, model, schedule, ...): short texts."""
 
 _log = logging.getLogger(__name__)
 
 
 class JobFolder:
-    """Use it as a context: `with JobFolder(path) as job: pipeline(..., job=job)`.
+    """A folder used as a context: `with JobFolder(path) as job: pipeline(..., job=job)`.
 
     Only one run can use it at a time. When the context ends without an error, the denoising state
-    is removed; the trajectory stays, for other prompts. A file counts only if it is whole and
-    belongs to this run: states are written under another name and renamed, and all has a checksum.
+    is deleted; the trajectory stays, for other prompts. A file counts only if it is complete and
+    belongs to this run: states are written under another name and renamed, and all files have
+    checksums.
     """
 
     def __init__(self, path: str | Path, *, keep_state: bool = False) -> None:
-        """keep_state: when the context ends without an error too."""
+        """keep_state: keep the denoising state even if the context ends without an error."""
         self.path = Path(path)
         self._keep_state = keep_state
         self._trajectory = self.path / TRAJECTORY
@@ -60,11 +61,11 @@ class JobFolder:
         self._resumed: list[str] = []
 
     def __enter__(self) -> Self:
-        """Make the folder and take it. InputError where it is another's, or no job folder."""
+        """Make the folder and lock it. InputError if it is in use, or is not a job folder."""
         lock = self.path / LOCK
         try:
             if self.path.is_dir() and not lock.exists() and any(self.path.iterdir()):
-                raise InputError(f"{self.path} is not empty and no job folder; choose another")
+                raise InputError(f"{self.path} is not empty and not a job folder; choose another")
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = lock.open("a+", encoding="utf-8")
             taken = take_lock(self._lock)
@@ -98,7 +99,7 @@ class JobFolder:
         if kind is None and not self._keep_state:
             self._state.unlink(missing_ok=True)
         assert self._lock is not None
-        # The system gives the lock back, as it does when a process dies.
+        # The system releases the lock, as it does when a process dies.
         self._lock.close()
 
     def trajectory(
@@ -109,55 +110,55 @@ class JobFolder:
         prompt: str,
         dtype: torch.dtype,
     ) -> Trajectory:
-        """The source's trajectory with what earlier runs have finished of it, or an empty one.
+        """Return the source's trajectory with what earlier runs have finished, or an empty one.
 
-        identity: of the inversion; a trajectory of another one is replaced. shape: (frames,
-        channels, height, width). dtype: to keep it in. All timesteps are kept, so that it serves
-        other options too. RunError where the disk has too little room.
+        identity: of the inversion; a trajectory of another one is replaced. shape: (pieces,
+        channels, height, width). dtype: to store it in. All levels are kept, so that it can be used
+        with other options too. RunError if the disk has too little room.
         """
-        levels = (len(timesteps) + 1, *shape)
+        whole = LatentShape.of((len(timesteps) + 1, *shape))
         found, other = self._find_trajectory(identity)
         if found is None:
-            size = file_size(levels, dtype)
+            size = file_size(whole, dtype)
             check_room(size - self._taken(), self.path)
-            tell_size(size, self.path, shape[0])
-            # First the journal: without it nothing counts as finished.
+            log_size(size, self.path, whole.pieces)
+            # First the journal: without it no piece counts as finished.
             self._journal.unlink(missing_ok=True)
             self._trajectory.unlink(missing_ok=True)
             metadata = describe(timesteps, prompt) | _signature(identity)
             with written_whole(self._trajectory) as part, part.open("wb") as file:
-                LatentFile.create(file, part, shape=levels, dtype=dtype, metadata=metadata)
+                LatentFile.create(file, part, shape=whole, dtype=dtype, metadata=metadata)
             found = JournaledFile.open(self._trajectory, "r+b")
             if other:
-                self._resumed.append(f"inverting anew ({other})")
+                self._resumed.append(f"inverting again ({other})")
         found.resume(self._journal)
-        done = shape[0] - len(found.missing)
+        done = whole.pieces - len(found.missing)
         if not found.missing:
             self._resumed.append("reusing the inversion")
         elif done:
-            size = file_size((levels[0], len(found.missing), *levels[2:]), dtype)
+            size = file_size(whole._replace(pieces=len(found.missing)), dtype)
             check_room(size, self.path)
-            self._resumed.append(f"inverting goes on after {done} of {shape[0]} frames")
+            self._resumed.append(f"inverting continues after {done} of {whole.pieces} frames")
         return Trajectory.of_file(found)
 
     def state(self, identity: Identity) -> DenoisingState | None:
-        """The state of denoising after the last finished step, if it was of this identity.
+        """Return the state after the last finished step, if it has this identity.
 
-        Tells what is reused. `save` keeps the next states under the same identity.
+        Logs what is reused. `save` stores the next states with the same identity.
         """
         self._identity = identity
         state, other = self._find_state(identity)
         if state is not None:
-            self._resumed.append(f"denoising goes on after {state.steps} steps")
+            self._resumed.append(f"denoising continues after {state.steps} steps")
         elif other:
-            self._resumed.append(f"denoising anew ({other})")
+            self._resumed.append(f"denoising again ({other})")
         if self._resumed:
             _log.info("job %s: %s", self.path, ", ".join(self._resumed))
         self._resumed = []
         return state
 
     def save(self, state: DenoisingState) -> None:
-        """Keep a state in place of the one before. RunError where the disk is full or fails."""
+        """Store a state in place of the one before. RunError if the disk is full or fails."""
         tensors = {"latents": state.latents.contiguous(), "generator": state.generator}
         metadata = {
             "steps": str(state.steps),
@@ -169,11 +170,11 @@ class JobFolder:
             save_file(tensors, part, metadata)
 
     def _taken(self) -> int:
-        """Bytes that the trajectory here takes and gives back when it is replaced."""
+        """Return how many bytes the trajectory here takes, which replacing it frees."""
         return self._trajectory.stat().st_size if self._trajectory.exists() else 0
 
     def _find_trajectory(self, identity: Identity) -> "tuple[JournaledFile | None, str]":
-        """The trajectory's file of this identity; otherwise why there is none, '' for no file."""
+        """Return the trajectory's file of this identity, or why it is not used: '' for no file."""
         if not self._trajectory.exists():
             return None, ""
         try:
@@ -187,7 +188,7 @@ class JobFolder:
         return found, ""
 
     def _find_state(self, identity: Identity) -> tuple[DenoisingState | None, str]:
-        """The state of this identity; otherwise why there is none, '' for no file."""
+        """Return the state of this identity, or why it is not used: '' for no file."""
         if not self._state.exists():
             return None, ""
         try:
@@ -199,49 +200,49 @@ class JobFolder:
 
 
 def read_state(path: Path) -> tuple[DenoisingState, dict[str, str]]:
-    """A state that `save` wrote, and what its header says. InputError where it is damaged."""
+    """Read a state that `save` wrote, and its header. InputError if it is damaged."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in ("generator", "latents")}
         steps, first = int(metadata["steps"]), int(metadata.get("first", "0"))
     except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise InputError(f"{path} is no state of denoising: {error}") from None
+        raise InputError(f"{path} is not a state of denoising: {error}") from None
     if metadata.get("checksum") != fingerprint.of_tensors(tensors.items()):
         raise InputError(f"{path} is damaged")
-    # A copy: what safetensors gives may still be the file.
+    # Copies, as safetensors may return memory that is mapped to the file.
     latents, generator = tensors["latents"].clone(), tensors["generator"].clone()
     return DenoisingState(steps=steps, latents=latents, generator=generator, first=first), metadata
 
 
 def identity_of(metadata: Mapping[str, str]) -> Identity:
-    """What the file with this header belongs to. ValueError where it is not told."""
+    """Return the identity in a file's header. ValueError if there is none."""
     return dict(json.loads(metadata.get("identity", "")))
 
 
 def how_far(folder: Path) -> tuple[int, int]:
-    """Of a job that another process is at work on: frames inverted and steps denoised so far."""
+    """Return how many pieces are inverted and steps denoised in a job that another process runs."""
     journal, state = folder / JOURNAL, folder / STATE
-    frames = steps = 0
-    with contextlib.suppress(OSError, SafetensorError, KeyError):  # It may be gone any moment.
-        frames = sum(len(frames_of(line)) for line in journal.read_text().splitlines(True))
+    pieces = steps = 0
+    with contextlib.suppress(OSError, SafetensorError, KeyError):  # It may be deleted any moment.
+        pieces = sum(len(pieces_of(line)) for line in journal.read_text().splitlines(True))
         if state.exists():
             with safe_open(state, framework="pt") as file:
                 steps = int(file.metadata()["steps"])
-    return frames, steps
+    return pieces, steps
 
 
 def _signature(identity: Identity) -> dict[str, str]:
-    """What a file's header says of whom it belongs to."""
+    """Return the part of a file's header that says which run it belongs to."""
     return {"format": _FORMAT, "identity": json.dumps(identity, sort_keys=True)}
 
 
 def _difference(metadata: Mapping[str, str], identity: Identity) -> str:
-    """Names in which a stored identity differs, as people read them; '' for none."""
+    """Return how a stored identity differs, in words; '' if it does not."""
     try:
         stored = identity_of(metadata)
     except ValueError:
-        return "it was another's"
+        return "it belongs to something else"
     if metadata.get("format") != _FORMAT:
         return "another version of pnpvideo made it"
     names = [name for name in identity | stored if stored.get(name) != identity.get(name)]

@@ -1,4 +1,4 @@
-"""Spans of a run that were made one by one, put together as if they were of one run."""
+"""Spans of a run that were made separately, joined as if one run had made them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,13 +18,13 @@ from pnpvideo.storage.job_folder import (
 from pnpvideo.storage.journal import JournaledFile
 from pnpvideo.storage.trajectory import Trajectory
 
-_AT_ONCE = 8  # frames that are copied at a time
+_AT_ONCE = 8  # pieces that are copied at a time
 
 
 def join_spans(folders: Sequence[Path], whole: Path) -> None:
-    """Make a job folder, of which there is nothing yet, of those in which spans were made.
+    """Make a new job folder from those of separate spans.
 
-    Some may be of a span without frames, and hold nothing. RunError where frames are missing.
+    Some may be of an empty span, and have no state. RunError if frames are missing.
     """
     folders = [folder for folder in folders if (folder / STATE).exists()]
     try:
@@ -32,38 +32,43 @@ def join_spans(folders: Sequence[Path], whole: Path) -> None:
         with JobFolder(whole, keep_state=True) as job:
             trajectory = _join_trajectories(folders, job)
             trajectory.close()
-            every = range(trajectory.latents.shape[1])
-            sampled = {frame for state, _ in states for frame in every[state.frames]}
+            every = range(trajectory.piece_count)
+            sampled = {number for state, _ in states for number in every[state.pieces]}
             missing = sorted({*every} - sampled | {*trajectory.latents.missing})
             if missing:
                 raise RunError(
-                    f"frames {missing[0]} to {missing[-1]} are missing of what was made one by one"
+                    f"frames {missing[0]} to {missing[-1]} are in none of the spans that were made"
                 )
             if len({state.steps for state, _ in states}) > 1:
-                raise RunError("some of what was made one by one is not sampled to the end")
+                raise RunError("some spans are not sampled to the end")
             last, metadata = states[-1]
             job.state(identity_of(metadata))
             latents = torch.cat([state.latents for state, _ in states], dim=1)
             job.save(DenoisingState(steps=last.steps, latents=latents, generator=last.generator))
     except (InputError, ValueError) as error:
-        raise RunError(f"what was made one by one cannot be put together: {error}") from None
+        raise RunError(f"the spans of a clip cannot be joined: {error}") from None
 
 
 def _join_trajectories(folders: Sequence[Path], job: JobFolder) -> Trajectory:
+    """Copy the inverted pieces of each span's folder into one trajectory."""
     whole: Trajectory | None = None
     for folder in folders:
         file = JournaledFile.open(folder / TRAJECTORY)
         file.resume(folder / JOURNAL)
-        its = Trajectory.of_file(file)
+        part_of_all = Trajectory.of_file(file)
         whole = whole or job.trajectory(
-            identity_of(file.metadata), file.shape[1:], its.timesteps, its.prompt, file.dtype
+            identity_of(file.metadata),
+            (file.axes.pieces, *file.axes.piece),
+            part_of_all.timesteps,
+            part_of_all.prompt,
+            file.dtype,
         )
         missing = {*file.missing}
-        inverted = [frame for frame in range(file.shape[1]) if frame not in missing]
+        inverted = [number for number in range(file.axes.pieces) if number not in missing]
         for part in whole.unfinished(_AT_ONCE, range(inverted[0], inverted[-1] + 1)):
-            levels = [file[level, part] for level in range(file.shape[0])]
+            levels = [file[level, part] for level in range(file.axes.levels)]
             whole.write(part.start, torch.stack(levels))
         file.close()
     if whole is None:
-        raise InputError("there is nothing yet")
+        raise InputError("no span has a state yet")
     return whole

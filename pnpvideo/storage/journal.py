@@ -1,4 +1,4 @@
-"""A file of latents that knows which of its frames are whole, by a journal beside it."""
+"""A file of latents with a journal beside it that lists its complete pieces."""
 
 import contextlib
 import os
@@ -10,31 +10,31 @@ from torch import Tensor
 
 from pnpvideo.errors import RunError
 from pnpvideo.files.atomic_output import renamed, write_error
-from pnpvideo.storage.latent_file import LatentFile
+from pnpvideo.storage.latent_file import LatentFile, LatentShape
 
 
 class JournaledFile(LatentFile):
-    """A file of latents with a journal: a line for every batch that was written in full.
+    """A file of latents with a journal: a line for every batch of pieces written in full.
 
-    A line holds the number of the first frame, the number of frames, and their checksum.
+    A line has the number of the first piece, how many there are, and their checksum.
     """
 
     journal: Path
 
     def resume(self, journal: Path) -> None:
-        """Find the frames that are whole. What is not is struck from the journal."""
+        """Find the complete pieces; remove lines about others from the journal."""
         self.journal = journal
         lines = journal.read_text(errors="replace").splitlines(True) if journal.exists() else []
         good = [line for line in lines if self._holds(line)]
         if good != lines:
             with written_whole(journal) as part:
                 part.write_text("".join(good))
-        whole = {frame for line in good for frame in frames_of(line)}
-        self.missing = [frame for frame in range(self.shape[1]) if frame not in whole]
+        complete = {number for line in good for number in pieces_of(line)}
+        self.missing = [n for n in range(self.axes.pieces) if n not in complete]
 
     def write(self, first: int, latents: Tensor) -> None:
         super().write(first, latents)
-        count = latents.shape[1]
+        count = LatentShape.of(latents.shape).pieces
         checksum = self.checksum(slice(first, first + count))
         try:
             # The latents are on the disk before the line that says so.
@@ -47,15 +47,15 @@ class JournaledFile(LatentFile):
             raise write_error(self.journal, error) from None
 
     def _holds(self, line: str) -> bool:
-        """Whether a line of the journal is whole and true."""
-        frames = frames_of(line)
-        if not frames or frames.stop > self.shape[1]:
+        """Return whether a line of the journal is complete and its checksum right."""
+        pieces = pieces_of(line)
+        if not pieces or pieces.stop > self.axes.pieces:
             return False
-        return self.checksum(slice(frames.start, frames.stop)) == int(line.split()[2])
+        return self.checksum(slice(pieces.start, pieces.stop)) == int(line.split()[2])
 
 
-def frames_of(line: str) -> range:
-    """The frames that a line of a journal names; none where it is cut off or something else."""
+def pieces_of(line: str) -> range:
+    """Return the pieces that a line of a journal names; none if it is cut off or damaged."""
     words = line.split()
     if len(words) != 3 or not line.endswith("\n") or not all(word.isdecimal() for word in words):
         return range(0)
@@ -64,15 +64,15 @@ def frames_of(line: str) -> range:
 
 
 def part_of(path: Path) -> Path:
-    """The name under which a file is written until it is whole."""
+    """Return the name under which a file is written until it is complete."""
     return path.with_name(f"{path.name}.part")
 
 
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Yields a name to write a file under; it takes `path`'s place when it is on the disk.
+    """Yield a name to write a file under, which then replaces `path` in one step.
 
-    RunError where the disk is full or fails.
+    RunError if the disk is full or fails.
     """
     part = part_of(path)
     try:

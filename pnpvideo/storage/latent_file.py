@@ -1,15 +1,16 @@
-"""Latents of many frames and noise levels in one safetensors file, written and read in parts.
+"""Latents of many pieces and noise levels in one safetensors file, written and read in parts.
 
 Plain reads and writes, no memory map: the pages of a map count as memory of the process, and a disk
-that fills up would end the process without a word.
+that fills up would end the process without a message.
 """
 
 import json
+import math
 import shutil
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import BinaryIO, NamedTuple, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -27,12 +28,34 @@ _DTYPES = {
 _NAME = "latents"
 
 
-class LatentFile:
-    """Indexed as a tensor is: `file[level, frames]` reads (frames, channels, height, width).
+class LatentShape(NamedTuple):
+    """The shape of a trajectory's latents by axis.
 
-    shape: (levels, frames, channels, height, width), with the levels that are not kept.
-    kept: the levels in the file, ascending. metadata: texts in the file's header.
-    missing: frames that are not written yet, ascending.
+    levels: noise levels. pieces: what goes through the network as one item: frames for models of
+    images. piece: the shape of one: (channels, height, width) for models of images.
+    """
+
+    levels: int
+    pieces: int
+    piece: tuple[int, ...]
+
+    @classmethod
+    def of(cls, sizes: Sequence[int]) -> "LatentShape":
+        """Name the axes of a tensor's sizes, (levels, pieces, *piece)."""
+        return cls(sizes[0], sizes[1], tuple(sizes[2:]))
+
+    @property
+    def sizes(self) -> torch.Size:
+        """The shape as a tensor has it: (levels, pieces, *piece)."""
+        return torch.Size((self.levels, self.pieces, *self.piece))
+
+
+class LatentFile:
+    """A file that is indexed like a tensor: `file[level, pieces]` reads (n, *piece).
+
+    axes: its shape, including the levels that are not kept. kept: the levels in the file,
+    ascending. metadata: texts in the file's header. missing: pieces that are not written yet,
+    ascending.
     """
 
     def __init__(
@@ -40,14 +63,14 @@ class LatentFile:
         file: BinaryIO,
         name: Path,
         *,
-        shape: Sequence[int],
+        shape: LatentShape,
         dtype: torch.dtype,
         kept: Sequence[int],
         metadata: Mapping[str, str],
         start: int,
     ) -> None:
-        """file: open for what is wanted; start: bytes before the latents. See `create`, `open`."""
-        self.shape = torch.Size(shape)
+        """See `create` and `open`. start: bytes before the latents."""
+        self.axes = shape
         self.dtype = dtype
         self.kept = tuple(kept)
         self.metadata = dict(metadata)
@@ -62,22 +85,23 @@ class LatentFile:
         file: BinaryIO,
         name: Path,
         *,
-        shape: Sequence[int],
+        shape: LatentShape,
         dtype: torch.dtype,
         kept: Sequence[int] | None = None,
         metadata: Mapping[str, str],
     ) -> Self:
-        """Room for latents in an empty file; name: what to call it in messages.
+        """Make room for latents in an empty file; name: what to call it in messages.
 
-        The file has its full size at once. RunError where the disk is full or fails.
+        kept: the levels that the file has room for; None: all. The file has its full size at once.
+        RunError if the disk is full or fails.
         """
-        kept = range(shape[0]) if kept is None else kept
-        inside = [len(kept), *shape[1:]]
+        kept = range(shape.levels) if kept is None else kept
+        inside = shape._replace(levels=len(kept)).sizes
         size = file_size(shape, dtype, kept)
         header = {
             "__metadata__": {
                 **metadata,
-                "levels": str(shape[0]),
+                "levels": str(shape.levels),
                 "kept": " ".join(map(str, kept)),
             },
             _NAME: {"dtype": _DTYPES[dtype], "shape": inside, "data_offsets": [0, size]},
@@ -93,12 +117,12 @@ class LatentFile:
         latents = cls(
             file, name, shape=shape, dtype=dtype, kept=kept, metadata=metadata, start=8 + len(text)
         )
-        latents.missing = list(range(shape[1]))
+        latents.missing = list(range(shape.pieces))
         return latents
 
     @classmethod
     def open(cls, path: Path, mode: str = "rb") -> Self:
-        """A file that `create` or `Trajectory.save` made. InputError where it is something else.
+        """Open a file that `create` or `Trajectory.save` made. InputError for any other file.
 
         It counts as written in full.
         """
@@ -108,6 +132,8 @@ class LatentFile:
                 part = inside.get_slice(_NAME)
                 shape, dtype = part.get_shape(), part.get_dtype()
             kept = [int(level) for level in metadata.pop("kept", "").split()]
+            if len(shape) < 3:
+                raise ValueError(f"latents of shape {tuple(shape)} have no levels and pieces")
             levels = int(metadata.pop("levels", shape[0]))
             file: BinaryIO = path.open(mode)  # type: ignore[assignment]
         except (SafetensorError, OSError, ValueError) as error:
@@ -115,37 +141,41 @@ class LatentFile:
         return cls(
             file,
             path,
-            shape=(levels, *shape[1:]),
+            shape=LatentShape.of((levels, *shape[1:])),
             dtype={name: dtype for dtype, name in _DTYPES.items()}[dtype],
             kept=kept or range(levels),
             metadata=metadata,
             start=8 + int.from_bytes(file.read(8), "little"),
         )
 
-    def __getitem__(self, place: tuple[int, slice | Sequence[int] | Tensor]) -> Tensor:
-        """The frames (n, c, h, w) at a level: a slice of them, or by their numbers.
+    @property
+    def shape(self) -> torch.Size:
+        return self.axes.sizes
 
-        InputError where the level is not kept, RunError where the file is cut off.
+    def __getitem__(self, place: tuple[int, slice | Sequence[int] | Tensor]) -> Tensor:
+        """Read pieces at a level, (n, *piece): a slice of them, or those of some numbers.
+
+        InputError if the level is not kept, RunError if the file is cut off.
         """
-        level, wanted = place[0] % self.shape[0], place[1]
-        every = range(self.shape[1])
-        frames = every[wanted] if isinstance(wanted, slice) else [every[int(i)] for i in wanted]
+        level, wanted = place[0] % self.axes.levels, place[1]
+        every = range(self.axes.pieces)
+        numbers = every[wanted] if isinstance(wanted, slice) else [every[int(i)] for i in wanted]
         if level not in self.kept:
             raise InputError(
                 f"the trajectory does not keep the latents of step {level}; invert again, "
                 "with a job folder or in memory, which keep all"
             )
-        latents = torch.empty((len(frames), *self.shape[2:]), dtype=self.dtype)
-        for frame, room in zip(frames, latents, strict=True):
-            self._file.seek(self._place(level, frame))
+        latents = torch.empty((len(numbers), *self.axes.piece), dtype=self.dtype)
+        for number, room in zip(numbers, latents, strict=True):
+            self._file.seek(self._place(level, number))
             if self._file.readinto(bytes_of(room)) < room.nbytes:  # type: ignore[attr-defined]
                 raise RunError(f"{self.name} is cut off; delete it and start again")
         return latents
 
     def write(self, first: int, latents: Tensor) -> None:
-        """Write the frames from number `first` on: latents (levels, n, c, h, w), all levels.
+        """Write the pieces from number `first` on: latents (levels, n, *piece), all levels.
 
-        RunError where the disk is full or fails.
+        RunError if the disk is full or fails.
         """
         try:
             for level in self.kept:
@@ -154,18 +184,18 @@ class LatentFile:
             self._file.flush()
         except OSError as error:
             raise write_error(self.name, error) from None
-        written = range(first, first + latents.shape[1])
-        self.missing = [frame for frame in self.missing if frame not in written]
+        written = range(first, first + LatentShape.of(latents.shape).pieces)
+        self.missing = [number for number in self.missing if number not in written]
 
-    def checksum(self, frames: slice) -> int:
-        """CRC-32 of what all kept levels hold of these frames."""
+    def checksum(self, pieces: slice) -> int:
+        """Return the CRC-32 of these pieces at all kept levels."""
         value = 0
         for level in self.kept:
-            value = zlib.crc32(bytes_of(self[level, frames]), value)
+            value = zlib.crc32(bytes_of(self[level, pieces]), value)
         return value
 
     def save(self, path: Path, metadata: Mapping[str, str]) -> None:
-        """Write the same file elsewhere. metadata: what its header holds already."""
+        """Write the same file elsewhere. metadata: ignored, as the header has it already."""
         self._file.seek(0)
         with path.open("wb") as copy:
             shutil.copyfileobj(self._file, copy)
@@ -176,17 +206,18 @@ class LatentFile:
     def fileno(self) -> int:
         return self._file.fileno()
 
-    def _place(self, level: int, frame: int) -> int:
-        one = self.shape[2:].numel() * self.dtype.itemsize
-        return self._start + (self.kept.index(level) * self.shape[1] + frame) * one
+    def _place(self, level: int, number: int) -> int:
+        """Return the position in the file of a piece at a level, in bytes."""
+        one = math.prod(self.axes.piece) * self.dtype.itemsize
+        return self._start + (self.kept.index(level) * self.axes.pieces + number) * one
 
 
-def file_size(shape: Sequence[int], dtype: torch.dtype, kept: Sequence[int] | None = None) -> int:
-    """Bytes that latents (levels, frames, c, h, w) take, of which some levels are kept."""
-    levels = shape[0] if kept is None else len(kept)
-    return levels * torch.Size(shape[1:]).numel() * dtype.itemsize
+def file_size(shape: LatentShape, dtype: torch.dtype, kept: Sequence[int] | None = None) -> int:
+    """Return how many bytes latents take, if only some levels are kept; None: all are."""
+    levels = shape.levels if kept is None else len(kept)
+    return levels * shape.pieces * math.prod(shape.piece) * dtype.itemsize
 
 
 def bytes_of(latents: Tensor) -> memoryview:
-    """The memory of a contiguous tensor; numpy knows no bfloat16."""
+    """Return the memory of a contiguous tensor, as bytes, since numpy has no bfloat16."""
     return latents.flatten().view(torch.uint8).numpy().data

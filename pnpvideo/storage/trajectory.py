@@ -1,4 +1,4 @@
-"""The source's latents at every sampling timestep: what the source branch reads."""
+"""The source's latents at every sampling level: what the source branch reads."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,11 +10,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pnpvideo.errors import InputError
-from pnpvideo.storage.latent_file import LatentFile
+from pnpvideo.storage.latent_file import LatentFile, LatentShape
 
 
 class Latents(Protocol):
-    """Latents (levels, frames, channels, height, width) wherever they are."""
+    """Latents (levels, pieces, channels, height, width), in memory or in a file."""
 
     @property
     def shape(self) -> torch.Size: ...
@@ -24,13 +24,13 @@ class Latents(Protocol):
 
     @property
     def missing(self) -> Sequence[int]:
-        """Frames that are still to be written, ascending."""
+        """Pieces that are still to be written, ascending."""
 
     def __getitem__(self, place: tuple[int, slice | Sequence[int] | Tensor]) -> Tensor:
-        """The frames (n, c, h, w) at a level: a slice of them, or by their numbers."""
+        """Read pieces at a level, (n, c, h, w): a slice of them, or those of some numbers."""
 
     def write(self, first: int, latents: Tensor) -> None:
-        """Put in the frames from number `first` on, with all levels."""
+        """Write the pieces from number `first` on: (levels, n, c, h, w), all levels."""
 
     def save(self, path: Path, metadata: dict[str, str]) -> None:
         """Write a safetensors file."""
@@ -40,11 +40,11 @@ class Latents(Protocol):
 
 
 class LatentMemory:
-    """Latents in memory; empty ones are all missing."""
+    """Latents in memory. empty: all pieces are still to be written."""
 
     def __init__(self, tensor: Tensor, *, empty: bool = False) -> None:
         self.tensor = tensor
-        self.missing = list(range(tensor.shape[1])) if empty else []
+        self.missing = list(range(LatentShape.of(tensor.shape).pieces)) if empty else []
 
     @property
     def shape(self) -> torch.Size:
@@ -58,9 +58,9 @@ class LatentMemory:
         return self.tensor[place]
 
     def write(self, first: int, latents: Tensor) -> None:
-        written = range(first, first + latents.shape[1])
+        written = range(first, first + LatentShape.of(latents.shape).pieces)
         self.tensor[:, written.start : written.stop] = latents
-        self.missing = [frame for frame in self.missing if frame not in written]
+        self.missing = [number for number in self.missing if number not in written]
 
     def save(self, path: Path, metadata: dict[str, str]) -> None:
         save_file({"latents": self.tensor.contiguous()}, path, metadata)
@@ -71,11 +71,12 @@ class LatentMemory:
 
 @dataclass(frozen=True, kw_only=True)
 class Trajectory:
-    """z_t of all frames.
+    """z_t of a whole source.
 
-    latents: (T + 1, frames, channels, height, width), from the noisiest (the first sampling
-        timestep) to the clean latents; in memory or in a file, and read as `latents[i, part]`.
-    timesteps: the T sampling timesteps, descending.
+    latents: (T + 1, pieces, channels, height, width), from the noisiest (the first sampling
+        timestep) to the clean latents; in memory or in a file, and read as `latents[i, part]`. A
+        piece is a frame, or for models of video a clip, with an axis more.
+    timesteps: the T sampling timesteps, noisiest first, in the model's own unit.
     prompt: the text under which the source was inverted or generated.
     """
 
@@ -85,7 +86,7 @@ class Trajectory:
 
     def __post_init__(self) -> None:
         shape = self.latents.shape
-        if len(shape) != 5 or shape[0] != len(self.timesteps) + 1:
+        if len(shape) < 5 or self.shape.levels != len(self.timesteps) + 1:
             raise InputError(
                 f"a trajectory of {len(self.timesteps)} timesteps needs latents of shape "
                 f"({len(self.timesteps) + 1}, frames, channels, height, width), "
@@ -93,33 +94,43 @@ class Trajectory:
             )
 
     @property
+    def shape(self) -> LatentShape:
+        """The shape of the latents by axis: levels, pieces, and that of a piece."""
+        return LatentShape.of(self.latents.shape)
+
+    @property
+    def piece_count(self) -> int:
+        """How many pieces the source has: frames, for models of images."""
+        return self.shape.pieces
+
+    @property
     def noise(self) -> Tensor:
-        """z_T: (frames, channels, height, width)."""
+        """z_T: (pieces, channels, height, width)."""
         return self.latents[0, :]
 
     @property
     def clean(self) -> Tensor:
-        """z_0: (frames, channels, height, width)."""
+        """z_0: (pieces, channels, height, width)."""
         return self.latents[-1, :]
 
     def write(self, first: int, latents: Tensor) -> None:
-        """Put in the frames from number `first` on: (T + 1, n, channels, height, width)."""
+        """Write the pieces from number `first` on: (T + 1, n, channels, height, width)."""
         self.latents.write(first, latents)
 
     def unfinished(self, batch_size: int, span: range | None = None) -> list[slice]:
-        """The frames that are still to be written, consecutive ones in batches.
+        """Return the pieces that are still to be written, as slices of at most batch_size.
 
-        span: of these alone; None: of all.
+        span: only those in it; None: all.
         """
         parts: list[slice] = []
-        for frame in self.latents.missing:
-            if span is not None and frame not in span:
+        for number in self.latents.missing:
+            if span is not None and number not in span:
                 continue
             last = parts[-1] if parts else slice(0, -1)
-            if last.stop == frame and frame - last.start < batch_size:
-                parts[-1] = slice(last.start, frame + 1)
+            if last.stop == number and number - last.start < batch_size:
+                parts[-1] = slice(last.start, number + 1)
             else:
-                parts.append(slice(frame, frame + 1))
+                parts.append(slice(number, number + 1))
         return parts
 
     def save(self, path: Path | str) -> None:
@@ -128,9 +139,9 @@ class Trajectory:
 
     @classmethod
     def load(cls, path: Path | str) -> "Trajectory":
-        """Read what `save` wrote. InputError where the file is something else."""
+        """Read what `save` wrote. InputError for any other file."""
         latents = LatentFile.open(Path(path))
-        if len(latents.kept) < latents.shape[0]:
+        if len(latents.kept) < latents.axes.levels:
             return cls.of_file(latents)
         in_memory = torch.stack([latents[level, :] for level in latents.kept])
         latents.close()
@@ -138,7 +149,7 @@ class Trajectory:
 
     @classmethod
     def of_file(cls, latents: LatentFile) -> "Trajectory":
-        """The trajectory in an open file."""
+        """Return the trajectory in an open file."""
         timesteps = tuple(float(t) for t in latents.metadata.get("timesteps", "").split())
         prompt = latents.metadata.get("prompt", "")
         return cls(latents=latents, timesteps=timesteps, prompt=prompt)
@@ -149,12 +160,12 @@ class Trajectory:
 
 
 def describe(timesteps: tuple[float, ...], prompt: str) -> dict[str, str]:
-    """What the header of a trajectory's file says."""
+    """Return the header of a trajectory's file."""
     return {"timesteps": " ".join(f"{t:.17g}" for t in timesteps), "prompt": prompt}
 
 
 def empty_latents(steps: int, clean: Tensor) -> Tensor:
-    """Room for a trajectory of these frames, in the same memory, the clean end filled in."""
+    """Return latents for a trajectory of these clean pieces, on their device; the rest is empty."""
     latents = clean.new_empty((steps + 1, *clean.shape))
     latents[-1] = clean
     return latents

@@ -10,12 +10,12 @@ from torch import Tensor
 from pnpvideo.clips.clip import Frames
 from pnpvideo.clips.read import read_clip
 from pnpvideo.clips.write import write_clip
+from pnpvideo.models.noise_schedule import Level
 from pnpvideo.options.settings import ReadSettings, Settings
 from pnpvideo.pixels.carry_mask import carry_mask
 from pnpvideo.pixels.mask import weights_of
 from pnpvideo.pixels.resize import resize_frames, side_by_side
 from pnpvideo.pixels.scenes import find_scenes
-from pnpvideo.sampling.schedule import Level
 from pnpvideo.web.drawn_mask import tinted
 
 SHOWN = 4

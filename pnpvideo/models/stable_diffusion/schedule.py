@@ -1,0 +1,48 @@
+"""The noise schedule of Stable Diffusion: DDIM's steps through a table of betas."""
+
+from collections.abc import Mapping, Sequence
+
+from diffusers import DDIMScheduler
+
+from pnpvideo.models.noise_schedule import Level, NoiseSchedule
+
+
+def make_schedule(
+    scheduler_config: Mapping[str, object], steps: int, inversion_steps: int
+) -> NoiseSchedule:
+    """Return the DDIM schedule for a model's scheduler configuration, whatever its class.
+
+    inversion_steps: a multiple of steps; each interval between two sampling timesteps is cut into
+        equal parts, so that inversion passes through every sampling timestep.
+    """
+    scheduler = DDIMScheduler.from_config(scheduler_config, clip_sample=False, thresholding=False)
+    scheduler.set_timesteps(steps)
+    timesteps = [int(t) for t in scheduler.timesteps]
+    table = scheduler.alphas_cumprod.double()
+    clean = 1.0 if scheduler.config.set_alpha_to_one else float(table[0])
+    fine = _finer(timesteps, inversion_steps // steps)
+
+    def levels(at: Sequence[int]) -> tuple[Level, ...]:
+        alphas = (*(float(table[t]) for t in at), clean)
+        return tuple(Level(signal_square=alpha, noise_square=1 - alpha) for alpha in alphas)
+
+    return NoiseSchedule(
+        timesteps=tuple(timesteps),
+        levels=levels(timesteps),
+        inversion_timesteps=tuple(fine),
+        inversion_levels=levels(fine),
+        prediction_type=scheduler.config.prediction_type,
+    )
+
+
+def _finer(timesteps: Sequence[int], parts: int) -> list[int]:
+    """Return timesteps with each interval cut into parts, rounded to the table's whole numbers."""
+    # The clean end stands one step below the last timestep.
+    gap = timesteps[-2] - timesteps[-1] if len(timesteps) > 1 else timesteps[0] + 1
+    ends = [*timesteps[1:], timesteps[-1] - gap]
+    fine = [
+        round(high + (low - high) * part / parts)
+        for high, low in zip(timesteps, ends, strict=True)
+        for part in range(parts)
+    ]
+    return [t for t in fine if t >= 0]
