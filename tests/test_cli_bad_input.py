@@ -78,7 +78,7 @@ MANY = ("--prompt", "a", "--prompt", "b", "--prompt", "c", "--steps", "2")
         (("source0.png",), "give a prompt"),
         (("source0.png", "--guidance-prompt", "x", *SHORT), "either a source or a guidance"),
         (("source0.png", "two.png", *SHORT), "two.png is one argument too many; a text of several"),
-        (("source0.png", "source0.png", *SHORT), "give one source, and repeat the command for others"),
+        (("source0.png", "source0.png", *SHORT), "give one source, and repeat the command"),
         (("source0.png", *SHORT, "--stesp", "3"),
          "there is no option --stesp; do you mean --steps? (see pnpvideo translate --help)"),
         (("source0.png", *SHORT, "--guidance", "3"), "--guidance"),
