@@ -78,7 +78,7 @@ MANY = ("--prompt", "a", "--prompt", "b", "--prompt", "c", "--steps", "2")
         (("source0.png",), "give a prompt"),
         (("source0.png", "--guidance-prompt", "x", *SHORT), "either a source or a guidance"),
         (("source0.png", "two.png", *SHORT), "two.png is one argument too many; a text of several"),
-        (("source0.png", "source0.png", *SHORT), "give one source, and the command once for each"),
+        (("source0.png", "source0.png", *SHORT), "give one source, and repeat the command"),
         (("source0.png", *SHORT, "--stesp", "3"),
          "there is no option --stesp; do you mean --steps? (see pnpvideo translate --help)"),
         (("source0.png", *SHORT, "--guidance", "3"), "--guidance"),
@@ -258,7 +258,7 @@ def bad_files(folder: Path) -> dict[tuple[str, ...], str]:
         (*one, "--log-file", "frames"): "the log file frames cannot be written",
         (*one, "--sound", "loud"): "give default, all or none",
         (*one, "--background", "rainbow"): "a colour",
-        (*one, "--frame-rate", "0"): "frames a second",
+        (*one, "--frame-rate", "0"): "frames per second",
         (*one, "--hdr", "never"): "give map or keep",
     }
 

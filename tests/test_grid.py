@@ -64,7 +64,7 @@ def test_every_value_is_tried_with_all_others() -> None:
         ("tau_f=0.4,", "tau_f is None"),
         ("tau_f=[", "tau_f is '['; give a number from 0 to 1"),
         ("tauf=0.4", "there is no option tauf; do you mean tau_f?"),
-        ("steps=10,20", "steps changes the inversion, and a grid has one for all"),
+        ("steps=10,20", "steps changes the inversion, which a grid shares"),
         ("tau_a=0,0.0", "tau_a has 0.0 twice"),
     ],
 )
