@@ -262,7 +262,9 @@ def test_python_has_the_same_and_inside_is_as_without_a_mask(tiny_model: Path) -
     )
     with pytest.raises(InputError, match="do you mean mask_feather"):
         run(mask=mask, mask_fether=3)
-    with pytest.raises(InputError, match="mask_motion moves a mask of one frame, and this one has"):
+    with pytest.raises(
+        InputError, match="mask_motion moves a mask of one frame, and this mask has"
+    ):
         run(mask=np.stack([mask, mask]), mask_motion=True)
     with pytest.raises(InputError, match="invert_mask needs a mask"):
         run(invert_mask=True)
