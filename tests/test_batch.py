@@ -14,7 +14,7 @@ from command import assert_refused, names, pixels, save_frames
 from killed import run_killed
 
 from pnpvideo.cli import main
-from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
+from pnpvideo.stages import invert
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -41,13 +41,13 @@ def run(
 def inversions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The frames of each inversion that is made."""
     made: list[int] = []
-    invert = PnPVideoPipeline.invert_into
+    real = invert.invert_into
 
-    def counted(self: PnPVideoPipeline, trajectory, latents, *more, **options) -> None:  # type: ignore[no-untyped-def]
+    def counted(model, source, latents, *more, **options) -> None:  # type: ignore[no-untyped-def]
         made.append(len(latents))
-        invert(self, trajectory, latents, *more, **options)
+        real(model, source, latents, *more, **options)
 
-    monkeypatch.setattr(PnPVideoPipeline, "invert_into", counted)
+    monkeypatch.setattr(invert, "invert_into", counted)
     return made
 
 

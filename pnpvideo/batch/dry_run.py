@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +12,12 @@ from tqdm import tqdm
 from pnpvideo.batch.job import Job
 from pnpvideo.batch.run_batch import Plan
 from pnpvideo.batch.start import worker_count
-from pnpvideo.clips.clip import tell_frames
+from pnpvideo.clips.clip import frame_count_text
+from pnpvideo.models.model import Model
 from pnpvideo.options.batch import BatchOptions
 from pnpvideo.options.method import MethodOptions
 from pnpvideo.options.settings import Settings
-from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
-from pnpvideo.run.opening import load_pipeline
+from pnpvideo.run.opening import open_model
 from pnpvideo.run.run import run
 
 _STEPS = 4
@@ -38,22 +38,22 @@ def tell_plan(plan: Plan, options: BatchOptions) -> Iterator[str]:
     todo = set(plan.todo)
     for number, job in enumerate(plan.jobs):
         state = "to do" if number in todo else "done "
-        frames = tell_frames(job.frames)
+        frames = frame_count_text(job.frames)
         source = job.settings.source or job.settings.guidance_prompt
         yield f"{state}  {job.name}  ({frames} of {source}: {' | '.join(job.settings.prompt)})"
     jobs = [plan.jobs[number] for number in plan.todo]
     yield f"{len(jobs)} of {len(plan.jobs)} jobs to do"
     if not jobs:
         return
-    pipeline = load_pipeline(jobs[0].settings)
-    pace = measure(jobs[0], pipeline)
-    seconds = estimate(jobs, pipeline, pace)
+    model = open_model(jobs[0].settings)
+    pace = measure(jobs[0], model)
+    seconds = estimate(jobs, model, pace)
     count = min(worker_count(options), plan.most)
     workers = "1 worker" if count == 1 else f"{count} workers, each as fast as one alone"
     yield f"about {tqdm.format_interval(seconds / count)} with {workers}"
 
 
-def measure(job: Job, pipeline: PnPVideoPipeline) -> Pace:
+def measure(job: Job, model: Model) -> Pace:
     """The pace of a few frames of a job at a few steps, all that is read and written included."""
     kept = {name: value for name, value in job.settings.plain().items() if value is not None}
     open_ones = MethodOptions.model_fields.keys() - job.settings.model_fields_set
@@ -61,9 +61,7 @@ def measure(job: Job, pipeline: PnPVideoPipeline) -> Pace:
     frames = min(job.frames, job.settings.batch_size)
     at: list[float] = []
 
-    def stamp(
-        _pipeline: PnPVideoPipeline, _step: int, _timestep: float, _given: Mapping[str, Tensor]
-    ) -> None:
+    def stamp(_step: int, _timestep: float, _latents: Tensor) -> None:
         at.append(time.monotonic())
 
     with tempfile.TemporaryDirectory() as folder:
@@ -74,10 +72,10 @@ def measure(job: Job, pipeline: PnPVideoPipeline) -> Pace:
             | {"output": f"{folder}/trial{suffix}"}
         )
         began = time.monotonic()
-        run(trial, pipeline, quiet=True, after_step=stamp)
+        run(trial, model, quiet=True, after_step=stamp)
         ended = time.monotonic()
     step = (at[-1] - at[0]) / (_STEPS - 1)
-    passes = _STEPS * trial.resolve(pipeline.model_options).inversion_iterations
+    passes = _STEPS * trial.resolve(model.defaults).inversion_iterations
     # What comes before the first step is nearly all inversion.
     inversion = max(0.0, at[0] - step - began) / passes
     return Pace(
@@ -87,11 +85,11 @@ def measure(job: Job, pipeline: PnPVideoPipeline) -> Pace:
     )
 
 
-def estimate(jobs: list[Job], pipeline: PnPVideoPipeline, pace: Pace) -> float:
+def estimate(jobs: list[Job], model: Model, pace: Pace) -> float:
     """Seconds that jobs take one after the other, each inversion made once."""
     seconds, inverted = 0.0, set[str]()
     for job in jobs:
-        options = job.settings.resolve(pipeline.model_options)
+        options = job.settings.resolve(model.defaults)
         prompts = len(job.settings.prompt)
         if job.inversion not in inverted:
             passes = options.inversion_step_count * options.inversion_iterations

@@ -3,7 +3,7 @@
 import contextlib
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -15,8 +15,9 @@ from tqdm import tqdm
 
 from pnpvideo.clips.clip import Frames
 from pnpvideo.files.atomic_output import renamed
+from pnpvideo.models.model import Model
 from pnpvideo.options.method import PnPOptions
-from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
+from pnpvideo.stages.latents import decode
 from pnpvideo.web.view import SHOWN, contact_strip, predicted_clean
 
 # Of the time of a run that previews may take.
@@ -59,23 +60,18 @@ class Watch:
         if self._stopped.is_set():
             raise StoppedError
 
-    def use(self, options: PnPOptions, stages: Sequence[tuple[str, float]]) -> None:
+    def use(self, model: Model, options: PnPOptions, stages: Sequence[tuple[str, float]]) -> None:
         """What the run will be. stages: what its bars are named, in the order in which they come,
         each with its part of the work."""
-        self._options, self._stages = options, stages
+        self._model, self._options, self._stages = model, options, stages
         self._whole = sum(cost for _, cost in stages) * (1 + _FINISHING)
 
     @contextlib.contextmanager
-    def on(self, pipeline: PnPVideoPipeline) -> Iterator[None]:
-        """Within, the pipeline's work is watched and can be stopped."""
+    def on(self) -> Iterator[None]:
+        """Let the run be stopped within."""
         # Before each layer of any module: a batch may take longer than people wait.
-        hook = register_module_forward_pre_hook(self.check)
-        pipeline.bars = self._bars()
-        try:
+        with register_module_forward_pre_hook(self.check):
             yield
-        finally:
-            pipeline.bars = tqdm
-            hook.remove()
 
     def begin(self, stage: str) -> float:
         """A bar has begun. Returns its part of the work."""
@@ -96,12 +92,10 @@ class Watch:
             remaining = (now - self._began) * (1 - done) / (done - self._first)
         self.progress = Progress(stage=stage, share=done, remaining=remaining)
 
-    def after_step(
-        self, pipeline: PnPVideoPipeline, step: int, timestep: float, given: Mapping[str, Tensor]
-    ) -> None:
-        """diffusers' callback: now and then writes what the result looks like so far."""
+    def after_step(self, step: int, timestep: float, every: Tensor) -> None:
+        """Write what the first result looks like so far, now and then."""
         self.check()
-        latents = given["latents"][0]
+        latents, model = every[0], self._model
         count = len(latents)
         shown = sorted({round(i * (count - 1) / max(1, SHOWN - 1)) for i in range(SHOWN)})
         now, last = latents[shown].clone(), self._last
@@ -109,9 +103,10 @@ class Watch:
         began = time.monotonic()
         if last is None or last[0] != step - 1 or began < self._quiet_until:
             return
-        levels = pipeline.schedule(self._options).levels
+        size = model.autoencoder.size_of(now.shape)
+        levels = model.schedule(self._options, size).levels
         clean = predicted_clean(last[1], now, levels[step], levels[step + 1])
-        self.show([frame for batch in pipeline.decode(clean, len(clean)) for frame in batch])
+        self.show([frame for batch in decode(model, clean, len(clean)) for frame in batch])
         took = time.monotonic() - began
         self._quiet_until = began + took + max(1.0, took / _PREVIEW_SHARE)
 
@@ -120,7 +115,8 @@ class Watch:
         with renamed(part, self._preview):
             Image.fromarray(contact_strip(frames)).save(part, format="JPEG", quality=85)
 
-    def _bars(self) -> "type[tqdm[NoReturn]]":
+    def bars(self) -> "type[tqdm[NoReturn]]":
+        """Return the kind of progress bar that this watch reads."""
         watch = self
 
         class Bar(tqdm):  # type: ignore[type-arg]
