@@ -22,8 +22,8 @@ from safetensors.torch import save_file
 from test_read_benchmarks import MAKE
 
 from pnpvideo.cli import main
+from pnpvideo.evaluation import networks
 from pnpvideo.evaluation.evaluate import evaluate
-from pnpvideo.evaluation.networks import Networks
 from pnpvideo.evaluation.run_folder import RunFolder
 from pnpvideo.options.evaluation import EvaluationSettings
 from pnpvideo.stages import edit
@@ -63,7 +63,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
     counts = {"open_source": 0, "sample": 0, "load": 0}
     for owner, name in ((edit, "open_source"), (edit, "sample")):
         count_calls(monkeypatch, owner, name, counts, name)
-    count_calls(monkeypatch, Networks, "_load", counts, "load")
+    count_calls(monkeypatch, networks, "load_network", counts, "load")
     return counts
 
 

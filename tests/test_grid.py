@@ -23,7 +23,7 @@ from pnpvideo.grid.grid import Point, pareto_front, run_grid
 from pnpvideo.grid.own_measures import OwnMeasures
 from pnpvideo.inside.draw import MARK
 from pnpvideo.models.stable_diffusion.unet import UNet
-from pnpvideo.options.grid import Cell, GridSettings, cells_of, read_axes
+from pnpvideo.options.grid import GridCell, GridSettings, cells_of, read_axes
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 from pnpvideo.stages import edit, invert
@@ -64,7 +64,7 @@ def test_every_value_is_tried_with_all_others() -> None:
         ("tau_f=0.4,", "tau_f is None"),
         ("tau_f=[", "tau_f is '['; give a number from 0 to 1"),
         ("tauf=0.4", "there is no option tauf; do you mean tau_f?"),
-        ("steps=10,20", "steps changes the inversion, and a grid has one for all"),
+        ("steps=10,20", "steps changes the inversion, which a grid shares"),
         ("tau_a=0,0.0", "tau_a has 0.0 twice"),
     ],
 )
@@ -131,7 +131,7 @@ def test_own_measures_are_those_of_a_naive_reference(pipeline: PnPVideoPipeline)
 
 def test_the_plot_marks_the_front() -> None:
     def point(structure: float, text: float, *, best: bool) -> Point:
-        cell = Cell(options={"tau_f": structure})
+        cell = GridCell(options={"tau_f": structure})
         return Point(cell=cell, structure=structure, text=text, best=best)
 
     drawn = draw_plot([point(0.1, 0.1, best=True), point(0.2, 0.2, best=True)], "kept", "followed")
@@ -270,6 +270,16 @@ def test_a_stopped_grid_goes_on(
     assert (len(cells), len(inversions)) == (0, 0)
     assert len(tried("stopped", grid="tau_f=0,0.5,1")) == 12
     assert (len(cells), len(inversions)) == (2, 2)
+    # Results of another precision are not mixed with these.
+    values["trajectory_precision"] = "full"
+    with pytest.raises(InputError, match="results with trajectory_precision 'half', not 'full'"):
+        tried("stopped")
+    # How fast a result is made does not count.
+    values |= {"trajectory_precision": "half", "batch_size": 1, "device": "cpu", "side": 40}
+    cells.clear()
+    inversions.clear()
+    assert len(tried("stopped", grid="tau_f=0,0.5,1")) == 12
+    assert (len(cells), len(inversions)) == (0, 0)
     # A result that was lost, or is of another prompt now, is made again.
     Path(found[0]["result"]).unlink()
     edits[1] = replace(edits[1], prompts=("a stone", "a moon"))

@@ -187,7 +187,7 @@ def save(folder: Path, adapter: Path, kind: str) -> Path:
         ("wide", "is for texts of 24 channels, and the model's have 16"),
         ("layers", "is for 15 layers that see the text, and the UNet has 16"),
         ("lora", "is not an IP-Adapter: it has no ip_adapter.1.to_k_ip.weight"),
-        ("faces", "is an IP-Adapter of faces"),
+        ("faces", "is an IP-Adapter for faces"),
         ("encoder", "for pictures of 20 channels, and the image encoder's have 12"),
         ("text", "is not an IP-Adapter: "),
         ("pickle", "give a .safetensors file"),

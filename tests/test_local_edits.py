@@ -262,7 +262,9 @@ def test_python_has_the_same_and_inside_is_as_without_a_mask(tiny_model: Path) -
     )
     with pytest.raises(InputError, match="do you mean mask_feather"):
         run(mask=mask, mask_fether=3)
-    with pytest.raises(InputError, match="mask_motion moves a mask of one frame, and this one has"):
+    with pytest.raises(
+        InputError, match="mask_motion moves a mask of one frame, and this mask has"
+    ):
         run(mask=np.stack([mask, mask]), mask_motion=True)
     with pytest.raises(InputError, match="invert_mask needs a mask"):
         run(invert_mask=True)
@@ -292,7 +294,7 @@ def test_a_job_with_another_mask_samples_anew(cli: Cli, tmp_path: Path) -> None:
         (("--mask", "masks"), "the mask has 2 frames and the source 1; give 1 frames, or 1"),
         (("--mask", "cut.png"), "cut.png"),
         (("--mask", "nothing"), "nothing is empty"),
-        (("--mask", "notes"), "notes holds no images"),
+        (("--mask", "notes"), "notes has no images"),
         (("--mask", "sizes"), "different sizes"),
         (("--mask", "dim.png"), "the mask is black everywhere, so nothing would be edited"),
         (

@@ -373,7 +373,7 @@ def test_only_lora_is_loaded_to_be_switched(tiny_model: Path, tmp_path: Path) ->
             tmp_path / "a.safetensors",
             load_file(tmp_path / "a.safetensors"),
         ):
-            with pytest.raises(InputError, match=f"holds {name}, which can be merged and not"):
+            with pytest.raises(InputError, match=f"holds {name}, which can be merged but not"):
                 pipeline.load_lora_weights(given)
     train("lora", plain, tmp_path / "a.safetensors")
     pipeline.load_lora_weights(tmp_path, weight_name="a.safetensors", adapter_name="a")

@@ -2,14 +2,13 @@
 
 import contextlib
 import re
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from pnpvideo.cli import COMMANDS, main
 from pnpvideo.options.declared import declared
-from tools.site.options_page import options_page, sections_of
+from tools.site.options_page import options_page
 
 README = Path(__file__).parent.parent / "README.md"
 PAGES = [README, *README.parent.glob("docs/*.md")]
@@ -23,10 +22,9 @@ def test_every_option_of_the_help_is_on_the_page(
         main([command, "--help"])
     helped = capsys.readouterr().out
     flags = set(re.findall(r"^  (?:-\w(?: \S+)?, )?--([a-z-]+)", helped, re.MULTILINE)) - {"help"}
-    sections = sections_of(import_module(f"pnpvideo.commands.{command}"))
     names = {
         name.replace("_", "-")
-        for options in sections.values()
+        for options in COMMANDS[command].sections.values()
         for name, schema in declared(options).items()
         if not schema.get("positional")
     }

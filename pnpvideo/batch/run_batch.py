@@ -57,10 +57,6 @@ def plan_batch(options: BatchOptions, common: Mapping[str, object], *, overwrite
     common: settings of all jobs, in which their own win. overwrite: replace files that are not of
     this batch. InputError for the first thing that cannot be used.
     """
-    if options.jobs is None:
-        raise InputError("give a list of jobs (.jsonl or .csv) or a folder of clips")
-    if options.output is None:
-        raise InputError("give a folder for the results, with -o")
     folder = _folder(options.output, options.work_dir)
     output = folder.output
     if output.exists() and not output.is_dir():

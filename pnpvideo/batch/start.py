@@ -11,7 +11,7 @@ from pnpvideo.batch.batch_folder import BatchFolder
 from pnpvideo.batch.job import Record, Task
 from pnpvideo.batch.worker import Worker
 from pnpvideo.batch.workers import Here, Processes, Workers
-from pnpvideo.errors import InputError
+from pnpvideo.errors import InputError, needs
 from pnpvideo.models.quiet import quiet_libraries
 from pnpvideo.options.batch import BatchOptions
 from pnpvideo.run.opening import Opener
@@ -52,14 +52,8 @@ def _actors(
     # Ray reads these when it is imported: what it would send away, and what it would print.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
-    try:
+    with needs("distributed", "--ray"):
         from pnpvideo.batch.actors import Actors
-    except ModuleNotFoundError as error:
-        if error.name != "ray":
-            raise
-        raise InputError(
-            'Ray is missing; install it with pip install "pnpvideo[distributed]"'
-        ) from None
     return Actors(partial(_start_elsewhere, folder, opener), address, count, most)
 
 

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TextIO
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -37,13 +38,13 @@ class Table:
     @contextlib.contextmanager
     def shown(self, *, quiet: bool) -> Iterator[None]:
         """Within, it is shown."""
-        console = Console(stderr=True)
+        terminal, console = sys.stderr, Console(stderr=True)
         if quiet or not console.is_terminal:
             yield
             return
         with (
             Live(get_renderable=self._picture, console=console, refresh_per_second=2) as self._live,
-            _notices_above(),
+            _logged_above(terminal),
         ):
             yield
 
@@ -141,16 +142,22 @@ def _told(workers: Sequence[int]) -> str:
 
 
 @contextlib.contextmanager
-def _notices_above() -> Iterator[None]:
-    """Within, what is told on stderr stands above what is shown there, and does not break it."""
+def _logged_above(terminal: TextIO) -> Iterator[None]:
+    """Print what is logged to a terminal above the table that is shown there.
+
+    Within a `Live` display, `sys.stderr` is a stand-in that prints above the display. Handlers keep
+    the stream that they were made with, so they are given the stand-in for as long.
+    """
+    # By their stream, not by their class: a log file has a handler of the same base class.
     handlers = [
         handler
         for handler in logging.getLogger("pnpvideo").handlers
-        if type(handler) is logging.StreamHandler
+        if isinstance(handler, logging.StreamHandler) and handler.stream is terminal
     ]
-    before = [handler.setStream(sys.stderr) for handler in handlers]
+    for handler in handlers:
+        handler.setStream(sys.stderr)
     try:
         yield
     finally:
-        for handler, stream in zip(handlers, before, strict=True):
-            handler.setStream(stream or sys.stderr)
+        for handler in handlers:
+            handler.setStream(terminal)

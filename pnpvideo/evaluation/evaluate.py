@@ -22,9 +22,8 @@ from pnpvideo.evaluation.report import write_page
 from pnpvideo.evaluation.run_folder import RunFolder
 from pnpvideo.evaluation.samples import FrameRange
 from pnpvideo.evaluation.summary import Summary, summarise, write_tables
+from pnpvideo.options.declared import Lifetime
 from pnpvideo.options.evaluation import OURS, EvaluationSettings
-from pnpvideo.options.method import MethodSettings
-from pnpvideo.options.settings import ModelSettings
 from pnpvideo.run.opening import choose_device, open_model, told_memory
 
 _log = logging.getLogger(__name__)
@@ -47,8 +46,6 @@ def evaluate(settings: EvaluationSettings, *, quiet: bool = False) -> Evaluation
     Raise InputError for wrong input, RunError for failed work. Finished results always stay.
     """
     # 1. Read the benchmark, and make all cheap checks
-    assert settings.benchmark is not None
-    assert settings.output is not None
     spec, folder = BENCHMARKS[settings.benchmark], RunFolder(Path(settings.output).expanduser())
     statistics = None
     if settings.statistics is not None:
@@ -56,7 +53,7 @@ def evaluate(settings: EvaluationSettings, *, quiet: bool = False) -> Evaluation
     benchmark = _read(settings, folder)
     methods = _methods(settings, folder)
     device = choose_device(settings)
-    places = parse_places(settings.networks)
+    places = parse_places(settings.network)
     networks = Networks(places, device=device, structure_mode=settings.structure)
     if settings.ours:
         folder.check_settings(_made_with(settings))
@@ -101,8 +98,7 @@ def evaluate(settings: EvaluationSettings, *, quiet: bool = False) -> Evaluation
 
 
 def _read(settings: EvaluationSettings, folder: RunFolder) -> Benchmark:
-    assert settings.benchmark is not None
-    data = Path(str(settings.data)).expanduser()
+    data = Path(settings.data).expanduser()
     if not data.exists():
         raise InputError(f"{data} does not exist; give the benchmark's folder or file")
     request = ReadRequest(
@@ -121,7 +117,7 @@ def _read(settings: EvaluationSettings, folder: RunFolder) -> Benchmark:
 def _methods(settings: EvaluationSettings, folder: RunFolder) -> MethodFolders:
     """Return the folder of each method's results, this method first."""
     methods = {OURS: folder.results(OURS)} if settings.ours else {}
-    for text in settings.methods:
+    for text in settings.method:
         name, sign, place = text.partition("=")
         path = Path(place).expanduser()
         if not sign or not name or not path.is_dir():
@@ -133,18 +129,8 @@ def _methods(settings: EvaluationSettings, folder: RunFolder) -> MethodFolders:
 
 
 def _made_with(settings: EvaluationSettings) -> Mapping[str, object]:
-    """What results depend on, as a file holds it."""
-    own = {
-        *ModelSettings.model_fields,
-        "benchmark",
-        "inversion_text",
-        "frame_count",
-        "size",
-        "seed",
-    }
-    # Of the method what is given: the rest is the model's own.
-    own |= settings.model_fields_set & MethodSettings.model_fields.keys()
-    values = settings.model_dump(mode="json", include=own - {"device", "offload"})
+    """Return the settings that results depend on, as a file holds them."""
+    values = settings.affecting(Lifetime.FINISHING)
     return {name: value for name, value in values.items() if value not in (None, [])}
 
 

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from pnpvideo.inside import draw
 from pnpvideo.inside.draw import INK, MARK, PAPER, Picture, font, sheet
-from pnpvideo.options.grid import Axes, Cell
+from pnpvideo.options.grid import Axes, GridCell
 
 _SIZE = (900, 640)
 _LEFT, _RIGHT, _TOP, _BOTTOM = 96, 40, 56, 72  # pixels around the plot
@@ -22,7 +22,7 @@ class Result(Protocol):
     """A cell's result picture."""
 
     @property
-    def cell(self) -> Cell: ...
+    def cell(self) -> GridCell: ...
 
     @property
     def middle(self) -> Picture: ...
@@ -62,7 +62,7 @@ def draw_sheet(
         chosen = dict(zip(down, values, strict=True))
         row: list[draw.Cell | None] = [draw.Cell(picture=source)]
         for value in axes[across]:
-            result, at = by_name[Cell(options=chosen | {across: value}).name]
+            result, at = by_name[GridCell(options=chosen | {across: value}).name]
             caption = f"structure {1e3 * at.structure:.3g}, text {1e2 * at.text:.3g}"
             row.append(draw.Cell(picture=result.middle, caption=caption, marked=at.best))
         rows.append(row)

@@ -23,14 +23,14 @@ class Edit:
 def read_edits(settings: GridSettings) -> list[Edit]:
     """Return all edits that start from a source, with one edit for all prompts of a source.
 
-    Items that start from another item's result, and broken entries, are left out.
+    Items that start from another item's result, and broken entries, are left out. Without a
+    benchmark the list is empty.
     """
+    if settings.benchmark is None or settings.source is None:
+        return []
     # Imported late: the benchmarks' columns need the extra [eval].
     from pnpvideo.evaluation.benchmarks import BENCHMARKS, choose, left_out_text
 
-    assert settings.benchmark is not None
-    assert settings.source is not None
-    assert settings.output is not None
     data = Path(settings.source).expanduser()
     if not data.exists():
         raise InputError(f"{data} does not exist; give the benchmark's folder or file")

@@ -27,9 +27,9 @@ from pnpvideo.grid.own_measures import OwnMeasures
 from pnpvideo.inside.draw import Picture
 from pnpvideo.inside.open_subject import open_clips, open_subject
 from pnpvideo.models.model import Model
-from pnpvideo.options.grid import Cell, GridSettings, cells_of, read_axes, split_place
-from pnpvideo.options.method import MethodSettings
-from pnpvideo.options.settings import ModelSettings, ReadSettings, SourceSettings, TextSettings
+from pnpvideo.options.declared import Lifetime
+from pnpvideo.options.grid import GridCell, GridSettings, cells_of, read_axes, split_place
+from pnpvideo.options.settings import ReadSettings
 from pnpvideo.run.opening import Loaded, choose_device, model_of, open_model, told_memory
 from pnpvideo.stages.callbacks import Callbacks, bars_of
 from pnpvideo.stages.edit import EditResult
@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 class Point:
     """A cell's means over all edits and prompts. best: whether it is on the Pareto front."""
 
-    cell: Cell
+    cell: GridCell
     structure: float
     text: float
     best: bool
@@ -76,11 +76,10 @@ def run_grid(
     values can be added. If one of several edits cannot be made, it is left out with a warning.
     """
     device = choose_device(settings) if pipeline is None else pipeline.device
-    assert settings.output is not None
     folder = GridFolder(Path(settings.output).expanduser())
     folder.check(_made_with(settings), overwrite=overwrite)
     edits = edits or [_own_edit(settings)]
-    judge = Judge(dict(split_place(text) for text in settings.networks), device)
+    judge = Judge(dict(split_place(text) for text in settings.network), device)
     model = open_model(settings, device) if pipeline is None else model_of(pipeline)
     folder.begin(_made_with(settings), overwrite=overwrite)
     callbacks = Callbacks(bars=bars_of(quiet=quiet))
@@ -89,12 +88,8 @@ def run_grid(
 
 
 def _made_with(settings: GridSettings) -> dict[str, object]:
-    """What a cell's result and its measures depend on, as a file holds it."""
-    own = {*SourceSettings.model_fields, *TextSettings.model_fields, *ModelSettings.model_fields}
-    own |= {"benchmark", "networks"}
-    # Of the method what is given: the rest is the model's own.
-    own |= settings.model_fields_set & MethodSettings.model_fields.keys()
-    values = settings.model_dump(mode="json", include=own - {"device", "offload"})
+    """Return the settings that results and their measures depend on, as a file holds them."""
+    values = settings.affecting(Lifetime.MEASURING)
     return {name: value for name, value in values.items() if value not in (None, [])}
 
 
@@ -166,7 +161,7 @@ class _Run:
         return tried, read_middle(self._folder.source(edit))
 
     @torch.no_grad()
-    def _make(self, edit: Edit, cells: Sequence[Cell]) -> None:
+    def _make(self, edit: Edit, cells: Sequence[GridCell]) -> None:
         """Make and measure cells of an edit, from one inversion."""
         settings, model = self._settings, self._model
         with contextlib.ExitStack() as open_things:
@@ -202,7 +197,7 @@ class _Run:
     def _measure(
         self,
         edit: Edit,
-        cell: Cell,
+        cell: GridCell,
         result: EditResult,
         own: OwnMeasures,
         source: tuple[Tensor, Frames],

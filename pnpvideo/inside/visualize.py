@@ -36,7 +36,6 @@ def visualize(
     quiet: bool = False,
 ) -> Path:
     """Write what the settings ask to see. The rest is as in `run`."""
-    assert settings.output is not None
     with contextlib.ExitStack() as open_things:
         device = choose_device(settings) if pipeline is None else pipeline.device
         paths = [path for path in (settings.source, *settings.beside) if path is not None]
@@ -67,7 +66,7 @@ def visualize(
 
 
 def _show(subject: Subject, settings: VisualizeSettings) -> list[Strip]:
-    at, layers, prompts = settings.at, settings.layers, settings.prompt
+    at, layers, prompts = settings.at, settings.layer, settings.prompt
     if settings.show == "features":
         return show_features(subject, layers, at)
     if settings.show == "attention":

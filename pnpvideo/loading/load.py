@@ -26,6 +26,7 @@ from pnpvideo.loading.hub import (
 )
 from pnpvideo.loading.merge_lora import merge_lora
 from pnpvideo.loading.recommended import Recommended, read_recommended
+from pnpvideo.models.quiet import quiet_loading
 from pnpvideo.models.scheduler import check_scheduler
 from pnpvideo.options.values import EMBEDDED_MODEL
 
@@ -55,6 +56,7 @@ class LoadedModel:
     recommended: Recommended
 
 
+@quiet_loading()
 def load_model(
     model: str | Path = EMBEDDED_MODEL,
     *,

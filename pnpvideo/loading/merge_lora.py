@@ -10,7 +10,7 @@ import torch
 from diffusers.loaders.lora_conversion_utils import _maybe_map_sgm_blocks_to_diffusers
 from torch import Tensor
 
-from pnpvideo.errors import InputError
+from pnpvideo.errors import InputError, needs
 from pnpvideo.loading.lora import PREFIXES, TRAINERS, LoraFile, find_lora, inputs_of, read_lora
 
 _log = logging.getLogger(__name__)
@@ -139,14 +139,9 @@ def _merge_with_peft(pipeline: Any, file: LoraFile, modules: dict[str, Any], wei
 
 
 def _merge_with_lycoris(file: LoraFile, modules: dict[str, Any], weight: float) -> None:
-    try:
-        # An optional extra, and slow to import.
+    # Imported late, as it is slow.
+    with needs("lycoris", f"{file.path} holds {file.other_kinds}, which"):
         from lycoris.modules import get_module, make_module
-    except ImportError:
-        raise InputError(
-            f"{file.path} holds {file.other_kinds}, which lycoris-lora merges; install it with "
-            'pip install "pnpvideo[lycoris]"'
-        ) from None
     for layer, module in modules.items():
         weights = {name: tensor.float() for name, tensor in file.layers[layer].items()}
         named = {f"{layer}.{name}": tensor for name, tensor in _with_alpha(weights).items()}

@@ -1,14 +1,33 @@
-"""Libraries that tell things for developers are kept quiet."""
+"""Keep the messages of libraries that are meant for developers away from users."""
 
+import contextlib
 import logging
 import warnings
+from collections.abc import Iterator
 
 import diffusers
 import transformers
+from huggingface_hub.utils.tqdm import (
+    are_progress_bars_disabled,
+    disable_progress_bars,
+    enable_progress_bars,
+)
+
+_EXPECTED = {
+    # The autoencoders that we accept beside AutoencoderKL.
+    "diffusers.pipelines.pipeline_utils": "Expected types for vae: ",
+    # diffusers saves this entry of an AutoencoderTiny itself, and does not expect it back.
+    "diffusers.configuration_utils": "The config attributes {'block_out_channels': ",
+}
+"""What warnings say that loading a sound model gives, by the logger that they come from."""
 
 
 def quiet_libraries() -> None:
-    """The package itself logs, so that no warning is its own."""
+    """Silence all libraries for the rest of the process, Python's warnings included.
+
+    For the command line and its workers only: the package's own messages are logged, so none of
+    them is a Python warning.
+    """
     for library in (diffusers, transformers):
         library.utils.logging.set_verbosity(logging.CRITICAL)
         library.utils.logging.disable_progress_bar()
@@ -17,12 +36,59 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore")
 
 
-def hide_torchvision_notice() -> None:
-    """diffusers' imports make transformers tell that image processors, which nobody here uses, have
-    no torchvision.
+@contextlib.contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Hide the progress bars of loading and the warnings that a sound model gives.
+
+    All other warnings are printed, and so are the bars of downloads. On leaving, everything is as
+    it was.
     """
-    logging.getLogger("transformers.utils.import_utils").addFilter(_is_no_torchvision_notice)
+    with contextlib.ExitStack() as restored:
+        for name, text in _EXPECTED.items():
+            logger, hidden = logging.getLogger(name), _Without(text)
+            logger.addFilter(hidden)
+            restored.callback(logger.removeFilter, hidden)
+        restored.enter_context(_no_progress_bars())
+        yield
 
 
-def _is_no_torchvision_notice(record: logging.LogRecord) -> bool:
-    return "requires torchvision (not installed)" not in record.getMessage()
+def hide_torchvision_notice() -> None:
+    """Hide that transformers' image processors, which are not used here, have no torchvision.
+
+    Importing diffusers' pipelines imports them.
+    """
+    hidden = _Without("requires torchvision (not installed)")
+    logging.getLogger("transformers.utils.import_utils").addFilter(hidden)
+
+
+class _Without(logging.Filter):
+    """A filter that drops the records whose message contains a text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self._text = text
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return self._text not in record.getMessage()
+
+
+@contextlib.contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Disable the progress bars of diffusers and transformers, but not those of downloads."""
+    libraries = [lib.utils.logging for lib in (diffusers, transformers)]
+    shown = [library for library in libraries if library.is_progress_bar_enabled()]
+    downloads_shown = not are_progress_bars_disabled()
+    for library in shown:
+        library.disable_progress_bar()
+    _show_downloads(downloads_shown)  # transformers switches these too.
+    try:
+        yield
+    finally:
+        for library in shown:
+            library.enable_progress_bar()
+        _show_downloads(downloads_shown)
+
+
+def _show_downloads(shown: bool) -> None:
+    if shown == are_progress_bars_disabled():
+        (enable_progress_bars if shown else disable_progress_bars)()

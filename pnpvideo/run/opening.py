@@ -112,7 +112,7 @@ def read_beside(
 
 def storage_of(settings: MachineSettings, folder: Path) -> Storage:
     """Where the trajectory is kept. folder: of the results, for a file."""
-    place, precision = settings.trajectory_place, settings.trajectory_precision
+    place, precision = settings.trajectory, settings.trajectory_precision
     return Storage(place=place, precision=precision, folder=folder)
 
 
@@ -126,8 +126,8 @@ def load_pipeline(settings: ModelSettings, device: torch.device | None = None) -
     pipeline = PnPVideoPipeline.from_pretrained(
         settings.model,
         torch_dtype=dtype,
-        loras=settings.loras,
-        embeddings=settings.embeddings,
+        loras=settings.lora,
+        embeddings=settings.embedding,
         config=settings.config_folder,
         controlnet=settings.controlnet,
         prediction_type=settings.prediction_type,

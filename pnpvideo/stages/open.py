@@ -8,7 +8,8 @@ from pnpvideo.clips.clip import Clip
 from pnpvideo.errors import InputError
 from pnpvideo.models.autoencoder import working_size
 from pnpvideo.models.model import Model, Size, words_of
-from pnpvideo.options.method import Lifetime, PnPOptions
+from pnpvideo.options.declared import Lifetime
+from pnpvideo.options.method import PnPOptions
 from pnpvideo.pixels.control import check_control as check_control_image
 from pnpvideo.pixels.mask import check_feather, check_mask
 from pnpvideo.sampling.denoise import source_steps

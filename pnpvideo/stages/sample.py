@@ -8,7 +8,8 @@ from torch import Tensor
 
 from pnpvideo.models.failures import check_finite
 from pnpvideo.models.model import Control, Model
-from pnpvideo.options.method import BRANCHES, Lifetime, PnPOptions
+from pnpvideo.options.declared import Lifetime
+from pnpvideo.options.method import BRANCHES, PnPOptions
 from pnpvideo.pixels.flow import estimate_motion
 from pnpvideo.sampling.denoise import AfterStep, denoise_latents
 from pnpvideo.sampling.guidance import Guidance, Texts

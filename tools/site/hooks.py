@@ -1,4 +1,4 @@
-"""mkdocs' hooks: pages that are made and not written (see `mkdocs.yml`)."""
+"""mkdocs' hooks: pages that are made when the documentation is built (see `mkdocs.yml`)."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ COPIED = {
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages that are made."""
+    """Add the page of options, and the contributors' page from the project's folder."""
     files.append(File.generated(config, "options.md", content=options_page()))
     root = Path(config.config_file_path).parent
     for page, source in COPIED.items():

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from pnpvideo.errors import InputError
+from pnpvideo.errors import InputError, needs
 from pnpvideo.evaluation.readers.json_file import read_text
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -45,14 +45,9 @@ def _read_lines(path: Path) -> Iterator[Mapping[str, object]]:
 
 
 def _read_parquet(path: Path) -> Iterator[Mapping[str, object]]:
-    try:
-        # Of the extra [eval], and large.
+    with needs("eval", str(path)):  # It is large, too.
         import pyarrow
         import pyarrow.parquet
-    except ModuleNotFoundError:
-        raise InputError(
-            f"{path} needs pyarrow; install it with: pip install 'pnpvideo[eval]'"
-        ) from None
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=16):
