@@ -138,6 +138,8 @@ class PnPVideoPipeline(Components):
             _check_followed(options, control_image)
         embeds, pooled = negative_prompt_embeds, negative_pooled_prompt_embeds
         texts = _one_of("prompt", prompt, prompt_embeds, pooled_prompt_embeds)
+        if texts is None:
+            raise InputError("give either a prompt or prompt_embeds")
         request = Edit(
             source=_one_source(video, image, guidance_prompt, trajectory),
             guidance_prompt=guidance_prompt,

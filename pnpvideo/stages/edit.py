@@ -11,6 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from pnpvideo.clips.clip import Frames
+from pnpvideo.errors import InputError
 from pnpvideo.models.model import Control, Model
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.stages.callbacks import Callbacks, GuidedStep
@@ -144,7 +145,8 @@ class OpenEdit:
         place of that of the callbacks.
         """
         request, options = self.request, options or self.request.options
-        assert self.prompts is not None, "an edit without a prompt is not sampled"
+        if self.prompts is None:
+            raise InputError("give a prompt that says what the result is to show")
         generators = generators or request.generators
         callbacks = self._callbacks
         if after_step is not None:

@@ -42,7 +42,7 @@ class Prompts:
 
 def embed_prompts(
     model: Model,
-    prompt: Texts | None,
+    prompt: Texts,
     negative_prompt: Texts | None = None,
     *,
     picture: Image.Image | None = None,
@@ -61,8 +61,6 @@ def embed_prompts(
             if picture is None
             else "there is no IP-Adapter that reads ip_adapter_image; load one (ip_adapter)"
         )
-    if prompt is None:
-        raise InputError("give either a prompt or prompt_embeds")
     negative_prompt = "" if negative_prompt is None else negative_prompt
     check_negatives(_count(negative_prompt), _count(prompt))
     targets = _embed(model, prompt, options.clip_skip, weights=options.prompt_weights)
