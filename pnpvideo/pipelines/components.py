@@ -321,6 +321,6 @@ def _names_other_file(given: Any, how: dict[str, Any]) -> bool:
 def _check_scheduler(scheduler: Any) -> None:
     if not isinstance(scheduler, DDIMScheduler):
         raise InputError(
-            f"a {type(scheduler).__name__} is not a DDIMScheduler, whose steps the inversion undoes; "
-            "give DDIMScheduler.from_config(its config)"
+            f"a {type(scheduler).__name__} is not a DDIMScheduler, whose steps the inversion "
+            "undoes; give DDIMScheduler.from_config(its config)"
         )

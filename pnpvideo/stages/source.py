@@ -215,7 +215,7 @@ class Source:
 
 
 def area_identity(area: Area | None) -> Identity:
-    """Return the identity of the edited part; feathers are not in it, as they come after sampling."""
+    """Return the identity of the edited part, without feathers, which come after sampling."""
     if area is None:
         return {}
     seen = None if area.mask is None else fingerprint_of(area.mask)
