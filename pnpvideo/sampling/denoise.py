@@ -192,7 +192,7 @@ class _StepRunner:
             latents=latents,
             timestep=self.schedule.timesteps[i],
             texts=texts if with_source else texts.rest,
-            frames=frame_pass.frames,
+            pieces=frame_pass.frames,
             with_source=with_source,
             features=features,
             attention=attention,
