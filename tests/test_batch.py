@@ -187,7 +187,7 @@ def test_an_estimate_is_near(run: Run, tiny_model: Path, tmp_path: Path) -> None
         jobs=str(write_lines(tmp_path / "jobs.jsonl", *jobs)), output=str(tmp_path / "out")
     )
     plan = plan_batch(options, {"model": str(tiny_model), "steps": 20}, overwrite=False)
-    pipeline = load_pipeline(plan.jobs[0].settings)
+    pipeline = load_pipeline(plan.jobs[0].settings).model
     seconds = estimate(list(plan.jobs), pipeline, measure(plan.jobs[0], pipeline))
     began = time.monotonic()
     assert not run_batch(plan, options, quiet=True).missing
