@@ -28,14 +28,15 @@ from page import (
     wait_until,
 )
 from PIL import Image
+from torch import Tensor
 
 from pnpvideo import read_clip, write_clip
+from pnpvideo.clips.video import list_frames
 from pnpvideo.errors import InputError
-from pnpvideo.models.noise_schedule import Level
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.options.settings import Settings
 from pnpvideo.options.web import WebOptions
-from pnpvideo.sampling.schedule import ddim_step
+from pnpvideo.run.run import run
 
 pytest.importorskip("gradio")
 
@@ -48,7 +49,7 @@ from pnpvideo.web.models import Models
 from pnpvideo.web.runner import Runner
 from pnpvideo.web.serve import Server, serving
 from pnpvideo.web.thresholds import CELLS
-from pnpvideo.web.view import predicted_clean
+from pnpvideo.web.watch import Watch
 
 
 @pytest.fixture(scope="module")
@@ -427,14 +428,59 @@ def test_thresholds_of_a_source_that_the_model_makes(models: Models, tmp_path: P
     assert np.any(cells[0] != cells[-1])
 
 
-def test_previews_are_the_prediction() -> None:
-    start, end = (Level(signal_square=s, noise_square=1 - s) for s in (0.3, 0.7))
-    clean, noise = torch.randn(2, 3, 4, 4).double().unbind()
-    before = start.signal * clean + start.noise * noise
-    after = ddim_step(before, noise, start, end, "epsilon")
-    torch.testing.assert_close(predicted_clean(before, after, start, end), clean)
-    last = Level(signal_square=1.0, noise_square=0.0)
-    torch.testing.assert_close(predicted_clean(before, after, end, last), after)
+def test_previews_show_what_a_step_expects(models: Models, picture: Path, tmp_path: Path) -> None:
+    """With noise of a step's own too, of which nothing is seen."""
+    pipeline = models.load(models.names[0])
+    values = {"prompt": ["a stone"], "steps": 4, "seed": 3, "source": str(picture)}
+    found: dict[float, list[Tensor]] = {0.0: [], 1.0: []}
+    for eta, predicted in found.items():
+        run(
+            Settings.of(values | {"eta": eta, "output": str(tmp_path / f"{eta}.png")}),
+            pipeline,
+            quiet=True,
+            on_prediction=lambda _, clean, predicted=predicted: predicted.append(clean.clone()),
+        )
+    # Up to the noise of the first step both are the same; from then on, what is expected.
+    assert torch.equal(found[0.0][0], found[1.0][0])
+    watch = Watch(tmp_path / "preview.jpg")
+    with watch.on(pipeline):
+        watch.on_prediction(0, found[1.0][0])
+        assert not (tmp_path / "preview.jpg").exists()
+        watch.on_prediction(1, found[1.0][1])
+    expected = Watch(tmp_path / "expected.jpg")
+    expected.show(next(pipeline.decode(found[1.0][1][0])))
+    shown = (tmp_path / "preview.jpg").read_bytes()
+    assert shown == (tmp_path / "expected.jpg").read_bytes()
+
+
+def test_a_run_decodes_the_source_twice_to_list_its_frames(
+    models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an upload, and as the copy that the job keeps."""
+    listed: list[Path] = []
+    listing = list_frames._Listing
+
+    def counted(path: Path, threads: str, stop: int | None) -> object:
+        listed.append(path)
+        return listing(path, threads, stop)
+
+    monkeypatch.setattr(list_frames, "_Listing", counted)
+    clip = make_video(tmp_path / "clip.mp4", "-c:v", "libx264", frames=3, size="48x32")
+    store = JobStore(tmp_path / "jobs")
+    runner = Runner(store, models)
+    limits = Limits(pixels=10_000, frames=4, waiting=1)
+    service = Service(store=store, runner=runner, models=models, limits=limits, samples=[])
+    service.look_at(clip, {})
+    given = clip, {"prompt": ["a stone"], "steps": 2}
+    job = service.submit("translate", "me", models.names[0], *given)
+    wait_until(lambda: runner.is_idle, 60)
+    runner.close()
+    (done,) = store.all()
+    assert done.state == "done", done.message
+    assert [path for path in listed if path.name == "clip.mp4" and path.parent != job.folder] == [
+        clip,
+        job.folder / "source" / "clip.mp4",
+    ]
 
 
 def test_controls_come_from_the_declarations() -> None:

@@ -41,12 +41,12 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _work(options: BatchOptions, common: dict[str, object], call: WriteOptions) -> None:
-    from pnpvideo.batch.dry_run import tell_plan
+    from pnpvideo.batch.dry_run import describe_plan
     from pnpvideo.batch.run_batch import plan_batch, run_batch
 
     plan = plan_batch(options, common, overwrite=call.overwrite)
     if options.dry_run:
-        for line in tell_plan(plan, options):
+        for line in describe_plan(plan, options):
             print(line)
         return
     batch = run_batch(plan, options, quiet=call.quiet)

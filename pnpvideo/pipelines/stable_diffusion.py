@@ -32,7 +32,7 @@ from pnpvideo.options.method import (
 from pnpvideo.options.settings import MachineSettings
 from pnpvideo.pixels.flow import estimate_motion
 from pnpvideo.pixels.mask import Area
-from pnpvideo.sampling.denoise import denoise_latents
+from pnpvideo.sampling.denoise import OnPrediction, denoise_latents
 from pnpvideo.sampling.guidance import Guidance, Texts
 from pnpvideo.sampling.keep_outside import keep_outside
 from pnpvideo.sampling.noise import noise_origins, starting_noise
@@ -283,12 +283,14 @@ class PnPVideoPipeline(Stages):
         batch_size: int = DEFAULT_BATCH_SIZE,
         job: JobFolder | None = None,
         after_step: GuidedStep | None = None,
+        on_prediction: OnPrediction | None = None,
         span: range | None = None,
     ) -> Tensor:
         """Clean latents (prompts, frames, c, h, w) of the results.
 
         What is missing of the source's trajectory is inverted first. job: the one that the source
-        was opened with. after_step: called after each step; what it returns is gone on with. span:
+        was opened with. after_step: called after each step; what it returns is gone on with.
+        on_prediction: called at each step with the clean latents that it expects. span:
         sample these frames alone, one of `spans`, as they come out among all; None: all.
         """
         trajectory, resume = source.trajectory, None
@@ -331,6 +333,12 @@ class PnPVideoPipeline(Stages):
                 )
             return latents
 
+        def show(step: int, clean: Tensor) -> None:
+            assert on_prediction is not None
+            if edited is not None:
+                clean = keep_outside(clean, trajectory.clean, edited)
+            on_prediction(step, clean)
+
         count, done = len(span), 0 if resume is None else resume.steps
         with (
             self._network(control) as network,
@@ -351,6 +359,7 @@ class PnPVideoPipeline(Stages):
                 span=span,
                 resume=resume,
                 after_step=keep,
+                on_prediction=None if on_prediction is None else show,
                 stopped=lambda: self.interrupt,
                 progress=bar.update,
             )

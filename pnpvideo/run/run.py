@@ -92,6 +92,7 @@ def run(
     quiet: bool = False,
     with_source: Callable[[Source], None] | None = None,
     after_step: Callable[..., Mapping[str, Tensor] | None] | None = None,
+    on_prediction: Callable[[int, Tensor], None] | None = None,
     bars: "type[tqdm[NoReturn]] | None" = None,
     job: Path | None = None,
 ) -> Translation:
@@ -101,8 +102,10 @@ def run(
     model are then those that it was loaded with (see `load_pipeline`). overwrite: replace results
     that exist. quiet: no bars. with_source: called once with the source, which the model may have
     made. after_step: called after each step of sampling, with latents
-    (see `StepCallback`). bars: the kind of progress bar, None for the pipeline's own. job: a job
-    folder that is the caller's own matter, in place of that of the settings.
+    (see `StepCallback`). on_prediction: called at each step with the clean latents (prompts,
+    frames, c, h, w) that the network expects, whatever eta is. bars: the kind of progress bar, None
+    for the pipeline's own. job: a job folder that is the caller's own matter, in place of that of
+    the settings.
     Raises InputError for what the user gave, RunError for what failed.
     """
     began = time.monotonic()
@@ -145,6 +148,7 @@ def run(
                 batch_size=settings.batch_size,
                 job=folder,
                 after_step=_callback(pipeline, after_step, options),
+                on_prediction=on_prediction,
             )
             # 4. Decode and write
             inversion = _write(

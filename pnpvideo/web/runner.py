@@ -15,12 +15,13 @@ from pnpvideo.errors import InputError, RunError
 from pnpvideo.options.settings import ReadSettings, Settings
 from pnpvideo.run.outputs import default_output
 from pnpvideo.run.run import run
+from pnpvideo.stages.cost import cost_of
 from pnpvideo.stages.source import Source
 from pnpvideo.web.jobs import MASK, Job, JobStore, Kind
 from pnpvideo.web.models import Models
 from pnpvideo.web.thresholds import CELLS, make_sheet, sheet_options
 from pnpvideo.web.view import save_picture, write_mask_view, write_thumbnail, write_views
-from pnpvideo.web.watch import Progress, StoppedError, Watch, stages_of
+from pnpvideo.web.watch import RunProgress, StoppedError, Watch
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class Runner:
                 return None
             return names.index(name) + (self._current is not None)
 
-    def progress(self, name: str) -> Progress | None:
+    def progress(self, name: str) -> RunProgress | None:
         """Of the job under way; None where that is another."""
         current = self._current
         if current is None or current[0].name != name:
@@ -159,7 +160,8 @@ def _translate(job: Job, models: Models, watch: Watch) -> dict[str, object]:
     pipeline = models.load(job.model)
     options = settings.resolve(pipeline.model_options)
     made = settings.source is None
-    watch.use(options, stages_of(options, len(settings.prompt), made=made))
+    cost = cost_of(options, len(settings.prompt), generated=made)
+    watch.expect([(cost.source_stage, cost.source), ("translating", cost.sampling)])
 
     def keep_made(source: Source) -> None:
         if made:
@@ -172,7 +174,7 @@ def _translate(job: Job, models: Models, watch: Watch) -> dict[str, object]:
             overwrite=True,
             quiet=True,
             with_source=keep_made,
-            after_step=watch.after_step,
+            on_prediction=watch.on_prediction,
         )
         watch.check()
         write_views(job.folder, list(done.outputs), settings, job.folder / MADE)
@@ -191,8 +193,9 @@ def _sheet(job: Job, models: Models, watch: Watch) -> dict[str, object]:
     settings = job_settings(job, models)
     pipeline = models.load(job.model)
     options = sheet_options(settings, pipeline.model_options)
-    first, translating = stages_of(options, 1, made=settings.source is None)
-    watch.use(options, [first, *[translating] * len(CELLS)])
+    cost = cost_of(options, 1, generated=settings.source is None)
+    cells = [("translating", cost.sampling)] * len(CELLS)
+    watch.expect([(cost.source_stage, cost.source), *cells])
     pipeline.set_progress_bar_config(disable=True)
     names = []
     with watch.on(pipeline):

@@ -5,12 +5,10 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
 from pnpvideo.clips.clip import Frames
 from pnpvideo.clips.read import read_clip
 from pnpvideo.clips.write import write_clip
-from pnpvideo.models.noise_schedule import Level
 from pnpvideo.options.settings import ReadSettings, Settings
 from pnpvideo.pixels.carry_mask import carry_mask
 from pnpvideo.pixels.mask import weights_of
@@ -106,16 +104,6 @@ def save_picture(frame: Frames, path: Path, size: tuple[int, int] | None = None)
     """A frame (height, width, 3), perhaps at another (width, height)."""
     frames = frame[None] if size is None else resize_frames(frame[None], *size)
     Image.fromarray(frames[0]).save(path)
-
-
-def predicted_clean(before: Tensor, after: Tensor, start: Level, end: Level) -> Tensor:
-    """The clean latents that a deterministic step from one noise level to another went towards.
-
-    before = a clean + s eps and after = a' clean + s' eps (a and s: signal and noise of the
-    levels), solved for clean. At the clean end it is `after` itself.
-    """
-    a, s, b, t = start.signal, start.noise, end.signal, end.noise
-    return (after * s - before * t) / (b * s - a * t)
 
 
 def contact_strip(frames: Sequence[Frames]) -> Frames:
