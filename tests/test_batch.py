@@ -3,15 +3,17 @@
 import csv
 import json
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from clips import make_video
 from command import assert_refused, names, pixels, save_frames
+from diffusers import UNet2DConditionModel
 from killed import run_killed
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from pnpvideo.cli import main
 from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
@@ -174,8 +176,11 @@ def test_a_dry_run_makes_nothing_and_estimates(run: Run, tmp_path: Path) -> None
     assert told.splitlines()[-1] == "0 of 2 jobs to do"
 
 
-def test_an_estimate_is_near(run: Run, tiny_model: Path, tmp_path: Path) -> None:
-    """Of jobs that are longer than the trial, in frames, steps and results of one inversion."""
+def test_an_estimate_is_near(
+    run: Run, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that counts what goes through the network, for jobs longer than the trial."""
+    from pnpvideo.batch import dry_run
     from pnpvideo.batch.dry_run import estimate, measure
     from pnpvideo.batch.run_batch import plan_batch, run_batch
     from pnpvideo.options.batch import BatchOptions
@@ -188,10 +193,20 @@ def test_an_estimate_is_near(run: Run, tiny_model: Path, tmp_path: Path) -> None
     )
     plan = plan_batch(options, {"model": str(tiny_model), "steps": 20}, overwrite=False)
     pipeline = load_pipeline(plan.jobs[0].settings)
-    seconds = estimate(list(plan.jobs), pipeline, measure(plan.jobs[0], pipeline))
-    began = time.monotonic()
-    assert not run_batch(plan, options, quiet=True).missing
-    assert 0.3 < seconds / (time.monotonic() - began) < 3
+    passes = 0
+
+    def count(module: object, arguments: tuple[object, ...]) -> None:
+        nonlocal passes
+        if isinstance(module, UNet2DConditionModel):
+            passes += len(arguments[0])  # type: ignore[arg-type]
+
+    with register_module_forward_pre_hook(count):
+        with monkeypatch.context() as patch:
+            patch.setattr(dry_run, "time", SimpleNamespace(monotonic=lambda: passes))
+            estimated = estimate(list(plan.jobs), pipeline, measure(plan.jobs[0], pipeline))
+        passes = 0
+        assert not run_batch(plan, options, quiet=True).missing
+    assert 0.9 < estimated / passes < 1.1
 
 
 @pytest.mark.slow
