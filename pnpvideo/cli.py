@@ -1,27 +1,30 @@
-"""The command line: a table of commands, errors to one line and an exit code."""
+"""The command line: the table of commands, and errors as one line and an exit code."""
 
 import contextlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from pnpvideo import __version__
-from pnpvideo.commands import batch, completion, evaluate, grid, translate, visualize, web
+from pnpvideo.commands import batch, evaluate, grid, translate, visualize, web
+from pnpvideo.commands.command import AnyCommand
+from pnpvideo.commands.completion import completion_of
 from pnpvideo.commands.stopping import Stopped, stopped_by_signals
 from pnpvideo.errors import InputError, RunError
 from pnpvideo.options.arguments import Parser
 from pnpvideo.options.declared import nearest
 
-COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
-    "translate": (translate.main, "translate a video, a frame sequence or an image"),
-    "batch": (batch.main, "translate many, one after the other or at once"),
-    "evaluate": (evaluate.main, "make and measure a benchmark's results"),
-    "grid": (grid.main, "find the thresholds that suit a source"),
-    "visualize": (visualize.main, "show what happens inside the model"),
-    "web": (web.main, "serve a page that translates, for a browser"),
-    "completion": (completion.main, "print what completes commands and options in a shell"),
-}
+_WORKING: list[AnyCommand] = [
+    translate.COMMAND,
+    batch.COMMAND,
+    evaluate.COMMAND,
+    grid.COMMAND,
+    visualize.COMMAND,
+    web.COMMAND,
+]
+COMMANDS = {command.name: command for command in (*_WORKING, completion_of(_WORKING))}
+"""All commands by name, in the order of the help text."""
 
-_COMMANDS_HELP = "\n".join(f"  {name:<12}{text}" for name, (_, text) in COMMANDS.items())
+_COMMANDS_HELP = "\n".join(f"  {name:<12}{one.summary}" for name, one in COMMANDS.items())
 _EPILOG = f"""\
 commands:
 {_COMMANDS_HELP}
@@ -35,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with stopped_by_signals():
             if given and given[0] in COMMANDS:
-                COMMANDS[given[0]][0](given[1:])
+                COMMANDS[given[0]].run(given[1:])
             else:
                 _answer(given)
     except InputError as error:
@@ -50,8 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _answer(arguments: Sequence[str]) -> None:
-    """What is asked of no command: --help, --version, or a name that no command has."""
-    parser = Parser("pnpvideo", "[--version] COMMAND ...", translate.INTRODUCTION, _EPILOG)
+    """Answer a call without a command: --help, --version, or an unknown name."""
+    parser = Parser("pnpvideo", "[--version] COMMAND ...", translate.COMMAND.introduction, _EPILOG)
     parser.add_argument("--version", action="version", version=f"pnpvideo {__version__}")
     if arguments and not arguments[0].startswith("-"):
         parser.error(f"there is no command {arguments[0]}{nearest(arguments[0], COMMANDS)}")

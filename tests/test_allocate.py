@@ -13,6 +13,9 @@ import torch
 from pnpvideo.errors import InputError, RunError
 from pnpvideo.files.available_memory import available_memory
 from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
+from pnpvideo.stages.callbacks import QUIET
+from pnpvideo.stages.edit import OpenEdit
+from pnpvideo.stages.request import Edit, seeded
 from pnpvideo.storage import allocate
 from pnpvideo.storage.allocate import Storage, empty_trajectory
 from pnpvideo.storage.latent_file import LatentFile
@@ -143,7 +146,13 @@ def test_half_precision_is_near_full(pipeline: PnPVideoPipeline) -> None:
 def test_sampling_back_needs_no_room_for_all_steps(pipeline: PnPVideoPipeline) -> None:
     result = run(pipeline, Storage(precision="full"))
     options = pipeline.model_options.override({"steps": 3})
-    whole = pipeline.reconstruct(result.trajectory, options, batch_size=3)
-    parts = pipeline.reconstruct(result.trajectory, options, batch_size=2)
+    whole, parts = (
+        OpenEdit(
+            pipeline.model,
+            Edit(source=result.trajectory, options=options, generators=seeded(0), batch_size=size),
+            QUIET,
+        ).reconstruct()
+        for size in (3, 2)
+    )
     assert parts.shape == result.trajectory.clean.shape
     torch.testing.assert_close(parts, whole, rtol=1e-3, atol=1e-4)

@@ -10,7 +10,7 @@ from diffusers import AutoencoderKL, AutoencoderTiny
 from pnpvideo.errors import InputError
 from pnpvideo.loading.load import EMBEDDED
 from pnpvideo.models.autoencoder import (
-    Autoencoder,
+    ImageAutoencoder,
     frames_to_tensor,
     tensor_to_frames,
     working_size,
@@ -72,24 +72,24 @@ def test_latents_are_the_scaled_and_shifted_mean() -> None:
         shift_factor=0.1,
     ).eval()
     images = torch.rand(2, 3, 16, 16) * 2 - 1
-    assert Autoencoder(vae).factor == 2
-    latents = Autoencoder(vae).encode(images)
+    assert ImageAutoencoder(vae).factor == 2
+    latents = ImageAutoencoder(vae).encode(images)
     with torch.no_grad():
         mean = vae.encode(images).latent_dist.mean
         back = vae.decode(mean).sample.clamp(-1, 1)
     torch.testing.assert_close(latents, (mean - 0.1) * 0.3)
-    torch.testing.assert_close(Autoencoder(vae).decode(latents), back, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(ImageAutoencoder(vae).decode(latents), back, rtol=1e-4, atol=1e-4)
 
 
 def test_the_tiny_autoencoder_works_the_same_way() -> None:
     vae = AutoencoderTiny.from_pretrained(EMBEDDED, subfolder="vae").eval()
     images = torch.rand(1, 3, 32, 32) * 2 - 1
-    latents = Autoencoder(vae).encode(images)
-    side = 32 // Autoencoder(vae).factor
+    latents = ImageAutoencoder(vae).encode(images)
+    side = 32 // ImageAutoencoder(vae).factor
     assert latents.shape == (1, vae.config.latent_channels, side, side)
     with torch.no_grad():
         back = vae.decode(vae.encode(images).latents).sample.clamp(-1, 1)
-    torch.testing.assert_close(Autoencoder(vae).decode(latents), back, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(ImageAutoencoder(vae).decode(latents), back, rtol=1e-3, atol=1e-3)
 
 
 def kinds(channels: int, blocks: int) -> list[Any]:
@@ -117,7 +117,7 @@ def kinds(channels: int, blocks: int) -> list[Any]:
 @pytest.mark.parametrize(("channels", "blocks"), [(4, 3), (8, 4), (16, 2)])
 @pytest.mark.parametrize("kind", [0, 1])
 def test_any_factor_and_number_of_channels(channels: int, blocks: int, kind: int) -> None:
-    autoencoder = Autoencoder(kinds(channels, blocks)[kind])
+    autoencoder = ImageAutoencoder(kinds(channels, blocks)[kind])
     assert autoencoder.factor == 2 ** (blocks - 1)
     shape = autoencoder.latents_shape(1, (128, 64))
     assert shape == (1, channels, 64 // autoencoder.factor, 128 // autoencoder.factor)

@@ -16,7 +16,7 @@ from killed import run_killed
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from pnpvideo.cli import main
-from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
+from pnpvideo.stages import invert
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -43,13 +43,13 @@ def run(
 def inversions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The frames of each inversion that is made."""
     made: list[int] = []
-    invert = PnPVideoPipeline.invert_into
+    real = invert.invert_into
 
-    def counted(self: PnPVideoPipeline, trajectory, latents, *more, **options) -> None:  # type: ignore[no-untyped-def]
+    def counted(model, source, latents, *more, **options) -> None:  # type: ignore[no-untyped-def]
         made.append(len(latents))
-        invert(self, trajectory, latents, *more, **options)
+        real(model, source, latents, *more, **options)
 
-    monkeypatch.setattr(PnPVideoPipeline, "invert_into", counted)
+    monkeypatch.setattr(invert, "invert_into", counted)
     return made
 
 
@@ -184,7 +184,6 @@ def test_an_estimate_is_near(
     from pnpvideo.batch.dry_run import estimate, measure
     from pnpvideo.batch.run_batch import plan_batch, run_batch
     from pnpvideo.options.batch import BatchOptions
-    from pnpvideo.run.opening import load_pipeline
 
     save_frames(tmp_path / "walk", 8)
     jobs = [{"source": "walk", "prompt": f"{number} trees"} for number in range(3)]
@@ -192,7 +191,7 @@ def test_an_estimate_is_near(
         jobs=str(write_lines(tmp_path / "jobs.jsonl", *jobs)), output=str(tmp_path / "out")
     )
     plan = plan_batch(options, {"model": str(tiny_model), "steps": 20}, overwrite=False)
-    pipeline = load_pipeline(plan.jobs[0].settings)
+    model = open_model(plan.jobs[0].settings)
     passes = 0
 
     def count(module: object, arguments: tuple[object, ...]) -> None:
@@ -203,7 +202,7 @@ def test_an_estimate_is_near(
     with register_module_forward_pre_hook(count):
         with monkeypatch.context() as patch:
             patch.setattr(dry_run, "time", SimpleNamespace(monotonic=lambda: passes))
-            estimated = estimate(list(plan.jobs), pipeline, measure(plan.jobs[0], pipeline))
+            estimated = estimate(list(plan.jobs), model, measure(plan.jobs[0], model))
         passes = 0
         assert not run_batch(plan, options, quiet=True).missing
     assert 0.9 < estimated / passes < 1.1

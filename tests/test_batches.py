@@ -10,7 +10,10 @@ import torch
 from pnpvideo import PnPVideoPipeline
 from pnpvideo.clips.as_clip import as_clip
 from pnpvideo.models.batches import Batches
-from pnpvideo.stages.source import ClipSource
+from pnpvideo.stages.callbacks import QUIET
+from pnpvideo.stages.invert import invert_into, reconstruct
+from pnpvideo.stages.latents import decode, encode
+from pnpvideo.stages.source import ClipFrames, Source
 from pnpvideo.storage.allocate import Storage, empty_trajectory
 
 
@@ -54,6 +57,10 @@ def test_the_last_resort_is_tried_once_and_for_a_single_frame_only() -> None:
     with pytest.raises(torch.OutOfMemoryError, match="too much"):
         list(Batches(2, lambda: tried.append("resort")).run(4, work))
     assert tried == ["0-2", "0-1", "resort", "0-1", "1-2", "2-3"]
+
+
+def each_frame(count: int) -> tuple[range, ...]:
+    return tuple(range(frame, frame + 1) for frame in range(count))
 
 
 @contextmanager
@@ -113,17 +120,20 @@ def test_a_run_on_a_small_device_gives_the_same_frames(sharing: str) -> None:
 
 def test_a_run_fails_once_for_a_size_that_does_not_fit() -> None:
     pipeline = PnPVideoPipeline.from_pretrained("embedded")
-    pipeline.set_progress_bar_config(disable=True)
-    options = pipeline.model_options.override({"steps": 1})
+    model = pipeline.model
+    options = model.defaults.override({"steps": 1})
     block = pipeline.unet.mid_block.resnets[0]
     latents = torch.randn(24, pipeline.unet.config.in_channels, 8, 8)
     times, memory = pipeline.schedule(options).timesteps, Storage(place="memory")
     trajectory = empty_trajectory(latents.shape, times, "", memory, torch.float32)
+    blank = as_clip(torch.zeros(24, 3, 64, 64))
+    source = Source(ClipFrames(blank, (64, 64), memory, 4), each_frame(24), trajectory)
+    how: Any = {"batch_size": 4, "callbacks": QUIET}
     with memory_for(block, 2) as inverted:
-        pipeline.invert_into(trajectory, latents, options, batch_size=4)
+        invert_into(model, source, latents, options, **how)
     assert [count for count in inverted if count > 2] == [12, 6, 3]
     with memory_for(block, 2) as sampled:
-        pipeline.reconstruct(trajectory, options, batch_size=4)
+        reconstruct(model, source, options, **how)
     assert [count for count in sampled if count > 2] == [12, 6, 3]
 
 
@@ -131,15 +141,18 @@ def test_a_frame_too_large_for_the_autoencoder_is_cut_into_tiles(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     pipeline = PnPVideoPipeline.from_pretrained("embedded")
-    vae = pipeline.vae
+    model, vae = pipeline.model, pipeline.vae
     vae.tile_sample_min_size = 64
     coarse = torch.rand(1, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     video = torch.nn.functional.interpolate(coarse, (128, 128), mode="bicubic").clamp(0, 1)
 
     def encode_and_decode() -> torch.Tensor:
-        source = ClipSource(as_clip(video), (128, 128), Storage(), 4)
-        latents = pipeline.encode(source, 4)
-        (frames,) = pipeline.decode(latents)
+        times, memory = (1.0,), Storage(place="memory")
+        shape = model.autoencoder.latents_shape(1, (128, 128))
+        trajectory = empty_trajectory(shape, times, "", memory, torch.float32)
+        kept = ClipFrames(as_clip(video), (128, 128), memory, 4)
+        latents = encode(model, Source(kept, each_frame(1), trajectory), 4)
+        (frames,) = decode(model, latents, 4)
         return torch.from_numpy(frames).float()
 
     def check(module: Any, inputs: tuple[torch.Tensor, ...]) -> None:
@@ -147,7 +160,7 @@ def test_a_frame_too_large_for_the_autoencoder_is_cut_into_tiles(
             raise torch.OutOfMemoryError("the memory of the test is used up")
 
     whole = encode_and_decode()
-    largest = {vae.encoder: 64, vae.decoder: 64 // pipeline.autoencoder.factor}
+    largest = {vae.encoder: 64, vae.decoder: 64 // model.autoencoder.factor}
     for module in largest:
         module.register_forward_pre_hook(check)
     tiled = encode_and_decode()

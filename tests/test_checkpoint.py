@@ -97,8 +97,8 @@ def prefixed(shapes: Shapes) -> Shapes:
         (SD_UNET | {f"{SD}x.weight.quant_state.bitsandbytes__nf4": (0,)}, "a quantised model"),
         (SD_UNET | SD_VAE | SD_TEXT | {"scaled_fp8": (2,)}, "a quantised model"),
         # Neither
-        ({"some.weight": (2,)}, "no model that is known here (it holds some.weight)"),
-        ({}, "no model that is known here (it holds nothing)"),
+        ({"some.weight": (2,)}, "not a known model (it holds some.weight)"),
+        ({}, "not a known model (it holds nothing)"),
     ],
 )  # fmt: skip
 def test_what_is_no_whole_model_is_told(tmp_path: Path, shapes: Shapes, words: str) -> None:

@@ -117,7 +117,7 @@ def test_check_inversion(cli: Cli, picture: Path) -> None:
     code, out, _ = cli(str(picture), *SHORT, "-o", "out.png", "--check-inversion")
     assert code == 0
     first, path = out.splitlines()
-    assert first.startswith("inversion: the source comes back at ")
+    assert first.startswith("inversion: sampling reproduces the source at ")
     assert first.endswith(" dB)")
     assert path == "out.png"
 

@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import shtab
 
 from pnpvideo.cli import COMMANDS, main
 from pnpvideo.options.declared import declared
@@ -39,12 +40,22 @@ def test_bash_completes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
         "fast", "balanced", "best",
     }  # fmt: skip
     assert "toy.safetensors" in completed(script, "pnpvideo", "translate", "--embedding", "t")
-    for command in set(COMMANDS) - {"completion"}:
+    for command in COMMANDS:
         assert completed(script, "pnpvideo", command, "--") != set()
 
+    assert completed(script, "pnpvideo", "completion", "") == {*shtab.SUPPORTED_SHELLS}
 
-@pytest.mark.parametrize("given", [[], ["sh"]])
-def test_unknown_shells(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+
+@pytest.mark.parametrize("shell", shtab.SUPPORTED_SHELLS)
+def test_every_shell_has_a_script(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", shell]) == 0
+    assert "tau-f" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [([], "give a shell: bash, zsh"), (["sh"], "shell is 'sh'; give bash, zsh")],
+)
+def test_unknown_shells(given: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["completion", *given]) == 2
-    shown = given[0] if given else None
-    assert f"the shell is {shown!r}; give one of bash, zsh" in capsys.readouterr().err
+    assert message in capsys.readouterr().err

@@ -23,8 +23,8 @@ from pnpvideo.batch.read_jobs import Entry
 from pnpvideo.clips.clip import clip_of_frames
 from pnpvideo.inside.visualize import visualize
 from pnpvideo.options.visualize import VisualizeSettings
+from pnpvideo.pipelines.components import Components
 from pnpvideo.pixels.control import check_control, draw_control
-from pnpvideo.stages.parts import Parts
 
 CHANNELS = (4, 8, 8)
 """Of the layers that see a picture, with four of its pixels to a side of a latent."""
@@ -92,7 +92,7 @@ def test_canny_draws_thin_lines_along_edges() -> None:
 @pytest.mark.parametrize(
     ("shape", "words"),
     [
-        ((4, 32, 48), "has 4 frames and the source 5 frames; give a picture for each"),
+        ((4, 32, 48), "has 4 frames and the source 5 frames; give one picture for each frame"),
         ((1, 32, 48), "has 1 frame and the source 5 frames"),
         ((5, 32, 40), "has 40x32 pixels and the source 48x32"),
     ],
@@ -151,7 +151,7 @@ def test_sdxl_has_its_own(tmp_path: Path) -> None:
 
 
 def save(folder: Path, kind: str) -> Any:
-    """What is no ControlNet for the tiny model."""
+    """A file or folder that is not a ControlNet for the tiny model."""
     folder.mkdir()
     file, unet = folder / "x.safetensors", tiny_unet().double()
     if kind in ("wide", "wide file"):
@@ -200,20 +200,20 @@ def save(folder: Path, kind: str) -> Any:
     ("kind", "words"),
     [
         ("wide", "is for texts of 24 channels, and the model's have 16; give one for this kind"),
-        ("wide file", r"attn2.to_k.weight is of shape \(8, 24\) and not \(8, 16\)"),
+        ("wide file", r"attn2.to_k.weight has the shape \(8, 24\) and not \(8, 16\)"),
         ("narrow", r"its channels of its levels are \[8, 16, 16, 24\]"),
         ("large pictures", "has 8 pixels of a picture for a latent, and the model's autoencoder 4"),
         ("shuffle", "follows the colours of a picture"),
         ("strange config", "config.json cannot be read"),
-        ("unet", "is no ControlNet: it holds a UNet2DConditionModel"),
-        ("lora", "is no ControlNet but a LoRA"),
+        ("unet", "is not a ControlNet: it holds a UNet2DConditionModel"),
+        ("lora", "is not a ControlNet but a LoRA"),
         ("control lora", "is a Control-LoRA"),
         ("pickle", "is a pickle, which can hold code"),
         ("lacks", "lacks 1 weights, such as mid_block.resnets.0.conv1.weight"),
         ("bin", "cannot be loaded: "),
         ("text", "is not a safetensors file"),
-        ("file alone", "has no config.json; to load a single file name it"),
-        ("empty", "is no ControlNet: it has no config.json"),
+        ("file alone", "has no config.json; to load a single file, give its path"),
+        ("empty", "is not a ControlNet: it has no config.json"),
     ],
 )
 def test_what_is_no_controlnet_for_a_model(
@@ -228,7 +228,7 @@ def test_what_is_no_controlnet_for_a_model(
 
 def test_whole_models_and_names(tiny_model: Path, pipeline: PnPVideoPipeline) -> None:
     for given, words in (
-        (tiny_model, "is a whole model and no ControlNet; give it as the model"),
+        (tiny_model, "is a whole model and not a ControlNet; give it as the model"),
         ("no such thing", "there is no ControlNet 'no such thing'"),
     ):
         with pytest.raises(InputError, match=words):
@@ -237,7 +237,7 @@ def test_whole_models_and_names(tiny_model: Path, pipeline: PnPVideoPipeline) ->
     with pytest.raises(RunError, match="the hub cannot be reached for the ControlNet a/b"):
         PnPVideoPipeline.from_pretrained(tiny_model, controlnet="a/b", local_files_only=True)
     with pytest.raises(InputError, match="a UNet2DConditionModel is no single ControlNet"):
-        Parts(**{**pipeline.components, "controlnet": pipeline.unet})
+        Components(**{**pipeline.components, "controlnet": pipeline.unet})
 
 
 # Python

@@ -11,8 +11,9 @@ from test_denoise import SIZE, STEPS, Run, assert_close
 from torch import Tensor
 
 from pnpvideo.models.batches import Batches
+from pnpvideo.models.model import Control
 from pnpvideo.models.network import Batch
-from pnpvideo.models.stable_diffusion.controlnet import Control, ControlledUNet
+from pnpvideo.models.stable_diffusion.controlnet import ControlledUNet
 from pnpvideo.models.stable_diffusion.text_cache import text_cache
 from pnpvideo.models.stable_diffusion.unet import UNet
 from pnpvideo.sampling.find_named import attention_maps
@@ -35,8 +36,10 @@ class ControlledRun(Run):
 
     def make_network(self) -> UNet:
         self.controlnet = random_controlnet(self.unet)
-        rests_at = (*self.schedule.timesteps, -1.0)[self.controlled]
-        control = Control(pictures=pictures_of, scale=self.scale, rests_at=rests_at)
+        inactive_at_or_below = (*self.schedule.timesteps, -1.0)[self.controlled]
+        control = Control(
+            pictures=pictures_of, scale=self.scale, inactive_at_or_below=inactive_at_or_below
+        )
         return ControlledUNet(self.unet, 8, self.controlnet, control)
 
     def reference_of(self, frame: int, **settings: Any) -> list[Tensor]:

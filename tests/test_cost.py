@@ -7,15 +7,15 @@ from command import save_frames
 from tqdm import tqdm
 
 from pnpvideo.options.settings import Settings
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 from pnpvideo.run.run import run
 from pnpvideo.stages.cost import cost_of
-from pnpvideo.stages.stages import Stages
 
 
 @pytest.mark.parametrize("generated", [True, False])
 @pytest.mark.parametrize("guidance_scale", [1.0, 7.5])
 def test_the_cost_is_that_of_the_bars(
-    pipeline: Stages, tmp_path: Path, generated: bool, guidance_scale: float
+    pipeline: PnPVideoPipeline, tmp_path: Path, generated: bool, guidance_scale: float
 ) -> None:
     """Bars count steps: a step of sampling takes the passes of all its branches."""
     begun: dict[str, int] = {}

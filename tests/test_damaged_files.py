@@ -132,4 +132,4 @@ def test_what_one_reading_does(tmp_path: Path) -> None:
     case.source.write_bytes(seeds[name][:100])
     outcome = read_one(case, tmp_path / "results")
     assert outcome.kind == "refused"
-    assert "is cut off or damaged" in json.dumps(outcome.told)
+    assert "is cut off or damaged" in json.dumps(outcome.message)

@@ -6,20 +6,26 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 from command import assert_refused, subprocess_run
+from pydantic import Field
 
 import pnpvideo
 from pnpvideo.cli import main
 from pnpvideo.clips.read_options import ReadOptions
+from pnpvideo.errors import InputError
+from pnpvideo.options.declared import Lifetime, Options
+from pnpvideo.options.method import MethodOptions
 from pnpvideo.options.settings import Settings
 from pnpvideo.options.values import DEFAULT_PLACE, DEFAULT_PRECISION
 
 PACKAGE = Path(pnpvideo.__file__).parent
 NEW = """
-    zeta: Share = Field(default=0.25, description="how new it is")
+    zeta: Annotated[Share, Lifetime.SAMPLING] = Field(default=0.25, description="how new it is")
     mood: Annotated[Literal["glad", "sad"], Lifetime.FINISHING] = Field(
         default="glad", description="how it looks"
     )
@@ -34,8 +40,8 @@ def with_new_options(tmp_path_factory: pytest.TempPathFactory) -> Path:
         PACKAGE, folder / "pnpvideo", ignore=shutil.ignore_patterns("embedded", "__pycache__")
     )
     file = folder / "pnpvideo" / "options" / "method.py"
-    before, after = file.read_text().split("    tau_f: Share", 1)
-    file.write_text(f"{before}{NEW}    tau_f: Share{after}")
+    before, after = file.read_text().split("    tau_f: ", 1)
+    file.write_text(f"{before}{NEW}    tau_f: {after}")
     return folder
 
 
@@ -95,7 +101,7 @@ def test_python_and_the_schema(with_new_options: Path) -> None:
     script = """
 import json
 from pnpvideo import InputError, PnPOptions
-from pnpvideo.options.method import Lifetime
+from pnpvideo.options.declared import Lifetime
 from pnpvideo.options.settings import Settings
 assert PnPOptions(zeta=1).zeta == 1
 for wrong in ({"zeta": 1.5}, {"mood": "bad"}, {"zeto": 1}):
@@ -228,6 +234,92 @@ def _literals(tree: ast.AST) -> Iterator[tuple[int, str, object]]:
         for name, value in pairs:
             if isinstance(value, ast.Constant) and value.value:
                 yield node.lineno, name, value.value
+
+
+def all_options() -> list[type[Options]]:
+    """Every class of options that the package declares."""
+    for path in PACKAGE.glob("options/*.py"):
+        import_module(f"pnpvideo.options.{path.stem}".removesuffix(".__init__"))
+    found, left = [], [Options]
+    while left:
+        subclasses = left.pop().__subclasses__()
+        found += [one for one in subclasses if one.__module__.startswith("pnpvideo.")]
+        left += subclasses
+    return found
+
+
+def test_every_option_says_what_it_changes_first() -> None:
+    seen = set()
+    for options in all_options():
+        for name in options.model_fields:
+            assert isinstance(options.lifetime(name), Lifetime)
+            seen.add(name)
+    # Of each command's own options too.
+    assert {"tau_f", "device", "mask", "ip_adapter", "ray", "port", "network", "json_lines"} <= seen
+    with pytest.raises(TypeError, match=r"Careless\.size is declared without a Lifetime"):
+
+        class Careless(Options):
+            size: int = 3
+
+
+def test_what_settings_change() -> None:
+    by_lifetime: dict[Lifetime, set[str]] = {one: set() for one in Lifetime}
+    for name in Settings.model_fields.keys() - MethodOptions.model_fields.keys():
+        by_lifetime[Settings.lifetime(name)].add(name)
+    assert by_lifetime == {
+        Lifetime.INVERSION: {
+            *("source", "guidance_prompt", "inversion_prompt", "size", "control_image"),
+            *("start", "frame_count", "stride", "allow_truncated", "background", "hdr"),
+            *("model", "config_folder", "prediction_type", "lora", "embedding", "controlnet"),
+            *("ip_adapter", "image_encoder", "ip_adapter_scale", "dtype"),
+            *("preset", "trajectory_precision"),
+        },
+        Lifetime.SAMPLING: {
+            *("prompt", "negative_prompt", "seed", "ip_adapter_image"),
+            *("mask", "mask_from_prompt", "mask_motion", "invert_mask", "mask_feather"),
+        },
+        Lifetime.FINISHING: {
+            *("output", "compare", "original_size", "keep_alpha", "quality", "sound"),
+            "frame_rate",
+        },
+        Lifetime.MEASURING: {"check_inversion"},
+        Lifetime.NOTHING: {"device", "offload", "job", "trajectory", "batch_size"},
+    }
+
+
+def test_an_option_affects_all_that_comes_later() -> None:
+    settings = Settings.of({"source": "a", "prompt": "b", "tau_f": 0.5, "steps": 4})
+    before: dict[str, object] = {}
+    for part in Lifetime:
+        values = settings.affecting(part)
+        assert values == before | {
+            name: value for name, value in values.items() if settings.lifetime(name) == part
+        }
+        before = values
+    first = settings.affecting(Lifetime.INVERSION)
+    assert (first["steps"], first["source"], first["frame_count"]) == (4, "a", None)
+    assert not first.keys() & {"tau_f", "prompt", "device"}
+    # What is left to the model is not known here.
+    assert "tau_a" not in settings.affecting(Lifetime.NOTHING)
+    assert settings.affecting(Lifetime.SAMPLING)["tau_f"] == 0.5
+
+
+def test_a_required_option_is_asked_for() -> None:
+    class Errand(Options):
+        goods: Annotated[str, Lifetime.NOTHING] = Field(
+            description="what to buy", json_schema_extra={"missing": "something to buy"}
+        )
+        count: Annotated[int, Lifetime.NOTHING] = Field(ge=1, description="how many")
+
+    for values, message in (
+        ({}, "give something to buy"),
+        ({"goods": "apples"}, "give count: a whole number of at least 1"),
+        ({"goods": "apples", "count": 0}, "count is 0; give a whole number of at least 1"),
+        ({"goods": None, "count": 1}, "goods is None; give a text"),
+    ):
+        with pytest.raises(InputError) as error:
+            Errand.of(values)
+        assert str(error.value) == message
 
 
 def test_the_names_that_the_help_offers_are_taken(capsys: pytest.CaptureFixture[str]) -> None:

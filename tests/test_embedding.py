@@ -13,12 +13,12 @@ from torch import Tensor
 
 from pnpvideo.errors import InputError
 from pnpvideo.loading.embedding import find_embedding
-from pnpvideo.stages.parts import Parts
+from pnpvideo.pipelines.components import Components
 
 TOY = "<toy>"
 
 
-def embedded(parts: Parts, text: str) -> Tensor:
+def embedded(parts: Components, text: str) -> Tensor:
     return parts.encode_texts([text]).hidden
 
 
@@ -36,7 +36,7 @@ def test_each_form_is_read_as_diffusers_reads_its_vectors(
 ) -> None:
     learned = torch.randn(vectors, WIDTH)
     save_file({tensor: learned}, tmp_path / name)
-    parts = Parts.from_pretrained(
+    parts = Components.from_pretrained(
         tiny_model, dtype=torch.float32, embeddings=[f"{tmp_path / name}{own}"]
     )
     stock = StableDiffusionPipeline.from_pretrained(tiny_model)
@@ -45,7 +45,7 @@ def test_each_form_is_read_as_diffusers_reads_its_vectors(
     for spelled in (word, word.upper(), word.lower()):
         assert torch.equal(embedded(parts, f"a photo of {spelled}, dark"), expected)
     # Its tokens are counted as they are read, so that what it names is found.
-    tokens = dict(parts.words_in(f"a photo of {word}"))
+    tokens = dict(parts.model.words_in(f"a photo of {word}"))
     assert tokens[word.lower()] == [4]
     assert sum(map(len, tokens.values())) == 2 + vectors
 
@@ -54,8 +54,8 @@ def test_one_for_two_text_encoders(tmp_path: Path) -> None:
     model = save_tiny_sdxl(tmp_path / "xl", hidden_size=32)
     file = tmp_path / "style.safetensors"
     save_file({"clip_g": torch.randn(2, 32), "clip_l": torch.randn(2, WIDTH)}, file)
-    plain = Parts.from_pretrained(model, dtype=torch.float32)
-    parts = Parts.from_pretrained(model, dtype=torch.float32, embeddings=[file])
+    plain = Components.from_pretrained(model, dtype=torch.float32)
+    parts = Components.from_pretrained(model, dtype=torch.float32, embeddings=[file])
     before, after = embedded(plain, "a style"), embedded(parts, "a style")
     for part in (slice(WIDTH), slice(WIDTH, None)):
         assert not torch.allclose(before[..., part], after[..., part], atol=1e-3)
@@ -101,8 +101,8 @@ def test_the_words_are_told(
 ) -> None:
     save_file({"emb_params": torch.randn(1, WIDTH)}, tmp_path / "toy.safetensors")
     with caplog.at_level(logging.INFO, "pnpvideo"):
-        Parts.from_pretrained(tiny_model, embeddings=[tmp_path / "toy.safetensors"])
-    assert "prompts may say 'toy'" in caplog.messages
+        Components.from_pretrained(tiny_model, embeddings=[tmp_path / "toy.safetensors"])
+    assert "prompts can use the word 'toy'" in caplog.messages
 
 
 @pytest.mark.parametrize(
@@ -111,10 +111,10 @@ def test_the_words_are_told(
         ("none.safetensors", None, "there is no embedding none.safetensors"),
         ("old.pt", b"\x80\x04.", "there is no embedding old.pt; give a .safetensors file"),
         (".", None, "there is no embedding learned_embeds.safetensors"),
-        ("a.safetensors", b"\xff" * 64, "a.safetensors is no embedding"),
+        ("a.safetensors", b"\xff" * 64, "a.safetensors is not an embedding"),
         ("a.safetensors", {"<a>": torch.zeros(1, 768)}, "768 channels and the text encoder 16"),
-        ("a.safetensors", {"<a>": torch.zeros(2, 3, WIDTH)}, "its <a> is of shape (2, 3, 16)"),
-        ("a.safetensors", {"<a>": torch.zeros(0, WIDTH)}, "its <a> is of shape (0, 16)"),
+        ("a.safetensors", {"<a>": torch.zeros(2, 3, WIDTH)}, "its <a> has the shape (2, 3, 16)"),
+        ("a.safetensors", {"<a>": torch.zeros(0, WIDTH)}, "its <a> has the shape (0, 16)"),
         ("a.safetensors", {"x": torch.zeros(1), "y": torch.zeros(1)}, "it holds 2 tensors"),
         (
             "a.safetensors",
@@ -124,7 +124,7 @@ def test_the_words_are_told(
         (
             "a.safetensors:star</w>",
             {"<a>": torch.zeros(1, WIDTH)},
-            "the model knows the word 'star</w>' of a.safetensors already; give it another",
+            "the model already has the word 'star</w>' of a.safetensors; give another word",
         ),
     ],
 )  # fmt: skip
@@ -151,7 +151,7 @@ def test_the_same_word_twice(cli: Cli, picture: Path, tmp_path: Path) -> None:
     save_file({TOY: torch.randn(2, WIDTH)}, tmp_path / "a.safetensors")
     twice = ("--embedding", "a.safetensors", "--embedding", "a.safetensors")
     result = cli(str(picture), "--prompt", "x", *twice, "-o", "out.png")
-    assert_refused(result, 2, "knows the word '<toy>' of a.safetensors already; give it another")
+    assert_refused(result, 2, "already has the word '<toy>' of a.safetensors; give another word")
 
 
 def test_paths_and_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +167,7 @@ def test_paths_and_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_no_pickle_is_read(tiny_model: Path, tmp_path: Path) -> None:
-    parts = Parts.from_pretrained(tiny_model)
+    parts = Components.from_pretrained(tiny_model)
     (tmp_path / "learned_embeds.bin").write_bytes(b"\x80\x04.")
     for given, how in (
         (str(tmp_path / "learned_embeds.bin"), {}),

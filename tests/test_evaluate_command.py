@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import benchmarks as made
 import numpy as np
@@ -21,11 +22,11 @@ from safetensors.torch import save_file
 from test_read_benchmarks import MAKE
 
 from pnpvideo.cli import main
+from pnpvideo.evaluation import networks
 from pnpvideo.evaluation.evaluate import evaluate
-from pnpvideo.evaluation.networks import Networks
 from pnpvideo.evaluation.run_folder import RunFolder
 from pnpvideo.options.evaluation import EvaluationSettings
-from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
+from pnpvideo.stages import edit
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -60,14 +61,14 @@ def run(
 def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
     """How often sources are opened, results sampled, and networks loaded."""
     counts = {"open_source": 0, "sample": 0, "load": 0}
-    for owner, name in ((PnPVideoPipeline, "open_source"), (PnPVideoPipeline, "sample")):
+    for owner, name in ((edit, "open_source"), (edit, "sample")):
         count_calls(monkeypatch, owner, name, counts, name)
-    count_calls(monkeypatch, Networks, "_load", counts, "load")
+    count_calls(monkeypatch, networks, "load_network", counts, "load")
     return counts
 
 
 def count_calls(
-    monkeypatch: pytest.MonkeyPatch, owner: type, name: str, counts: dict[str, int], key: str
+    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, counts: dict[str, int], key: str
 ) -> None:
     real = getattr(owner, name)
 
@@ -230,11 +231,11 @@ def test_missing_networks_leave_their_columns_out(
     assert code == 0
     # One line, which names what is left out, why, and what to do.
     (line,) = (line for line in err.splitlines() if "the network dino" in line)
-    assert line.startswith("pnpvideo: not measured: DINO to source, as the network dino (")
+    assert line.startswith("pnpvideo: not measured: DINO to source, because the network dino (")
     assert line.endswith("; give another, --network dino=FOLDER")
     assert all(set(each) == {"l1_source", *SHIFT} for each in values().values())
     missing = summary()["missing"]
-    assert missing["CLIP text"] == "the network clip (all else of CLIP) is not given"  # type: ignore[call-overload]
+    assert missing["CLIP text"] == "the network clip (all other CLIP measures) is not given"  # type: ignore[call-overload]
     assert "CLIP text" not in out
     # A hub that does not answer is told in the same way, at once.
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
@@ -244,7 +245,7 @@ def test_missing_networks_leave_their_columns_out(
     assert code == 0
     (line,) = (line for line in err.splitlines() if "the network dino" in line)
     assert "cannot be loaded from a/b: the hub cannot be reached" in line
-    assert line.endswith("connect to the network, or give a folder of it, --network dino=FOLDER")
+    assert line.endswith("connect to the internet, or give its folder, --network dino=FOLDER")
     # When they are there, the rest is filled in.
     assert run("emu-edit", "--limit", "1")[0] == 0
     assert set(next(iter(values().values()))) == {*COLUMNS["emu-edit"].split(), *SHIFT}
@@ -351,7 +352,7 @@ def test_too_little_memory_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch
         raise torch.OutOfMemoryError("out of memory")
 
     MAKE["manifest"](Path("data"))
-    monkeypatch.setattr(PnPVideoPipeline, "sample", sample)
+    monkeypatch.setattr(edit, "sample", sample)
     code, out, err = run("manifest")
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert "the memory of cpu is not enough" in err

@@ -26,8 +26,14 @@ from pnpvideo.evaluation.items import Item
 from pnpvideo.evaluation.load_networks import MissingNetworkError, parse_places
 from pnpvideo.evaluation.lpips import make_features
 from pnpvideo.evaluation.networks import Networks
-from pnpvideo.evaluation.prepare import CLIP, IMAGENET, cropped, fitted, normalised
-from pnpvideo.evaluation.samples import Sample
+from pnpvideo.evaluation.prepare import (
+    CLIP,
+    IMAGENET,
+    normalised,
+    resized_and_cropped,
+    resized_bicubic,
+)
+from pnpvideo.evaluation.samples import ItemFrames
 
 RNG = np.random.default_rng(5)
 NEAR = {"abs": 1e-5, "rel": 1e-5}
@@ -95,11 +101,13 @@ def test_distances_of_pixels(name: str) -> None:
     # Of the unedited part: black where edited, over the whole frame.
     one, other = ONE.copy(), OTHER.copy()
     one[MASK], other[MASK] = 0, 0
-    found = pixel_metrics.of_unedited(ours, ONE, OTHER, MASK)
+    found = pixel_metrics.distance_on_unedited(ours, ONE, OTHER, MASK)
     assert found == pytest.approx([theirs(one, other)], **NEAR)
     everything, nothing = np.ones_like(MASK), np.zeros_like(MASK)
-    assert np.isnan(pixel_metrics.of_unedited(ours, ONE, OTHER, everything)).all()
-    assert pixel_metrics.of_unedited(ours, ONE, OTHER, nothing) == pytest.approx(ours(ONE, OTHER))
+    assert np.isnan(pixel_metrics.distance_on_unedited(ours, ONE, OTHER, everything)).all()
+    assert pixel_metrics.distance_on_unedited(ours, ONE, OTHER, nothing) == pytest.approx(
+        ours(ONE, OTHER)
+    )
 
 
 def test_alike() -> None:
@@ -163,7 +171,7 @@ def test_sfid_and_accuracy() -> None:
     each = [((array[:2].mean(0) - 1) ** 2).sum(), ((array[2:4].mean(0) - 2) ** 2).sum()]
     assert scores["csfid"] == pytest.approx(np.mean(each), **NEAR)
     logits = torch.tensor([[9.0, 1, 2, 3], [0, 5, 1, 2]])
-    assert feature_metrics.classified(logits, torch.tensor([1, 3])).tolist() == [3, 1]
+    assert feature_metrics.classify(logits, torch.tensor([1, 3])).tolist() == [3, 1]
 
 
 @pytest.mark.parametrize(
@@ -384,9 +392,9 @@ def test_statistics_of_another_kind(tmp_path: Path) -> None:
 
 def test_preparation() -> None:
     frame = picture(37, 50)
-    assert cropped(frame, 20, 16, Image.Resampling.BICUBIC).shape == (1, 16, 16, 3)
-    assert fitted(frame, 37, 50) is frame
-    assert fitted(frame, 20, 30).shape == (1, 30, 20, 3)
+    assert resized_and_cropped(frame, 20, 16, Image.Resampling.BICUBIC).shape == (1, 16, 16, 3)
+    assert resized_bicubic(frame, 37, 50) is frame
+    assert resized_bicubic(frame, 20, 30).shape == (1, 30, 20, 3)
     assert normalised(frame, IMAGENET).shape == (1, 3, 50, 37)
 
 
@@ -395,7 +403,7 @@ def test_preparation() -> None:
 
 def test_what_is_in_sight() -> None:
     flow, back = RNG.normal(0, 1.2, (2, 1, 2, 9, 11))
-    found = clip_metrics.in_sight(flow, back)
+    found = clip_metrics.visible_in_next(flow, back)
     for row in range(9):
         for column in range(11):
             u, v = flow[0, :, row, column]
@@ -462,7 +470,7 @@ def test_columns_of_pie_bench(places: dict[str, str]) -> None:
     edited = np.zeros((1, 64, 64), bool)
     edited[:, 10:40, 20:50] = True
     item = Item(id="a", source=None, prompt="a red star", source_prompt="a star", result="a")
-    sample = Sample(item=item, source=source, result=result, mask=edited, reference=None)
+    sample = ItemFrames(item=item, source=source, result=result, mask=edited, reference=None)
     found = {column.name: column.measure(sample, networks) for column in columns.PIE_BENCH}
     shown = np.asarray(Image.fromarray(result[0]).resize((64, 64), Image.Resampling.BICUBIC))[None]
     bare, bare_source = (

@@ -106,7 +106,7 @@ def test_one_colour_is_right_where_the_latents_say_so(
     embedded: PnPVideoPipeline, frames: list[Frames], latents_of: Frames, is_error: bool
 ) -> None:
     def encode(images: Frames) -> torch.Tensor:
-        return embedded.autoencoder.encode(frames_to_tensor(images))
+        return embedded.model.autoencoder.encode(frames_to_tensor(images))
 
     latents = encode(latents_of)
     latents = latents + 0.05 * torch.randn(latents.shape[1], 1, 1)

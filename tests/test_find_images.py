@@ -59,9 +59,9 @@ def test_two_suffixes_of_one_kind(tmp_path: Path, caplog: pytest.LogCaptureFixtu
 @pytest.mark.parametrize(
     ("names", "others", "count", "told"),
     [
-        (["1.tif", "2.tif", "3.png"], [], 2, "its 2 tif images are read, left out: 1 png"),
-        (["1.png", "2.png"], ["notes.txt", "Thumbs.db"], 2, "2 png images are read, left out: 1 "),
-        (["1.png"], ["a.dng", "b.dng", ".hidden"], 1, "its 1 png images are read, left out: 2 dng"),
+        (["1.tif", "2.tif", "3.png"], [], 2, "reading its 2 tif images, leaving out: 1 png"),
+        (["1.png", "2.png"], ["notes.txt", "Thumbs.db"], 2, "2 png images, leaving out: 1 "),
+        (["1.png"], ["a.dng", "b.dng", ".hidden"], 1, "its 1 png images, leaving out: 2 dng"),
     ],
 )
 def test_what_is_left_out_is_said(
@@ -90,9 +90,7 @@ def test_files_of_several_pictures_are_said(
     for name in ("1", "2"):
         pictures[0].save(tmp_path / f"{name}.{suffix}", **more)
     assert [abs(grey - 20) <= 1 for grey in greys_of(tmp_path)] == [True, True]
-    assert caplog.messages == [
-        f"{tmp_path}/1.{suffix} holds several pictures, of which one is read"
-    ]
+    assert caplog.messages == [f"{tmp_path}/1.{suffix} holds several pictures; only one is read"]
     # On its own, a file of pages or of photos is a picture, and another is an animation.
     clip = read_clip(tmp_path / f"1.{suffix}")
     assert len(clip) == (1 if suffix in ("tif", "heic") else 3)
@@ -104,10 +102,10 @@ def test_files_of_several_pictures_are_said(
     [
         (
             ["1.png", "2.png", "1.tif", "2.tif"],
-            r"several kinds \(2 png, 2 tif\); name those .*/\*\.png",
+            r"several formats \(2 png, 2 tif\); name the frames .*/\*\.png",
         ),
-        (["a.txt", "b.dng", "c.dng"], r"holds no images to use as frames, only 2 dng, 1 txt"),
-        ([], "holds no images to use as frames$"),
+        (["a.txt", "b.dng", "c.dng"], r"has no images to use as frames, only 2 dng, 1 txt"),
+        ([], "has no images to use as frames$"),
     ],
 )
 def test_folders_that_are_refused(tmp_path: Path, names: list[str], message: str) -> None:

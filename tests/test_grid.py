@@ -23,9 +23,10 @@ from pnpvideo.grid.grid import Point, pareto_front, run_grid
 from pnpvideo.grid.own_measures import OwnMeasures
 from pnpvideo.inside.draw import MARK
 from pnpvideo.models.stable_diffusion.unet import UNet
-from pnpvideo.options.grid import Cell, GridSettings, cells_of, read_axes
+from pnpvideo.options.grid import GridCell, GridSettings, cells_of, read_axes
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
+from pnpvideo.stages import edit, invert
 
 STEPS = "2"
 
@@ -63,7 +64,7 @@ def test_every_value_is_tried_with_all_others() -> None:
         ("tau_f=0.4,", "tau_f is None"),
         ("tau_f=[", "tau_f is '['; give a number from 0 to 1"),
         ("tauf=0.4", "there is no option tauf; do you mean tau_f?"),
-        ("steps=10,20", "steps changes the inversion, and a grid has one for all"),
+        ("steps=10,20", "steps changes the inversion, which a grid shares"),
         ("tau_a=0,0.0", "tau_a has 0.0 twice"),
     ],
 )
@@ -75,7 +76,7 @@ def test_what_cannot_be_tried_is_told(grid: str, message: str) -> None:
 
 def measures_of(pipeline: PnPVideoPipeline, options: PnPOptions) -> OwnMeasures:
     return OwnMeasures(
-        UNet(pipeline.unet, pipeline.autoencoder.factor),
+        UNet(pipeline.unet, pipeline.model.autoencoder.factor),
         pipeline.layers,
         pipeline.schedule(options),
         pipeline.encode_texts([""]),
@@ -130,7 +131,7 @@ def test_own_measures_are_those_of_a_naive_reference(pipeline: PnPVideoPipeline)
 
 def test_the_plot_marks_the_front() -> None:
     def point(structure: float, text: float, *, best: bool) -> Point:
-        cell = Cell(options={"tau_f": structure})
+        cell = GridCell(options={"tau_f": structure})
         return Point(cell=cell, structure=structure, text=text, best=best)
 
     drawn = draw_plot([point(0.1, 0.1, best=True), point(0.2, 0.2, best=True)], "kept", "followed")
@@ -141,19 +142,30 @@ def test_the_plot_marks_the_front() -> None:
     assert not (plain == MARK).all(-1).any()
 
 
+def counted(
+    monkeypatch: pytest.MonkeyPatch, module: Any, name: str, *, most: int = 100
+) -> list[int]:
+    """A list that grows with every call of a function; more than `most` calls are interrupted."""
+    calls: list[int] = []
+    real = getattr(module, name)
+
+    def call(*given: Any, **named: Any) -> Any:
+        if len(calls) == most:
+            raise KeyboardInterrupt
+        calls.append(1)
+        return real(*given, **named)
+
+    monkeypatch.setattr(module, name, call)
+    return calls
+
+
 def test_a_grid_has_one_inversion_and_each_cell_is_a_translation(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Counting(PnPVideoPipeline):
-        inversions = 0
-
-        def invert_into(self, *given: Any, **named: Any) -> None:
-            Counting.inversions += 1
-            super().invert_into(*given, **named)
-
+    inversions = counted(monkeypatch, invert, "invert_into")
     monkeypatch.chdir(tmp_path)
     save_frames(tmp_path, 1)
-    pipeline = Counting.from_pretrained(tiny_model, dtype=torch.float32)
+    pipeline = PnPVideoPipeline.from_pretrained(tiny_model, dtype=torch.float32)
     values = {
         "source": "source0.png",
         "prompt": ("a stone", "a star"),
@@ -163,7 +175,7 @@ def test_a_grid_has_one_inversion_and_each_cell_is_a_translation(
         "output": "grid",
     }
     found = run_grid(GridSettings.of(values), pipeline, quiet=True)
-    assert Counting.inversions == 1
+    assert len(inversions) == 1
     assert [point.cell.name for point in found.points] == ["tau_f=0,tau_a=0.5", "tau_f=1,tau_a=0.5"]
     assert any(point.best for point in found.points)
     assert sorted(path.name for path in found.sheets) == [
@@ -217,27 +229,15 @@ def test_the_command_tries_a_clip_and_refuses_what_is_there(
 def test_a_stopped_grid_goes_on(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Counting(PnPVideoPipeline):
-        inversions, left, cells = 0, 3, 0
-
-        def invert_into(self, *given: Any, **named: Any) -> None:
-            Counting.inversions += 1
-            super().invert_into(*given, **named)
-
-        def sample(self, *given: Any, **named: Any) -> Any:
-            if not Counting.left:
-                raise KeyboardInterrupt
-            Counting.left -= 1
-            Counting.cells += 1
-            return super().sample(*given, **named)
-
+    inversions = counted(monkeypatch, invert, "invert_into")
+    cells = counted(monkeypatch, edit, "sample", most=3)
     monkeypatch.chdir(tmp_path)
     sources = save_frames(tmp_path, 2)
     edits = [
         Edit(name=f"edit {number}", source=str(path), prompts=("a stone", "a star"))
         for number, path in enumerate(sources)
     ]
-    pipeline = Counting.from_pretrained(tiny_model, dtype=torch.float32)
+    pipeline = PnPVideoPipeline.from_pretrained(tiny_model, dtype=torch.float32)
     values = {"source": ".", "benchmark": "manifest", "steps": 2, "grid": ("tau_f=0,1",)}
     values |= {"side": 32}
 
@@ -250,9 +250,12 @@ def test_a_stopped_grid_goes_on(
     with pytest.raises(KeyboardInterrupt):
         tried("stopped")
     # The other cell of the second edit alone is made.
-    Counting.left, Counting.cells, Counting.inversions = 100, 0, 0
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    inversions = counted(monkeypatch, invert, "invert_into")
+    cells = counted(monkeypatch, edit, "sample")
     found = tried("stopped")
-    assert (Counting.cells, Counting.inversions) == (1, 1)
+    assert (len(cells), len(inversions)) == (1, 1)
     at_once = tried("at_once")
     for one, other in zip(found, at_once, strict=True):
         assert one["structure"] == other["structure"]
@@ -261,17 +264,28 @@ def test_a_stopped_grid_goes_on(
     for name in ("sheet-edit 0-1.png", "sheet-edit 1-2.png", "plot.png"):
         assert Path("stopped", name).read_bytes() == Path("at_once", name).read_bytes()
     # Once more, nothing; another value, that alone, once for each edit.
-    Counting.cells = Counting.inversions = 0
+    cells.clear()
+    inversions.clear()
     assert tried("stopped") == found
-    assert (Counting.cells, Counting.inversions) == (0, 0)
+    assert (len(cells), len(inversions)) == (0, 0)
     assert len(tried("stopped", grid="tau_f=0,0.5,1")) == 12
-    assert (Counting.cells, Counting.inversions) == (2, 2)
+    assert (len(cells), len(inversions)) == (2, 2)
+    # Results of another precision are not mixed with these.
+    values["trajectory_precision"] = "full"
+    with pytest.raises(InputError, match="results with trajectory_precision 'half', not 'full'"):
+        tried("stopped")
+    # How fast a result is made does not count.
+    values |= {"trajectory_precision": "half", "batch_size": 1, "device": "cpu", "side": 40}
+    cells.clear()
+    inversions.clear()
+    assert len(tried("stopped", grid="tau_f=0,0.5,1")) == 12
+    assert (len(cells), len(inversions)) == (0, 0)
     # A result that was lost, or is of another prompt now, is made again.
     Path(found[0]["result"]).unlink()
     edits[1] = replace(edits[1], prompts=("a stone", "a moon"))
-    Counting.cells = 0
+    cells.clear()
     assert tried("stopped")[-1]["prompt"] == "a moon"
-    assert Counting.cells == 3
+    assert len(cells) == 3
 
 
 def test_a_benchmark_measured_by_networks(

@@ -21,6 +21,7 @@ from pnpvideo.errors import InputError
 from pnpvideo.loading.load import load_model
 from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 from pnpvideo.sampling.guidance import rescale
+from pnpvideo.stages.prompts import embed_prompts, embed_source_prompt
 from pnpvideo.storage.job_folder import JobFolder
 
 KINDS = {"sd": StableDiffusionPipeline, "xl": StableDiffusionXLPipeline}
@@ -359,17 +360,16 @@ def test_clip_skip_of_prompts_alone(stock: Any, pipeline: PnPVideoPipeline) -> N
     vars(stock.text_encoder)["text_model"] = stock.text_encoder
     options = {"device": "cpu", **ONE, "negative_prompt": MOON, "clip_skip": 1}
     expected = stock.encode_prompt(STAR, **options)
-    prompts = pipeline.prompts(STAR, MOON, clip_skip=1)
+    chosen = pipeline.model_options.override({"clip_skip": 1})
+    prompts = embed_prompts(pipeline.model, STAR, MOON, options=chosen)
     assert torch.equal(prompts.targets.hidden, expected[0])
     assert torch.equal(prompts.negatives.hidden, expected[1])
     for one, other in zip(pipeline.encode_prompt(STAR, **options), expected, strict=True):
         assert torch.equal(one, other)
     # As a source without words is read as a negative prompt without any.
-    chosen = pipeline.model_options.override({"clip_skip": 1})
-    assert torch.equal(
-        pipeline.encode_source("", chosen).hidden, pipeline.encode_texts([""]).hidden
-    )
-    assert torch.equal(pipeline.encode_source(STAR, chosen).hidden, expected[0])
+    nothing, star = (embed_source_prompt(pipeline.model, t, chosen).hidden for t in ("", STAR))
+    assert torch.equal(nothing, pipeline.encode_texts([""]).hidden)
+    assert torch.equal(star, expected[0])
 
 
 def test_guidance_is_rescaled_by_frame() -> None:

@@ -14,6 +14,7 @@ from models import save_tiny_sdxl
 from torch import Tensor
 
 from pnpvideo.cli import main
+from pnpvideo.clips.as_clip import as_clip
 from pnpvideo.errors import InputError
 from pnpvideo.inside.components import Tokens, coloured
 from pnpvideo.inside.draw import Cell, sheet
@@ -23,11 +24,15 @@ from pnpvideo.inside.show_prediction import clean_between, show_prediction
 from pnpvideo.inside.show_words import show_words
 from pnpvideo.inside.subject import Subject
 from pnpvideo.inside.watch import attended, look, watch_attention, watch_features
-from pnpvideo.models.network import Batch
+from pnpvideo.models.network import Batch, as_unet
 from pnpvideo.models.noise_schedule import Level
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 from pnpvideo.sampling.schedule import clean_and_noise, ddim_step
+from pnpvideo.stages.callbacks import QUIET
+from pnpvideo.stages.edit import OpenEdit
+from pnpvideo.stages.latents import decode
+from pnpvideo.stages.request import Edit, seeded
 
 STEPS = 3
 SMALL = ("--steps", str(STEPS), "--side", "32", "--quiet")
@@ -37,14 +42,19 @@ SMALL = ("--steps", str(STEPS), "--side", "32", "--quiet")
 def subject(pipeline: PnPVideoPipeline) -> Subject:
     """A clip of three frames and a picture, 32 x 32 pixels, inverted."""
     options = PnPOptions(steps=STEPS)
-    sources = []
+    edits = []
     for frames in (smooth_frames(3, 32, 32), smooth_frames(5, 32, 32)[4:]):
-        source = pipeline.open_source(frames, size=(32, 32), options=options)
-        pipeline.invert(source, options)
-        sources.append(source)
+        request = Edit(
+            source=as_clip(frames),
+            size=(32, 32),
+            prompt=["a red star", "a blue moon"],
+            options=options,
+            generators=seeded(0),
+        )
+        edits.append(OpenEdit(pipeline.model, request, QUIET))
+        edits[-1].invert()
     return Subject(
-        pipeline=pipeline,
-        sources=tuple(sources),
+        edits=tuple(edits),
         names=("clip", "picture"),
         options=options,
         batch_size=2,
@@ -116,12 +126,18 @@ def naive_pass(subject: Subject, step: int, module: Any) -> tuple[Tensor, Tensor
 
 def seen_of(subject: Subject, step: int, watch: Any, name: str) -> Tensor:
     trajectory = subject.sources[0].trajectory
-    batches = look(subject.network, trajectory, subject.text, step, watch, [name], batch_size=2)
-    return torch.cat([seen[name] for seen in batches])
+    with subject.network() as network:
+        batches = look(network, trajectory, subject.text, step, watch, [name], batch_size=2)
+        return torch.cat([seen[name] for seen in batches])
+
+
+def decoder_of(subject: Subject) -> Any:
+    with subject.network() as network:
+        return as_unet(network, "the decoder").decoder
 
 
 def test_features_are_what_leaves_a_residual_branch(subject: Subject) -> None:
-    name = subject.network.decoder[4].feature
+    name = decoder_of(subject)[4].feature
     assert name == "up_blocks.1.resnets.1"
     seen = seen_of(subject, 1, watch_features, name)
     block = subject.pipeline.unet.get_submodule(name)
@@ -131,7 +147,7 @@ def test_features_are_what_leaves_a_residual_branch(subject: Subject) -> None:
 
 
 def test_attention_is_the_mean_of_the_heads_maps(subject: Subject) -> None:
-    name = subject.network.decoder[4].attention
+    name = decoder_of(subject)[4].attention
     assert name == "up_blocks.1.attentions.1"
     seen = seen_of(subject, 1, watch_attention, name)
     layer = subject.pipeline.unet.get_submodule(name).transformer_blocks[0].attn1
@@ -151,7 +167,8 @@ def test_attention_is_the_mean_of_the_heads_maps(subject: Subject) -> None:
 
 
 def test_large_maps_are_summed_over_cells(subject: Subject) -> None:
-    (layer,) = subject.network.attentions("up_blocks.3.attentions.0")
+    with subject.network() as network:
+        (layer,) = network.attentions("up_blocks.3.attentions.0")
     tokens = torch.randn(1, 64 * 32, 8, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         found = attended(layer, tokens, (64, 32))
@@ -193,18 +210,19 @@ def test_predictions_are_the_networks(subject: Subject, prompts: tuple[str, ...]
     plain = {"tau_f": 0.0, "tau_a": 0.0, "guidance_scale": 1.0}
     options = subject.options.override(plain)
     some = Subject(**{**subject.__dict__, "options": options})
-    strips = show_prediction(some, prompts, (), 0, (0.0, 1.0))
+    strips = show_prediction(some, prompts, 0, (0.0, 1.0))
     assert [strip.row for strip in strips] == [x for p in prompts or ("",) for x in (p, p)]
-    schedule, trajectory = subject.pipeline.schedule(options), subject.sources[0].trajectory
-    text = subject.pipeline.encode_texts([prompts[1] if prompts else ""])
+    schedule, trajectory = subject.model.schedule(options, (32, 32)), subject.sources[0].trajectory
+    text = subject.model.encode_texts([prompts[1] if prompts else ""])
     latents = trajectory.latents[0, :].float()
     with torch.no_grad():
         batch = Batch(latents=latents, timestep=schedule.timesteps[0], texts=text)
-        output = subject.network.predict(batch)
+        with subject.network() as network:
+            output = network.predict(batch)
     level = schedule.levels[0]
     expected = (latents - level.noise * output) / level.signal
     first = next(s for s in strips[2 * bool(prompts) :])
-    shown = np.concatenate(list(subject.pipeline.decode(expected)))
+    shown = np.concatenate(list(decode(subject.model, expected, 2)))
     assert np.abs(first.pictures[0].astype(int) - shown).max() <= 2
 
 
@@ -237,7 +255,7 @@ def test_each_place_has_a_colour_of_its_own() -> None:
 
 def test_words_are_put_together_from_their_tokens(subject: Subject) -> None:
     tokenizer, text = subject.pipeline.tokenizer, "a dog, the xyzzyplugh"
-    words = subject.pipeline.words_in(text)
+    words = subject.model.words_in(text)
     assert [word for word, _ in words] == ["dog", ",", "xyzzyplugh"]
     ids = tokenizer(text).input_ids
     for word, numbers in words:

@@ -101,7 +101,7 @@ def test_what_is_installed_lives_beside_it(adapted: PnPVideoPipeline) -> None:
     # A text's words are found as without it.
     maps: list[torch.Tensor] = []
     network = UNet(adapted.unet, 4)
-    with network.crossings[0].watched(maps.append):
+    with network.cross_attentions[0].watched(maps.append):
         result_of(adapted, 0, tau_f=0.0, tau_a=0.0)
     assert maps[0].shape[-1] == adapted.encode_texts(["a"]).hidden.shape[1]
 
@@ -158,7 +158,7 @@ def test_jobs_with_other_pictures_share_an_inversion(adapter: Path, tmp_path: Pa
 
 
 def save(folder: Path, adapter: Path, kind: str) -> Path:
-    """A file that is no IP-Adapter for the tiny model."""
+    """A file that is not an IP-Adapter for the tiny model."""
     weights, file = load_file(adapter), folder / "other.safetensors"
     if kind == "wide":
         (folder / "wide").mkdir()
@@ -186,10 +186,10 @@ def save(folder: Path, adapter: Path, kind: str) -> Path:
     [
         ("wide", "is for texts of 24 channels, and the model's have 16"),
         ("layers", "is for 15 layers that see the text, and the UNet has 16"),
-        ("lora", "is no IP-Adapter: it has no ip_adapter.1.to_k_ip.weight"),
-        ("faces", "is an IP-Adapter of faces"),
+        ("lora", "is not an IP-Adapter: it has no ip_adapter.1.to_k_ip.weight"),
+        ("faces", "is an IP-Adapter for faces"),
         ("encoder", "for pictures of 20 channels, and the image encoder's have 12"),
-        ("text", "is no IP-Adapter: "),
+        ("text", "is not an IP-Adapter: "),
         ("pickle", "give a .safetensors file"),
     ],
 )

@@ -123,7 +123,7 @@ def test_a_checkpoint_with_the_config_of_another_model(tiny_model: Path, tmp_pat
     path = save_checkpoint(load_model(tiny_model).components, tmp_path / "model.safetensors")
     with pytest.raises(InputError, match="cannot be loaded"):
         load_model(path, config=TOKENIZER.parent)
-    with pytest.raises(InputError, match="no diffusers model"):
+    with pytest.raises(InputError, match="not a diffusers model"):
         load_model(path, config=tmp_path)
 
 
@@ -145,7 +145,7 @@ def test_wrong_checkpoints(tmp_path: Path) -> None:
             load_model(broken)
     other = tmp_path / "other.safetensors"
     save_file({"some.weight": torch.zeros(2)}, other)
-    with pytest.raises(InputError, match="is no model that is known here"):
+    with pytest.raises(InputError, match="is not a known model"):
         load_model(other)
 
 
@@ -264,10 +264,10 @@ def test_noise_of_another_kind_is_refused_before_the_weights(
 
 
 def test_folders_of_parts_and_of_files(tiny_model: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="a part of a model is not enough; give the folder above"):
+    with pytest.raises(InputError, match="a part of a model is not enough; give its parent folder"):
         load_model(tiny_model / "unet")
     save_file({"some.weight": torch.zeros(2)}, tmp_path / "model.safetensors")
-    with pytest.raises(InputError, match=r"name it, such as .*model\.safetensors"):
+    with pytest.raises(InputError, match=r"give its path, such as .*model\.safetensors"):
         load_model(tmp_path)
 
 

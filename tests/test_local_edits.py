@@ -11,11 +11,16 @@ from command import SHORT, Cli, assert_refused, names, pixels, save_frames
 from PIL import Image
 
 from pnpvideo import InputError, PnPVideoPipeline
+from pnpvideo.clips.as_clip import as_clip
 from pnpvideo.clips.clip import clip_of_frames
+from pnpvideo.models.model import words_of
 from pnpvideo.pixels.carry_mask import carry_mask
 from pnpvideo.pixels.mask import check_mask, composite, feathered, mask_frames, weights_of
 from pnpvideo.sampling.find_named import attention_maps
 from pnpvideo.sampling.keep_outside import keep_outside, latent_weights
+from pnpvideo.stages.callbacks import QUIET
+from pnpvideo.stages.edit import OpenEdit
+from pnpvideo.stages.request import Edit, seeded
 from tools.train.artwork import Artwork
 from tools.train.layout import Camera, Object, Scene
 from tools.train.motion import frame_times
@@ -95,7 +100,7 @@ def test_composite_and_latents_against_naive_ones() -> None:
     ("shape", "value", "words"),
     [
         ((1, 32, 40), 255, "has 40x32 pixels and the source 48x32"),
-        ((3, 32, 48), 255, "has 3 frames and the source 5; give as many, or one for all"),
+        ((3, 32, 48), 255, "has 3 frames and the source 5; give 5 frames, or 1 for all"),
         ((1, 32, 48), 0, "is black everywhere, so nothing would be edited"),
         ((5, 32, 48), 255, "is white everywhere, so all would be edited"),
     ],
@@ -257,7 +262,9 @@ def test_python_has_the_same_and_inside_is_as_without_a_mask(tiny_model: Path) -
     )
     with pytest.raises(InputError, match="do you mean mask_feather"):
         run(mask=mask, mask_fether=3)
-    with pytest.raises(InputError, match="mask_motion moves a mask of one frame, and this one has"):
+    with pytest.raises(
+        InputError, match="mask_motion moves a mask of one frame, and this mask has"
+    ):
         run(mask=np.stack([mask, mask]), mask_motion=True)
     with pytest.raises(InputError, match="invert_mask needs a mask"):
         run(invert_mask=True)
@@ -284,17 +291,17 @@ def test_a_job_with_another_mask_samples_anew(cli: Cli, tmp_path: Path) -> None:
         (("--mask", "small.png"), "has 20x10 pixels and the source 48x32"),
         (("--mask", "empty.png"), "the mask is black everywhere, so nothing would be edited"),
         (("--mask", "full.png"), "the mask is white everywhere, so all would be edited; paint"),
-        (("--mask", "masks"), "the mask has 2 frames and the source 1; give as many, or one"),
+        (("--mask", "masks"), "the mask has 2 frames and the source 1; give 1 frames, or 1"),
         (("--mask", "cut.png"), "cut.png"),
         (("--mask", "nothing"), "nothing is empty"),
         (("--mask", "notes"), "notes holds no images"),
-        (("--mask", "sizes"), "differing sizes"),
+        (("--mask", "sizes"), "different sizes"),
         (("--mask", "dim.png"), "the mask is black everywhere, so nothing would be edited"),
         (
             ("--mask", "drawn.png"),
-            "the mask is black everywhere, what is transparent in it being black, so nothing",
+            "the mask is black everywhere (transparent pixels count as black), so nothing",
         ),
-        (("--mask", "clear.png"), "the mask is black everywhere, what is transparent in it being"),
+        (("--mask", "clear.png"), "the mask is black everywhere (transparent pixels count as"),
         (("--mask", "https://a.b/c.png"), "is an address"),
         (("--mask", "good.png", "--mask-from-prompt", "the dog"), "not both"),
         (("--mask-from-prompt", " "), "mask_from_prompt is empty"),
@@ -341,10 +348,13 @@ def test_attention_maps_against_naive_ones(tiny_model: Path) -> None:
     pipeline = PnPVideoPipeline.from_pretrained(tiny_model, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     options = pipeline.model_options.override({"steps": 10})
-    source = pipeline.open_source(list(smooth_frames(3, 48, 32)), size=(48, 32), options=options)
-    pipeline.invert(source, options)
+    clip = as_clip(list(smooth_frames(3, 48, 32)))
+    request = Edit(source=clip, size=(48, 32), options=options, generators=seeded(0))
+    opened = OpenEdit(pipeline.model, request, QUIET)
+    opened.invert()
+    source = opened.source
     text = pipeline.encode_texts(["the red dog"])
-    words = pipeline.words_of("the red dog")
+    words = words_of(pipeline.model, "the red dog")
     assert (
         "".join(
             pipeline.tokenizer.decode([pipeline.tokenizer("the red dog").input_ids[i]])
@@ -352,7 +362,7 @@ def test_attention_maps_against_naive_ones(tiny_model: Path) -> None:
         ).replace(" ", "")
         == "reddog"
     )
-    with pipeline._network() as network:
+    with pipeline.model.network() as network:
         batches = attention_maps(network, source.trajectory, text, words, batch_size=2)
         found = torch.cat(list(batches))
         batches = attention_maps(network, source.trajectory, text, words, batch_size=2, spread=True)
@@ -420,7 +430,7 @@ def test_attention_maps_against_naive_ones(tiny_model: Path) -> None:
         (("--mask-from-prompt", "the"),
          "mask_from_prompt is 'the', which names nothing; name what the source shows"),
         (("--mask-from-prompt", "the dog", "--mask-feather", "17"),
-         "mask_feather is 17; give at most 16, half of the shorter side, as the source is worked"),
+         "mask_feather is 17; give at most 16, half of the shorter side of the working"),
         (("--mask", "mask.png", "--mask-feather", "99"), "mask_feather is 99; give at most 16"),
     ],
 )  # fmt: skip

@@ -250,9 +250,9 @@ def test_layers_that_fit_nothing_are_told(
     save_lora(known | {"bundle_emb.one": torch.zeros(2)}, path)
     with caplog.at_level(logging.WARNING, "pnpvideo"):
         assert_changed(weights(tiny_model, loras=[path]), plain, wanted)
-    (message,) = [r.getMessage() for r in caplog.records if "fit nothing" in r.getMessage()]
+    (message,) = [r.getMessage() for r in caplog.records if "not in the model" in r.getMessage()]
     total = len(TRAINED[kind][1]) + 5
-    assert message.startswith(f"5 of {total} layers of {path} fit nothing in the model: ")
+    assert message.startswith(f"5 of {total} layers of {path} are not in the model: ")
     assert message.endswith(", ...")
 
 
@@ -277,7 +277,7 @@ METADATA = {"modelspec.architecture": "stable-diffusion-xl-v1-base/lora"}
     [
         ({"some.weight": torch.zeros(2)}, "it names none of the model's layers"),
         (zeros("unet.down_blocks.7.to_q.lora."), "it names none of the model's layers"),
-        (zeros(f"unet.{QUERY}.lora.", width=99), "has 99 inputs where the model has 16"),
+        (zeros(f"unet.{QUERY}.lora.", width=99), "has 99 inputs and the model 16"),
         (zeros(f"{KEY2_STEM}.lora_", width=768), "it is for Stable Diffusion 1.x;"),
         (zeros(f"{KEY2_STEM}.lora_", width=1024), "it is for Stable Diffusion 2.x;"),
         (zeros(f"{KEY2_STEM}.lora_", width=2048), "it is for SDXL;"),
@@ -287,8 +287,8 @@ METADATA = {"modelspec.architecture": "stable-diffusion-xl-v1-base/lora"}
         (zeros("lora_unet_joint_blocks_0_x.lora_"), "it is for Stable Diffusion 3;"),
         (zeros("diffusion_model.blocks.0.x.lora_"), "it is for a transformer;"),
         ({f"{STEM}.on_input": torch.tensor(1), f"{STEM}.weight": torch.ones(16)}, "IA3|on_input"),
-        ({f"{STEM}.new_kind": torch.zeros(2)}, "new_kind, which is no known kind"),
-        (zeros(f"{STEM}.lora_") | {f"{STEM}.dora_scale": torch.ones(1, 16)}, "no LoRA for this"),
+        ({f"{STEM}.new_kind": torch.zeros(2)}, "new_kind, which is not a known kind"),
+        (zeros(f"{STEM}.lora_") | {f"{STEM}.dora_scale": torch.ones(1, 16)}, "not a LoRA for this"),
     ],
 )
 def test_what_is_none_for_this_model(
@@ -356,7 +356,7 @@ def test_paths_and_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     (tmp_path / "one" / "c.safetensors").write_bytes(b"")
     with pytest.raises(InputError, match=r"one \.safetensors file; it has b\.safetensors, c\."):
         find_lora("one:0.5")
-    with pytest.raises(InputError, match=r"no LoRA for this model"):
+    with pytest.raises(InputError, match=r"not a LoRA for this model"):
         load_model(loras=["one/c.safetensors"])
     (tmp_path / "lora.pt").write_bytes(b"\x80\x04.")
     with pytest.raises(InputError, match=r"give a \.safetensors file"):
@@ -373,7 +373,7 @@ def test_only_lora_is_loaded_to_be_switched(tiny_model: Path, tmp_path: Path) ->
             tmp_path / "a.safetensors",
             load_file(tmp_path / "a.safetensors"),
         ):
-            with pytest.raises(InputError, match=f"holds {name}, which can be merged and not"):
+            with pytest.raises(InputError, match=f"holds {name}, which can be merged but not"):
                 pipeline.load_lora_weights(given)
     train("lora", plain, tmp_path / "a.safetensors")
     pipeline.load_lora_weights(tmp_path, weight_name="a.safetensors", adapter_name="a")

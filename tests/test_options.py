@@ -5,7 +5,8 @@ import pytest
 from pydantic import ValidationError
 
 from pnpvideo.errors import InputError
-from pnpvideo.options.method import Lifetime, MethodSettings, PnPOptions, Preset
+from pnpvideo.options.declared import Lifetime
+from pnpvideo.options.method import MethodSettings, PnPOptions, Preset
 
 
 def test_the_defaults_are_the_papers() -> None:

@@ -14,6 +14,8 @@ from pnpvideo.errors import InputError
 from pnpvideo.models.device import working_device
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
+from pnpvideo.stages.callbacks import QUIET
+from pnpvideo.stages.generate import generate_source
 from pnpvideo.storage.trajectory import LatentMemory, Trajectory
 
 STEPS = 3
@@ -127,9 +129,8 @@ def test_generated_guidance_with_its_own_prompt_repeats_the_source(
         generator=seeded(),
         output_type="latent",
     )
-    source = pipeline.generate_source(
-        PROMPT, (64, 64), PnPOptions(steps=STEPS, guidance_scale=1), seeded()
-    )
+    options = PnPOptions(steps=STEPS, guidance_scale=1)
+    source = generate_source(pipeline.model, PROMPT, (64, 64), options, seeded(), QUIET)
     for level in range(STEPS + 1):
         assert torch.equal(result.trajectory.latents[level, :], source.latents[level, :])
     torch.testing.assert_close(result.frames[0], source.clean, rtol=1e-4, atol=1e-4)

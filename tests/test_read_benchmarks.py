@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from pnpvideo.errors import InputError
-from pnpvideo.evaluation.benchmarks import KINDS, choose, told
+from pnpvideo.evaluation.benchmarks import BENCHMARKS, choose, left_out_text
 from pnpvideo.evaluation.items import Benchmark, Item, ReadRequest, find_result
 from pnpvideo.evaluation.masks import MaskPictures, RunLengths
 from pnpvideo.options.evaluation import BenchmarkName
@@ -29,7 +29,7 @@ MAKE: dict[BenchmarkName, Callable[[Path], Path]] = {
 
 def read(name: BenchmarkName, data: Path, captions: Path | None = None) -> Benchmark:
     unpacked = (data if data.is_dir() else data.parent) / "unpacked"
-    return KINDS[name].read(data, ReadRequest(captions=captions, unpacked=unpacked))
+    return BENCHMARKS[name].read(data, ReadRequest(captions=captions, unpacked=unpacked))
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_ti2i(folder: Path) -> None:
         ("a statue", "", "data"),
     ]
     assert found.items[0].result == "panda/cartoon_30/0_a_photo_of_a_panda"
-    assert told(found.left_out) == "entry 2: it names no picture"
+    assert left_out_text(found.left_out) == "entry 2: it names no picture"
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".jsonl", ".csv", ".tsv"])
@@ -79,7 +79,7 @@ def test_emu_edit(folder: Path, suffix: str) -> None:
         ("3", "a red house", "a blue house", "color"),
     ]
     assert [(left.id, left.reason, left.by_rule) for left in found.left_out] == [
-        ("1", "its caption is the placeholder", True),
+        ("1", "its caption is a placeholder", True),
         ("2", "its two captions are the same", True),
     ]
     with Image.open(str(found.items[1].source)) as kept, Image.open(folder / "3.png") as given:
@@ -206,7 +206,7 @@ ONE = "100000000000"
     [
         (lambda e: e[ONE].update(image_path="gone.png"), "the picture gone.png is missing"),
         (lambda e: e[ONE].update(editing_type_id="11"), "editing_type_id: Input should be '0', "),
-        (lambda e: e[ONE].update(mask=[1, 2, 3]), "its mask has 3 numbers, which are no pairs"),
+        (lambda e: e[ONE].update(mask=[1, 2, 3]), "its mask has 3 numbers, which are not pairs"),
         (lambda e: e[ONE].update(mask=[512 * 512, 4]), "its mask has a run of 4 at 262144, out"),
         (lambda e: e[ONE].update(mask=[5, -4]), "its mask has a run of -4 at 5, outside"),
         (lambda e: e[ONE].update(mask="many"), "mask: Input should be a valid tuple"),
@@ -235,7 +235,10 @@ def test_an_id_that_comes_twice(folder: Path) -> None:
     entry = json.dumps(made.pie_entry("0") | {"editing_prompt": "the later one"})
     path.write_text(path.read_text().rstrip("}") + '}, "000000000000": ' + entry + "}")
     found = read("pie-bench", folder)
-    assert told(found.left_out) == "000000000000: this id comes twice; the first one counts"
+    assert (
+        left_out_text(found.left_out)
+        == "000000000000: this id occurs twice; the first entry is used"
+    )
     assert by_id(found)["000000000000"].prompt == "a blue star on grass"
 
 
@@ -252,7 +255,7 @@ def break_file(data: Path, name: str, content: bytes) -> None:
         ("imagenet-real-edit", "ImageNet_real_edit.json", "is not JSON"),
         ("five-bench", "edit_prompt/edit3_FiVE.json", "is not JSON"),
         ("imagenet-r-ti2i", "imnetr-ti2i.yaml", "is not YAML"),
-        ("emu-edit", "test-00000.parquet", "is no parquet file"),
+        ("emu-edit", "test-00000.parquet", "is not a parquet file"),
     ],
 )
 def test_a_broken_file_is_refused(
@@ -288,7 +291,7 @@ def test_a_missing_picture_is_named(
     MAKE[name](folder)
     (folder / gone).unlink()
     found = read(name, folder)
-    assert reason in told(found.left_out)
+    assert reason in left_out_text(found.left_out)
     assert len(found.items) == count
 
 
@@ -301,8 +304,8 @@ def test_a_table_with_wrong_columns_and_ids(folder: Path) -> None:
     found = read("manifest", folder)
     assert [item.id for item in found.items] == ["one"]
     assert [left.reason for left in found.left_out] == [
-        "this id comes twice; the first one counts",
-        "its name leads out of the results' folder",
+        "this id occurs twice; the first entry is used",
+        "its name points outside the results' folder",
         "it has no source",
         "target_prompt: Field required",
     ]
@@ -323,7 +326,7 @@ def test_types_and_limit(folder: Path) -> None:
         ("139/139_iter_3", True),
     ]
     assert len(choose(found, ("multi turn",), 1, strict=False).items) == 1
-    with pytest.raises(InputError, match="no edit type 'x'; known are single turn, multi turn"):
+    with pytest.raises(InputError, match="no edit type 'x'; give one of single turn, multi turn"):
         choose(found, ("x",), None, strict=False)
 
 

@@ -112,7 +112,7 @@ def test_decord_reads_plain_clips_only(tmp_path: Path) -> None:
     for clip in (plain, large, odd):
         clip.read(0, 1)
         assert isinstance(clip.reader, read_video.VideoReader)
-        used.append(clip.reader.through_decord)
+        used.append(clip.reader.uses_decord)
         clip.close()
     assert used == [True, False, False]
 

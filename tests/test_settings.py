@@ -7,7 +7,7 @@ import yaml
 
 from pnpvideo.errors import InputError
 from pnpvideo.options.method import PnPOptions
-from pnpvideo.options.settings import Settings
+from pnpvideo.options.settings import GROUPS, Settings
 from pnpvideo.options.settings_file import read_settings, write_settings
 
 LEAST: dict[str, Any] = {"source": "a.mp4", "prompt": "a stone"}
@@ -77,7 +77,9 @@ def test_limits_are_told() -> None:
         ({"size": "64x"}, "size is '64x'; give WIDTHxHEIGHT, such as 640x384"),
         ({"trajectory": "tape"}, "trajectory is 'tape'; give auto, memory or disk"),
         ({"model_config": 5}, "model_config is 5; give a text"),
-        ({"frame_count": 5}, "there is no option frame_count"),
+        ({"frame_count": 0}, "frames is 0; give a whole number of at least 1"),
+        ({"frame_cuont": 5}, "there is no option frame_cuont; do you mean frame_count?"),
+        ({"frames": 5, "frame_count": 6}, "frames and frame_count are the same option; give one"),
     ):
         with pytest.raises(InputError, match=message):
             Settings.of(LEAST | values)
@@ -114,7 +116,7 @@ def test_frame_rate_comes_back_exactly(tmp_path: Path, given: Any, rate: Fractio
 
 @pytest.mark.parametrize("given", [0, -3, "fast", "1/0", 1e9, True])
 def test_a_frame_rate_that_is_none(given: Any) -> None:
-    with pytest.raises(InputError, match=r"frame_rate is .*; give frames a second above 0"):
+    with pytest.raises(InputError, match=r"frame_rate is .*; give frames per second above 0"):
         Settings.of(LEAST | {"frame_rate": given})
 
 
@@ -145,9 +147,9 @@ def test_paths_start_from_the_files_folder(tmp_path: Path) -> None:
     [
         (b"", "hold no 'name: value' lines"),
         (b"- a\n- b\n", "hold no 'name: value' lines"),
-        (b"a: [1, 2\nb: 3\n", "are no YAML"),
-        (b"a: !!python/object/apply:os.getcwd []\n", "are no YAML"),
-        (b"\xff\xfe\x00", "are no text|are no YAML"),
+        (b"a: [1, 2\nb: 3\n", "are not YAML"),
+        (b"a: !!python/object/apply:os.getcwd []\n", "are not YAML"),
+        (b"\xff\xfe\x00", "are not text|are not YAML"),
         (b"promt: x\n", "there is no option promt; do you mean prompt"),
         (b"5: x\n", "there is no option 5"),
     ],
@@ -156,6 +158,21 @@ def test_wrong_files(tmp_path: Path, text: bytes, message: str) -> None:
     file = tmp_path / "run.yaml"
     file.write_bytes(text)
     with pytest.raises(InputError, match=message):
+        read_settings(file)
+
+
+def test_an_option_can_be_given_by_the_name_that_it_is_read_by(tmp_path: Path) -> None:
+    for options in GROUPS.values():
+        for name, field in options.model_fields.items():
+            if field.alias is not None:
+                value = {"frame_count": 3, "config_folder": "x"}[name]
+                assert getattr(options.of({name: value}), name) == value
+                assert options.of({name: value}) == options.of({field.alias: value})
+    file = tmp_path / "run.yaml"
+    file.write_text("frame_count: 3\n")
+    assert read_settings(file) == {"frames": 3}
+    file.write_text("frame_count: 3\nframes: 4\n")
+    with pytest.raises(InputError, match="hold frames twice; give it once"):
         read_settings(file)
 
 
@@ -190,7 +207,7 @@ def test_written_settings_read_the_same(tmp_path: Path, monkeypatch: pytest.Monk
         "source": f"{tmp_path}/frames/%04d.png",
         "output": f"{tmp_path}/out.v2/",
         "model": f"{tmp_path}/model",
-        "loras": (f"{tmp_path}/a.safetensors",),
+        "lora": (f"{tmp_path}/a.safetensors",),
         "steps": 12,
         "tau_a": 0.5,
     }.items():
@@ -217,9 +234,9 @@ def test_a_file_of_an_earlier_version_loads(tmp_path: Path) -> None:
     settings = Settings.of(read_settings(file))
     assert (settings.source, settings.output) == (f"{tmp_path}/in.mp4", f"{tmp_path}/out.mp4")
     assert (settings.frame_count, settings.frame_rate) == (4, Fraction(24000, 1001))
-    assert (settings.loras, settings.size) == ((f"{tmp_path}/a.safetensors",), (64, 48))
+    assert (settings.lora, settings.size) == ((f"{tmp_path}/a.safetensors",), (64, 48))
     assert settings.config_folder == f"{tmp_path}/config"
-    assert (settings.trajectory_place, settings.trajectory_precision) == ("disk", "full")
+    assert (settings.trajectory, settings.trajectory_precision) == ("disk", "full")
     options = settings.resolve(PnPOptions(steps=7, tau_f=0.3, keyframe_window=9))
     assert (options.steps, options.inversion_steps, options.tau_f) == (15, 30, 0.8)
     assert (options.negative_schedule, options.keyframe_window) == ("exp", 4)

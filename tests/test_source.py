@@ -14,7 +14,7 @@ from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 from pnpvideo.pixels.resize import resize_frames
 from pnpvideo.pixels.scenes import find_scenes
 from pnpvideo.run.run import run
-from pnpvideo.stages.source import ClipSource
+from pnpvideo.stages.source import ClipFrames
 from pnpvideo.storage.allocate import Storage
 from pnpvideo.storage.frame_store import FrameStore
 
@@ -81,11 +81,11 @@ def test_a_source_gives_its_frames_again_and_again(
     frames = smooth_frames(7)
     frames[4:] = 255 - frames[4:]
     storage = Storage(place=place, folder=tmp_path)  # type: ignore[arg-type]
-    source = ClipSource(clip_of_frames(frames), (32, 24), storage, 3)
+    source = ClipFrames(clip_of_frames(frames), (32, 24), storage, 3)
     expected = resize_frames(frames, 32, 24)
     known = source.fingerprint
     for _ in range(2):
-        batches = list(source.frames(batch_size))
+        batches = list(source.batches(batch_size))
         assert [len(batch) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
         np.testing.assert_array_equal(np.concatenate(batches), expected)
     assert source.scenes == find_scenes([expected]) == (range(4), range(4, 7))

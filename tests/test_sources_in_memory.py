@@ -93,17 +93,17 @@ def test_images_of_any_mode(image: Image.Image, expected: tuple[int, int, int]) 
     [
         (
             SHARES * 2 - 1,
-            r"go from -1 to .*, not from 0 to 1; where .* -1 to 1, give frames / 2 \+ 0",
+            r"go from -1 to .*, not from 0 to 1; if .* -1 to 1, give frames / 2 \+ 0",
         ),
-        (TENSOR / 127.5 - 1, r"meant from -1 to 1, give frames / 2 \+ 0\.5"),
+        (TENSOR / 127.5 - 1, r"meant to go from -1 to 1, give frames / 2 \+ 0\.5"),
         (
             TENSOR.float(),
-            r"go from 0 to 2\d\d, .* meant from 0 to 255, give frames / 255, or uint8",
+            r"go from 0 to 2\d\d, .* meant to go from 0 to 255, give frames / 255, or uint8",
         ),
-        (list(TENSOR.float()), r"meant from 0 to 255, give frames / 255"),
-        (SHARES * 1.2, r"go from 0 to 1\.\d+, not from 0 to 1; bring them there"),
-        (SHARES * 9 - 5, "bring them there, or clip them"),
-        (SHARES * np.nan, r"no numbers \(NaN\)"),
+        (list(TENSOR.float()), r"meant to go from 0 to 255, give frames / 255"),
+        (SHARES * 1.2, r"go from 0 to 1\.\d+, not from 0 to 1; scale or clip them"),
+        (SHARES * 9 - 5, "scale or clip them"),
+        (SHARES * np.nan, r"not numbers \(NaN\)"),
         (FRAMES.astype(np.uint16) * 257, "whole numbers go from 0 to .*, not 0 to 255"),
         (FRAMES.astype(complex), "frames are of complex128; give uint8"),
         ([], "there are no frames"),
@@ -144,7 +144,7 @@ def test_one_picture_is_written(tmp_path: Path, one: Any) -> None:
 
 
 def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="meant from -1 to 1"):
+    with pytest.raises(ValueError, match="meant to go from -1 to 1"):
         write_clip(SHARES * 2 - 1, tmp_path / "a.mp4")
     assert list(tmp_path.iterdir()) == []
 

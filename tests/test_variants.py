@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pnpvideo.loading.hub import variant_of
+from pnpvideo.loading.hub import find_variant
 from pnpvideo.loading.load import LoadedModel, load_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch_dtype` is deprecated:FutureWarning")
@@ -113,7 +113,7 @@ def test_what_the_hub_has_is_taken(
     ],
 )
 def test_the_variant_of_files(files: list[str], variant: str | None) -> None:
-    assert variant_of(files) == variant
+    assert find_variant(files) == variant
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from PIL import Image
 from pnpvideo.clips.clip import Colour
 from pnpvideo.clips.read import read_clip
 from pnpvideo.clips.video import read_decord
-from pnpvideo.clips.video.read_decord import within
+from pnpvideo.clips.video.read_decord import call_with_time_out
 from pnpvideo.clips.write import write_clip
 from pnpvideo.errors import InputError
 
@@ -208,7 +208,7 @@ def test_an_untold_matrix_is_guessed_by_the_lines(
     with caplog.at_level(logging.DEBUG, "pnpvideo"):
         frame = read_clip(path).read(0, 1)
     assert np.abs(frame.astype(int) - (200, 60, 30)).max() <= 2, frame[0, 0, 0]
-    assert f"{path} does not tell its colour matrix: read as {matrix}" in caplog.messages
+    assert f"{path} does not state its colour matrix: assuming {matrix}" in caplog.messages
 
 
 # Transparency.
@@ -422,7 +422,7 @@ def test_of_several_videos_in_a_file_the_first_is_read(
     ffmpeg("-i", first, "-i", second, "-map", "0", "-map", "1", "-c", "copy", path)
     with caplog.at_level(logging.INFO, "pnpvideo"):
         assert np.array_equal(all_frames(read_clip(path)), decode(first))
-    assert caplog.messages == [f"{path} holds 2 videos: the first is read"]
+    assert caplog.messages == [f"{path} has 2 video streams: reading the first"]
 
 
 def test_a_hole_in_a_transport_stream_is_damage(tmp_path: Path) -> None:
@@ -461,7 +461,7 @@ class Stuck:
 def test_a_decord_that_hangs_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     never = threading.Event()
     monkeypatch.setattr(read_decord, "decord", Stuck(never.wait))
-    monkeypatch.setattr(read_decord, "_PATIENCE", 0.3)
+    monkeypatch.setattr(read_decord, "_TIME_OUT_SECONDS", 0.3)
     path = make_video(tmp_path / "a.mp4", *H264)
     clip = read_clip(path)
     assert np.array_equal(all_frames(clip), decode(path))
@@ -481,9 +481,9 @@ def test_no_reader_prints(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> 
     assert capfd.readouterr() == ("", "")
 
 
-def test_within() -> None:
-    assert within(5, lambda: 3) == 3
+def test_calls_with_a_time_out() -> None:
+    assert call_with_time_out(5, lambda: 3) == 3
     with pytest.raises(ZeroDivisionError):
-        within(5, lambda: 1 // 0)
+        call_with_time_out(5, lambda: 1 // 0)
     with pytest.raises(TimeoutError):
-        within(0.05, threading.Event().wait)
+        call_with_time_out(0.05, threading.Event().wait)

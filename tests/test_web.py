@@ -37,6 +37,7 @@ from pnpvideo.options.method import PnPOptions
 from pnpvideo.options.settings import Settings
 from pnpvideo.options.web import WebOptions
 from pnpvideo.run.run import run
+from pnpvideo.stages.latents import decode
 
 pytest.importorskip("gradio")
 
@@ -430,25 +431,25 @@ def test_thresholds_of_a_source_that_the_model_makes(models: Models, tmp_path: P
 
 def test_previews_show_what_a_step_expects(models: Models, picture: Path, tmp_path: Path) -> None:
     """With noise of a step's own too, of which nothing is seen."""
-    pipeline = models.load(models.names[0])
+    model = models.load(models.names[0])
     values = {"prompt": ["a stone"], "steps": 4, "seed": 3, "source": str(picture)}
     found: dict[float, list[Tensor]] = {0.0: [], 1.0: []}
     for eta, predicted in found.items():
         run(
             Settings.of(values | {"eta": eta, "output": str(tmp_path / f"{eta}.png")}),
-            pipeline,
+            model,
             quiet=True,
             on_prediction=lambda _, clean, predicted=predicted: predicted.append(clean.clone()),
         )
     # Up to the noise of the first step both are the same; from then on, what is expected.
     assert torch.equal(found[0.0][0], found[1.0][0])
     watch = Watch(tmp_path / "preview.jpg")
-    with watch.on(pipeline):
-        watch.on_prediction(0, found[1.0][0])
-        assert not (tmp_path / "preview.jpg").exists()
-        watch.on_prediction(1, found[1.0][1])
+    watch.expect(model, [])
+    watch.on_prediction(0, found[1.0][0])
+    assert not (tmp_path / "preview.jpg").exists()
+    watch.on_prediction(1, found[1.0][1])
     expected = Watch(tmp_path / "expected.jpg")
-    expected.show(next(pipeline.decode(found[1.0][1][0])))
+    expected.show(next(decode(model, found[1.0][1][0], 1)))
     shown = (tmp_path / "preview.jpg").read_bytes()
     assert shown == (tmp_path / "expected.jpg").read_bytes()
 

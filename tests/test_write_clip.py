@@ -235,7 +235,7 @@ def test_single_image(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize("batches", [[2], [1, 1]])
 def test_several_frames_are_no_image(tmp_path: Path, batches: list[int]) -> None:
     frames = (smooth_frames(count) for count in batches)
-    with pytest.raises(InputError, match="name a folder"):
+    with pytest.raises(InputError, match="give a folder"):
         write_clip(frames, tmp_path / "a.png")
     assert not list(tmp_path.iterdir())
 

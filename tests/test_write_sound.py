@@ -241,7 +241,7 @@ def test_a_track_that_cannot_be_decoded_is_passed_over(
     assert pitches(path, 1) == [900]
     assert describe(path).count("Audio:") == 1
     (told,) = caplog.messages
-    assert told.endswith("cannot be decoded: track 2 is taken")
+    assert told.endswith("cannot be decoded: track 2 is used")
 
 
 def test_damaged_sound_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,1 +1,1 @@
-"""What makes the embedded model, the samples and the measurements; not installed."""
+"""Tools that make the embedded model, the samples and the measurements; not installed."""

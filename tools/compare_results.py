@@ -1,10 +1,10 @@
-"""Whether this tree still gives, bit for bit, what another commit gave.
+"""Check that this tree gives bit for bit the results of another commit.
 
     python -m tools.compare_results d56c1b7
 
-Makes the same small runs with a temporary worktree of the commit and with this tree, each in a
-process of its own, through the names that `pnpvideo` exports, and compares latents, trajectories
-and frames. This tree also takes on the job folders that the commit's killed runs have left.
+Makes the same small runs with a temporary worktree of the commit and with this tree, each in its
+own process, through the names that `pnpvideo` exports, and compares latents, trajectories and
+frames. This tree also resumes the job folders of the commit's killed runs.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "generated source": {"guidance_prompt": "a star", "frames": 0},
 }
 FEW = ("several prompts", "propagate")
-"""The runs of the models that are not embedded."""
+"""The runs of models other than the embedded one."""
 BROKEN: dict[str, Any] = {
     "prompt": PROMPTS,
     "eta": 0.5,
@@ -58,7 +58,7 @@ BROKEN: dict[str, Any] = {
 
 
 def video(count: int, side: int) -> np.ndarray[Any, Any]:
-    """Moving gradients with a cut, (count, side, side, 3), uint8."""
+    """Return moving gradients with a cut, (count, side, side, 3), uint8."""
     y, x = np.mgrid[:side, :side]
     frames = [
         np.stack([(x * 3 + 20 * i) % 256, y * 255 // side, np.full_like(x, 40 * i)], axis=-1)
@@ -70,7 +70,7 @@ def video(count: int, side: int) -> np.ndarray[Any, Any]:
 
 
 def translate(pipeline: Any, side: int, *, frames: int = 5, **options: Any) -> dict[str, Tensor]:
-    """One run's latents, trajectory and frames."""
+    """Return one run's latents, trajectory and frames."""
     steps: list[Tensor] = []
     kill_at = options.pop("kill_at", None)
 
@@ -94,7 +94,7 @@ def translate(pipeline: Any, side: int, *, frames: int = 5, **options: Any) -> d
         **options,
     )
     trajectory = torch.stack([result.trajectory.latents[i, :] for i in range(STEPS + 1)])
-    # Parts of one tensor share memory, which safetensors refuses.
+    # Slices of one tensor share memory, which safetensors refuses.
     return {
         "latents": steps[-1].contiguous(),
         "trajectory": trajectory.contiguous(),
@@ -103,14 +103,14 @@ def translate(pipeline: Any, side: int, *, frames: int = 5, **options: Any) -> d
 
 
 def results(models: Path, jobs: Path) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Every run by its name. jobs: where the first process leaves what its killed runs leave."""
+    """Yield every run with its name. jobs: the folder for the killed runs of the first process."""
     from pnpvideo import JobFolder, PnPVideoPipeline
 
     for model in MODELS:
         for dtype in (torch.float32, torch.float64):
             pipeline = PnPVideoPipeline.from_pretrained(str(models / model), torch_dtype=dtype)
             pipeline.set_progress_bar_config(disable=True)
-            # Float64 takes long, and the tiny models know no larger pictures.
+            # Float64 is slow, and the tiny models cannot make larger pictures.
             side = 64 if model == "embedded" and dtype == torch.float32 else 32
             kind = f"{model} {str(dtype).removeprefix('torch.')}"
             for name in RUNS if model == "embedded" else FEW:
@@ -121,14 +121,14 @@ def results(models: Path, jobs: Path) -> Iterator[tuple[str, dict[str, Tensor]]]
                 kill(pipeline, side, broken)
                 if not (jobs / kind).exists():
                     shutil.copytree(broken, jobs / kind)
-                for path, told in ((broken, "resumed"), (jobs / kind, "the commit's job resumed")):
+                for path, label in ((broken, "resumed"), (jobs / kind, "the commit's job resumed")):
                     job = shutil.copytree(path, Path(name, "copy"), dirs_exist_ok=True)
                     with JobFolder(job) as folder:
-                        yield f"{kind}: {told}", translate(pipeline, side, job=folder, **BROKEN)
+                        yield f"{kind}: {label}", translate(pipeline, side, job=folder, **BROKEN)
 
 
 def kill(pipeline: Any, side: int, job: Path) -> None:
-    """A run in a process that is killed before its second step counts."""
+    """Make a run in a process that is killed before it has saved its second step."""
     from pnpvideo import JobFolder
 
     process = os.fork()
@@ -140,7 +140,7 @@ def kill(pipeline: Any, side: int, job: Path) -> None:
 
 
 def files(models: Path) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """What the command line makes of a folder of images."""
+    """Yield the command line's results for a folder of images."""
     from PIL import Image
 
     with tempfile.TemporaryDirectory() as name:
@@ -153,7 +153,7 @@ def files(models: Path) -> Iterator[tuple[str, dict[str, Tensor]]]:
             *("--prompt", PROMPTS[0], "--steps", "2", "--model", str(models / "embedded")),
             *("--size", "64x64", "-o", f"{output}/"),
         ]
-        # Sums of several threads have another order on machines of more or fewer cores.
+        # The order of sums depends on the number of threads, so on the machine's cores.
         one = os.environ | {"OMP_NUM_THREADS": "1"}
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=one)
         pictures = sorted([*output.glob("*.png"), *Path(f"{output}-compare").glob("*.png")])
@@ -166,7 +166,7 @@ def files(models: Path) -> Iterator[tuple[str, dict[str, Tensor]]]:
 
 
 def make_models(folder: Path) -> None:
-    """The embedded model of this process's tree, and the tiny random ones of its tests."""
+    """Write the embedded model of this process's tree, and the tiny random models of its tests."""
     import pnpvideo
 
     models = importlib.import_module("models")  # Of its tests.
@@ -180,7 +180,7 @@ def make_models(folder: Path) -> None:
 
 
 def work(folder: Path, into: Path) -> None:
-    """What one process does. folder: the models and jobs, which the first process makes."""
+    """Make all runs in one process. folder: the models and jobs, which the first process makes."""
     import diffusers
     import transformers
 
@@ -192,7 +192,7 @@ def work(folder: Path, into: Path) -> None:
     assert Path(pnpvideo.__file__).is_relative_to(Path.cwd()), pnpvideo.__file__
     logging.basicConfig(format="  %(message)s", stream=sys.stdout)
     logging.getLogger("pnpvideo").setLevel(logging.INFO)
-    torch.set_num_threads(1)  # Forks of it do not hang, and sums have one order.
+    torch.set_num_threads(1)  # So that forks do not hang, and sums have one order.
     if not (folder / "models").exists():
         (folder / "models").mkdir()
         make_models(folder / "models")
@@ -204,7 +204,7 @@ def work(folder: Path, into: Path) -> None:
 
 
 def compare(base: Path, ours: Path) -> int:
-    """Prints each run with what differs; returns how many do."""
+    """Print each run with its differences; return the number of runs that differ."""
     differing = 0
     names = sorted({path.name for folder in (base, ours) for path in folder.iterdir()})
     for name in names:
@@ -221,7 +221,7 @@ def compare(base: Path, ours: Path) -> int:
 
 
 def run_in(tree: Path, folder: Path, into: Path) -> None:
-    """Let the package of a tree work, in a process of its own."""
+    """Make all runs with the package of a tree, in another process."""
     print(f"{tree}:", flush=True)
     path = {"PYTHONPATH": f"{tree}:{tree / 'tests'}", "PYTHONWARNINGS": "ignore"}
     command = [sys.executable, __file__, "-", "--work", str(folder), str(into)]
@@ -232,9 +232,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("commit", help="to compare with")
+    parser.add_argument("commit", help="the commit to compare with")
     parser.add_argument(
-        "--keep", type=Path, help="a folder for what the commit gave, used again when it is there"
+        "--keep", type=Path, help="a folder for the commit's results; used again if it exists"
     )
     parser.add_argument("--work", nargs=2, type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -2,8 +2,8 @@
 
     python -m tools.make_samples [FOLDER]
 
-All are scenes of `tools/train/scenes.py`; the sound is made here too. The drawings of
-`samples/drawings` were made by hand.
+All are scenes of `tools/train/scenes.py`; the sound is made here too. The drawings in
+`samples/drawings` were drawn by hand.
 """
 
 import shutil
@@ -59,7 +59,7 @@ CASTLE = Scene(
 
 
 def drawn(scene: Scene, style: str, frames: int) -> Iterator[Frames]:
-    """A scene over time as uint8 frames (1, height, width, 3)."""
+    """Yield a scene over time as uint8 frames (1, height, width, 3)."""
     artwork = Artwork()
     for time in frame_times(frames):
         picture = render(scene, style, artwork, time=time)
@@ -67,7 +67,7 @@ def drawn(scene: Scene, style: str, frames: int) -> Iterator[Frames]:
 
 
 def make_sound(path: Path, seconds: Fraction) -> Sound:
-    """A rising tone that beats twice a second, in a file of its own."""
+    """Write a rising tone that beats twice a second to a file."""
     tone = "aevalsrc='0.3*sin(2*PI*(330+110*t)*t)*(0.5+0.5*cos(4*PI*t))':s=48000"
     blank = "color=size=16x16:rate=15"
     sources = [part for source in (blank, tone) for part in ("-f", "lavfi", "-i", source)]
@@ -77,13 +77,13 @@ def make_sound(path: Path, seconds: Fraction) -> Sound:
 
 
 def write_run(folder: Path, source: str, prompt: str, **settings: object) -> None:
-    """The settings file of a sample."""
+    """Write the settings file of a sample."""
     values = {"source": source, "prompt": [prompt]} | settings
     (folder / f"{Path(source).stem}.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
 
 
 def make_samples(folder: Path) -> None:
-    """Write every sample into the folder, replacing those that are there."""
+    """Write every sample into the folder, replacing existing ones."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(SMALL / "LICENSE", folder / "LICENSE")
     write_clip(drawn(HOPPING_FOX, "line drawing", 12), folder / "fox", overwrite=True)

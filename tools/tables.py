@@ -1,4 +1,4 @@
-"""What was measured, as CSV and as Markdown tables of means."""
+"""Measurements as CSV and as Markdown tables of means."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Row = dict[str, float | str]
 
 
 def write_csv(rows: Sequence[Row], path: Path) -> None:
-    """One line for each row; all have the same names."""
+    """Write one line for each row; all rows have the same names."""
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
@@ -22,13 +22,13 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
 
 
 def mean(values: Iterable[float]) -> float:
-    """Of those that are numbers; not a number where none is."""
+    """Return the mean of all values that are numbers; NaN if there are none."""
     known = [value for value in values if not math.isnan(value)]
     return fmean(known) if known else math.nan
 
 
 def table_of_means(rows: Sequence[Row], groups: Sequence[str], formats: Mapping[str, str]) -> str:
-    """Means of the columns in `formats` (name: format) by the values of `groups`, in Markdown.
+    """Return a Markdown table of means, by the values of `groups`. formats: a format by column.
 
     With several groups, the last one also gets a line "all".
     """

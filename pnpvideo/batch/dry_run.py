@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +12,12 @@ from tqdm import tqdm
 from pnpvideo.batch.job import Job
 from pnpvideo.batch.run_batch import Plan
 from pnpvideo.batch.start import worker_count
-from pnpvideo.clips.clip import tell_frames
+from pnpvideo.clips.clip import frame_count_text
+from pnpvideo.models.model import Model
 from pnpvideo.options.batch import BatchOptions
 from pnpvideo.options.method import MethodOptions
 from pnpvideo.options.settings import Settings
-from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
-from pnpvideo.run.opening import load_pipeline
+from pnpvideo.run.opening import open_model
 from pnpvideo.run.run import run
 from pnpvideo.stages.cost import RunCost, cost_of
 
@@ -43,22 +43,22 @@ def describe_plan(plan: Plan, options: BatchOptions) -> Iterator[str]:
     todo = set(plan.todo)
     for number, job in enumerate(plan.jobs):
         state = "to do" if number in todo else "done "
-        frames = tell_frames(job.frames)
+        frames = frame_count_text(job.frames)
         source = job.settings.source or job.settings.guidance_prompt
         yield f"{state}  {job.name}  ({frames} of {source}: {' | '.join(job.settings.prompt)})"
     jobs = [plan.jobs[number] for number in plan.todo]
     yield f"{len(jobs)} of {len(plan.jobs)} jobs to do"
     if not jobs:
         return
-    pipeline = load_pipeline(jobs[0].settings)
-    pace = measure(jobs[0], pipeline)
-    seconds = estimate(jobs, pipeline, pace)
+    model = open_model(jobs[0].settings)
+    pace = measure(jobs[0], model)
+    seconds = estimate(jobs, model, pace)
     count = min(worker_count(options), plan.most)
     workers = "1 worker" if count == 1 else f"{count} workers, each as fast as one alone"
     yield f"about {tqdm.format_interval(seconds / count)} with {workers}"
 
 
-def measure(job: Job, pipeline: PnPVideoPipeline) -> Pace:
+def measure(job: Job, model: Model) -> Pace:
     """Return the pace of a short run: a few frames of a job, with a few steps."""
     kept = {name: value for name, value in job.settings.plain().items() if value is not None}
     open_ones = MethodOptions.model_fields.keys() - job.settings.model_fields_set
@@ -66,9 +66,7 @@ def measure(job: Job, pipeline: PnPVideoPipeline) -> Pace:
     frames = min(job.frames, job.settings.batch_size)
     at: list[float] = []
 
-    def stamp(
-        _pipeline: PnPVideoPipeline, _step: int, _timestep: float, _given: Mapping[str, Tensor]
-    ) -> None:
+    def stamp(_step: int, _timestep: float, _latents: Tensor) -> None:
         at.append(time.monotonic())
 
     with tempfile.TemporaryDirectory() as folder:
@@ -79,10 +77,10 @@ def measure(job: Job, pipeline: PnPVideoPipeline) -> Pace:
             | {"output": f"{folder}/trial{suffix}"}
         )
         began = time.monotonic()
-        run(trial, pipeline, quiet=True, after_step=stamp)
+        run(trial, model, quiet=True, after_step=stamp)
         ended = time.monotonic()
     step = (at[-1] - at[0]) / (_STEPS - 1)
-    cost = _cost(trial, pipeline)
+    cost = _cost(trial, model)
     # Nearly all of the time before the first step goes to the source.
     source = max(0.0, at[0] - step - began)
     return Pace(
@@ -92,11 +90,11 @@ def measure(job: Job, pipeline: PnPVideoPipeline) -> Pace:
     )
 
 
-def estimate(jobs: list[Job], pipeline: PnPVideoPipeline, pace: Pace) -> float:
+def estimate(jobs: list[Job], model: Model, pace: Pace) -> float:
     """Return the seconds that jobs take one after the other, with each inversion made once."""
     seconds, inverted = 0.0, set[str]()
     for job in jobs:
-        cost = _cost(job.settings, pipeline)
+        cost = _cost(job.settings, model)
         if job.inversion not in inverted:
             seconds += job.frames * cost.source * pace.source
             inverted |= {job.inversion} if job.inversion else set()
@@ -105,6 +103,6 @@ def estimate(jobs: list[Job], pipeline: PnPVideoPipeline, pace: Pace) -> float:
     return seconds
 
 
-def _cost(settings: Settings, pipeline: PnPVideoPipeline) -> RunCost:
-    options = settings.resolve(pipeline.model_options)
+def _cost(settings: Settings, model: Model) -> RunCost:
+    options = settings.resolve(model.defaults)
     return cost_of(options, len(settings.prompt), generated=settings.source is None)

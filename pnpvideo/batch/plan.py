@@ -1,9 +1,9 @@
-"""From what jobs are given to runs that are known to be possible."""
+"""Turns the entries of a list into jobs: runs that are checked before the first one starts."""
 
 import contextlib
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pnpvideo.batch.addresses import fetch
@@ -13,23 +13,23 @@ from pnpvideo.batch.read_jobs import Entry
 from pnpvideo.clips.clip import Clip
 from pnpvideo.errors import InputError
 from pnpvideo.options.adapter import AdapterSettings
-from pnpvideo.options.method import Lifetime, MethodOptions, PnPOptions
+from pnpvideo.options.declared import Lifetime
 from pnpvideo.options.paths import is_address
-from pnpvideo.options.settings import MachineSettings, ModelSettings, Settings, SourceSettings
+from pnpvideo.options.settings import ModelSettings, Settings
 from pnpvideo.run.opening import check_additions, read_inputs
 from pnpvideo.run.outputs import default_name, plan_outputs
 from pnpvideo.storage import fingerprint
 
 _NAME_LENGTH = 48
 _READ = ("source", "mask", "control_image", "ip_adapter_image")
-"""Settings whose files may be at addresses."""
+"""Settings that name a file to read, which may be at an address."""
 
 
 def plan(entries: Sequence[Entry], folder: BatchFolder) -> list[Job]:
-    """The runs of all entries, their results in the folder of a batch.
+    """Return the jobs of all entries, with their results in the folder of a batch.
 
-    InputError, with the place in the list, for the first that cannot be run, or that would write
-    over another one's files. Changes nothing, but copies sources that are at addresses.
+    InputError, with the place in the list, for the first entry that cannot be run or that would
+    overwrite files of another. Nothing is changed, but files at addresses are copied.
     """
     jobs: list[Job] = []
     for entry in entries:
@@ -37,8 +37,8 @@ def plan(entries: Sequence[Entry], folder: BatchFolder) -> list[Job]:
             jobs.append(_plan_one(entry, folder))
         except InputError as error:
             text = str(error)
-            said = text if text.startswith(entry.place) else f"{entry.place}: {text}"
-            raise InputError(said) from None
+            placed = text if text.startswith(entry.place) else f"{entry.place}: {text}"
+            raise InputError(placed) from None
     _check_apart(jobs)
     return jobs
 
@@ -54,26 +54,27 @@ def _plan_one(entry: Entry, folder: BatchFolder) -> Job:
         place = f"{folder.output / Path(named).expanduser()}{'/' * named.endswith('/')}"
         settings = Settings.of(values | {"output": place})
         return Job(
-            id=fingerprint.of_values(_what_it_makes(settings), _stamps(settings)),
+            id=_identity(settings, Lifetime.FINISHING),
             place=entry.place,
             source=None if settings.source is None else str(entry.values["source"]),
             settings=settings,
             outputs=plan_outputs(settings, clip, overwrite=True),
             frames=1 if clip is None else len(clip),
-            inversion=_inversion(settings),
+            # A source that the model makes is not inverted.
+            inversion=None if clip is None else _identity(settings, Lifetime.INVERSION),
             model=fingerprint.of_values(settings.part(ModelSettings), _adapter(settings)),
         )
 
 
 def _copied(name: str, value: object, folder: BatchFolder) -> object:
-    """The value of a setting, with a copy in place of a file to read that is at an address."""
+    """Return a setting's value; a file to read that is at an address is copied first."""
     if name in _READ and isinstance(value, str) and is_address(value):
         return str(fetch(value, folder.path / "sources"))
     return value
 
 
 def _name(settings: Settings, clip: Clip | None) -> str:
-    """For source and prompt, so that it stays when other jobs come and go."""
+    """Return a name of a result from source and prompt, whatever other jobs there are."""
     stem, suffix = default_name(settings, clip)
     prompt = settings.prompt[0]
     words = re.sub(r"\W+", "-", prompt.lower()).strip("-")
@@ -83,47 +84,24 @@ def _name(settings: Settings, clip: Clip | None) -> str:
     return f"{stem}-{words}{suffix or '/'}"
 
 
-def _what_it_makes(settings: Settings) -> Mapping[str, object]:
-    """All that changes the result, or where it is."""
-    machine = MachineSettings.model_fields.keys() - {"trajectory_precision"} | {"device", "offload"}
-    open_ones = MethodOptions.model_fields.keys() - settings.model_fields_set
-    return settings.model_dump(mode="json", exclude={*machine, *open_ones})
-
-
-def _inversion(settings: Settings) -> str | None:
-    """The same for runs that need the same inversion; a generated source keeps none."""
-    if settings.source is None:
-        return None
-    method = {
-        name
-        for name in settings.model_fields_set & MethodOptions.model_fields.keys()
-        if PnPOptions.lifetime(name) is Lifetime.INVERSION
-    }
-    names = {*SourceSettings.model_fields, *ModelSettings.model_fields, *method}
-    values = settings.model_dump(
-        mode="json", include=names - {"device", "offload"} | {"preset", "trajectory_precision"}
-    )
-    return fingerprint.of_values(values, _stamps(settings)[:2], _adapter(settings))
-
-
 def _adapter(settings: Settings) -> dict[str, object]:
-    """The IP-Adapter that a model is loaded with; whatever it reads."""
-    return {k: v for k, v in settings.part(AdapterSettings).items() if k != "ip_adapter_image"}
+    """Return the settings of the IP-Adapter that a model is loaded with."""
+    values = settings.affecting(Lifetime.INVERSION)
+    return {name: values[name] for name in AdapterSettings.model_fields if name in values}
 
 
-def _stamps(settings: Settings) -> list[str]:
-    """What tells that a source, or what else is read beside it, was changed in its place."""
-    given = (
-        settings.source,
-        settings.control_image,
-        settings.mask,
-        settings.ip_adapter_image,
-    )
-    return ["" if path is None else stamp_of(Path(path)) for path in given]
+def _identity(settings: Settings, part: Lifetime) -> str:
+    """Return a hash of all that changes this part of a run or one before it: the settings, and the
+    files that they name.
+    """
+    values = settings.affecting(part)
+    read = [values.get(name) for name in _READ]
+    stamps = ["" if path is None else stamp_of(Path(str(path))) for path in read]
+    return fingerprint.of_values(values, stamps)
 
 
 def _check_apart(jobs: Sequence[Job]) -> None:
-    """InputError where a job would write what another one writes or reads."""
+    """Raise InputError if a job would write what another one writes or reads."""
     sources = {
         Path(job.settings.source).resolve(): job for job in jobs if job.settings.source is not None
     }

@@ -20,6 +20,7 @@ from pnpvideo.files.atomic_output import check_free
 from pnpvideo.options.batch import BatchOptions
 from pnpvideo.options.paths import is_address
 from pnpvideo.options.settings_file import with_paths_from
+from pnpvideo.run.opening import Opener, open_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,10 +57,6 @@ def plan_batch(options: BatchOptions, common: Mapping[str, object], *, overwrite
     common: settings of all jobs, in which their own win. overwrite: replace files that are not of
     this batch. InputError for the first thing that cannot be used.
     """
-    if options.jobs is None:
-        raise InputError("give a list of jobs (.jsonl or .csv) or a folder of clips")
-    if options.output is None:
-        raise InputError("give a folder for the results, with -o")
     folder = _folder(options.output, options.work_dir)
     output = folder.output
     if output.exists() and not output.is_dir():
@@ -72,8 +69,13 @@ def plan_batch(options: BatchOptions, common: Mapping[str, object], *, overwrite
     return Plan(jobs=jobs, folder=folder, todo=todo)
 
 
-def run_batch(plan: Plan, options: BatchOptions, *, quiet: bool = False) -> Batch:
-    """Make what is not done. What fails is told, and the rest is made."""
+def run_batch(
+    plan: Plan, options: BatchOptions, *, quiet: bool = False, opener: Opener = open_model
+) -> Batch:
+    """Make what is not done. A job that fails is logged, and the rest is made.
+
+    opener: loads the models of jobs, in whichever process works on them; it can be pickled.
+    """
     jobs, folder = plan.jobs, plan.folder
     with folder.taken():
         records = [folder.record(job) for job in jobs]
@@ -82,7 +84,7 @@ def run_batch(plan: Plan, options: BatchOptions, *, quiet: bool = False) -> Batc
         table = Table(jobs, records, folder)
         table.write()
         if plan.todo:
-            workers = start_workers(folder, options, plan.most)
+            workers = start_workers(folder, options, plan.most, opener)
             try:
                 with table.shown(quiet=quiet):
                     Dispatcher(jobs, folder, workers, table).run(plan.todo)

@@ -11,61 +11,62 @@ from pnpvideo.batch.batch_folder import BatchFolder
 from pnpvideo.batch.job import Record, Task
 from pnpvideo.batch.worker import Worker
 from pnpvideo.batch.workers import Here, Processes, Workers
-from pnpvideo.errors import InputError
+from pnpvideo.errors import InputError, needs
 from pnpvideo.models.quiet import quiet_libraries
 from pnpvideo.options.batch import BatchOptions
+from pnpvideo.run.opening import Opener
 
 
 def start_workers(
-    folder: BatchFolder, options: BatchOptions, most: int
+    folder: BatchFolder, options: BatchOptions, most: int, opener: Opener
 ) -> Workers[Task, Record | None]:
     """One in this process, several in processes of their own, which share GPUs and cores, or those
-    of a cluster; at most so many.
+    of a cluster; at most so many. opener: loads their models.
     """
     if options.ray is not None:
-        return _actors(folder, options.ray, options.workers, most)
+        return _actors(folder, options.ray, options.workers, most, opener)
     count = min(worker_count(options), most)
     if count == 1:
-        return Here(lambda _: Worker(folder, "0", None).do)
+        return Here(lambda _: Worker(folder, "0", None, opener).do)
     gpus = torch.cuda.device_count()
     devices = [f"cuda:{number % gpus}" if gpus else None for number in range(count)]
     threads = max(1, min(torch.get_num_threads(), _cores() // count))
-    return Processes(partial(_start, folder, devices, threads), count)
+    return Processes(partial(_start, folder, devices, threads, opener), count)
 
 
 def _start(
-    folder: BatchFolder, devices: Sequence[str | None], threads: int, number: int
+    folder: BatchFolder,
+    devices: Sequence[str | None],
+    threads: int,
+    opener: Opener,
+    number: int,
 ) -> Callable[[Task], Record | None]:
     torch.set_num_threads(threads)
     quiet_libraries()
-    return Worker(folder, str(number), devices[number]).do
+    return Worker(folder, str(number), devices[number], opener).do
 
 
 def _actors(
-    folder: BatchFolder, address: str, count: int | None, most: int
+    folder: BatchFolder, address: str, count: int | None, most: int, opener: Opener
 ) -> Workers[Task, Record | None]:
     # Ray reads these when it is imported: what it would send away, and what it would print.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
-    try:
+    with needs("distributed", "--ray"):
         from pnpvideo.batch.actors import Actors
-    except ModuleNotFoundError as error:
-        if error.name != "ray":
-            raise
-        raise InputError(
-            'Ray is missing; install it with pip install "pnpvideo[distributed]"'
-        ) from None
-    return Actors(partial(_start_elsewhere, folder), address, count, most)
+    return Actors(partial(_start_elsewhere, folder, opener), address, count, most)
 
 
-def _start_elsewhere(folder: BatchFolder, number: int) -> Callable[[Task], Record | None]:
+def _start_elsewhere(
+    folder: BatchFolder, opener: Opener, number: int
+) -> Callable[[Task], Record | None]:
     if not folder.path.is_dir():
         raise InputError(
             f"{folder.output} is not there on {platform.node()}; give a folder that all machines "
             "of the cluster have"
         )
     quiet_libraries()
-    return Worker(folder, f"{number} on {platform.node()}", None).do
+    return Worker(folder, f"{number} on {platform.node()}", None, opener).do
 
 
 def worker_count(options: BatchOptions) -> int:

@@ -5,18 +5,16 @@ import gc
 import logging
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-
-from torch import Tensor
 
 from pnpvideo.batch.batch_folder import BatchFolder
 from pnpvideo.batch.job import Job, Record, Span, Task
 from pnpvideo.clips.read import read_clip
 from pnpvideo.errors import InputError, RunError
-from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
-from pnpvideo.run.opening import load_pipeline
+from pnpvideo.models.model import Model
+from pnpvideo.run.opening import Opener, open_model
 from pnpvideo.run.run import run, run_span
 
 _log = logging.getLogger("pnpvideo")
@@ -25,10 +23,20 @@ _log = logging.getLogger("pnpvideo")
 class Worker:
     """Keeps the model that it has loaded until a job wants another one."""
 
-    def __init__(self, folder: BatchFolder, name: str, device: str | None) -> None:
-        """name: as records tell it. device: in place of the jobs' own; None: theirs."""
+    def __init__(
+        self,
+        folder: BatchFolder,
+        name: str,
+        device: str | None,
+        opener: Opener = open_model,
+    ) -> None:
+        """name: as it stands in records. device: in place of the jobs' own; None: theirs.
+
+        opener: loads a job's model.
+        """
         self._folder, self._name, self._device = folder, name, device
-        self._loaded: tuple[str, PnPVideoPipeline] | None = None
+        self._open_model = opener
+        self._loaded: tuple[str, Model] | None = None
         self._refused: dict[str, InputError] = {}
 
     def do(self, task: Task) -> Record | None:
@@ -92,20 +100,14 @@ class Worker:
         self._folder.take_spans(job)
         self._folder.take_inversion(job, self._folder.job_folder(job))
 
-        def lend(
-            _pipeline: PnPVideoPipeline, _step: int, _timestep: float, _given: Mapping[str, Tensor]
-        ) -> None:
-            self._folder.lend_inversion(job)
-
         run(
             job.settings,
             self._load(job),
             overwrite=True,
             quiet=True,
-            after_step=lend,
+            after_inversion=lambda _: self._folder.lend_inversion(job),
             job=self._folder.job_folder(job),
         )
-        self._folder.lend_inversion(job)
         self._deliver(job)
 
     def _deliver(self, job: Job) -> None:
@@ -129,7 +131,7 @@ class Worker:
         self._folder.forget_run(job)
         return done
 
-    def _load(self, job: Job) -> PnPVideoPipeline:
+    def _load(self, job: Job) -> Model:
         if job.model in self._refused:
             raise self._refused[job.model]
         if self._loaded is None or self._loaded[0] != job.model:
@@ -139,7 +141,7 @@ class Worker:
             if self._device is not None and settings.device is None:
                 settings = settings.model_copy(update={"device": self._device})
             try:
-                self._loaded = (job.model, load_pipeline(settings))
+                self._loaded = (job.model, self._open_model(settings))
             except InputError as error:
                 self._refused[job.model] = error
                 raise

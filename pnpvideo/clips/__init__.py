@@ -1,4 +1,4 @@
-"""Frames and sound in and out of files. Knows no model and imports no torch."""
+"""Reading and writing of frames and sound. Does not use models or import torch."""
 
-# Before decord, which puts its old codecs ahead of those of whatever is loaded after it.
+# Must come before decord, whose old codecs would take precedence over those of later imports.
 import av  # noqa: F401

@@ -1,4 +1,4 @@
-"""A source in whichever form a Python user has it, to a clip."""
+"""Conversion of any source that a Python user may have to a clip."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,13 +14,13 @@ from pnpvideo.clips.read import read_clip
 
 _Picture = Image.Image | NDArray[np.generic] | Tensor
 Video = Clip | str | Path | _Picture | Sequence[_Picture]
-"""What a video may be: a Clip; a path (see `read_clip`); one PIL image or a list; an array (frames,
-height, width, 3) or a tensor (frames, 3, height, width), uint8 or 0 to 1, of one frame too, or of
-one video in a batch; a list of frames as arrays or tensors."""
+"""Accepted forms of a video: a Clip; a path (see `read_clip`); a PIL image or a list of them; an
+array (frames, height, width, 3) or a tensor (frames, 3, height, width), uint8 or 0 to 1, also of a
+single frame or of one video in a batch; a list of frames as arrays or tensors."""
 
 
 def as_clip(video: Video) -> Clip:
-    """A clip of whatever form a video has (see `Video`). InputError where it cannot be used."""
+    """Return a clip of any form of video (see `Video`). Raise InputError if it cannot be used."""
     if isinstance(video, Clip):
         return video
     if isinstance(video, str | Path):
@@ -28,15 +28,15 @@ def as_clip(video: Video) -> Clip:
     if isinstance(video, Tensor):
         return clip_of_frames(as_frames(_array(video)))
     if isinstance(video, list | tuple):
-        video = [_array(one) if isinstance(one, Tensor) else one for one in video]
+        video = [_array(picture) if isinstance(picture, Tensor) else picture for picture in video]
     return clip_of_frames(as_frames(video))
 
 
 def _array(tensor: Tensor) -> NDArray[np.generic]:
-    """Channels last, where the tensor has them before height and width."""
+    """Return an array with the channels last, if the tensor has them before height and width."""
     tensor = tensor.detach().cpu()
     if tensor.is_floating_point():
-        tensor = tensor.float()  # numpy knows no bfloat16.
+        tensor = tensor.float()  # numpy has no bfloat16.
     if tensor.ndim >= 3 and tensor.shape[-3] == 3:
         tensor = tensor.movedim(-3, -1)
     array: NDArray[np.generic] = tensor.numpy()

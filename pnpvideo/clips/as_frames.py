@@ -1,4 +1,4 @@
-"""Pictures in memory, in whichever form a Python user has them, to frames."""
+"""Conversion of pictures in memory, in any form that a Python user may have, to frames."""
 
 from collections.abc import Sequence
 
@@ -11,18 +11,18 @@ from pnpvideo.clips.stills.decode_image import can_be_transparent, with_eight_bi
 from pnpvideo.errors import InputError
 
 Pictures = Image.Image | ArrayLike | Sequence["Pictures"]
-"""PIL images, of any mode; arrays (height, width, 3) or (frames, height, width, 3), with the
-channels before height and width too; one video in a batch of its own; or a list of these. Values
-are uint8, or 0 to 1."""
+"""PIL images of any mode; arrays (height, width, 3) or (frames, height, width, 3), or with the
+channels before height and width; a batch of one video; or a list of these. Values are uint8, or
+0 to 1."""
 
-# What rounding to 8 bits hides anyway.
+# Rounding to 8 bits hides an excess this small.
 _TOLERANCE = 0.5 / 255
 
 
 def as_frames(pictures: Pictures) -> Frames:
-    """uint8 of shape (count, height, width, 3). What is transparent lies on white, as in files.
+    """Return uint8 of shape (count, height, width, 3). Transparent pixels are laid on white.
 
-    InputError (a ValueError) where the values have another range, which would be clipped.
+    Raise InputError (a ValueError) if the values are outside the range and would be clipped.
     """
     if isinstance(pictures, Image.Image):
         return _of_image(pictures)
@@ -39,7 +39,7 @@ def _of_list(pictures: Sequence[Pictures]) -> Frames:
             raise InputError(f"there are {len(pictures)} lists of frames; give one of them")
         return as_frames(pictures[0])
     frames = [as_frames(picture) for picture in pictures]
-    sizes = {one.shape[1:3] for one in frames}
+    sizes = {batch.shape[1:3] for batch in frames}
     if len(sizes) > 1:
         raise InputError(f"the frames have {len(sizes)} sizes; all need the same")
     return np.concatenate(frames)
@@ -77,16 +77,16 @@ def _of_array(values: NDArray[np.generic]) -> Frames:
         return values.astype(np.uint8)
     if not (low >= -_TOLERANCE and high <= 1 + _TOLERANCE):
         raise InputError(_wrong_range(low, high))
-    eight: Frames = (np.clip(values, 0, 1) * 255).round().astype(np.uint8)
-    return eight
+    frames: Frames = (np.clip(values, 0, 1) * 255).round().astype(np.uint8)
+    return frames
 
 
 def _wrong_range(low: float, high: float) -> str:
-    told = f"the frames' values go from {low:.3g} to {high:.3g}, not from 0 to 1"
+    message = f"the frames' values go from {low:.3g} to {high:.3g}, not from 0 to 1"
     if np.isnan(low):
-        return "the frames have values that are no numbers (NaN)"
+        return "the frames have values that are not numbers (NaN)"
     if low >= -1 - _TOLERANCE and high <= 1 + _TOLERANCE:
-        return f"{told}; where they are meant from -1 to 1, give frames / 2 + 0.5"
+        return f"{message}; if they are meant to go from -1 to 1, give frames / 2 + 0.5"
     if low >= 0 and 2 < high <= 255.5:
-        return f"{told}; where they are meant from 0 to 255, give frames / 255, or uint8"
-    return f"{told}; bring them there, or clip them"
+        return f"{message}; if they are meant to go from 0 to 255, give frames / 255, or uint8"
+    return f"{message}; scale or clip them"

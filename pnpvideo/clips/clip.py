@@ -1,4 +1,4 @@
-"""The clip: frames that are read when asked for, with all that is needed to write them back."""
+"""The clip: frames that are read on demand, with everything needed to write them back."""
 
 import threading
 from abc import ABC, abstractmethod
@@ -14,22 +14,25 @@ from numpy.typing import NDArray
 Frames = NDArray[np.uint8]
 """Frames of shape (count, height, width, 3): RGB, 0 to 255, upright, square pixels."""
 
+Picture = NDArray[np.uint8]
+"""One frame of shape (height, width, 3), otherwise as `Frames`."""
+
 Alpha = NDArray[np.uint8]
 """Opacity of shape (count, height, width): 0 transparent, 255 opaque."""
 
 
-def tell_frames(count: int) -> str:
-    """How many frames there are, in words."""
+def frame_count_text(count: int) -> str:
+    """Return the number of frames in words."""
     return "1 frame" if count == 1 else f"{count} frames"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """When the frames of a clip are shown.
+    """The times at which the frames of a clip are shown.
 
-    frame_rate: frames a second, exact (30000/1001, not 29.97); where it varies, the number of
-        frames over the whole duration, so that the last frame ends at count / frame_rate.
-    times: seconds at which each frame appears, counted from the first, for a variable frame rate
+    frame_rate: frames per second, exact (30000/1001, not 29.97); if it varies, the number of
+        frames divided by the whole duration, so that the last frame ends at count / frame_rate.
+    times: seconds from the first frame at which each frame appears, for a variable frame rate
         only; None means that frame i appears at i / frame_rate.
     """
 
@@ -37,7 +40,10 @@ class Timing:
     times: tuple[Fraction, ...] | None = None
 
     def start_of(self, number: int) -> Fraction:
-        """Seconds at which a frame appears; for the number of frames, when the last one ends."""
+        """Return the seconds at which frame `number` appears.
+
+        For the frame count, return the seconds at which the last frame ends.
+        """
         if self.times is not None and number < len(self.times):
             return self.times[number]
         return number / self.frame_rate
@@ -48,8 +54,8 @@ class Sound:
     """The part of a file's sound that belongs to a clip.
 
     start, duration: seconds within the file.
-    joins: of a file that is joined from parts, each with a clock of its own: the seconds that each
-        part's clock, but the first one's, is behind that of the whole.
+    joins: for a file joined from parts that each have their own clock: the seconds by which the
+        clock of each part after the first is behind that of the whole file.
     """
 
     path: Path
@@ -60,9 +66,9 @@ class Sound:
 
 @dataclass(frozen=True, kw_only=True)
 class Colour:
-    """What the numbers of a clip's red, green and blue mean, in FFmpeg's names.
+    """The colour space of a clip's RGB values, in FFmpeg's names.
 
-    primaries: such as "bt709" and "bt2020". transfer: such as "bt709" and "smpte2084" (PQ).
+    primaries: "bt709", "bt2020" and others. transfer: "bt709", "smpte2084" (PQ) and others.
     """
 
     primaries: str = "bt709"
@@ -70,9 +76,9 @@ class Colour:
 
 
 class FrameReader(ABC):
-    """Reads frames from one source. Frame numbers count the chosen frames: 0 to len(self) - 1.
+    """A reader of one source's frames. Numbers count the chosen frames: 0 to len(self) - 1.
 
-    It is asked for such frames only: `Clip` checks that.
+    `Clip` checks the numbers before it calls the reader.
     """
 
     @abstractmethod
@@ -80,27 +86,27 @@ class FrameReader(ABC):
 
     @abstractmethod
     def read(self, start: int, stop: int) -> Frames:
-        """Frames start to stop - 1. Reading in order is fast; going back works and may be slow."""
+        """Read frames start to stop - 1. Reading in order is fast; going back may be slow."""
 
     def read_alpha(self, start: int, stop: int) -> Alpha:
-        """The opacity of frames start to stop - 1; asked of sources that have one only."""
+        """Read the opacity of frames start to stop - 1. Called only if the source has alpha."""
         raise NotImplementedError
 
     def close(self) -> None:  # noqa: B027 -- most readers hold nothing
-        """Release the file, if one is held."""
+        """Release the file if the reader holds one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
     """A source of frames. A single image is a clip of one frame.
 
-    width, height: of the frames that `read` gives, in pixels, upright and with square pixels.
-    has_alpha: whether the source can be transparent; `read` gives it on the background.
-    timing: None where the source has none (a single image, a folder of frames).
-    sound: None where the source has none.
-    colour: of the frames that `read` gives.
-    name: what to call the clip in messages and file names.
-    Threads may read one clip: one after the other.
+    width, height: of the frames that `read` returns, in pixels, upright and with square pixels.
+    has_alpha: whether the source can be transparent; `read` lays it on the background.
+    timing: None if the source has none (a single image, a folder of frames).
+    sound: None if the source has none.
+    colour: of the frames that `read` returns.
+    name: the clip's name in messages and file names.
+    Several threads may read one clip: a lock lets one at a time read.
     """
 
     reader: FrameReader
@@ -111,7 +117,7 @@ class Clip:
     sound: Sound | None = None
     colour: Colour = Colour()
     name: str = "clip"
-    _turn: AbstractContextManager[bool] = field(
+    _lock: AbstractContextManager[bool] = field(
         default_factory=threading.RLock, repr=False, compare=False
     )
 
@@ -119,23 +125,23 @@ class Clip:
         return len(self.reader)
 
     def read(self, start: int, stop: int) -> Frames:
-        """Frames start to stop - 1 as uint8 of shape (stop - start, height, width, 3).
+        """Read frames start to stop - 1 as uint8 of shape (stop - start, height, width, 3).
 
-        ValueError where the clip has no such frames.
+        Raise ValueError if the clip does not have these frames.
         """
         self._check(start, stop)
-        with self._turn:
+        with self._lock:
             return self.reader.read(start, stop)
 
     def read_alpha(self, start: int, stop: int) -> Alpha:
-        """Opacity of frames start to stop - 1 as uint8 of shape (stop - start, height, width).
+        """Read the opacity of these frames as uint8 of shape (stop - start, height, width).
 
-        ValueError where the clip has no such frames.
+        Raise ValueError if the clip does not have these frames.
         """
         self._check(start, stop)
         if not self.has_alpha:
             return np.full((stop - start, self.height, self.width), 255, np.uint8)
-        with self._turn:
+        with self._lock:
             return self.reader.read_alpha(start, stop)
 
     def _check(self, start: int, stop: int) -> None:
@@ -143,12 +149,12 @@ class Clip:
             raise ValueError(f"frames {start} to {stop} asked for; the clip has {len(self)}")
 
     def batches(self, size: int) -> Iterator[Frames]:
-        """All frames in order, `size` at a time, the last batch possibly shorter."""
+        """Yield all frames in order, `size` at a time; the last batch may be shorter."""
         for start in range(0, len(self), size):
             yield self.read(start, min(start + size, len(self)))
 
     def close(self) -> None:
-        with self._turn:
+        with self._lock:
             self.reader.close()
 
 
@@ -164,7 +170,7 @@ class _FramesInMemory(FrameReader):
 
 
 def clip_of_frames(frames: Frames, *, timing: Timing | None = None, name: str = "clip") -> Clip:
-    """A clip of frames that are in memory, uint8 of shape (count, height, width, 3)."""
+    """Return a clip of frames in memory, uint8 of shape (count, height, width, 3)."""
     _, height, width, _ = frames.shape
     return Clip(
         reader=_FramesInMemory(frames), width=width, height=height, timing=timing, name=name

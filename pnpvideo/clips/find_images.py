@@ -1,4 +1,4 @@
-"""Which files of a folder, or of a pattern's folders, are frames."""
+"""Search for the images in a folder, or that match a pattern, to use as frames."""
 
 import logging
 import re
@@ -9,7 +9,7 @@ from pnpvideo.errors import InputError
 
 _log = logging.getLogger(__name__)
 
-_KINDS = {
+_SUFFIXES_OF_FORMAT = {
     "png": (".png", ".apng"),
     "jpg": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "webp": (".webp",),
@@ -25,7 +25,7 @@ _KINDS = {
     "psd": (".psd",),
     "pcx": (".pcx",),
 }
-_KIND_OF = {suffix: kind for kind, suffixes in _KINDS.items() for suffix in suffixes}
+_FORMAT_OF = {suffix: kind for kind, suffixes in _SUFFIXES_OF_FORMAT.items() for suffix in suffixes}
 
 VIDEO_SUFFIXES = (
     *(".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),
@@ -33,54 +33,56 @@ VIDEO_SUFFIXES = (
 )
 
 _NUMBER = re.compile(r"%0?(\d*)d")
-_JOKER = re.compile(r"%0?\d*d|[*?]")
+_WILDCARD = re.compile(r"%0?\d*d|[*?]")
 
 
 def is_image_name(path: Path) -> bool:
-    """Whether a name's suffix is that of an image."""
-    return path.suffix.lower() in _KIND_OF
+    """Return whether a name has the suffix of an image."""
+    return path.suffix.lower() in _FORMAT_OF
 
 
 def is_video_name(path: Path) -> bool:
-    """Whether a name's suffix is that of a video."""
+    """Return whether a name has the suffix of a video."""
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
 def images_in(folder: Path) -> list[Path]:
-    """All images of the kind that a folder holds most of, in natural order.
+    """Return all images of the format that is most frequent in a folder, in natural order.
 
-    Files that are left out, but for hidden ones, are told. InputError where there are no images, or
-    as many of two kinds.
+    Log the files that are left out, except hidden ones. Raise InputError if there are no images,
+    or equally many of two formats.
     """
     try:
         files = [p for p in folder.iterdir() if not p.name.startswith(".") and p.is_file()]
     except OSError as error:
         raise InputError(f"{folder} cannot be read: {error.strerror}") from None
-    kinds = Counter(_KIND_OF[p.suffix.lower()] for p in files if is_image_name(p))
-    if not kinds:
-        held = _counted(Counter(p.suffix.lower().lstrip(".") or p.name for p in files))
+    formats = Counter(_FORMAT_OF[p.suffix.lower()] for p in files if is_image_name(p))
+    if not formats:
+        other_files = _counted(Counter(p.suffix.lower().lstrip(".") or p.name for p in files))
         raise InputError(
-            f"{folder} holds no images to use as frames{f', only {held}' if held else ''}"
+            f"{folder} has no images to use as frames"
+            f"{f', only {other_files}' if other_files else ''}"
         )
-    (kind, count), *others = _by_count(kinds)
+    (image_format, count), *others = _by_count(formats)
     if others and others[0][1] == count:
         raise InputError(
-            f"{folder} holds images of several kinds ({_counted(kinds)}); name those that are the "
-            f"frames, such as {folder}/*.{kind}"
+            f"{folder} holds images of several formats ({_counted(formats)}); name the frames with "
+            f"a pattern, such as {folder}/*.{image_format}"
         )
-    paths = [p for p in files if _KIND_OF.get(p.suffix.lower()) == kind]
-    left = Counter(p.suffix.lower().lstrip(".") or p.name for p in set(files) - set(paths))
-    if left:
+    paths = [p for p in files if _FORMAT_OF.get(p.suffix.lower()) == image_format]
+    left_out = Counter(p.suffix.lower().lstrip(".") or p.name for p in set(files) - set(paths))
+    if left_out:
         _log.warning(
-            "%s: its %d %s images are read, left out: %s", folder, count, kind, _counted(left)
+            "%s: reading its %d %s images, leaving out: %s",
+            *(folder, count, image_format, _counted(left_out)),
         )
     return sorted(paths, key=natural)
 
 
 def _counted(kinds: Counter[str]) -> str:
-    """ "3 png, 1 txt": of at most five kinds."""
-    told = [f"{count} {kind}" for kind, count in _by_count(kinds)[:5]]
-    return ", ".join(told + ["more"] * (len(kinds) > 5))
+    """Return the counts of at most five kinds as text, such as "3 png, 1 txt"."""
+    counts = [f"{count} {kind}" for kind, count in _by_count(kinds)[:5]]
+    return ", ".join(counts + ["more"] * (len(kinds) > 5))
 
 
 def _by_count(kinds: Counter[str]) -> list[tuple[str, int]]:
@@ -88,21 +90,21 @@ def _by_count(kinds: Counter[str]) -> list[tuple[str, int]]:
 
 
 def is_pattern(path: Path) -> bool:
-    """Whether a path names several files by numbers (%04d) or jokers (* and ?)."""
-    return _JOKER.search(str(path)) is not None
+    """Return whether a path names several files by numbers (%04d) or wildcards (* and ?)."""
+    return _WILDCARD.search(str(path)) is not None
 
 
 def fixed_folder(pattern: Path) -> Path:
-    """The part of a pattern before the first name that may be several."""
+    """Return the part of a pattern before the first name with a number or wildcard."""
     parts = pattern.parts
-    first = next((i for i, part in enumerate(parts) if _JOKER.search(part)), len(parts) - 1)
+    first = next((i for i, part in enumerate(parts) if _WILDCARD.search(part)), len(parts) - 1)
     return Path(*parts[:first])
 
 
 def images_like(pattern: Path) -> list[Path]:
-    """The files that a pattern names in its folder or in several, in natural order.
+    """Return the files that match a pattern, in one folder or several, in natural order.
 
-    Numbers need not start at 0 or 1, and may have gaps. InputError where there are none.
+    Numbers need not start at 0 or 1, and may have gaps. Raise InputError if no file matches.
     """
     folder = fixed_folder(pattern)
     if not folder.is_dir():
@@ -112,7 +114,7 @@ def images_like(pattern: Path) -> list[Path]:
     below = pattern.relative_to(folder).as_posix()
     if _NUMBER.search(below):
         form = re.compile("".join(_expression(piece) for piece in _split(below)))
-        # Brackets are themselves beside numbers, and a choice of characters in a glob.
+        # Brackets are literal in a numbered pattern, but a character class in a glob.
         glob = _NUMBER.sub("*", re.sub(r"\[", "[[]", below))
         paths = [p for p in folder.glob(glob) if form.fullmatch(p.relative_to(folder).as_posix())]
     else:
@@ -139,12 +141,12 @@ def _is_hidden(path: Path) -> bool:
 
 
 def natural(path: Path) -> list[tuple[list[tuple[str, int]], str]]:
-    """frame2 before frame10, folder by folder: text as text and digits as numbers.
+    """Return a sort key that puts frame2 before frame10: text as text and digits as numbers.
 
-    The name itself settles what is then equal.
+    The path is compared folder by folder; names that are then equal are compared as text.
     """
-    named = []
+    key = []
     for part in path.parts:
         pieces = re.findall(r"(\D*)(\d*)", part.lower())
-        named.append(([(text, int(digits or -1)) for text, digits in pieces], part))
-    return named
+        key.append(([(text, int(digits or -1)) for text, digits in pieces], part))
+    return key

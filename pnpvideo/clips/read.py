@@ -1,4 +1,4 @@
-"""Video | animated image | frame folder or numbered pattern | single image -> Clip."""
+"""Reading of clips: video | animated image | frame folder or pattern | single image -> Clip."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,19 +15,19 @@ from pnpvideo.options.paths import check_path
 
 
 def read_clip(source: str | Path, **options: object) -> Clip:
-    """Open a source of frames. Frames are decoded when they are asked for, never all at once.
+    """Open a source of frames. Frames are decoded on demand, never all at once.
 
-    source: a video file; an animated GIF, WebP or PNG; one image; a folder of images of one kind,
-        in natural order; a numbered pattern of these (frames/%04d.png) or a glob (frames/*.png,
+    source: a video file; an animated GIF, WebP or PNG; one image; a folder of images of one
+        format, in natural order; a numbered pattern (frames/%04d.png) or a glob (frames/*.png,
         shots*/0001.png).
     options: see `ReadOptions`.
 
-    Frames come upright, with square pixels, as RGB. With a stride, the timing is that of the
-    chosen frames, and they last as long as the frames they stand for. The sound is that of the
-    chosen range. A video is decoded once on opening, up to the last frame wanted, to know its
-    frames and find damage before any expensive work.
+    Frames are returned upright, with square pixels, as RGB. With a stride, each chosen frame
+    lasts as long as the frames that it replaces. The sound covers the chosen range. A video is
+    decoded once on opening, up to the last frame needed, to list its frames and find damage
+    before any expensive work.
 
-    Raises InputError where the source cannot be used, in one line that says why.
+    Raise InputError with the reason if the source cannot be used.
     """
     chosen = ReadOptions.of(options)
     path = Path(check_path(str(source)))
@@ -52,10 +52,10 @@ def _read(path: Path, options: ReadOptions) -> Clip:
         raise InputError(f"{path} does not exist")
     if not path.is_file():
         raise InputError(f"{path} is not a file or folder")
-    with path.open("rb") as file:  # The system's reason where it may not be read.
+    with path.open("rb") as file:  # Raises the system's reason if it cannot be read.
         if not file.read(1):
             raise InputError(f"{path} is empty")
-    # Messengers and cameras name files as they like: the contents say what it is.
+    # The suffix is often wrong (messengers, cameras), so look at the contents.
     image = open_image(path)
     if image is None:
         return read_video(path, options)

@@ -1,4 +1,4 @@
-"""Work done ahead in a thread, so that reading, the model and writing overlap."""
+"""Prefetching in a thread, so that reading, the model and writing overlap."""
 
 from collections import deque
 from collections.abc import Generator, Iterable
@@ -10,10 +10,10 @@ T = TypeVar("T")
 
 
 def read_ahead(items: Iterable[T], depth: int = 2) -> Generator[T, None, None]:
-    """The same items in the same order, up to `depth` of them made before they are asked for.
+    """Yield the same items in the same order, with up to `depth` of them prepared in advance.
 
-    All are made by one thread. What it raises is raised where the item would have come. When the
-    generator is closed, no further item is begun.
+    One thread prepares all items. An exception in it is raised in place of the item. After the
+    generator is closed, no further item is started.
     """
     iterator = iter(items)
 
@@ -23,9 +23,9 @@ def read_ahead(items: Iterable[T], depth: int = 2) -> Generator[T, None, None]:
     with ThreadPoolExecutor(1) as thread:
         pending = deque(thread.submit(take) for _ in range(depth))
         try:
-            while taken := pending.popleft().result():
+            while next_item := pending.popleft().result():
                 pending.append(thread.submit(take))
-                yield taken[0]
+                yield next_item[0]
         finally:
             for future in pending:
                 future.cancel()

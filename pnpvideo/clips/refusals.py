@@ -1,4 +1,4 @@
-"""Sources that are refused: damaged ones, too large ones, and raw photos of cameras."""
+"""Checks and errors for sources that are refused: damaged, too large, or raw camera photos."""
 
 from pathlib import Path
 
@@ -14,37 +14,37 @@ _SUFFIXES = (
 )
 
 
-def damaged(path: Path, why: str, readable: int) -> InputError:
-    """The error for a source of which the first `readable` frames can be read."""
+def damaged(path: Path, reason: str, readable: int) -> InputError:
+    """Return the error for a damaged source whose first `readable` frames can be read."""
     if readable == 0:
-        told = "no frame can be read"
+        remedy = "no frame can be read"
     elif readable == 1:
-        told = "its first frame can be read; --allow-truncated uses it"
+        remedy = "its first frame can be read; --allow-truncated uses it"
     else:
-        told = f"its first {readable} frames can be read; --allow-truncated uses them"
-    return InputError(f"{path} is cut off or damaged ({why}): {told}")
+        remedy = f"its first {readable} frames can be read; --allow-truncated uses them"
+    return InputError(f"{path} is cut off or damaged ({reason}): {remedy}")
 
 
 def check_memory(size: tuple[int, int], path: Path, *, bytes_a_pixel: int = 20) -> None:
-    """InputError unless the memory holds a picture of this width and height.
+    """Raise InputError unless a picture of this width and height fits in memory.
 
-    bytes_a_pixel: taken until it is converted and laid on a background; measured for 8 bits: 15 to
-    17.
+    bytes_a_pixel: memory until the picture is converted and laid on a background; measured for 8
+    bits: 15 to 17.
     """
     width, height = size
     needed, free = width * height * bytes_a_pixel, available_memory()
     if needed > free:
         raise InputError(
-            f"{path} has {width}x{height} pixels; to read it takes {needed / 2**30:.1f} GiB, and "
-            f"{free / 2**30:.1f} GiB are free: make it smaller"
+            f"{path} has {width}x{height} pixels; reading it takes {needed / 2**30:.1f} GiB of "
+            f"memory, and {free / 2**30:.1f} GiB are free: make it smaller"
         )
 
 
 def raw_photo(path: Path) -> InputError:
-    """The error for a raw photo. Its preview is small, and its pixels are to be developed."""
+    """Return the error for a raw photo, whose preview is small and whose pixels need developing."""
     return InputError(
-        f"{path} is a camera's raw photo, which must be developed first: export it as TIFF, PNG or "
-        "JPEG, and give that"
+        f"{path} is a raw camera photo, which must be developed first: export it as TIFF, PNG or "
+        "JPEG, and use that"
     )
 
 
@@ -53,9 +53,9 @@ def is_raw_name(path: Path) -> bool:
 
 
 def is_raw_preview(image: Image.Image, path: Path) -> bool:
-    """Whether an opened TIFF's first picture is a smaller version of the one that is meant."""
+    """Return whether an opened TIFF's first picture is only a preview of the real one."""
     tags = getattr(image, "tag_v2", {})
-    # 254: what kind of picture it is, 1 a reduced one. 50706: the version of DNG.
+    # 254: the kind of picture, bit 1 for a reduced one. 50706: the DNG version.
     if tags.get(254, 0) & 1 or 50706 in tags:
         return True
     with path.open("rb") as file:

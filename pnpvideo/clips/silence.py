@@ -1,4 +1,4 @@
-"""Libraries in C that print what they find, which nothing but the terminal can be told."""
+"""Redirection of stderr (file descriptor 2) for C libraries that print to it directly."""
 
 import contextlib
 import os
@@ -7,23 +7,23 @@ from collections.abc import Iterator
 
 _STDERR = 2
 
-_one = threading.Lock()
+_one_at_a_time = threading.Lock()
 
 
 @contextlib.contextmanager
 def silenced() -> Iterator[None]:
-    """Let nothing of this process reach its stderr: in one thread at a time, and briefly."""
-    with _one:
+    """Keep this process from printing to stderr. Only for short calls: one thread at a time."""
+    with _one_at_a_time:
         try:
-            kept = os.dup(_STDERR)
+            original = os.dup(_STDERR)
         except OSError:  # It is closed.
             yield
             return
-        nowhere = os.open(os.devnull, os.O_WRONLY)
+        null = os.open(os.devnull, os.O_WRONLY)
         try:
-            os.dup2(nowhere, _STDERR)
+            os.dup2(null, _STDERR)
             yield
         finally:
-            os.dup2(kept, _STDERR)
-            os.close(kept)
-            os.close(nowhere)
+            os.dup2(original, _STDERR)
+            os.close(original)
+            os.close(null)

@@ -1,4 +1,4 @@
-"""Frames -> video (sound and frame rate kept) | frame folder | animated image | image."""
+"""Writing of clips: frames -> video (sound and frame rate kept) | folder | animation | image."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -18,9 +18,9 @@ from pnpvideo.options.settings import ResultSettings
 from pnpvideo.options.values import DEFAULT_FRAME_RATE, DEFAULT_QUALITY, DEFAULT_TRACKS, Tracks
 
 SINGLE_SUFFIXES = (".png", ".jpg", ".jpeg")
-"""Of files that hold one frame."""
+"""Suffixes of files that hold one frame."""
 ALPHA_SUFFIXES = (".png", ".webp", ".webm", ".mov")
-"""Of files that hold transparency; folders of frames do, too."""
+"""Suffixes of files that can be transparent; folders of frames can, too."""
 _SUFFIXES = (*CONTAINERS, ".webp", *SINGLE_SUFFIXES)
 
 
@@ -36,29 +36,29 @@ def write_clip(
     quality: int = DEFAULT_QUALITY,
     overwrite: bool = False,
 ) -> Path:
-    """Write frames as they come, never all in memory, in the format of the output's name.
+    """Write frames as they arrive, in the format of the output's suffix; return the path.
 
     frames: batches of uint8 RGB, shape (n, height, width, 3), all of one size; or PIL images or
-        arrays (height, width, 3), uint8 or 0 to 1.
+        arrays (height, width, 3), uint8 or 0 to 1. They are never all held in memory.
     output: .mp4, .mov, .m4v (H.264, AAC), .mkv (H.264), .webm (VP9, Opus), .gif, .webp (animated
-        where there are several frames), .png, .jpg (one frame), or a name without suffix or with
-        a / at its end: a folder of 000001.png and so on. Parent folders are made.
-    timing: kept exactly, as the container can (GIF: hundredths of a second, at most 50 frames a
-        second; WebP, Matroska: milliseconds). None: DEFAULT_FRAME_RATE.
-    sound: put beside the frames, copied where the container takes its codec, else encoded anew; the
-        frames alone say how long the result is. Images, animations and folders have none. Where it
-        cannot be read or written, that is told, and the result has less of it or none.
-    tracks: of the sound; the first that can be decoded where it has no default one.
-    colour: what the frames' numbers mean, which a video tells its players (BT.709).
+        if there are several frames), .png, .jpg (one frame), or a name without a suffix or that
+        ends with /: a folder of 000001.png and so on. Parent folders are created.
+    timing: written as exactly as the container can (GIF: hundredths of a second, at most 50 frames
+        per second; WebP, Matroska: milliseconds). None: DEFAULT_FRAME_RATE.
+    sound: copied if the container takes its codec, otherwise re-encoded; the frames alone set the
+        duration of the result. Images, animations and folders have no sound. If sound cannot be
+        read or written, a warning is logged, and the result has less sound or none.
+    tracks: of the sound. If the file marks no default track, the first that can be decoded.
+    colour: the colour space of the frames, which is written into a video (BT.709 if None).
     alpha: opacity, batches of uint8, shape (n, height, width), in step with the frames; for png,
         webp, webm (VP9), mov (ProRes 4444) and folders.
-    quality: 1 to 100, of everything that is not lossless.
-    overwrite: replace what is there.
+    quality: 1 to 100, for lossy formats.
+    overwrite: replace an existing output.
 
-    H.264 has even sizes only: an odd width or height grows by one repeated column or row.
-    The output appears when it is complete; on an error or Ctrl-C nothing is left and what was there
-    before stays. Returns the path. InputError where the output cannot be as asked, RunError where
-    writing fails (a full disk).
+    H.264 takes only even sizes: the last column or row of an odd width or height is repeated.
+    The output appears when it is complete; on an error or Ctrl-C nothing is left, and an existing
+    output is untouched. Raise InputError if the output cannot be written as requested, RunError
+    if writing fails (a full disk).
     """
     ResultSettings.check("quality", quality)
     folder = _names_folder(output)
@@ -66,7 +66,7 @@ def write_clip(
     shown = timing or Timing(frame_rate=DEFAULT_FRAME_RATE)
     batches = _batches(frames)
     if alpha is not None:
-        batches = (_with_alpha(*both) for both in zip(batches, alpha, strict=True))
+        batches = (_with_alpha(*pair) for pair in zip(batches, alpha, strict=True))
     batches = (batch for batch in batches if len(batch))
     with atomic_output(path, folder=folder, overwrite=overwrite) as part:
         suffix = path.suffix.lower()
@@ -101,12 +101,12 @@ def _batches(frames: Iterable[Pictures]) -> Iterator[Frames]:
 
 
 def _with_alpha(frames: Frames, alpha: Alpha) -> Frames:
-    """RGBA, shape (n, height, width, 4)."""
+    """Return RGBA of shape (n, height, width, 4)."""
     return np.concatenate([frames, alpha[..., np.newaxis]], axis=-1)
 
 
 def check_output(output: str | Path, overwrite: bool = False, *, alpha: bool = False) -> Path:
-    """InputError unless `write_clip` could write there now; changes nothing. Returns the path.
+    """Return the path; raise InputError unless `write_clip` could write there. Changes nothing.
 
     alpha: whether the frames may be transparent.
     """
@@ -114,19 +114,19 @@ def check_output(output: str | Path, overwrite: bool = False, *, alpha: bool = F
     path = Path(check_path(str(output)))
     if not folder and path.suffix.lower() not in _SUFFIXES:
         raise InputError(
-            f"{output} has an unknown suffix; known are {' '.join(_SUFFIXES)}, and none "
+            f"{output} has an unknown suffix; give {' '.join(_SUFFIXES)}, or no suffix "
             "(or a / at the end) for a folder of frames"
         )
     if alpha and not folder and path.suffix.lower() not in ALPHA_SUFFIXES:
         raise InputError(
             f"{output} cannot hold transparency; give {', '.join(ALPHA_SUFFIXES)} or a folder, or "
-            "leave out keep_alpha"
+            "omit keep_alpha"
         )
     check_free(path, folder=folder, overwrite=overwrite)
     return path
 
 
 def _names_folder(output: str | Path) -> bool:
-    # Path drops a slash at the end.
-    ends = str(output).endswith(tuple(sep for sep in (os.sep, os.altsep) if sep))
-    return ends or not Path(output).suffix
+    # Path would drop a slash at the end.
+    ends_with_slash = str(output).endswith(tuple(sep for sep in (os.sep, os.altsep) if sep))
+    return ends_with_slash or not Path(output).suffix

@@ -1,1 +1,1 @@
-"""What each command does. Knows no torch until a command begins to work."""
+"""The commands of the command line. None imports torch before its work begins."""

@@ -1,15 +1,13 @@
 """`pnpvideo grid`: which thresholds suit a source."""
 
-from collections.abc import Sequence
-
-from pnpvideo.commands.calls import WriteOptions, run_command
-from pnpvideo.errors import InputError
-from pnpvideo.options.arguments import Parser
+from pnpvideo.commands.command import Command
+from pnpvideo.commands.notices import WriteOptions
+from pnpvideo.errors import needs
 from pnpvideo.options.grid import GROUPS, GridSettings
 
-INTRODUCTION = """\
-Try values of options with one another on a source that is inverted once, and show on a contact
-sheet and in a plot which of them keep its structure and follow the text."""
+_INTRODUCTION = """\
+Try combinations of option values on a source that is inverted once. A contact sheet and a plot show
+which of them keep the source's structure and which follow the text."""
 
 _EXAMPLES = """\
 examples:
@@ -18,31 +16,16 @@ examples:
   pnpvideo grid cat.jpg --prompt "a stone cat" --grid guidance_scale=5,7.5,15 -o grid
   pnpvideo grid PIE-Bench_v1 --benchmark pie-bench --limit 20 --network clip=clip/ -o grid
 
-docs/inside.md tells what is measured."""
-
-
-def main(arguments: Sequence[str]) -> None:
-    """Run the command with the arguments that stand after its name."""
-    usage = "SOURCE --prompt TEXT -o DIR [OPTION ...]"
-    parser = Parser("pnpvideo grid", usage, INTRODUCTION, _EXAMPLES)
-    run_command(parser, GROUPS, GridSettings, arguments, _work)
+docs/inside.md describes the measures."""
 
 
 def _work(settings: GridSettings, call: WriteOptions) -> None:
+    from pnpvideo.grid.edits import read_edits
     from pnpvideo.grid.grid import run_grid
 
-    try:
-        edits = []
-        if settings.benchmark is not None:
-            from pnpvideo.grid.edits import read_edits
-
-            edits = read_edits(settings)
+    with needs("eval", "a grid with networks or a benchmark"):
+        edits = read_edits(settings)
         found = run_grid(settings, edits=edits, overwrite=call.overwrite, quiet=call.quiet)
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"networks and benchmarks need {error.name}; install it with: "
-            "pip install 'pnpvideo[eval]'"
-        ) from None
     for point in found.points:
         mark = "  *" if point.best else ""
         print(
@@ -51,3 +34,16 @@ def _work(settings: GridSettings, call: WriteOptions) -> None:
         )
     for path in (*found.sheets, found.plot, *found.tables):
         print(path)
+
+
+COMMAND = Command(
+    name="grid",
+    summary="find the thresholds that suit a source",
+    usage="SOURCE --prompt TEXT -o DIR [OPTION ...]",
+    introduction=_INTRODUCTION,
+    examples=_EXAMPLES,
+    groups=GROUPS,
+    call=WriteOptions,
+    read=lambda given, _: GridSettings.of(given),
+    work=_work,
+)

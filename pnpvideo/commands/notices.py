@@ -1,4 +1,4 @@
-"""What a command tells a person, all of it on stderr and one line each."""
+"""Messages for a person: one line each, on stderr and in a log file."""
 
 import contextlib
 import logging
@@ -7,45 +7,56 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field
 from tqdm import tqdm
 
 from pnpvideo.errors import InputError
-from pnpvideo.options.declared import Options
+from pnpvideo.options.declared import Lifetime, Options
 
 _log = logging.getLogger("pnpvideo")
 
 
 class NoticeOptions(Options):
-    """What a call tells, and where to."""
+    """What one call prints, and where."""
 
-    quiet: bool = Field(default=False, description="no progress bars and notices")
-    verbose: bool = Field(
-        default=False, description="tell what is found out and decided on the way"
+    quiet: Annotated[bool, Lifetime.NOTHING] = Field(
+        default=False, description="print no progress bars and no notices, only warnings"
     )
-    log_file: str | None = Field(
+    verbose: Annotated[bool, Lifetime.NOTHING] = Field(
+        default=False, description="also print what is detected and decided along the way"
+    )
+    log_file: Annotated[str | None, Lifetime.NOTHING] = Field(
         default=None,
-        description="add all that --verbose tells to the end of a file, with times, versions and "
-        "the trace of an error",
+        description="append all that --verbose prints to a file, with times, versions and the "
+        "traceback of an error",
         json_schema_extra={"metavar": "FILE"},
     )
 
 
+class WriteOptions(NoticeOptions):
+    """Options of one call of a command that writes results."""
+
+    overwrite: Annotated[bool, Lifetime.NOTHING] = Field(
+        default=False, description="replace results that exist"
+    )
+
+
 class _AboveBars(logging.StreamHandler):  # type: ignore[type-arg]
-    """A line of its own, above the progress bars that are shown."""
+    """Prints each message on a line of its own, above any progress bars."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             tqdm.write(self.format(record), file=self.stream)
-        except Exception:  # As in every handler: what cannot be told costs no run.
+        except Exception:  # As in every handler: a run does not fail for its messages.
             self.handleError(record)
 
 
 def show_notices(*, quiet: bool, verbose: bool) -> None:
-    """Show what the package tells of a run, such as what it reuses, and no library's notices.
+    """Print the package's log messages, such as what a run reuses, and no library's notices.
 
-    quiet: warnings only. verbose: also what it has found out and decided, and how long it took.
+    quiet: only warnings. verbose: also what was detected and decided, and how long it took.
     """
     # It imports torch.
     from pnpvideo.models.quiet import quiet_libraries
@@ -60,9 +71,9 @@ def show_notices(*, quiet: bool, verbose: bool) -> None:
 
 @contextlib.contextmanager
 def kept_log(path: str | None, arguments: object) -> Iterator[None]:
-    """Add all that is told to the end of a file, with times and the trace of an error.
+    """Within, append all log messages to a file, with times and the traceback of an error.
 
-    arguments: what the run was called with. InputError where the file cannot be written.
+    arguments: of the call. InputError if the file cannot be written.
     """
     if path is None:
         yield
@@ -81,7 +92,7 @@ def kept_log(path: str | None, arguments: object) -> Iterator[None]:
     except BaseException as error:
         info = (type(error), error, error.__traceback__)
         text = str(error) or "stopped"
-        # The terminal gets its one line elsewhere.
+        # Elsewhere the terminal gets one line.
         handler.handle(_log.makeRecord(_log.name, logging.ERROR, __file__, 0, text, (), info))
         raise
     finally:

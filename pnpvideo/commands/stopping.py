@@ -1,4 +1,4 @@
-"""Signals that ask a program to end, which stop a run as Ctrl-C does."""
+"""Signals that ask a program to end. They stop a run as Ctrl-C does."""
 
 import contextlib
 import signal
@@ -6,12 +6,12 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-# A scheduler's or a system's that shuts down, a closed terminal's, a closed Windows console's.
+# From a scheduler or a shutdown, from a closed terminal, from a closed Windows console.
 _NAMES = ("SIGTERM", "SIGHUP", "SIGBREAK")
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal has asked the program to end. exit_code: as a shell gives it, 128 + its number."""
+    """A signal asked the program to end. exit_code: 128 + its number, as in a shell."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -20,7 +20,7 @@ class Stopped(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def stopped_by_signals() -> Iterator[None]:
-    """Within, such a signal raises `Stopped` in the main thread, once; ignored ones stay so."""
+    """Within, raise `Stopped` in the main thread on the first such signal that is not ignored."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -29,17 +29,17 @@ def stopped_by_signals() -> Iterator[None]:
         for name in _NAMES
         if (number := getattr(signal, name, None)) is not None
     }
-    ours = [number for number, handler in before.items() if handler != signal.SIG_IGN]
+    handled = [number for number, handler in before.items() if handler != signal.SIG_IGN]
 
     def stop(number: int, _frame: FrameType | None) -> None:
-        for each in ours:  # What is left to do is to clean up.
+        for each in handled:  # Do not interrupt the cleaning up.
             signal.signal(each, signal.SIG_IGN)
         raise Stopped(number)
 
-    for number in ours:
+    for number in handled:
         signal.signal(number, stop)
     try:
         yield
     finally:
-        for number in ours:
+        for number in handled:
             signal.signal(number, before[number])

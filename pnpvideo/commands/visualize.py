@@ -1,14 +1,12 @@
 """`pnpvideo visualize`: pictures of what happens inside the model."""
 
-from collections.abc import Sequence
-
-from pnpvideo.commands.calls import WriteOptions, run_command
-from pnpvideo.options.arguments import Parser
+from pnpvideo.commands.command import Command
+from pnpvideo.commands.notices import WriteOptions
 from pnpvideo.options.visualize import GROUPS, VisualizeSettings
 
-INTRODUCTION = """\
-Show what happens inside the model while it looks at a source or makes a result: features and
-attention as colours, what each step expects, where frames match and where words look."""
+_INTRODUCTION = """\
+Show what happens inside the model while it reads a source or makes a result: features and attention
+as colours, the picture predicted at each step, matches between frames, and attention to words."""
 
 _EXAMPLES = """\
 examples:
@@ -19,17 +17,23 @@ examples:
   pnpvideo visualize clip.mp4 --show correspondence -o matches.mp4
   pnpvideo visualize cat.jpg --show words --prompt "a cat on a sofa" -o words.png
 
-docs/inside.md tells what is seen."""
-
-
-def main(arguments: Sequence[str]) -> None:
-    """Run the command with the arguments that stand after its name."""
-    usage = "SOURCE -o OUT [OPTION ...]"
-    parser = Parser("pnpvideo visualize", usage, INTRODUCTION, _EXAMPLES)
-    run_command(parser, GROUPS, VisualizeSettings, arguments, _work)
+docs/inside.md explains the pictures."""
 
 
 def _work(settings: VisualizeSettings, call: WriteOptions) -> None:
     from pnpvideo.inside.visualize import visualize
 
     print(visualize(settings, overwrite=call.overwrite, quiet=call.quiet))
+
+
+COMMAND = Command(
+    name="visualize",
+    summary="show what happens inside the model",
+    usage="SOURCE -o OUT [OPTION ...]",
+    introduction=_INTRODUCTION,
+    examples=_EXAMPLES,
+    groups=GROUPS,
+    call=WriteOptions,
+    read=lambda given, _: VisualizeSettings.of(given),
+    work=_work,
+)

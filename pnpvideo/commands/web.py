@@ -1,16 +1,15 @@
 """`pnpvideo web`: serves the page until it is stopped."""
 
 import threading
-from collections.abc import Sequence
 
-from pnpvideo.commands.notices import show_notices
-from pnpvideo.errors import InputError
-from pnpvideo.options.arguments import Parser
-from pnpvideo.options.web import WebOptions
+from pnpvideo.commands.command import Command
+from pnpvideo.commands.notices import NoticeOptions
+from pnpvideo.errors import needs
+from pnpvideo.options.web import GROUPS, WebOptions
 
-INTRODUCTION = """\
-Serve a web page that translates: upload, watch, compare, download. Runs wait in one queue, and are
-kept in folders where a reload of the page or another start of the server finds them."""
+_INTRODUCTION = """\
+Serve a web page for translating clips: upload, watch, compare, download. Runs wait in one queue and
+are kept in folders, so they are still there when the page is reloaded or the server restarts."""
 
 _EXAMPLES = """\
 examples:
@@ -19,20 +18,22 @@ examples:
   pnpvideo web --host 0.0.0.0 --login users.txt --max-frames 60"""
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Run the command with the arguments that stand after its name."""
-    parser = Parser("pnpvideo web", "[OPTION ...]", INTRODUCTION, _EXAMPLES)
-    parser.add_options("options", WebOptions)
-    options = WebOptions.of(parser.parse(arguments))
-    show_notices(quiet=False, verbose=False)
-    try:
+def _work(options: WebOptions, _: NoticeOptions) -> None:
+    with needs("web", "the page"):
         from pnpvideo.web.serve import serving
-    except ModuleNotFoundError as error:
-        if error.name is not None and error.name.startswith("pnpvideo"):
-            raise
-        raise InputError(
-            f'the page needs {error.name}; install it with pip install "pnpvideo[web]"'
-        ) from None
     with serving(options) as server:
         print(f"the page is at {server.url} (Ctrl-C ends it)", flush=True)
         threading.Event().wait()
+
+
+COMMAND = Command(
+    name="web",
+    summary="serve a web page for translating clips",
+    usage="[OPTION ...]",
+    introduction=_INTRODUCTION,
+    examples=_EXAMPLES,
+    groups=GROUPS,
+    call=NoticeOptions,
+    read=lambda given, _: WebOptions.of(given),
+    work=_work,
+)

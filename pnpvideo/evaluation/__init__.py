@@ -1,4 +1,5 @@
-"""How good results are: measures of pictures and clips, run over many, and their tables.
+"""Quality of results: measures of pictures and clips, run over benchmarks, and their tables.
 
-Needs the extra `[eval]`. Knows no training and no world: truth (pictures, masks, flow) is given.
+Needs the extra `[eval]`. Does not know the training or its scenes: ground truth (pictures, masks,
+flow) is an argument.
 """

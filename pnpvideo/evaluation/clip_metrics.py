@@ -1,8 +1,7 @@
-"""Measures of a clip beside its source or its truth: pure functions of frames.
+"""Measures of a clip against its source or the ground truth: pure functions of frames.
 
-Those of a result are uint8 (n, height, width, 3), others have values in [0, 1]. Flow between
-neighbouring frames is (n - 1, 2, height, width) in pixels, x first: where what a frame shows is in
-the next one.
+Frames of a result are uint8 (n, height, width, 3), others have values in [0, 1]. Flow from each
+frame to the next is (n - 1, 2, height, width) in pixels, x first.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ Mask = npt.NDArray[np.bool_]
 
 
 def estimated_warp_error(result: Frames, source: Frames) -> float:
-    """Mean squared change of a result along its source's motion, where that stays in sight (Lai et
-    al. 2018, "Learning Blind Video Temporal Consistency", section 5); in [0, 1], 0 is steadiest.
+    """Return the mean squared change of a result along its source's motion, at visible pixels.
 
-    Motion by dense inverse search (Kroeger et al. 2016), both ways. Not a number for one frame.
+    In [0, 1], 0 is steadiest; NaN for one frame (Lai et al. 2018, "Learning Blind Video Temporal
+    Consistency", section 5). Motion by dense inverse search (Kroeger et al. 2016), both ways.
     """
     if len(source) < 2:
         return float("nan")
@@ -32,35 +31,38 @@ def estimated_warp_error(result: Frames, source: Frames) -> float:
 
 
 def source_motion(source: Frames) -> tuple[Values, Mask]:
-    """Flow (n - 1, 2, h, w) between neighbouring frames in pixels, x first, and where what a frame
-    shows is in sight in the next one (n - 1, h, w).
+    """Return the flow (n - 1, 2, h, w) to the next frame, and where a pixel is visible there.
+
+    Flow is in pixels, x first; visibility is boolean (n - 1, h, w).
     """
     _, height, width, _ = source.shape
-    onward, back = [], []
-    for one, other in pairwise(source):
-        onward.append(find_flow(one, other, width, height).transpose(2, 0, 1))
-        back.append(find_flow(other, one, width, height).transpose(2, 0, 1))
-    flow = np.stack(onward)
-    return flow, in_sight(flow, np.stack(back))
+    forward, backward = [], []
+    for first, second in pairwise(source):
+        forward.append(find_flow(first, second, width, height).transpose(2, 0, 1))
+        backward.append(find_flow(second, first, width, height).transpose(2, 0, 1))
+    flow = np.stack(forward)
+    return flow, visible_in_next(flow, np.stack(backward))
 
 
-def in_sight(flow: Values, back: Values) -> Mask:
-    """Where the way there and back ends where it began (n, h, w), by the bounds of Sundaram et al.
-    2010, "Dense Point Trajectories", equation 5. flow, back: (n, 2, h, w).
+def visible_in_next(flow: Values, back: Values) -> Mask:
+    """Return where forward and backward flow agree (n, h, w). flow, back: (n, 2, h, w).
+
+    The bounds are those of Sundaram et al. 2010, "Dense Point Trajectories", equation 5.
     """
-    there = warp_back(back.transpose(0, 2, 3, 1), flow).transpose(0, 3, 1, 2)
-    gap = np.square(flow + there).sum(1)
+    returning = warp_back(back.transpose(0, 2, 3, 1), flow).transpose(0, 3, 1, 2)
+    gap = np.square(flow + returning).sum(1)
     _, _, height, width = flow.shape
     rows, columns = np.indices((height, width))
     x, y = columns + flow[:, 0], rows + flow[:, 1]
     inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
-    close = gap < 0.01 * (np.square(flow).sum(1) + np.square(there).sum(1)) + 0.5
+    close = gap < 0.01 * (np.square(flow).sum(1) + np.square(returning).sum(1)) + 0.5
     return np.asarray(close & inside)
 
 
 def warp_back(frames: Values, flow: Values) -> Values:
-    """Next frames (n, height, width, c) as seen from the frames before, bilinear; what lies outside
-    is as at the edge. flow: (n, 2, height, width).
+    """Warp next frames (n, height, width, c) back to the previous ones, bilinearly.
+
+    flow: (n, 2, height, width). Outside, values are those of the edge.
     """
     height, width = flow.shape[-2:]
     rows, columns = np.indices((height, width))
@@ -76,9 +78,9 @@ def warp_back(frames: Values, flow: Values) -> Values:
 
 
 def warp_error(frames: Values, flow: Values, visible: Mask) -> float:
-    """Mean squared change of what stays in sight, along the motion (Lai et al. 2018, section 5).
+    """Return the mean squared change of visible pixels along the motion (Lai et al. 2018, sec. 5).
 
-    visible: (n - 1, height, width), whether a pixel's surface is in sight in the next frame too.
+    visible: (n - 1, height, width), whether a pixel's surface is visible in the next frame too.
     """
     change = np.square(warp_back(frames[1:], flow) - frames[:-1]).mean(-1)
     return float((change * visible).sum() / max(int(visible.sum()), 1))

@@ -1,4 +1,4 @@
-"""The columns of each benchmark's table: what is measured, by which network, in which unit."""
+"""The columns of each benchmark's table: the measure, its networks and its unit."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,19 +11,21 @@ from pnpvideo.clips.clip import Frames
 from pnpvideo.evaluation import feature_metrics, pixel_metrics
 from pnpvideo.evaluation.clip_metrics import estimated_warp_error
 from pnpvideo.evaluation.networks import Networks
-from pnpvideo.evaluation.pixel_metrics import Each, blacked, of_unedited
-from pnpvideo.evaluation.prepare import fitted
-from pnpvideo.evaluation.samples import Sample
+from pnpvideo.evaluation.pixel_metrics import FrameValues, blackened, distance_on_unedited
+from pnpvideo.evaluation.prepare import resized_bicubic
+from pnpvideo.evaluation.samples import ItemFrames
 
-Measure = Callable[[Sample, Networks], Each]
-"""A value a frame; the column's value is their mean."""
+Measure = Callable[[ItemFrames, Networks], FrameValues]
+"""A measure that returns a value for each frame; the column's value is their mean."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """name: in CSV and JSON. title: in tables for people. factor: by which the field multiplies the
-    value; unit: what it calls that. roles: the networks that it needs. best: which end is better.
-    how: by which of several ways it is measured.
+    """A column of a table.
+
+    name: in CSV and JSON. title: in tables for people. factor: the usual multiplier of the value in
+    the literature; unit: the name of that multiplier. roles: the networks that the measure needs.
+    best: whether high or low values are better. how: the variant of the measure, if it has several.
     """
 
     name: str
@@ -37,120 +39,122 @@ class Column:
 
     @property
     def heading(self) -> str:
-        """The title with its unit and the direction that is better."""
+        """Return the title with its unit and an arrow for the better direction."""
         unit = f" {self.unit}" if self.unit else ""
         return f"{self.title}{unit} {'↑' if self.best == 'high' else '↓'}"
 
 
-def _nothing(sample: Sample) -> Each:
+def _no_values(sample: ItemFrames) -> FrameValues:
     return np.full(len(sample.source), np.nan)
 
 
-def _plain(values: Tensor) -> Each:
+def _as_array(values: Tensor) -> FrameValues:
     return np.asarray(values.double().numpy())
 
 
-def _structure(sample: Sample, networks: Networks) -> Each:
-    keys = (networks.keys(frames) for frames in (sample.source, sample.fitted))
-    return _plain(feature_metrics.structure_distance(*keys))
+def _structure(sample: ItemFrames, networks: Networks) -> FrameValues:
+    keys = (networks.keys(frames) for frames in (sample.source, sample.resized_result))
+    return _as_array(feature_metrics.structure_distance(*keys))
 
 
-def _unedited(distance: pixel_metrics.Distance) -> Measure:
-    def measure(sample: Sample, networks: Networks) -> Each:
+def _on_unedited(distance: pixel_metrics.Distance) -> Measure:
+    def measure(sample: ItemFrames, networks: Networks) -> FrameValues:
         if sample.mask is None:
-            return _nothing(sample)
-        return of_unedited(distance, sample.fitted, sample.source, sample.mask)
+            return _no_values(sample)
+        return distance_on_unedited(distance, sample.resized_result, sample.source, sample.mask)
 
     return measure
 
 
-def _unedited_lpips(sample: Sample, networks: Networks) -> Each:
-    def distance(one: Frames, other: Frames) -> Each:
-        return _plain(networks.lpips("lpips-squeeze", one, other))
+def _lpips_on_unedited(sample: ItemFrames, networks: Networks) -> FrameValues:
+    def distance(frames: Frames, others: Frames) -> FrameValues:
+        return _as_array(networks.lpips("lpips-squeeze", frames, others))
 
-    return _unedited(distance)(sample, networks)
+    return _on_unedited(distance)(sample, networks)
 
 
 def _clip_score(role: str) -> Measure:
-    def measure(sample: Sample, networks: Networks) -> Each:
+    def measure(sample: ItemFrames, networks: Networks) -> FrameValues:
         pictures = networks.clip_pictures(role, sample.result)
-        return _plain(
+        return _as_array(
             feature_metrics.clip_score(pictures, networks.clip_text(role, sample.item.text))
         )
 
     return measure
 
 
-def _edited_clip_score(sample: Sample, networks: Networks) -> Each:
+def _edited_clip_score(sample: ItemFrames, networks: Networks) -> FrameValues:
     if sample.mask is None:
-        return _nothing(sample)
-    edited = blacked(sample.fitted, ~sample.mask)
+        return _no_values(sample)
+    edited = blackened(sample.resized_result, ~sample.mask)
     pictures = networks.clip_pictures("clip-large", edited)
     text = networks.clip_text("clip-large", sample.item.text)
-    values = _plain(feature_metrics.clip_score(pictures, text))
+    values = _as_array(feature_metrics.clip_score(pictures, text))
     return np.where(sample.mask.any(axis=(1, 2)), values, np.nan)
 
 
-def _clip_text(sample: Sample, networks: Networks) -> Each:
+def _clip_text(sample: ItemFrames, networks: Networks) -> FrameValues:
     pictures = networks.clip_pictures("clip", sample.result)
-    return _plain(
+    return _as_array(
         feature_metrics.similarity(pictures, networks.clip_text("clip", sample.item.text))
     )
 
 
-def _clip_direction(sample: Sample, networks: Networks) -> Each:
+def _clip_direction(sample: ItemFrames, networks: Networks) -> FrameValues:
     if not sample.item.source_prompt:
-        return _nothing(sample)
+        return _no_values(sample)
     pictures = (networks.clip_pictures("clip", x) for x in (sample.source, sample.result))
     texts = (networks.clip_text("clip", x) for x in (sample.item.source_prompt, sample.item.prompt))
-    return _plain(feature_metrics.direction(*pictures, *texts))
+    return _as_array(feature_metrics.direction(*pictures, *texts))
 
 
-def _clip_to_source(sample: Sample, networks: Networks) -> Each:
+def _clip_to_source(sample: ItemFrames, networks: Networks) -> FrameValues:
     pictures = (networks.clip_pictures("clip", x) for x in (sample.result, sample.source))
-    return _plain(feature_metrics.similarity(*pictures))
+    return _as_array(feature_metrics.similarity(*pictures))
 
 
-def _dino_to_source(sample: Sample, networks: Networks) -> Each:
-    return _plain(feature_metrics.similarity(*map(networks.dino, (sample.result, sample.source))))
+def _dino_to_source(sample: ItemFrames, networks: Networks) -> FrameValues:
+    return _as_array(
+        feature_metrics.similarity(*map(networks.dino, (sample.result, sample.source)))
+    )
 
 
 def _to_source(distance: pixel_metrics.Distance) -> Measure:
-    return lambda sample, networks: distance(sample.fitted, sample.source)
+    return lambda sample, networks: distance(sample.resized_result, sample.source)
 
 
 def _to_reference(distance: pixel_metrics.Distance) -> Measure:
-    def measure(sample: Sample, networks: Networks) -> Each:
+    def measure(sample: ItemFrames, networks: Networks) -> FrameValues:
         if sample.reference is None:
-            return _nothing(sample)
+            return _no_values(sample)
         _, height, width, _ = sample.reference.shape
-        return distance(fitted(sample.result, width, height), sample.reference)
+        return distance(resized_bicubic(sample.result, width, height), sample.reference)
 
     return measure
 
 
-def _clip_to_reference(sample: Sample, networks: Networks) -> Each:
+def _clip_to_reference(sample: ItemFrames, networks: Networks) -> FrameValues:
     if sample.reference is None:
-        return _nothing(sample)
+        return _no_values(sample)
     pictures = (networks.clip_pictures("clip", x) for x in (sample.result, sample.reference))
-    return _plain(feature_metrics.similarity(*pictures))
+    return _as_array(feature_metrics.similarity(*pictures))
 
 
-def _dino_to_reference(sample: Sample, networks: Networks) -> Each:
+def _dino_to_reference(sample: ItemFrames, networks: Networks) -> FrameValues:
     if sample.reference is None:
-        return _nothing(sample)
-    return _plain(
+        return _no_values(sample)
+    return _as_array(
         feature_metrics.similarity(*map(networks.dino, (sample.result, sample.reference)))
     )
 
 
-def _frame_consistency(sample: Sample, networks: Networks) -> Each:
+def _frame_consistency(sample: ItemFrames, networks: Networks) -> FrameValues:
     pictures = networks.clip_pictures("clip", sample.result)
     return np.array([feature_metrics.frame_consistency(pictures)])
 
 
-def _warp_error(sample: Sample, networks: Networks) -> Each:
-    return np.array([estimated_warp_error(sample.fitted, sample.source)])
+def _warp_error(sample: ItemFrames, networks: Networks) -> FrameValues:
+    return np.array([estimated_warp_error(sample.resized_result, sample.source)])
 
 
 def _column(
@@ -194,10 +198,10 @@ SHIFT = (
 
 PIE_BENCH = (
     STRUCTURE,
-    _column("psnr_unedited", "PSNR", _unedited(pixel_metrics.psnr), "high"),
-    _column("lpips_unedited", "LPIPS", _unedited_lpips, "low", 1e3, "lpips-squeeze"),
-    _column("mse_unedited", "MSE", _unedited(pixel_metrics.mse), "low", 1e4),
-    _column("ssim_unedited", "SSIM", _unedited(pixel_metrics.ssim), "high", 1e2),
+    _column("psnr_unedited", "PSNR", _on_unedited(pixel_metrics.psnr), "high"),
+    _column("lpips_unedited", "LPIPS", _lpips_on_unedited, "low", 1e3, "lpips-squeeze"),
+    _column("mse_unedited", "MSE", _on_unedited(pixel_metrics.mse), "low", 1e4),
+    _column("ssim_unedited", "SSIM", _on_unedited(pixel_metrics.ssim), "high", 1e2),
     _column("clip_whole", "CLIP whole", _clip_score("clip-large"), "high", 1, "clip-large"),
     _column("clip_edited", "CLIP edited", _edited_clip_score, "high", 1, "clip-large"),
     *SHIFT,

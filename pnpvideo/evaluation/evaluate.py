@@ -1,41 +1,39 @@
-"""A benchmark from its data to its tables and its page."""
+"""Evaluation of a benchmark, from its data to its tables and its page."""
 
 import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NoReturn
 
 from tqdm import tqdm
 
 from pnpvideo.errors import InputError
-from pnpvideo.evaluation.benchmarks import KINDS, choose, told
+from pnpvideo.evaluation.benchmarks import BENCHMARKS, choose, left_out_text
 from pnpvideo.evaluation.flexit import read_statistics
 from pnpvideo.evaluation.items import Benchmark, Item, ReadRequest
 from pnpvideo.evaluation.load_networks import parse_places
-from pnpvideo.evaluation.make_results import Maker
-from pnpvideo.evaluation.measure_results import Folders, Measurer
+from pnpvideo.evaluation.make_results import ResultMaker
+from pnpvideo.evaluation.measure_results import Measurer, MethodFolders
 from pnpvideo.evaluation.networks import Networks
 from pnpvideo.evaluation.report import write_page
 from pnpvideo.evaluation.run_folder import RunFolder
 from pnpvideo.evaluation.samples import FrameRange
 from pnpvideo.evaluation.summary import Summary, summarise, write_tables
+from pnpvideo.options.declared import Lifetime
 from pnpvideo.options.evaluation import OURS, EvaluationSettings
-from pnpvideo.options.method import MethodSettings
-from pnpvideo.options.settings import ModelSettings
-from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
-from pnpvideo.run.opening import choose_device, load_pipeline, told_memory
+from pnpvideo.run.opening import choose_device, open_model, told_memory
 
 _log = logging.getLogger(__name__)
 
-_WAIT = 2.0  # seconds between two looks at what another process is at work on
+_POLL_SECONDS = 2.0  # seconds between two checks whether other processes have finished
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What a run wrote. page: for people; tables: for machines."""
+    """The files that a run wrote. page: for people; tables: for programs."""
 
     summary: Summary
     page: Path
@@ -43,44 +41,39 @@ class Evaluation:
 
 
 def evaluate(settings: EvaluationSettings, *, quiet: bool = False) -> Evaluation:
-    """Make what results are missing, measure what is not measured, and write tables and page.
+    """Make missing results, measure those not yet measured, and write tables and page.
 
-    InputError for what the user gave, RunError for what failed; what is done stays in any case.
+    Raise InputError for wrong input, RunError for failed work. Finished results always stay.
     """
-    # 1. Read the benchmark, and check all that costs nothing
-    assert settings.benchmark is not None
-    assert settings.output is not None
-    kind, folder = KINDS[settings.benchmark], RunFolder(Path(settings.output).expanduser())
+    # 1. Read the benchmark, and make all cheap checks
+    spec, folder = BENCHMARKS[settings.benchmark], RunFolder(Path(settings.output).expanduser())
     statistics = None
     if settings.statistics is not None:
         statistics = read_statistics(Path(settings.statistics).expanduser())
     benchmark = _read(settings, folder)
     methods = _methods(settings, folder)
     device = choose_device(settings)
-    places = parse_places(settings.networks)
+    places = parse_places(settings.network)
     networks = Networks(places, device=device, structure_mode=settings.structure)
     if settings.ours:
         folder.check_settings(_made_with(settings))
 
-    # 2. Make and measure, group by group, each of which one process has to itself
-    def load() -> PnPVideoPipeline:
-        pipeline = load_pipeline(settings, device)
-        pipeline.set_progress_bar_config(disable=True)
-        return pipeline
-
-    columns = kind.columns_for(benchmark.items)
+    # 2. Make and measure group by group; one process works on a group
+    columns = spec.columns_for(benchmark.items)
     frames = FrameRange(stride=settings.frame_stride, count=settings.frame_count)
     work = _Work(
         benchmark=benchmark,
         folder=folder,
-        maker=Maker(settings, folder.results(OURS), load) if settings.ours else None,
+        maker=ResultMaker(settings, folder.results(OURS), partial(open_model, settings, device))
+        if settings.ours
+        else None,
         measurer=Measurer(
             folder,
             methods,
             columns,
             networks,
             frames,
-            crop=kind.crop,
+            crop=spec.crop,
             pooled=statistics is not None,
         ),
         strict=settings.strict,
@@ -97,7 +90,7 @@ def evaluate(settings: EvaluationSettings, *, quiet: bool = False) -> Evaluation
         folder,
         networks,
         statistics,
-        summed=kind.summed,
+        mean_over_types=spec.mean_over_types,
     )
     tables = write_tables(summary, folder)
     page = write_page(summary, benchmark, methods, folder, frames)
@@ -105,27 +98,26 @@ def evaluate(settings: EvaluationSettings, *, quiet: bool = False) -> Evaluation
 
 
 def _read(settings: EvaluationSettings, folder: RunFolder) -> Benchmark:
-    assert settings.benchmark is not None
-    data = Path(str(settings.data)).expanduser()
+    data = Path(settings.data).expanduser()
     if not data.exists():
         raise InputError(f"{data} does not exist; give the benchmark's folder or file")
     request = ReadRequest(
         captions=None if settings.captions is None else Path(settings.captions).expanduser(),
         unpacked=folder.path / "sources",
     )
-    read = KINDS[settings.benchmark].read(data, request)
+    read = BENCHMARKS[settings.benchmark].read(data, request)
     benchmark = choose(read, settings.types, settings.limit, strict=settings.strict)
     if benchmark.left_out:
         count = len(benchmark.left_out)
         entries = "1 entry is" if count == 1 else f"{count} entries are"
-        _log.warning("%s left out (%s)", entries, told(benchmark.left_out))
+        _log.warning("%s left out (%s)", entries, left_out_text(benchmark.left_out))
     return benchmark
 
 
-def _methods(settings: EvaluationSettings, folder: RunFolder) -> Folders:
-    """The folder of each method's results, ours first."""
+def _methods(settings: EvaluationSettings, folder: RunFolder) -> MethodFolders:
+    """Return the folder of each method's results, this method first."""
     methods = {OURS: folder.results(OURS)} if settings.ours else {}
-    for text in settings.methods:
+    for text in settings.method:
         name, sign, place = text.partition("=")
         path = Path(place).expanduser()
         if not sign or not name or not path.is_dir():
@@ -137,28 +129,18 @@ def _methods(settings: EvaluationSettings, folder: RunFolder) -> Folders:
 
 
 def _made_with(settings: EvaluationSettings) -> Mapping[str, object]:
-    """What results depend on, as a file holds it."""
-    own = {
-        *ModelSettings.model_fields,
-        "benchmark",
-        "inversion_text",
-        "frame_count",
-        "size",
-        "seed",
-    }
-    # Of the method what is given: the rest is the model's own.
-    own |= settings.model_fields_set & MethodSettings.model_fields.keys()
-    values = settings.model_dump(mode="json", include=own - {"device", "offload"})
+    """Return the settings that results depend on, as a file holds them."""
+    values = settings.affecting(Lifetime.FINISHING)
     return {name: value for name, value in values.items() if value not in (None, [])}
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Work:
-    """What is to be done, which several processes share."""
+    """The remaining work, which several processes share."""
 
     benchmark: Benchmark
     folder: RunFolder
-    maker: Maker | None
+    maker: ResultMaker | None
     measurer: Measurer
     strict: bool
 
@@ -167,7 +149,7 @@ class _Work:
         return {item.id: item for item in self.benchmark.items}
 
     def run(self, *, quiet: bool) -> None:
-        """Until everything is done, by this process or another."""
+        """Work until everything is done, by this process or another."""
         groups: dict[str, list[Item]] = {}
         for item in self.benchmark.items:
             groups.setdefault(item.group_key, []).append(item)
@@ -175,29 +157,29 @@ class _Work:
         bar = tqdm(total=len(self.benchmark.items), unit=" items", disable=quiet)
         with bar:
             while waiting:
-                taken = [name for name, items in waiting if self._do(name, items, bar)]
-                waiting = [(name, items) for name, items in waiting if name not in taken]
+                done = [name for name, items in waiting if self._do(name, items, bar)]
+                waiting = [(name, items) for name, items in waiting if name not in done]
                 if waiting:
-                    time.sleep(_WAIT)
+                    time.sleep(_POLL_SECONDS)
 
     def _do(self, name: str, items: Sequence[Item], bar: "tqdm[NoReturn]") -> bool:
-        """Whether a group is done now; not so where another process is at work on it."""
-        with self.folder.claim(name) as mine:
-            if mine:
+        """Make and measure a group; return False if another process is working on it."""
+        with self.folder.claim(name) as claimed:
+            if claimed:
                 self._make_and_measure(items)
-        if mine:
+        if claimed:
             bar.update(len(items))
-        return mine
+        return claimed
 
     def _make_and_measure(self, items: Sequence[Item]) -> None:
         reasons: dict[str, str] = {}
         if self.maker is not None:
             left_out = self.maker.make(items, self._by_id)
             if left_out and self.strict:
-                raise InputError(told(left_out))
-            reasons = {left.id: left.reason for left in left_out}
-            for left in left_out:
-                _log.warning("%s is left out: %s", left.id, left.reason)
+                raise InputError(left_out_text(left_out))
+            reasons = {entry.id: entry.reason for entry in left_out}
+            for entry in left_out:
+                _log.warning("%s is left out: %s", entry.id, entry.reason)
         for item in items:
             if item.scored and not self.measurer.is_done(item):
                 self.measurer.measure(item, self._by_id, reasons)

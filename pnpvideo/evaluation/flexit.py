@@ -1,5 +1,6 @@
-"""FlexIT's measures (Couairon et al. 2022, arXiv 2203.04705, section 4.1, and its eval.py), of
-pictures of 256 pixels a side.
+"""FlexIT's measures (Couairon et al. 2022, arXiv 2203.04705, section 4.1, and its eval.py).
+
+Pictures have 256 pixels a side.
 """
 
 import re
@@ -17,41 +18,41 @@ from pnpvideo.clips.clip import Frames
 from pnpvideo.errors import InputError
 from pnpvideo.evaluation import pixel_metrics
 from pnpvideo.evaluation.columns import Column
-from pnpvideo.evaluation.feature_metrics import classified, simplified_fid
+from pnpvideo.evaluation.feature_metrics import classify, simplified_fid
 from pnpvideo.evaluation.networks import Networks
-from pnpvideo.evaluation.pixel_metrics import Each
-from pnpvideo.evaluation.prepare import cropped
-from pnpvideo.evaluation.samples import Sample
+from pnpvideo.evaluation.pixel_metrics import FrameValues
+from pnpvideo.evaluation.prepare import resized_and_cropped
+from pnpvideo.evaluation.samples import ItemFrames
 
 SIDE = 256
 
 
 def _at_side(frames: Frames) -> Frames:
-    return cropped(frames, SIDE, SIDE, Image.Resampling.BILINEAR)
+    return resized_and_cropped(frames, SIDE, SIDE, Image.Resampling.BILINEAR)
 
 
-def _lpips(sample: Sample, networks: Networks) -> Each:
+def _lpips(sample: ItemFrames, networks: Networks) -> FrameValues:
     pictures = map(_at_side, (sample.result, sample.source))
     return np.asarray(networks.lpips("lpips-alex", *pictures).double().numpy())
 
 
-def _l1(sample: Sample, networks: Networks) -> Each:
+def _l1(sample: ItemFrames, networks: Networks) -> FrameValues:
     return pixel_metrics.l1(*map(_at_side, (sample.result, sample.source)))
 
 
 def accuracy_column(texts: Iterable[str]) -> Column:
-    """The column of the classifier's accuracy over the classes that a benchmark's texts name."""
+    """Return the column of the classifier's accuracy over the classes in a benchmark's texts."""
     texts = tuple(texts)
 
-    def measure(sample: Sample, networks: Networks) -> Each:
+    def measure(sample: ItemFrames, networks: Networks) -> FrameValues:
         names = networks.labels()
-        found = {class_of(text, names) for text in texts} - {None}
-        wanted = class_of(sample.item.label, names)
-        if wanted is None:
+        class_numbers = {class_of(text, names) for text in texts} - {None}
+        expected = class_of(sample.item.label, names)
+        if expected is None:
             return np.full(len(sample.result), np.nan)
-        classes = torch.tensor(sorted(number for number in found if number is not None))
-        seen = classified(networks.logits(sample.result), classes)
-        return np.asarray((seen == wanted).double().numpy())
+        classes = torch.tensor(sorted(number for number in class_numbers if number is not None))
+        predicted = classify(networks.logits(sample.result), classes)
+        return np.asarray((predicted == expected).double().numpy())
 
     return Column(
         name="accuracy",
@@ -65,15 +66,15 @@ def accuracy_column(texts: Iterable[str]) -> Column:
 
 
 def class_of(text: str, names: Mapping[int, str]) -> int | None:
-    """The class whose longest name a text says: "tabby, tabby cat" is said by "a tabby cat"."""
+    """Return the class with the longest name in a text: "tabby, tabby cat" for "a tabby cat"."""
     words = f" {' '.join(re.findall(r'[a-z0-9]+', text.lower()))} "
-    said: list[tuple[int, int]] = []
+    matches: list[tuple[int, int]] = []
     for number, label in names.items():
         for name in label.split(","):
             plain = " ".join(re.findall(r"[a-z0-9]+", name.lower()))
             if plain and f" {plain} " in words:
-                said.append((len(plain), -int(number)))
-    return -max(said)[1] if said else None
+                matches.append((len(plain), -int(number)))
+    return -max(matches)[1] if matches else None
 
 
 COLUMNS = (
@@ -91,9 +92,9 @@ COLUMNS = (
 
 
 def read_statistics(path: Path) -> dict[str, Tensor]:
-    """Means of the features of the true pictures: `mean` of all, and one by the name of each class.
+    """Read the mean features of true pictures: `mean` for all, and one by the name of each class.
 
-    InputError where the file is none.
+    Raise InputError if the file cannot be read or has no `mean`.
     """
     try:
         statistics: dict[str, Tensor] = load_file(path)
@@ -107,20 +108,20 @@ def read_statistics(path: Path) -> dict[str, Tensor]:
 def fid_scores(
     features: Mapping[str, Tensor], labels: Mapping[str, str], statistics: Mapping[str, Tensor]
 ) -> dict[str, float]:
-    """SFID of all pictures, and CSFID: the mean of those of each class that has statistics.
+    """Return SFID of all pictures, and CSFID: its mean over the classes that have statistics.
 
     features: (channels,) by item; labels: the class's text by item.
     """
-    everything = torch.stack(list(features.values()))
-    scores = {"sfid": simplified_fid(everything, statistics["mean"])}
+    all_features = torch.stack(list(features.values()))
+    scores = {"sfid": simplified_fid(all_features, statistics["mean"])}
     by_class = {name for name in labels.values() if name in statistics}
-    each = [
+    class_scores = [
         simplified_fid(
             torch.stack([value for item, value in features.items() if labels[item] == name]),
             statistics[name],
         )
         for name in by_class
     ]
-    if each:
-        scores["csfid"] = sum(each) / len(each)
+    if class_scores:
+        scores["csfid"] = sum(class_scores) / len(class_scores)
     return scores

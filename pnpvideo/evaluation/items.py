@@ -1,4 +1,4 @@
-"""What a benchmark is made of, whichever format it was published in: items, read one by one."""
+"""The items of a benchmark, independent of its published format."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,16 +16,16 @@ from pnpvideo.evaluation.masks import PICTURE_SUFFIXES, MaskSource
 class Item:
     """One edit that a benchmark asks for.
 
-    id: its name, of which there is one in the benchmark.
-    source: a picture, a clip or a folder of frames; None where it is the result of `after`.
-    prompt: what the result is to show; source_prompt: what the source does, empty if unknown.
-    edit_type: the benchmark's own group of edits. label: the class that a classifier is to see.
-    caption: what metrics hold the result against; the prompt where it is empty.
-    mask: what is to be edited. reference: how the benchmark's authors would have it.
-    result: where a result lies in a method's folder, without a suffix.
-    after: the id of an item before this one, whose result is the source.
-    group: items that one process makes, in their order; by source where it is empty.
-    scored: False for what is only a step to another item.
+    id: its name, unique in the benchmark.
+    source: a picture, a clip or a folder of frames; None if it is the result of `after`.
+    prompt: describes the result; source_prompt: describes the source, empty if unknown.
+    edit_type: the benchmark's group of edits. label: the class that a classifier should see.
+    caption: the text that metrics compare the result with; the prompt if it is empty.
+    mask: the part to edit. reference: the benchmark authors' result.
+    result: the path of a result in a method's folder, without a suffix.
+    after: the id of an earlier item whose result is the source.
+    group: the name of the items that one process makes in order; the source if it is empty.
+    scored: False for an item that is only a step to another item.
     """
 
     id: str
@@ -44,7 +44,7 @@ class Item:
 
     @property
     def text(self) -> str:
-        """What metrics hold the result against."""
+        """Return the text that metrics compare the result with."""
         return self.caption or self.prompt
 
     @property
@@ -53,8 +53,8 @@ class Item:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LeftOut:
-    """An entry that gives no item. by_rule: the benchmark's own rule says so; nothing is broken."""
+class LeftOutEntry:
+    """An entry without an item. by_rule: the benchmark's rules exclude it; it is not broken."""
 
     id: str
     reason: str
@@ -63,30 +63,32 @@ class LeftOut:
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """The items in their order, and what was left out of them."""
+    """The items in order, and the entries that were left out."""
 
     items: tuple[Item, ...]
-    left_out: tuple[LeftOut, ...]
+    left_out: tuple[LeftOutEntry, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadRequest:
-    """What readers need beside the data. captions: of MagicBrush, a file that is not the
-    benchmark's own. unpacked: a folder for pictures that lie packed in a table.
+    """The readers' needs besides the data.
+
+    captions: a file for MagicBrush that is not part of the benchmark. unpacked: a folder for
+    pictures that are packed in a table.
     """
 
     captions: Path | None = None
     unpacked: Path
 
 
-class Entry(BaseModel):
-    """What an entry of a published format must hold; what else it holds does not matter."""
+class BenchmarkEntry(BaseModel):
+    """The required fields of an entry in a published format; others are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class UnusableError(Exception):
-    """Why an entry gives no item. by_rule: see `LeftOut`."""
+    """An entry that gives no item; the message says why. by_rule: see `LeftOutEntry`."""
 
     def __init__(self, reason: str, *, by_rule: bool = False) -> None:
         super().__init__(reason)
@@ -95,36 +97,36 @@ class UnusableError(Exception):
 
 @dataclass
 class Collector:
-    """Gathers items; what is broken is left out by its name, and the rest goes on."""
+    """A collector of items that records broken entries by name and goes on."""
 
     items: dict[str, Item] = field(default_factory=dict)
-    left_out: list[LeftOut] = field(default_factory=list)
+    left_out: list[LeftOutEntry] = field(default_factory=list)
 
     @contextmanager
     def entry(self, name: str) -> Iterator[None]:
-        """Within, what cannot be used of this entry is noted, and nothing raised."""
+        """Keep errors of this entry from being raised, and record them."""
         try:
             yield
         except UnusableError as error:
-            self.left_out.append(LeftOut(id=name, reason=str(error), by_rule=error.by_rule))
+            self.left_out.append(LeftOutEntry(id=name, reason=str(error), by_rule=error.by_rule))
         except InputError as error:
-            self.left_out.append(LeftOut(id=name, reason=str(error)))
+            self.left_out.append(LeftOutEntry(id=name, reason=str(error)))
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            where = ".".join(map(str, first["loc"]))
-            self.left_out.append(LeftOut(id=name, reason=f"{where}: {first['msg']}"))
+            location = ".".join(map(str, first["loc"]))
+            self.left_out.append(LeftOutEntry(id=name, reason=f"{location}: {first['msg']}"))
 
     def add(self, item: Item) -> None:
-        """UnusableError where a name comes twice, or its texts or pictures are not there."""
+        """Add an item. Raise UnusableError for a duplicate id, or a missing prompt or file."""
         if item.id in self.items:
-            raise UnusableError("this id comes twice; the first one counts")
+            raise UnusableError("this id occurs twice; the first entry is used")
         if ".." in Path(item.result).parts or Path(item.result).is_absolute():
-            raise UnusableError("its name leads out of the results' folder")
+            raise UnusableError("its name points outside the results' folder")
         if not item.prompt.strip():
             raise UnusableError("it has no prompt")
-        for what, path in (("source", item.source), ("reference", item.reference)):
+        for field_name, path in (("source", item.source), ("reference", item.reference)):
             if path is not None and not path.exists():
-                raise UnusableError(f"the {what} {path} is missing")
+                raise UnusableError(f"the {field_name} {path} is missing")
         self.items[item.id] = item
 
     def done(self) -> Benchmark:
@@ -132,9 +134,9 @@ class Collector:
 
 
 def find_picture(folder: Path, name: str) -> Path:
-    """A picture by a path that may begin above the folder: /Set/dog/1.jpg is found as dog/1.jpg.
+    """Find a picture by a path that may start above the folder: dog/1.jpg for /Set/dog/1.jpg.
 
-    UnusableError where there is none.
+    Raise UnusableError if there is no such picture.
     """
     parts = Path(name.replace("\\", "/")).parts
     parts = tuple(part for part in parts if part not in ("/", ".", ".."))
@@ -146,8 +148,9 @@ def find_picture(folder: Path, name: str) -> Path:
 
 
 def find_result(folder: Path, result: str) -> Path | None:
-    """A method's result: a picture, a clip or a folder of frames; the outermost folder of its name
-    may be left out.
+    """Find a method's result: a picture, a clip or a folder of frames; None if it is missing.
+
+    The outermost folder of its name may be missing in the path.
     """
     _, _, inner = result.partition("/")
     for name in (result, inner) if inner else (result,):

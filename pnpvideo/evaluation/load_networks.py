@@ -1,7 +1,7 @@
-"""The networks that measure, loaded from a hub id or a folder.
+"""Loading of the networks for measures, from a hub id or a folder.
 
-Only safetensors are read. A network that is not there is a `MissingNetworkError`: what it would
-measure is left out, never guessed.
+Only safetensors are read. A network that is not available raises `MissingNetworkError`, and its
+measures are left out.
 """
 
 from collections.abc import Sequence
@@ -21,45 +21,48 @@ from pnpvideo.evaluation.lpips import Lpips
 from pnpvideo.loading.hub import reach_hub
 
 NONE = "none"
-"""Given in the place of a network to do without it."""
+"""The place of a network that is not to be used."""
 _UNUSABLE = (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Role:
-    """What a network is for. default: where it is had from; None has to be given, as `form`."""
+class NetworkRole:
+    """The purpose of a network. default: its usual place; None if it must be given, as `form`."""
 
     default: str | None
     text: str
     form: str = "FOLDER"
 
 
-ROLES: dict[str, Role] = {
-    "clip-large": Role(
+ROLES: dict[str, NetworkRole] = {
+    "clip-large": NetworkRole(
         default="openai/clip-vit-large-patch14", text="CLIP score of PIE-Bench and FiVE-Bench"
     ),
-    "clip": Role(default="openai/clip-vit-base-patch32", text="all else of CLIP"),
-    "structure": Role(default="facebook/dino-vitb8", text="structure distance"),
-    "dino": Role(default="facebook/dino-vits16", text="similarity of pictures"),
-    "lpips-squeeze": Role(
+    "clip": NetworkRole(default="openai/clip-vit-base-patch32", text="all other CLIP measures"),
+    "structure": NetworkRole(default="facebook/dino-vitb8", text="structure distance"),
+    "dino": NetworkRole(default="facebook/dino-vits16", text="similarity of pictures"),
+    "lpips-squeeze": NetworkRole(
         default=None, text="LPIPS of PIE-Bench and FiVE-Bench", form="FILE.safetensors"
     ),
-    "lpips-alex": Role(default=None, text="LPIPS of FlexIT", form="FILE.safetensors"),
-    "classifier": Role(
+    "lpips-alex": NetworkRole(default=None, text="LPIPS of FlexIT", form="FILE.safetensors"),
+    "classifier": NetworkRole(
         default="facebook/deit-base-distilled-patch16-384", text="accuracy of FlexIT"
     ),
-    "features": Role(default=None, text="SFID and CSFID of FlexIT, with their statistics"),
+    "features": NetworkRole(default=None, text="SFID and CSFID of FlexIT, with their statistics"),
 }
 
 
 class MissingNetworkError(Exception):
-    """A network that is not there. The message says which and why."""
+    """A network that is not available. The message says which and why."""
 
 
 def load_network(
     role: str, place: str | None
 ) -> tuple[nn.Module, transformers.CLIPTokenizer | None]:
-    """A role's network from a hub id or a folder, and CLIP's tokenizer. MissingNetworkError."""
+    """Load a role's network from a hub id or a folder, and CLIP's tokenizer.
+
+    Raise MissingNetworkError if it is not available.
+    """
     if place is None or place == NONE:
         raise MissingNetworkError(not_given(role, place))
     remedy = "give another"
@@ -67,16 +70,16 @@ def load_network(
     try:
         if role.startswith("lpips"):
             return _load_lpips(role, Path(place).expanduser()), None
-        local = Path(place).expanduser()
-        options = {} if local.is_dir() else reach_hub({})
-        where = str(local) if local.is_dir() else place
-        if options:  # Else the library would knock again and again for what is not kept.
-            remedy = "connect to the network, or give a folder of it"
-            _check_kept(place)
+        folder = Path(place).expanduser()
+        options = {} if folder.is_dir() else reach_hub({})
+        source = str(folder) if folder.is_dir() else place
+        if options:  # Otherwise the library would retry for files that are not cached.
+            remedy = "connect to the internet, or give its folder"
+            _check_cached(place)
         load = _LOADERS.get(role, transformers.AutoModel.from_pretrained)
-        network: nn.Module = load(where, use_safetensors=True, **options)
+        network: nn.Module = load(source, use_safetensors=True, **options)
         if role.startswith("clip"):
-            tokenizer = transformers.CLIPTokenizer.from_pretrained(where, **options)
+            tokenizer = transformers.CLIPTokenizer.from_pretrained(source, **options)
     except _UNUSABLE as error:
         reason = " ".join(str(error).split()).split(". ")[0][:200]
         raise MissingNetworkError(
@@ -87,20 +90,20 @@ def load_network(
 
 
 def not_given(role: str, place: str | None) -> str:
-    """Why a network that is not asked for is not there."""
+    """Return the message for a network that was not given."""
     text = f"the network {role} ({ROLES[role].text}) is not given"
     return text if place == NONE else f"{text}; give --network {role}={ROLES[role].form}"
 
 
-def _check_kept(place: str) -> None:
-    """OSError where the hub, which does not answer, has given nothing of a network before."""
+def _check_cached(place: str) -> None:
+    """Raise OSError if the hub cannot be reached and a network is not in the cache."""
     try:
         huggingface_hub.hf_hub_download(place, "config.json", local_files_only=True)
     except LocalEntryNotFoundError:
-        raise OSError("the hub cannot be reached, and nothing of it is kept here") from None
+        raise OSError("the hub cannot be reached, and the network is not in the cache") from None
 
 
-# DINO has no layer that pools: it would be filled at random, and tell networks apart that are one.
+# DINO has no pooling layer: a random one would give the same network different fingerprints.
 _dino = partial(transformers.ViTModel.from_pretrained, add_pooling_layer=False)
 _LOADERS = {
     "structure": _dino,
@@ -112,7 +115,7 @@ _LOADERS = {
 
 
 def _load_lpips(role: str, path: Path) -> nn.Module:
-    """ValueError or RuntimeError where the file is none, or of another network."""
+    """Load LPIPS weights. Raise ValueError or RuntimeError if the file is not for this network."""
     if path.suffix != ".safetensors":
         raise ValueError("give a .safetensors file with torchvision's weights")
     network = Lpips("alex" if role == "lpips-alex" else "squeeze")
@@ -125,14 +128,14 @@ def _load_lpips(role: str, path: Path) -> nn.Module:
     return network
 
 
-def parse_places(given: Sequence[str]) -> dict[str, str]:
-    """ROLE=PLACE texts by role. InputError where one is none."""
+def parse_places(texts: Sequence[str]) -> dict[str, str]:
+    """Parse ROLE=PLACE texts into places by role. Raise InputError if a text is not like that."""
     places = {}
-    for text in given:
+    for text in texts:
         role, sign, place = text.partition("=")
         if not sign or not place or role not in ROLES:
             raise InputError(
-                f"network is {text!r}; give ROLE=FOLDER or ROLE=HUB_ID, the role being one of "
+                f"network is {text!r}; give ROLE=FOLDER or ROLE=HUB_ID, where ROLE is one of "
                 f"{', '.join(ROLES)}"
             )
         places[role] = place

@@ -1,8 +1,8 @@
 """LPIPS (Zhang et al. 2018, arXiv 1801.03924): distance of two pictures in a network's features.
 
-The networks are torchvision's AlexNet and SqueezeNet 1.1, written out here: their weights come from
-a safetensors file of the user's, as torchvision's own are pickled. What weighs the features is the
-authors' (version 0.1), as torchmetrics holds it.
+The networks are torchvision's AlexNet and SqueezeNet 1.1, defined here: their weights come from a
+safetensors file that the user provides, as torchvision's files are pickled. The weights of the
+features are the authors' (version 0.1), as distributed with torchmetrics.
 """
 
 from pathlib import Path
@@ -15,13 +15,13 @@ from torch import Tensor, nn
 Backbone = Literal["alex", "squeeze"]
 
 _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
-"""Of the authors' scaling layer, for pictures in [-1, 1]."""
-_TAPS = {"alex": (1, 4, 7, 9, 11), "squeeze": (1, 4, 7, 9, 10, 11, 12)}
+"""The constants of the authors' scaling layer, for pictures in [-1, 1]."""
+_COMPARED_LAYERS = {"alex": (1, 4, 7, 9, 11), "squeeze": (1, 4, 7, 9, 10, 11, 12)}
 """The layers whose outputs are compared."""
 
 
 class Fire(nn.Module):
-    """SqueezeNet's module (Iandola et al. 2016, arXiv 1602.07360, section 3.2)."""
+    """SqueezeNet's Fire module (Iandola et al. 2016, arXiv 1602.07360, section 3.2)."""
 
     def __init__(self, inputs: int, squeezed: int, expanded: int) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Fire(nn.Module):
 
 
 def make_features(backbone: Backbone) -> nn.Sequential:
-    """torchvision's `features` of a network, with its names of the weights, not yet trained."""
+    """Return torchvision's `features` of a network, untrained, with torchvision's weight names."""
     if backbone == "alex":
         return nn.Sequential(
             *(nn.Conv2d(3, 64, 11, stride=4, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2)),
@@ -53,40 +53,40 @@ def make_features(backbone: Backbone) -> nn.Sequential:
 
 
 class Lpips(nn.Module):
-    """The distance by one network, whose features are still to be loaded."""
+    """The distance by one network; the weights of its features must be loaded afterwards."""
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.features = make_features(backbone)
-        self._taps = _TAPS[backbone]
+        self._compared_layers = _COMPARED_LAYERS[backbone]
         self.register_buffer("shift", torch.tensor(_SHIFT).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("scale", torch.tensor(_SCALE).view(1, 3, 1, 1), persistent=False)
         weights = Path(published.__file__).with_name("lpips_models") / f"{backbone}.pth"
         linear = torch.load(weights, map_location="cpu", weights_only=True)
-        for number in range(len(self._taps)):
+        for number in range(len(self._compared_layers)):
             weight = linear[f"lin{number}.model.1.weight"]
             self.register_buffer(f"linear{number}", weight, persistent=False)
 
     def forward(self, pictures: Tensor, others: Tensor) -> Tensor:
-        """Distances (n,) of pictures (n, 3, h, w) in [0, 1]: 0 where alike, rarely above 1."""
+        """Return distances (n,) of pictures (n, 3, h, w) in [0, 1]: 0 if equal, rarely above 1."""
         total = torch.zeros(len(pictures), device=pictures.device)
-        compared = zip(self._tapped(pictures), self._tapped(others), strict=True)
-        for number, (one, other) in enumerate(compared):
-            squared = (_unit(one) - _unit(other)) ** 2
-            weighed = (squared * self.get_buffer(f"linear{number}")).sum(1)
-            total = total + weighed.mean(dim=(1, 2))
+        compared = zip(self._layer_outputs(pictures), self._layer_outputs(others), strict=True)
+        for number, (features, other_features) in enumerate(compared):
+            squared = (_unit(features) - _unit(other_features)) ** 2
+            weighted = (squared * self.get_buffer(f"linear{number}")).sum(1)
+            total = total + weighted.mean(dim=(1, 2))
         return total
 
-    def _tapped(self, pictures: Tensor) -> list[Tensor]:
+    def _layer_outputs(self, pictures: Tensor) -> list[Tensor]:
         x = (2 * pictures - 1 - self.get_buffer("shift")) / self.get_buffer("scale")
-        found = []
+        outputs = []
         for number, layer in enumerate(self.features):
             x = layer(x)
-            if number in self._taps:
-                found.append(x)
-        return found
+            if number in self._compared_layers:
+                outputs.append(x)
+        return outputs
 
 
 def _unit(features: Tensor) -> Tensor:
-    """Each place's features at length 1."""
+    """Scale the features of each position to length 1."""
     return features / torch.sqrt(1e-8 + (features**2).sum(1, keepdim=True))

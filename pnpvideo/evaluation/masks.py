@@ -1,4 +1,4 @@
-"""Masks of what is to be edited, in the forms that benchmarks publish them in."""
+"""Masks of the part to edit, in the formats in which benchmarks publish them."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -9,28 +9,29 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pnpvideo.clips.stills.decode_image import BROKEN, open_image
+from pnpvideo.clips.stills.decode_image import DECODING_ERRORS, open_image
 from pnpvideo.errors import InputError
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-"""Of files that benchmarks and methods keep pictures in."""
+"""Suffixes of picture files in benchmarks and results."""
 
 Masks = NDArray[np.bool_]
-"""(frames, height, width), True where a frame is to be edited."""
+"""(frames, height, width), True at pixels to edit."""
 
 
 class MaskSource(ABC):
-    """A mask that is read when it is asked for."""
+    """A mask that is read on demand."""
 
     @abstractmethod
     def read(self, frames: int, width: int, height: int) -> Masks:
-        """At a clip's number of frames and size. InputError where it does not fit."""
+        """Read the masks at a clip's frame count and size. Raise InputError if they do not fit."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunLengths(MaskSource):
-    """PIE-Bench's form (Ju et al. 2024): start, length, start, length, ... of runs over the pixels
-    in rows. Lengths end with the picture, and its outermost rows and columns are always edited, as
+    """Run lengths as in PIE-Bench (Ju et al. 2024): start, length, ... over the pixels by rows.
+
+    Runs are cut at the picture's end. The outermost rows and columns always count as edited, as the
     annotations are wrong there.
     """
 
@@ -43,13 +44,13 @@ class RunLengths(MaskSource):
             mask.reshape(-1)[start : start + length] = True
         mask[[0, -1]] = True
         mask[:, [0, -1]] = True
-        return np.broadcast_to(_fitted(mask, width, height), (frames, height, width))
+        return np.broadcast_to(_resized_nearest(mask, width, height), (frames, height, width))
 
 
 def check_runs(runs: Sequence[int], side: int = 512) -> str | None:
-    """What is wrong with run lengths, None where they can be read."""
+    """Return what is wrong with run lengths; None if they can be read."""
     if len(runs) % 2:
-        return f"its mask has {len(runs)} numbers, which are no pairs of start and length"
+        return f"its mask has {len(runs)} numbers, which are not pairs of start and length"
     for start, length in zip(runs[::2], runs[1::2], strict=True):
         if not 0 <= start < side * side or length < 0:
             return f"its mask has a run of {length} at {start}, outside {side} x {side} pixels"
@@ -58,8 +59,9 @@ def check_runs(runs: Sequence[int], side: int = 512) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class MaskPictures(MaskSource):
-    """A picture, or a folder with one for each frame: what is transparent is edited where there is
-    transparency, otherwise what is brighter than `above` (of 255).
+    """A mask picture, or a folder with one for each frame.
+
+    If it has transparency, transparent pixels are edited; otherwise those above `above` (of 255).
     """
 
     path: Path
@@ -85,13 +87,13 @@ class MaskPictures(MaskSource):
                     mask = np.asarray(image.convert("RGBA"))[..., 3] < 128
                 else:
                     mask = np.asarray(image.convert("L")) > self.above
-        except BROKEN:
+        except DECODING_ERRORS:
             raise InputError(f"the mask {path} is cut off or damaged") from None
-        return _fitted(mask, width, height)
+        return _resized_nearest(mask, width, height)
 
 
-def _fitted(mask: NDArray[np.bool_], width: int, height: int) -> NDArray[np.bool_]:
-    """At another size; nothing between edited and not edited."""
+def _resized_nearest(mask: NDArray[np.bool_], width: int, height: int) -> NDArray[np.bool_]:
+    """Return a mask at another size, without intermediate values."""
     if mask.shape == (height, width):
         return mask
     image = Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST)

@@ -1,4 +1,4 @@
-"""Measures of results, kept by item: what was measured by the same network is not done again."""
+"""Measures of results, stored by item; measures by the same network are not repeated."""
 
 import logging
 import math
@@ -12,23 +12,23 @@ from pnpvideo.evaluation.columns import PIXEL_SHIFT, Column
 from pnpvideo.evaluation.items import Item, find_result
 from pnpvideo.evaluation.load_networks import NONE
 from pnpvideo.evaluation.networks import Networks
-from pnpvideo.evaluation.pixel_metrics import Each
-from pnpvideo.evaluation.run_folder import Measured, RunFolder
-from pnpvideo.evaluation.samples import FrameRange, Sample, read_sample
+from pnpvideo.evaluation.pixel_metrics import FrameValues
+from pnpvideo.evaluation.run_folder import MeasuredItem, RunFolder
+from pnpvideo.evaluation.samples import FrameRange, ItemFrames, read_item_frames
 
 _log = logging.getLogger(__name__)
 
-Folders = Mapping[str, Path]
-"""Each method's results."""
+MethodFolders = Mapping[str, Path]
+"""The folder of each method's results."""
 
 
 class Measurer:
-    """Fills the columns of items. pooled: whether to keep the features of SFID, too."""
+    """A measurer of results for all columns. pooled: whether to store SFID's features, too."""
 
     def __init__(
         self,
         folder: RunFolder,
-        methods: Folders,
+        methods: MethodFolders,
         columns: Sequence[Column],
         networks: Networks,
         frames: FrameRange,
@@ -41,63 +41,63 @@ class Measurer:
         self._crop, self._pooled = crop, pooled
 
     def is_done(self, item: Item) -> bool:
-        """Whether all methods' results of an item are measured, as far as networks are there."""
+        """Return whether all methods' results of an item are measured by the available networks."""
         return all(self._is_done(method, item) for method in self._methods)
 
     def _is_done(self, method: str, item: Item) -> bool:
-        known = self._folder.read_measured(method, item.id)
-        if known.reason is not None:
+        measured = self._folder.read_measured(method, item.id)
+        if measured.reason is not None:
             return find_result(self._methods[method], item.result) is None
-        return not self._missing(known) and not self._lacks_features(known)
+        return not self._missing(measured) and not self._lacks_features(measured)
 
     def measure(self, item: Item, items: Mapping[str, Item], reasons: Mapping[str, str]) -> None:
-        """Measure all methods' results of an item. reasons: why an item has no result of ours."""
+        """Measure all methods' results of an item. reasons: why results are missing, by id."""
         for method, place in self._methods.items():
-            known = self._folder.read_measured(method, item.id)
+            measured = self._folder.read_measured(method, item.id)
             result = find_result(place, item.result)
             if result is None:
                 reason = reasons.get(item.id, "there is no result")
-                self._folder.write_measured(method, item.id, Measured(reason=reason))
+                self._folder.write_measured(method, item.id, MeasuredItem(reason=reason))
                 continue
-            todo = [] if known.reason is None else list(self._columns)
-            todo = todo or self._missing(known)
-            if not todo and not self._lacks_features(known):
+            columns = [] if measured.reason is None else list(self._columns)
+            columns = columns or self._missing(measured)
+            if not columns and not self._lacks_features(measured):
                 continue
-            known.reason = None
+            measured.reason = None
             try:
-                sample = read_sample(
+                sample = read_item_frames(
                     item,
                     self._source(item, items, place),
                     result,
                     self._frames,
                     crop=self._crop,
                 )
-                self._fill(known, sample, todo)
+                self._fill(measured, sample, columns)
             except InputError as error:
-                known = Measured(reason=str(error))
-            self._folder.write_measured(method, item.id, known)
+                measured = MeasuredItem(reason=str(error))
+            self._folder.write_measured(method, item.id, measured)
 
     def _source(self, item: Item, items: Mapping[str, Item], place: Path) -> Path:
-        """The source that it was made of; of a method without steps, what the chain began with."""
+        """Return an item's source: the previous step's result, or the chain's first source."""
         while item.source is None:
             item = items[str(item.after)]
-            if (before := find_result(place, item.result)) is not None:
-                return before
+            if (previous := find_result(place, item.result)) is not None:
+                return previous
         return item.source
 
-    def _missing(self, known: Measured) -> list[Column]:
+    def _missing(self, measured: MeasuredItem) -> list[Column]:
         return [
             column
             for column in self._columns
-            if known.made_with.get(column.name) != self._made_with(column)
-            and all(self._may_be_there(role) for role in column.roles)
+            if measured.made_with.get(column.name) != self._made_with(column)
+            and all(self._may_be_available(role) for role in column.roles)
         ]
 
-    def _lacks_features(self, known: Measured) -> bool:
-        return self._pooled and known.features is None and self._may_be_there("features")
+    def _lacks_features(self, measured: MeasuredItem) -> bool:
+        return self._pooled and measured.features is None and self._may_be_available("features")
 
-    def _may_be_there(self, role: str) -> bool:
-        """Not whether it can be loaded: that is tried only when something is to be measured."""
+    def _may_be_available(self, role: str) -> bool:
+        """Return whether a network may be available; loading is tried only for a measurement."""
         place = self._networks.places[role]
         return place not in (None, NONE) and role not in self._networks.missing
 
@@ -107,34 +107,36 @@ class Measurer:
             [*map(self._networks.name, column.roles), *filter(None, [column.how, frames])]
         )
 
-    def _fill(self, known: Measured, sample: Sample, columns: Sequence[Column]) -> None:
+    def _fill(self, measured: MeasuredItem, sample: ItemFrames, columns: Sequence[Column]) -> None:
         for column in columns:
             if not all(self._has(role) for role in column.roles):
                 continue
             value = mean_of(column.measure(sample, self._networks))
-            known.values[column.name] = value
-            known.made_with[column.name] = self._made_with(column)
-            known.fingerprints |= {role: self._networks.identities[role] for role in column.roles}
+            measured.values[column.name] = value
+            measured.made_with[column.name] = self._made_with(column)
+            measured.fingerprints |= {
+                role: self._networks.identities[role] for role in column.roles
+            }
             if column is PIXEL_SHIFT:
-                known.shift = sample.shifts.evidence.values
+                measured.shift = sample.shifts.evidence.values
         if self._pooled and self._networks.has("features"):
-            known.features = self._networks.pooled(sample.result[:1])[0].tolist()
+            measured.features = self._networks.pooled(sample.result[:1])[0].tolist()
 
     def _has(self, role: str) -> bool:
-        """Whether a network is there; if not, what is left out is told once."""
-        told = role in self._networks.missing
-        there = self._networks.has(role)
-        if not there and not told:
+        """Return whether a network is available; if not, log once what is left out."""
+        already_logged = role in self._networks.missing
+        available = self._networks.has(role)
+        if not available and not already_logged:
             titles = [column.title for column in self._columns if role in column.roles]
-            why = self._networks.missing[role]
-            _log.warning("not measured: %s, as %s", ", ".join(titles), why)
-        return there
+            reason = self._networks.missing[role]
+            _log.warning("not measured: %s, because %s", ", ".join(titles), reason)
+        return available
 
 
-def mean_of(values: Each) -> float | None:
-    """Mean over the frames that have a value, as FiVE-Bench's code; None where none has."""
-    known = values[~np.isnan(values)]
-    if not len(known):
+def mean_of(values: FrameValues) -> float | None:
+    """Return the mean over frames with a value, as in FiVE-Bench's code; None if none has one."""
+    valid = values[~np.isnan(values)]
+    if not len(valid):
         return None
-    mean = float(known.mean())
+    mean = float(valid.mean())
     return mean if math.isfinite(mean) else None

@@ -1,4 +1,4 @@
-"""Pictures and clips as a page holds them within itself."""
+"""Pictures and clips that are embedded in a page."""
 
 import base64
 import tempfile
@@ -18,41 +18,41 @@ _SIDE = 288  # pixels of the longer side
 
 
 def picture(frames: Frames) -> str:
-    """A data URL of the first frame."""
+    """Return a data URL of the first frame."""
     with BytesIO() as file:
-        Image.fromarray(_small(frames[:1])[0]).save(file, "JPEG", quality=88)
+        Image.fromarray(_thumbnails(frames[:1])[0]).save(file, "JPEG", quality=88)
         return _url("image/jpeg", file.getvalue())
 
 
 def video(frames: Frames) -> str:
-    """A data URL of a clip in H.264."""
+    """Return a data URL of a clip in H.264."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
         timing = Timing(frame_rate=DEFAULT_FRAME_RATE)
-        write_clip([_small(frames)], path, timing=timing, quality=70)
+        write_clip([_thumbnails(frames)], path, timing=timing, quality=70)
         return _url("video/mp4", path.read_bytes())
 
 
 def slice_over_time(frames: Frames) -> str:
-    """A data URL of the middle row of pixels over time, which runs downwards."""
-    small = _small(frames)
+    """Return a data URL of the middle row of pixels over time, from top to bottom."""
+    small = _thumbnails(frames)
     _, height, width, _ = small.shape
     rows = small[:, height // 2]
-    # A frame is at least two pixels high, and a long clip no higher than the picture is.
+    # A frame is at least two pixels high, and a long clip not higher than the picture.
     tall = np.asarray(Image.fromarray(rows).resize((width, min(height, max(2 * len(rows), 48))), 0))
     return picture(tall[None])
 
 
 def mask_picture(mask: Masks) -> str:
-    """A data URL of the first frame's mask, white where it is to be edited."""
+    """Return a data URL of the first frame's mask, white at pixels to edit."""
     return picture((mask[:1, ..., None] * np.uint8(255)).repeat(3, axis=-1))
 
 
-def _small(frames: Frames) -> Frames:
+def _thumbnails(frames: Frames) -> Frames:
     _, height, width, _ = frames.shape
     scale = min(1, _SIDE / max(width, height))
     return resize_frames(frames, max(1, round(width * scale)), max(1, round(height * scale)))
 
 
-def _url(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+def _url(mime_type: str, content: bytes) -> str:
+    return f"data:{mime_type};base64,{base64.b64encode(content).decode()}"

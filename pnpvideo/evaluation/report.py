@@ -1,4 +1,4 @@
-"""One page for people: means by edit type, and every item with its pictures and values."""
+"""The evaluation's HTML page: means by edit type, and every item with its pictures and values."""
 
 import json
 from collections.abc import Mapping
@@ -10,17 +10,17 @@ import jinja2
 from pnpvideo.clips.clip import Frames
 from pnpvideo.errors import InputError
 from pnpvideo.evaluation.items import Benchmark, Item, find_result
-from pnpvideo.evaluation.measure_results import Folders
+from pnpvideo.evaluation.measure_results import MethodFolders
 from pnpvideo.evaluation.page_media import mask_picture, picture, slice_over_time, video
 from pnpvideo.evaluation.run_folder import RunFolder
 from pnpvideo.evaluation.samples import FrameRange, read_frames
-from pnpvideo.evaluation.summary import Row, Summary, shown
+from pnpvideo.evaluation.summary import Row, Summary, value_text
 
 PAGE = "report.html"
 
 
 class Figure(TypedDict):
-    """One picture or clip of an item, with what to call it. slice: of a clip over time."""
+    """One picture or clip of an item, as data URLs, and its name. slice: of a clip over time."""
 
     name: str
     image: str
@@ -31,11 +31,11 @@ class Figure(TypedDict):
 def write_page(
     summary: Summary,
     benchmark: Benchmark,
-    methods: Folders,
+    methods: MethodFolders,
     folder: RunFolder,
     frames: FrameRange,
 ) -> Path:
-    """The page, with all that it shows within itself. RunError where it cannot be written."""
+    """Write the self-contained page. Raise RunError if it cannot be written."""
     by_item: dict[str, list[Row]] = {}
     for row in summary.rows:
         by_item.setdefault(row.item.id, []).append(row)
@@ -45,7 +45,7 @@ def write_page(
             "item": items[name],
             "figures": _figures(items[name], items, methods, rows, frames),
             "rows": rows,
-            # What the page sorts by.
+            # The page sorts by these values.
             "values": json.dumps({row.method: dict(row.values) for row in rows}),
         }
         for name, rows in by_item.items()
@@ -58,7 +58,7 @@ def write_page(
         undefined=jinja2.StrictUndefined,
     )
     text = environment.get_template("report.html.jinja").render(
-        summary=summary, cards=cards, shown=shown, json=json, types=_types(summary)
+        summary=summary, cards=cards, shown=value_text, json=json, types=_types(summary)
     )
     path = folder.path / PAGE
     folder.write_text(path, text)
@@ -72,11 +72,11 @@ def _types(summary: Summary) -> list[str]:
 def _figures(
     item: Item,
     items: Mapping[str, Item],
-    methods: Folders,
+    methods: MethodFolders,
     rows: list[Row],
     frames: FrameRange,
 ) -> list[Figure]:
-    """Source, mask and reference, then each method's result."""
+    """Return figures of source, mask and reference, then of each method's result."""
     start = item
     while start.source is None:
         start = items[str(start.after)]
@@ -90,7 +90,7 @@ def _figures(
             mask = mask_picture(item.mask.read(1, width, height))
             figures.append(Figure(name="mask", image=mask, video="", slice=""))
         except InputError:
-            pass  # Why is told among what is left out.
+            pass  # The reason is listed with the left-out entries.
     if item.reference is not None and (reference := _read(item.reference, frames)) is not None:
         figures.append(_figure("reference", reference))
     for row in rows:

@@ -1,8 +1,8 @@
-"""The folder of an evaluation: what is done, by method and item, and who is at work on what.
+"""The folder of an evaluation: finished work by method and item, and locks.
 
-run.json                     the settings that results were made with
+run.json                     the settings of the results
 results/METHOD/...           results in the benchmark's layout
-measured/METHOD/ITEM.json    values, with the networks that they are by
+measured/METHOD/ITEM.json    values, and the networks that measured them
 claims/                      locks of the processes that share the folder
 """
 
@@ -14,12 +14,12 @@ from pnpvideo.files.shared_folder import SharedFolder, unique_name
 
 
 @dataclass
-class Measured:
-    """What is known of one method's result of one item.
+class MeasuredItem:
+    """The measures of one method's result of one item.
 
-    values: by column, None where the result gives none. made_with: the networks by column.
-    fingerprints: of the networks' weights, by role. features: that SFID compares. shift: what the
-    result tells of the pixel shift of all (`Evidence.values`). reason: why there is no result.
+    values: by column, None if the result gives no value. made_with: the networks by column.
+    fingerprints: of the networks' weights, by role. features: for SFID. shift: the result's
+    evidence for the shift of all results (`Evidence.values`). reason: why there is no result.
     """
 
     values: dict[str, float | None] = field(default_factory=dict)
@@ -31,7 +31,7 @@ class Measured:
 
 
 class RunFolder(SharedFolder):
-    """What is done of one evaluation."""
+    """The folder of one evaluation."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -40,17 +40,17 @@ class RunFolder(SharedFolder):
     def results(self, method: str) -> Path:
         return self.path / "results" / method
 
-    def read_measured(self, method: str, item: str) -> Measured:
-        path = self._measured(method, item)
+    def read_measured(self, method: str, item: str) -> MeasuredItem:
+        path = self._measured_path(method, item)
         try:
-            return Measured(**json.loads(path.read_text(encoding="utf-8")))
+            return MeasuredItem(**json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
-            return Measured()
-        except (json.JSONDecodeError, TypeError):  # Of another version; it is measured again.
-            return Measured()
+            return MeasuredItem()
+        except (json.JSONDecodeError, TypeError):  # From another version: measure again.
+            return MeasuredItem()
 
-    def write_measured(self, method: str, item: str, measured: Measured) -> None:
-        self.write_json(self._measured(method, item), measured.__dict__)
+    def write_measured(self, method: str, item: str, measured: MeasuredItem) -> None:
+        self.write_json(self._measured_path(method, item), measured.__dict__)
 
-    def _measured(self, method: str, item: str) -> Path:
+    def _measured_path(self, method: str, item: str) -> Path:
         return self.path / "measured" / unique_name(method) / f"{unique_name(item)}.json"

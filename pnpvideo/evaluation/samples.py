@@ -1,4 +1,4 @@
-"""An item's pictures at hand: what measures are given."""
+"""An item's frames in memory, the input of measures."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from pnpvideo.errors import InputError
 from pnpvideo.evaluation.items import Item
 from pnpvideo.evaluation.masks import Masks
 from pnpvideo.evaluation.pixel_shift import Shifts, pixel_shifts
-from pnpvideo.evaluation.prepare import fitted
+from pnpvideo.evaluation.prepare import resized_bicubic
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
+class ItemFrames:
     """Frames uint8 (n, height, width, 3) of source, result and reference, masks (n, height, width).
 
-    result: at its own size; `fitted` has it at the source's.
+    result: at its own size; `resized_result` has the source's size.
     """
 
     item: Item
@@ -30,60 +30,62 @@ class Sample:
     reference: Frames | None
 
     @property
-    def fitted(self) -> Frames:
+    def resized_result(self) -> Frames:
         _, height, width, _ = self.source.shape
-        return fitted(self.result, width, height)
+        return resized_bicubic(self.result, width, height)
 
     @cached_property
     def shifts(self) -> Shifts:
-        """How far the result lies beside its source, which several columns tell of."""
-        return pixel_shifts(self.fitted, self.source, self.mask)
+        """Return the displacement from the source, which several columns use."""
+        return pixel_shifts(self.resized_result, self.source, self.mask)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrameRange:
-    """Which frames of clips count: every `stride`-th, at most `count`."""
+    """The frames of clips to measure: every `stride`-th, at most `count`."""
 
     stride: int
     count: int | None
 
 
-def read_sample(
+def read_item_frames(
     item: Item, source: Path, result: Path, frames: FrameRange, *, crop: bool = False
-) -> Sample:
-    """The pictures of an item. The shorter of source and result counts.
+) -> ItemFrames:
+    """Read the frames of an item, as many as the shorter of source and result has.
 
-    crop: whether a result that is not square while its source is shows the source's square at its
-    right bottom, as PIE-Bench's code has it. InputError for what cannot be read.
+    crop: whether a result that is not square, of a square source, has the source's square at its
+    bottom right, as in PIE-Bench's code. Raise InputError if a file cannot be read.
     """
-    pictures = read_frames(source, frames)
-    found = read_frames(result, frames)
-    count = min(len(pictures), len(found))
-    pictures, found = pictures[:count], found[:count]
-    _, height, width, _ = pictures.shape
-    if crop and height == width and found.shape[1] != found.shape[2]:
-        found = found[:, max(0, found.shape[1] - height) :, max(0, found.shape[2] - width) :]
+    source_frames = read_frames(source, frames)
+    result_frames = read_frames(result, frames)
+    count = min(len(source_frames), len(result_frames))
+    source_frames, result_frames = source_frames[:count], result_frames[:count]
+    _, height, width, _ = source_frames.shape
+    if crop and height == width and result_frames.shape[1] != result_frames.shape[2]:
+        result_frames = result_frames[
+            :, max(0, result_frames.shape[1] - height) :, max(0, result_frames.shape[2] - width) :
+        ]
     mask = None
     if item.mask is not None:
-        chosen = slice(None, None, frames.stride)
-        mask = item.mask.read((count - 1) * frames.stride + 1, width, height)[chosen]
+        steps = slice(None, None, frames.stride)
+        mask = item.mask.read((count - 1) * frames.stride + 1, width, height)[steps]
     reference = None if item.reference is None else read_frames(item.reference, frames)
-    return Sample(
+    return ItemFrames(
         item=item,
-        source=pictures,
-        result=np.ascontiguousarray(found),
+        source=source_frames,
+        result=np.ascontiguousarray(result_frames),
         mask=mask,
         reference=None if reference is None else reference[:count],
     )
 
 
 def read_frames(path: Path, frames: FrameRange) -> Frames:
-    """All frames that count of a picture, clip or folder. InputError where there are none."""
-    return with_clip(path, frames, lambda clip: clip.read(0, len(clip)))
+    """Read the chosen frames of a picture, clip or folder. Raise InputError if that fails."""
+    return use_clip(path, frames, lambda clip: clip.read(0, len(clip)))
 
 
-def with_clip(path: Path, frames: FrameRange, use: Callable[[Clip], Frames]) -> Frames:
-    """What is made of a clip, which is closed again."""
+def use_clip(path: Path, frames: FrameRange, use: Callable[[Clip], Frames]) -> Frames:
+    """Open a clip, pass it to `use`, and close it."""
     if not path.exists():
         raise InputError(f"{path} is missing")
     clip = read_clip(path, stride=frames.stride, frames=frames.count)

@@ -1,4 +1,4 @@
-"""What an evaluation found: every value, means by edit type, and what it was made with."""
+"""The summary of an evaluation: every value, means by edit type, and versions and networks."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from torch import Tensor
 from pnpvideo.evaluation.columns import Column
 from pnpvideo.evaluation.common_shift import CommonShift, Estimate, common_shift
 from pnpvideo.evaluation.flexit import fid_scores
-from pnpvideo.evaluation.items import Benchmark, Item, LeftOut
+from pnpvideo.evaluation.items import Benchmark, Item, LeftOutEntry
 from pnpvideo.evaluation.load_networks import NONE, not_given
 from pnpvideo.evaluation.networks import Networks
 from pnpvideo.evaluation.pixel_shift import Evidence
-from pnpvideo.evaluation.run_folder import Measured, RunFolder
+from pnpvideo.evaluation.run_folder import MeasuredItem, RunFolder
 from pnpvideo.options.evaluation import EvaluationSettings
 
 ALL = "all"
-"""The name of all edit types together."""
+"""The name for all edit types together."""
 _LIBRARIES = ("pnpvideo", "torch", "torchmetrics", "transformers", "opencv-python", "scikit-image")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """What one method's result of one item measures, by column; None where it gives no value."""
+    """The values of one method's result of one item by column; None if it has no value."""
 
     method: str
     item: Item
@@ -41,7 +41,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Mean:
-    """Means of a method by column over an edit type. without: items that gave a column no value."""
+    """Means of a method by column over an edit type. without: the count of items without values."""
 
     method: str
     edit_type: str
@@ -52,16 +52,18 @@ class Mean:
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """columns: those that could be measured. missing: why others could not. left_out: entries and
-    results without values. scores: of a method as a whole; shifts: the pixel shift that all its
-    results have in common. made_with: versions and networks.
+    """The summary of an evaluation.
+
+    columns: those that could be measured. missing: why others could not, by title. left_out:
+    entries and results without values. scores: of a method as a whole. shifts: the pixel shift that
+    all results of a method share. made_with: versions and networks.
     """
 
     title: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     means: tuple[Mean, ...]
-    left_out: tuple[LeftOut, ...]
+    left_out: tuple[LeftOutEntry, ...]
     missing: Mapping[str, str]
     scores: Mapping[str, Mapping[str, float]]
     shifts: Mapping[str, CommonShift]
@@ -69,23 +71,38 @@ class Summary:
 
     @property
     def table(self) -> str:
-        """The means in the field's units, in Markdown, and how many items they are without."""
+        """Return the means in Markdown, in their usual units, with the number of items without."""
         lines = [
             f"{mean.method}, {mean.edit_type}: "
-            + ", ".join(f"{self._title(name)} of {mean.items - n}" for name, n in some)
+            + ", ".join(
+                f"{self._title(name)} of {mean.items - missing_count}"
+                for name, missing_count in without_value
+            )
             for mean in self.means
-            if (some := [(name, n) for name, n in mean.without.items() if n])
+            if (
+                without_value := [
+                    (name, missing_count)
+                    for name, missing_count in mean.without.items()
+                    if missing_count
+                ]
+            )
         ]
-        notes = ["", "Of fewer items, as others give no value:", "", *(f"- {x}" for x in lines)]
+        notes = [
+            "",
+            "Means over fewer items, as others have no value:",
+            "",
+            *(f"- {x}" for x in lines),
+        ]
         shifts = ["", *(f"- {line}" for line in self.shift_lines), ""] if self.shifts else []
         return self._means + "\n".join([*(notes if lines else []), *shifts])
 
     @property
     def shift_lines(self) -> list[str]:
-        """What all results of each method are displaced by, in words."""
+        """Return the shared displacement of each method's results in words."""
         return [
-            f"{method}: {shift.count} results together lie {_told(shift.x)} pixels to the right "
-            f"and {_told(shift.y)} down, enlarged by {_told(shift.zoom, 100)} %"
+            f"{method}: {shift.count} results together are shifted {_interval_text(shift.x)} "
+            f"pixels to the right and {_interval_text(shift.y)} down, enlarged by "
+            f"{_interval_text(shift.zoom, 100)} %"
             for method, shift in self.shifts.items()
         ]
 
@@ -101,7 +118,7 @@ class Summary:
                     mean.method,
                     mean.edit_type,
                     str(mean.items),
-                    *(shown(mean.values[column.name], column) for column in self.columns),
+                    *(value_text(mean.values[column.name], column) for column in self.columns),
                 )
                 for mean in self.means
             ],
@@ -109,15 +126,15 @@ class Summary:
         )
 
 
-def shown(value: float | None, column: Column) -> str:
-    """A value in the field's unit, with the digits that its tables have."""
+def value_text(value: float | None, column: Column) -> str:
+    """Return a value in its usual unit, with the usual number of digits."""
     if value is None:
         return ""
     scaled = value * column.factor
     return f"{scaled:.2f}" if column.factor > 1 or abs(scaled) >= 2 else f"{scaled:.4f}"
 
 
-def _told(estimate: Estimate, factor: float = 1) -> str:
+def _interval_text(estimate: Estimate, factor: float = 1) -> str:
     value, low, high = (factor * x for x in (estimate.value, estimate.low, estimate.high))
     return f"{value:.3f} ({low:.3f} to {high:.3f})"
 
@@ -131,44 +148,48 @@ def summarise(
     networks: Networks,
     statistics: Mapping[str, Tensor] | None,
     *,
-    summed: bool,
+    mean_over_types: bool,
 ) -> Summary:
-    """What is known now of all methods' results. summed: with means over all edit types."""
+    """Summarise all measured results. mean_over_types: whether to add means over all edit types."""
     scored = [item for item in benchmark.items if item.scored]
     rows: list[Row] = []
     left_out = list(benchmark.left_out)
     scores: dict[str, Mapping[str, float]] = {}
     shifts: dict[str, CommonShift] = {}
-    seen: set[str] = set()
+    measured_names: set[str] = set()
     used: dict[str, set[str]] = {}
     fingerprints: dict[str, str] = {}
     for method in methods:
-        known = {item.id: folder.read_measured(method, item.id) for item in scored}
+        measured = {item.id: folder.read_measured(method, item.id) for item in scored}
         for item in scored:
-            one = known[item.id]
-            if one.reason is not None:
-                left_out.append(LeftOut(id=f"{method}: {item.id}", reason=one.reason))
+            item_measures = measured[item.id]
+            if item_measures.reason is not None:
+                left_out.append(
+                    LeftOutEntry(id=f"{method}: {item.id}", reason=item_measures.reason)
+                )
                 continue
-            rows.append(Row(method=method, item=item, values=one.values))
-            seen |= {name for name, value in one.values.items() if value is not None}
-            fingerprints |= one.fingerprints
-            for name, by in one.made_with.items():
-                used.setdefault(name, set()).add(by)
-        if (shift := _common_shift(known.values())) is not None:
+            rows.append(Row(method=method, item=item, values=item_measures.values))
+            measured_names |= {
+                name for name, value in item_measures.values.items() if value is not None
+            }
+            fingerprints |= item_measures.fingerprints
+            for name, network in item_measures.made_with.items():
+                used.setdefault(name, set()).add(network)
+        if (shift := _common_shift(measured.values())) is not None:
             shifts[method] = shift
         if statistics is not None:
-            scores[method] = _fid(scored, known, statistics)
-    there = tuple(column for column in columns if column.name in seen)
+            scores[method] = _fid(scored, measured, statistics)
+    measured_columns = tuple(column for column in columns if column.name in measured_names)
     return Summary(
         title=f"{settings.benchmark}: {', '.join(methods)}",
-        columns=there,
+        columns=measured_columns,
         rows=tuple(rows),
-        means=tuple(_means(rows, there, summed=summed)),
+        means=tuple(_means(rows, measured_columns, mean_over_types=mean_over_types)),
         left_out=tuple(left_out),
         missing={
             column.title: _why_missing(column, networks)
             for column in columns
-            if column not in there
+            if column not in measured_columns
         },
         scores=scores,
         shifts=shifts,
@@ -176,17 +197,19 @@ def summarise(
     )
 
 
-def _means(rows: Sequence[Row], columns: Sequence[Column], *, summed: bool) -> list[Mean]:
+def _means(rows: Sequence[Row], columns: Sequence[Column], *, mean_over_types: bool) -> list[Mean]:
     means = []
     for method in dict.fromkeys(row.method for row in rows):
-        mine = [row for row in rows if row.method == method]
-        types = sorted({row.item.edit_type for row in mine})
-        groups = {name: [row for row in mine if row.item.edit_type == name] for name in types}
-        if (len(groups) > 1 and summed) or "" in groups:
+        method_rows = [row for row in rows if row.method == method]
+        types = sorted({row.item.edit_type for row in method_rows})
+        groups = {
+            name: [row for row in method_rows if row.item.edit_type == name] for name in types
+        }
+        if (len(groups) > 1 and mean_over_types) or "" in groups:
             groups.pop("", None)
-            groups[ALL] = mine
+            groups[ALL] = method_rows
         for name, members in groups.items():
-            found = {
+            values_by_column = {
                 column.name: [
                     v for row in members if (v := row.values.get(column.name)) is not None
                 ]
@@ -197,25 +220,25 @@ def _means(rows: Sequence[Row], columns: Sequence[Column], *, summed: bool) -> l
                     method=method,
                     edit_type=name,
                     items=len(members),
-                    values={name: fmean(v) if v else None for name, v in found.items()},
-                    without={name: len(members) - len(v) for name, v in found.items()},
+                    values={name: fmean(v) if v else None for name, v in values_by_column.items()},
+                    without={name: len(members) - len(v) for name, v in values_by_column.items()},
                 )
             )
     return means
 
 
-def _common_shift(measured: Iterable[Measured]) -> CommonShift | None:
-    told = [one.shift for one in measured if one.shift is not None]
-    return common_shift([Evidence.of_values(values) for values in told])
+def _common_shift(measured: Iterable[MeasuredItem]) -> CommonShift | None:
+    shifts = [item.shift for item in measured if item.shift is not None]
+    return common_shift([Evidence.of_values(values) for values in shifts])
 
 
 def _fid(
-    items: Sequence[Item], known: Mapping[str, Measured], statistics: Mapping[str, Tensor]
+    items: Sequence[Item], measured: Mapping[str, MeasuredItem], statistics: Mapping[str, Tensor]
 ) -> dict[str, float]:
     features = {
-        item.id: torch.tensor(given)
+        item.id: torch.tensor(features_of_item)
         for item in items
-        if (given := known[item.id].features) is not None
+        if (features_of_item := measured[item.id].features) is not None
     }
     labels = {item.id: item.label for item in items}
     return fid_scores(features, labels, statistics) if features else {}
@@ -247,7 +270,7 @@ def _made_with(
 
 
 def write_tables(summary: Summary, folder: RunFolder) -> tuple[Path, ...]:
-    """results.csv (one line a result), means.csv (in the field's units), means.md, summary.json."""
+    """Write results.csv (a row a result), means.csv (in usual units), means.md and summary.json."""
     heads = ["method", "id", "type", "prompt", *(column.name for column in summary.columns)]
     results = [
         [row.method, row.item.id, row.item.edit_type, row.item.prompt]
@@ -257,7 +280,7 @@ def write_tables(summary: Summary, folder: RunFolder) -> tuple[Path, ...]:
     mean_heads = ["method", "type", "items", *(column.heading for column in summary.columns)]
     means = [
         [mean.method, mean.edit_type, mean.items]
-        + [shown(mean.values[column.name], column) for column in summary.columns]
+        + [value_text(mean.values[column.name], column) for column in summary.columns]
         for mean in summary.means
     ]
     paths = [
@@ -282,7 +305,7 @@ def _as_json(summary: Summary) -> dict[str, object]:
         "means": [mean.__dict__ for mean in summary.means],
         "scores": summary.scores,
         "shifts": {method: asdict(shift) for method, shift in summary.shifts.items()},
-        "left_out": [left.__dict__ for left in summary.left_out],
+        "left_out": [entry.__dict__ for entry in summary.left_out],
         "counts": Counter(row.method for row in summary.rows),
         "results": [
             {"method": row.method, "id": row.item.id, "values": row.values} for row in summary.rows
@@ -299,7 +322,7 @@ def _csv(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def markdown(heads: Sequence[str], lines: Iterable[Sequence[str]], *, words: int = 0) -> str:
-    """A table; all but the first `words` columns are numbers, to the right."""
+    """Return a Markdown table; all but the first `words` columns are right-aligned numbers."""
     rule = ["---"] * words + ["--:"] * (len(heads) - words)
     rows = [f"| {' | '.join(cells)} |" for cells in (heads, *lines)]
     return "\n".join([rows[0], f"|{'|'.join(rule)}|", *rows[1:]]) + "\n"

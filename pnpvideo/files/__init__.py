@@ -1,1 +1,1 @@
-"""Files that appear whole or not at all, and who holds them. Knows no clip and no model."""
+"""Files that appear whole or not at all, and locks on them. Does not use clips or models."""

@@ -1,4 +1,4 @@
-"""Outputs that appear whole or not at all: written under another name, renamed at the end."""
+"""Atomic outputs: written under another name and renamed at the end."""
 
 import contextlib
 import errno
@@ -14,7 +14,7 @@ from typing import IO
 from pnpvideo.errors import InputError, RunError
 from pnpvideo.files.file_lock import take_lock
 
-# What a folder may hold to be replaced: frames, and the settings written beside them.
+# A folder is replaced only if all its files have these suffixes: frames, and their settings.
 _REPLACEABLE = (".png", ".jpg", ".jpeg", ".webp", ".yaml", ".yml", ".json")
 
 _LOCK, _OLD = "lock", "old"
@@ -22,23 +22,23 @@ _claims: ContextVar[frozenset[Path]] = ContextVar("claims", default=frozenset())
 
 
 def check_free(output: Path, *, folder: bool, overwrite: bool) -> None:
-    """InputError unless `output`, a file or a folder, can be written. Changes nothing.
+    """Raise InputError unless `output`, a file or a folder, can be written. Changes nothing.
 
-    A link counts as what it leads to.
+    Links are followed.
     """
     above = folder_above(output)
     _check_names(output, above)
     if output.is_dir() and not folder:
-        raise InputError(f"{output} is a folder; name a file in it")
+        raise InputError(f"{output} is a folder; give a file in it")
     if output.is_dir():
-        inside = list(output.iterdir())
-        if inside and not overwrite:
+        contents = list(output.iterdir())
+        if contents and not overwrite:
             raise InputError(f"{output} exists and is not empty; choose another or --overwrite")
-        for path in inside:
-            # A mistyped folder must not cost anything but frames.
+        for path in contents:
+            # A mistyped folder name must not delete anything but frames.
             if path.is_dir() or path.suffix.lower() not in _REPLACEABLE:
                 raise InputError(
-                    f"{output} holds {path.name}, which is no frame, and is not replaced; "
+                    f"{output} holds {path.name}, which is not a frame, so it is not replaced; "
                     "choose another folder"
                 )
     elif output.exists():
@@ -47,7 +47,7 @@ def check_free(output: Path, *, folder: bool, overwrite: bool) -> None:
         if not overwrite:
             raise InputError(f"{output} exists already; choose another name or --overwrite")
     elif _target(output).is_symlink():
-        raise InputError(f"{output} is a link that leads nowhere; choose another name")
+        raise InputError(f"{output} is a broken link; choose another name")
     if not above.is_dir():
         raise InputError(f"{output} cannot be written: {above} is not a folder")
     if not os.access(above, os.W_OK | os.X_OK):
@@ -55,18 +55,18 @@ def check_free(output: Path, *, folder: bool, overwrite: bool) -> None:
 
 
 def folder_above(output: Path) -> Path:
-    """The folder that an output goes to, or the one in which that will be made."""
+    """Return the closest existing folder above an output."""
     parents = _target(output).absolute().parents
     return next(above for above in parents if os.path.exists(above))  # noqa: PTH110 -- see _target
 
 
 @contextlib.contextmanager
 def claimed(output: Path) -> Iterator[Path]:
-    """Yields a folder beside `output` to write in, which is this run's until the end.
+    """Keep a folder beside `output` to write in for this run only, and yield it.
 
-    What a run that was killed left there is cleared first; the folders above are made, and go again
-    on any exception. Within a claim, the same one can be had again. InputError where another run
-    has it, RunError where the system refuses to write.
+    Files left by a killed run are cleared first. Missing parent folders are created, and removed
+    on any exception. A claim can be nested in itself. Raise InputError if another run has the
+    claim, RunError if the system refuses to write.
     """
     target = _target(output)
     # Short enough for any name, and the same for all runs to this output.
@@ -75,19 +75,19 @@ def claimed(output: Path) -> Iterator[Path]:
     if folder in _claims.get():
         yield folder
         return
-    made = _make_parents(target)
+    created_parents = _make_parents(target)
     try:
         with _locked(folder, output):
-            if (folder / _OLD).exists() and not target.exists():  # It died while swapping.
+            if (folder / _OLD).exists() and not target.exists():  # A run was killed while swapping.
                 (folder / _OLD).replace(target)
             _clear(folder)
-            before = _claims.set(_claims.get() | {folder})
+            token = _claims.set(_claims.get() | {folder})
             try:
                 yield folder
             finally:
-                _claims.reset(before)
+                _claims.reset(token)
     except BaseException:
-        for parent in made:
+        for parent in created_parents:
             with contextlib.suppress(OSError):
                 parent.rmdir()
         raise
@@ -95,17 +95,17 @@ def claimed(output: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_output(output: Path, *, folder: bool, overwrite: bool) -> Iterator[Path]:
-    """Yields a path to write to; what is written takes `output`'s place at the end.
+    """Open a path to write to, which replaces `output` at the end.
 
-    folder: whether a folder is written (it is made empty); parents are made. Links stay, and what
-    they lead to is replaced. On any exception, and so on Ctrl-C, nothing is left and what was there
-    before stays. InputError as in `check_free` and `claimed`, RunError where the disk is full or
-    fails.
+    folder: whether to write a folder (it is created empty). Parent folders are created. A link
+    stays, and its target is replaced. On any exception, including Ctrl-C, nothing is left and an
+    existing output is untouched. Raise InputError as `check_free` and `claimed` do, RunError if
+    the disk is full or fails.
     """
     check_free(output, folder=folder, overwrite=overwrite)
-    with claimed(output) as here:
-        # The suffix stays: programs tell formats by it.
-        part = here / f"result{'' if folder else output.suffix}"
+    with claimed(output) as claim:
+        # Keep the suffix, by which writers choose the format.
+        part = claim / f"result{'' if folder else output.suffix}"
         with renamed(part, _target(output)):
             if folder:
                 part.mkdir()
@@ -115,10 +115,10 @@ def atomic_output(output: Path, *, folder: bool, overwrite: bool) -> Iterator[Pa
 
 @contextlib.contextmanager
 def renamed(part: Path, output: Path, *, settled: bool = False) -> Iterator[None]:
-    """For writing `part`: it takes `output`'s place at the end, and is gone on any exception.
+    """Rename `part`, which the block writes, to `output` at the end; remove it on any exception.
 
-    settled: only when it is on the disk, so that it is whole even if the machine stops. RunError
-    where the disk is full or fails.
+    settled: whether to sync it to the disk first, so that it is whole even if the machine stops.
+    Raise RunError if the disk is full or fails.
     """
     try:
         yield
@@ -140,37 +140,37 @@ def renamed(part: Path, output: Path, *, settled: bool = False) -> Iterator[None
 
 
 def write_error(output: Path, error: OSError) -> RunError:
-    """What to tell when the system refuses to write."""
+    """Return the error to raise if the system refuses to write."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return RunError(f"{output} cannot be written: the disk is full; make room and try again")
     return RunError(f"{output} cannot be written: {error.strerror or error}")
 
 
 def _target(output: Path) -> Path:
-    """What a link leads to; a path that is none as it is."""
-    # Unlike os.path's, pathlib's questions are errors where a name is too long for the disk.
+    """Return the target of a link, or the path itself if it is not a link."""
+    # Unlike os.path, pathlib raises an error if a name is too long for the disk.
     return Path(os.path.realpath(output)) if os.path.islink(output) else output  # noqa: PTH114
 
 
 def _check_names(output: Path, above: Path) -> None:
-    """InputError where a name is longer than the disk allows."""
+    """Raise InputError if a name is longer than the disk allows."""
     limit = os.pathconf(above, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
     for name in _target(output).absolute().parts:
         if (length := len(os.fsencode(name))) > limit:
             raise InputError(
-                f"{name[:20]}...{output.suffix[:10]} is a name of {length} bytes; this disk takes "
-                f"{limit}, so choose a shorter one"
+                f"{name[:20]}...{output.suffix[:10]} is a name of {length} bytes, and this "
+                f"disk allows {limit}; choose a shorter name"
             )
 
 
 @contextlib.contextmanager
 def _locked(folder: Path, output: Path) -> Iterator[None]:
-    """Make a folder and hold the lock in it; at the end the folder goes."""
-    lock = _lock(folder, output)
+    """Keep a folder with a lock in it, and remove it at the end."""
+    lock = _make_locked_folder(folder, output)
     try:
         yield
     finally:
-        if sys.platform == "win32":  # It removes no open file.
+        if sys.platform == "win32":  # Windows cannot remove open files.
             lock.close()
         with contextlib.suppress(OSError):
             _clear(folder)
@@ -179,22 +179,22 @@ def _locked(folder: Path, output: Path) -> Iterator[None]:
         lock.close()
 
 
-def _lock(folder: Path, output: Path) -> IO[str]:
-    """Make the folder and take the lock in it."""
+def _make_locked_folder(folder: Path, output: Path) -> IO[str]:
+    """Create the folder and take the lock in it."""
     path = folder / _LOCK
     for _ in range(100):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock = path.open("a+", encoding="utf-8")
         except (FileExistsError, FileNotFoundError):
-            continue  # Another run has just ended, and its folder gone.
+            continue  # Another run has just ended and removed its folder.
         except OSError as error:
             raise write_error(output, error) from None
         try:
-            taken = take_lock(lock)
-        except OSError:  # A network disk without locks.
+            is_locked = take_lock(lock)
+        except OSError:  # A network disk that does not support locks.
             return lock
-        if not taken:
+        if not is_locked:
             lock.close()
             break
         with contextlib.suppress(FileNotFoundError):
@@ -207,7 +207,7 @@ def _lock(folder: Path, output: Path) -> IO[str]:
 
 
 def _clear(folder: Path) -> None:
-    """Remove what a folder holds beside its lock."""
+    """Remove everything in a folder except its lock."""
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -216,7 +216,7 @@ def _clear(folder: Path) -> None:
 
 
 def _make_parents(output: Path) -> list[Path]:
-    """Make the folders above; returns those made, innermost first."""
+    """Create missing parent folders; return those created, innermost first."""
     missing = [parent for parent in output.absolute().parents if not parent.exists()]
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -226,7 +226,7 @@ def _make_parents(output: Path) -> list[Path]:
 
 
 def _swap(part: Path, output: Path) -> None:
-    """Put the folder `part` in the place of the folder `output`."""
+    """Replace the folder `output` by the folder `part`."""
     old = part.with_name(_OLD)
     output.replace(old)
     try:

@@ -1,4 +1,4 @@
-"""A lock that one process holds on a file, and that the system gives back when it dies."""
+"""A lock that one process holds on a file, which the system releases when the process ends."""
 
 import sys
 from typing import IO
@@ -10,7 +10,7 @@ else:
 
 
 def take_lock(file: IO[str]) -> bool:
-    """Lock an open file until it is closed, without waiting; False where another has it."""
+    """Lock an open file until it is closed; return False at once if another process has it."""
     try:
         if sys.platform == "win32":
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)

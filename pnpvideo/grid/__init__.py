@@ -1,1 +1,1 @@
-"""Options tried with one another on a source. Needs the extra `[eval]` only for its networks."""
+"""Grid search of options on a source. Needs the extra `[eval]` only for networks as measures."""

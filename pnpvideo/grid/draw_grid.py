@@ -1,4 +1,4 @@
-"""A grid's contact sheet, and its plot of structure kept against text followed."""
+"""A grid's contact sheet, and its plot of structure distance against text similarity."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from pnpvideo.inside import draw
 from pnpvideo.inside.draw import INK, MARK, PAPER, Picture, font, sheet
-from pnpvideo.options.grid import Axes, Cell
+from pnpvideo.options.grid import Axes, GridCell
 
 _SIZE = (900, 640)
 _LEFT, _RIGHT, _TOP, _BOTTOM = 96, 40, 56, 72  # pixels around the plot
@@ -19,17 +19,17 @@ _FAINT, _DOT = (222, 222, 228), (70, 110, 200)
 
 
 class Result(Protocol):
-    """A cell's picture."""
+    """A cell's result picture."""
 
     @property
-    def cell(self) -> Cell: ...
+    def cell(self) -> GridCell: ...
 
     @property
     def middle(self) -> Picture: ...
 
 
 class Measured(Protocol):
-    """A place in the plot: of a cell, or whatever else has a name."""
+    """A named point in the plot, of a cell or anything else."""
 
     @property
     def name(self) -> str: ...
@@ -51,9 +51,9 @@ def draw_sheet(
     axes: Axes,
     side: int,
 ) -> Picture:
-    """Results with the last option across and the others down, the source before each row.
+    """Draw results with the last option across and the others down, each row after the source.
 
-    points: of the same cells. Those on the Pareto front have a frame.
+    points: of the same cells. Cells on the Pareto front have a frame. side: of a cell in pixels.
     """
     *down, across = axes
     by_name = {result.cell.name: (result, at) for result, at in zip(results, points, strict=True)}
@@ -62,7 +62,7 @@ def draw_sheet(
         chosen = dict(zip(down, values, strict=True))
         row: list[draw.Cell | None] = [draw.Cell(picture=source)]
         for value in axes[across]:
-            result, at = by_name[Cell(options=chosen | {across: value}).name]
+            result, at = by_name[GridCell(options=chosen | {across: value}).name]
             caption = f"structure {1e3 * at.structure:.3g}, text {1e2 * at.text:.3g}"
             row.append(draw.Cell(picture=result.middle, caption=caption, marked=at.best))
         rows.append(row)
@@ -72,8 +72,9 @@ def draw_sheet(
 
 
 def draw_plot(points: Sequence[Measured], structure_name: str, text_name: str) -> Picture:
-    """Points by how much structure they lose (to the right: less) and how far they follow the text
-    (upwards: farther), the Pareto front joined by a line.
+    """Plot structure distance (less to the right) against text similarity (more upwards).
+
+    A line joins the points of the Pareto front.
     """
     image = Image.new("RGB", _SIZE, PAPER)
     pen = ImageDraw.Draw(image)
@@ -118,7 +119,7 @@ def _free(
     y: float,
     taken: Sequence[tuple[float, float, float, float]],
 ) -> tuple[float, float, float, float] | None:
-    """Where a text beside a point lies over no other; None where it would."""
+    """Return a box for a text beside a point that overlaps no other; None if there is no space."""
     width, height = pen.textlength(text, font(12)), 15.0
     for left, top in (
         (x + 9, y - 8),
@@ -136,7 +137,7 @@ def _free(
 
 
 class _Axis:
-    """Values at pixels. ends: the pixels of the least and of the largest tick."""
+    """An axis that maps values to pixels. ends: the pixels of the lowest and the highest tick."""
 
     def __init__(self, values: Sequence[float], ends: tuple[float, float]) -> None:
         low, high = min(values), max(values)

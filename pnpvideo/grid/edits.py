@@ -1,4 +1,4 @@
-"""What a grid tries its values on: a source, or the items of a benchmark."""
+"""The edits on which a grid tries its values: of a source, or of a benchmark's items."""
 
 import logging
 from dataclasses import dataclass
@@ -13,10 +13,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Edit:
-    """A source, None where the model makes it, and what it is translated to.
-
-    name: what its results are called.
-    """
+    """A source (None if the model generates it) and its prompts. name: of its results."""
 
     name: str
     source: str | None
@@ -24,24 +21,24 @@ class Edit:
 
 
 def read_edits(settings: GridSettings) -> list[Edit]:
-    """All edits that start from a source, prompts of the same source together.
+    """Return all edits that start from a source, with one edit for all prompts of a source.
 
-    What a benchmark asks for after another edit is left out, as the broken entries are.
+    Items that start from another item's result, and broken entries, are left out. Without a
+    benchmark the list is empty.
     """
-    # Its columns need the extra [eval].
-    from pnpvideo.evaluation.benchmarks import KINDS, choose, told
+    if settings.benchmark is None or settings.source is None:
+        return []
+    # Imported late: the benchmarks' columns need the extra [eval].
+    from pnpvideo.evaluation.benchmarks import BENCHMARKS, choose, left_out_text
 
-    assert settings.benchmark is not None
-    assert settings.source is not None
-    assert settings.output is not None
     data = Path(settings.source).expanduser()
     if not data.exists():
         raise InputError(f"{data} does not exist; give the benchmark's folder or file")
     request = ReadRequest(unpacked=Path(settings.output).expanduser() / "sources")
-    read = KINDS[settings.benchmark].read(data, request)
+    read = BENCHMARKS[settings.benchmark].read(data, request)
     benchmark = choose(read, settings.types, settings.limit, strict=False)
     if benchmark.left_out:
-        _log.warning("left out: %s", told(benchmark.left_out))
+        _log.warning("left out: %s", left_out_text(benchmark.left_out))
     by_source: dict[Path, list[Item]] = {}
     for item in benchmark.items:
         if item.source is not None and item.scored:

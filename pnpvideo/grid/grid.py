@@ -1,4 +1,4 @@
-"""Options tried with one another on sources that are inverted once: results, sheet, plot, table."""
+"""Grid search of options on sources that are inverted once: results, sheet, plot, table."""
 
 import contextlib
 import csv
@@ -11,9 +11,10 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
 
-import numpy as np
 import torch
+from torch import Tensor
 
+from pnpvideo.clips.clip import Frames
 from pnpvideo.clips.read import read_clip
 from pnpvideo.clips.write import write_clip
 from pnpvideo.errors import InputError
@@ -25,22 +26,23 @@ from pnpvideo.grid.judge import Judge
 from pnpvideo.grid.own_measures import OwnMeasures
 from pnpvideo.inside.draw import Picture
 from pnpvideo.inside.open_subject import open_clips, open_subject
-from pnpvideo.options.grid import Cell, GridSettings, cells_of, read_axes, split_place
-from pnpvideo.options.method import MethodSettings
-from pnpvideo.options.settings import ModelSettings, ReadSettings, SourceSettings, TextSettings
-from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
-from pnpvideo.run.opening import choose_device, load_pipeline, told_memory
+from pnpvideo.models.model import Model
+from pnpvideo.options.declared import Lifetime
+from pnpvideo.options.grid import GridCell, GridSettings, cells_of, read_axes, split_place
+from pnpvideo.options.settings import ReadSettings
+from pnpvideo.run.opening import Loaded, choose_device, model_of, open_model, told_memory
+from pnpvideo.stages.callbacks import Callbacks, bars_of
+from pnpvideo.stages.edit import EditResult
+from pnpvideo.stages.request import seeded
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """A cell's means over all edits and prompts. best: no other cell has more text for as little
-    structure lost.
-    """
+    """A cell's means over all edits and prompts. best: whether it is on the Pareto front."""
 
-    cell: Cell
+    cell: GridCell
     structure: float
     text: float
     best: bool
@@ -52,7 +54,7 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """What a run made."""
+    """The files and values that a run produced."""
 
     points: tuple[Point, ...]
     sheets: tuple[Path, ...]
@@ -62,42 +64,37 @@ class Grid:
 
 def run_grid(
     settings: GridSettings,
-    pipeline: PnPVideoPipeline | None = None,
+    pipeline: Loaded | None = None,
     *,
     edits: Sequence[Edit] = (),
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Grid:
-    """Try every cell on the edits, or on the settings' source. The rest is as in `run`.
+    """Try every cell on the edits, or on the settings' source. Other parameters are as in `run`.
 
-    What a run with the same settings has done in the folder stays: a stopped grid goes on, and more
-    values are added to it. An edit of several that cannot be made is left out, which is told.
+    Results of a run with the same settings in the folder are kept: a stopped grid is resumed, and
+    values can be added. If one of several edits cannot be made, it is left out with a warning.
     """
     device = choose_device(settings) if pipeline is None else pipeline.device
-    assert settings.output is not None
     folder = GridFolder(Path(settings.output).expanduser())
     folder.check(_made_with(settings), overwrite=overwrite)
     edits = edits or [_own_edit(settings)]
-    judge = Judge(dict(split_place(text) for text in settings.networks), device)
-    pipeline = pipeline or load_pipeline(settings, device)
-    pipeline.set_progress_bar_config(disable=quiet)
+    judge = Judge(dict(split_place(text) for text in settings.network), device)
+    model = open_model(settings, device) if pipeline is None else model_of(pipeline)
     folder.begin(_made_with(settings), overwrite=overwrite)
+    callbacks = Callbacks(bars=bars_of(quiet=quiet))
     with told_memory(device):
-        return _Run(settings, pipeline, judge, folder).of(edits)
+        return _Run(settings, model, judge, folder, callbacks).of(edits)
 
 
 def _made_with(settings: GridSettings) -> dict[str, object]:
-    """What a cell's result and its measures depend on, as a file holds it."""
-    own = {*SourceSettings.model_fields, *TextSettings.model_fields, *ModelSettings.model_fields}
-    own |= {"benchmark", "networks"}
-    # Of the method what is given: the rest is the model's own.
-    own |= settings.model_fields_set & MethodSettings.model_fields.keys()
-    values = settings.model_dump(mode="json", include=own - {"device", "offload"})
+    """Return the settings that results and their measures depend on, as a file holds them."""
+    values = settings.affecting(Lifetime.MEASURING)
     return {name: value for name, value in values.items() if value not in (None, [])}
 
 
 def _own_edit(settings: GridSettings) -> Edit:
-    """That of the settings' source. InputError, before a model is loaded, where it is unusable."""
+    """Return the edit of the settings' source. Raise InputError early if it cannot be used."""
     name = "generated"
     if settings.source is not None:
         with contextlib.closing(read_clip(settings.source, **settings.part(ReadSettings))) as clip:
@@ -106,17 +103,22 @@ def _own_edit(settings: GridSettings) -> Edit:
 
 
 class _Run:
-    """Results, sheets, plot and tables in one folder."""
+    """A run that writes results, sheets, plot and tables in one folder."""
 
     def __init__(
-        self, settings: GridSettings, pipeline: PnPVideoPipeline, judge: Judge, folder: GridFolder
+        self,
+        settings: GridSettings,
+        model: Model,
+        judge: Judge,
+        folder: GridFolder,
+        callbacks: Callbacks,
     ) -> None:
-        self._settings, self._pipeline = settings, pipeline
+        self._settings, self._model, self._callbacks = settings, model, callbacks
         self._judge, self._folder = judge, folder
         self._axes = read_axes(settings.grid)
 
     def of(self, edits: Sequence[Edit]) -> Grid:
-        """Try every cell on every edit, and draw what came out."""
+        """Try every cell on every edit, and draw the results."""
         tried: list[Tried] = []
         sheets: list[Path] = []
         for edit in edits:
@@ -146,7 +148,7 @@ class _Run:
         return Grid(points=tuple(points), sheets=tuple(sheets), plot=plot, tables=tables)
 
     def _try(self, edit: Edit) -> tuple[list[Tried], Picture]:
-        """What every cell makes of an edit, and the source's middle frame; what is done stays."""
+        """Make an edit's missing results; return all of them and the source's middle frame."""
         cells = cells_of(self._axes)
         todo = [cell for cell in cells if not self._folder.has(edit, cell)]
         if todo or not self._folder.source(edit).is_file():
@@ -159,50 +161,63 @@ class _Run:
         return tried, read_middle(self._folder.source(edit))
 
     @torch.no_grad()
-    def _make(self, edit: Edit, cells: Sequence[Cell]) -> None:
-        settings, pipeline = self._settings, self._pipeline
+    def _make(self, edit: Edit, cells: Sequence[GridCell]) -> None:
+        """Make and measure cells of an edit, from one inversion."""
+        settings, model = self._settings, self._model
         with contextlib.ExitStack() as open_things:
             clips = open_clips([edit.source] if edit.source else [], settings, open_things)
             above = folder_above(self._folder.path)
-            subject = open_subject(pipeline, clips, settings, above, open_things)
-            (source,), size = subject.sources, subject.batch_size
-            prompts = pipeline.prompts(
-                edit.prompts,
-                settings.negative_prompt or None,
-                clip_skip=subject.options.clip_skip,
-                weights=subject.options.prompt_weights,
+            subject = open_subject(
+                model,
+                clips,
+                settings,
+                above,
+                open_things,
+                prompts=edit.prompts,
+                callbacks=self._callbacks,
             )
+            (opened,) = subject.edits
+            source = opened.source
             own = OwnMeasures(
-                subject.network,
-                pipeline.layers,
-                pipeline.schedule(subject.options),
-                pipeline.encode_texts([""]),
-                batch_size=size,
+                open_things.enter_context(subject.network()),
+                model.layers,
+                model.schedule(subject.options, source.size),
+                model.encode_texts([""]),
+                batch_size=subject.batch_size,
             )
             begun = (source.trajectory.clean, subject.frames(source))
             middle = begun[1][len(begun[1]) // 2]
             write_clip([middle[None]], self._folder.source(edit), overwrite=True)
             for cell in cells:
                 options = subject.options.override(cell.options)
-                generator = torch.Generator().manual_seed(settings.seed)
-                latents = pipeline.sample(source, prompts, options, generator, batch_size=size)
-                for number, (prompt, one) in enumerate(zip(edit.prompts, latents, strict=True)):
-                    finished = pipeline.finish(one, source, options.blend_radius, size)
-                    frames = np.concatenate(list(finished))
-                    made, text = (one, frames), prompts.targets[number : number + 1]
-                    measured = Measured(
-                        prompt=prompt,
-                        structure=self._judge.structure(own, made, begun),
-                        text=self._judge.text(own, made, prompt, text),
-                    )
-                    self._folder.write(edit, number, cell, frames, measured)
+                result = opened.sample(options, generators=seeded(settings.seed))
+                self._measure(edit, cell, result, own, begun)
                 _log.info("%s: %s is done", edit.name, cell.name)
+
+    def _measure(
+        self,
+        edit: Edit,
+        cell: GridCell,
+        result: EditResult,
+        own: OwnMeasures,
+        source: tuple[Tensor, Frames],
+    ) -> None:
+        """Measure and write the results of a cell. source: its clean latents and its frames."""
+        for number, prompt in enumerate(edit.prompts):
+            frames = result.all_frames(number)
+            made, text = (result.latents[number], frames), result.prompts.targets
+            measured = Measured(
+                prompt=prompt,
+                structure=self._judge.structure(own, made, source),
+                text=self._judge.text(own, made, prompt, text[number : number + 1]),
+            )
+            self._folder.write(edit, number, cell, frames, measured)
 
     def _write(self, name: str, picture: Picture) -> Path:
         return write_clip([picture[None]], self._folder.path / name, overwrite=True)
 
     def _summary(self, points: Sequence[Point]) -> str:
-        """JSON: the points, what they are measured by, and what was given."""
+        """Return JSON of the points, their measures and the settings."""
         values = {
             "structure": self._judge.structure_name,
             "text": self._judge.text_name,
@@ -218,7 +233,7 @@ class _Run:
 
 
 def points_of(tried: Sequence[Tried]) -> list[Point]:
-    """The means of each cell, in the order in which they were tried."""
+    """Return the means of each cell, in the order in which they were tried."""
     by_cell: dict[str, list[Tried]] = {}
     for one in tried:
         by_cell.setdefault(one.cell.name, []).append(one)
@@ -229,7 +244,7 @@ def points_of(tried: Sequence[Tried]) -> list[Point]:
 
 
 def _table(tried: Sequence[Tried]) -> str:
-    """CSV: a line for each result."""
+    """Return CSV with a line for each result."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     names = list(tried[0].cell.options)
@@ -242,8 +257,10 @@ def _table(tried: Sequence[Tried]) -> str:
 
 
 def pareto_front(costs: Sequence[float], gains: Sequence[float]) -> list[bool]:
-    """Whether a choice is on the front: no other has as little cost and as much gain, and is better
-    in one of them. Choices alike in both are on it together.
+    """Return for each choice whether it is on the Pareto front.
+
+    No other choice is at least as good in cost and gain and better in one of them. Choices that are
+    equal in both are on the front together.
     """
     points = list(zip(costs, gains, strict=True))
     return [

@@ -1,6 +1,6 @@
-"""The folder of a grid: what is done of it, by edit, prompt and cell.
+"""The folder of a grid: finished work by edit, prompt and cell.
 
-run.json                  the settings that results were made with
+run.json                  the settings of the results
 CELL/EDIT.png             results, or folders of frames
 done/...                  their measures, and the sources' middle frames
 """
@@ -19,15 +19,17 @@ from pnpvideo.errors import InputError
 from pnpvideo.files.shared_folder import SharedFolder, unique_name
 from pnpvideo.grid.edits import Edit
 from pnpvideo.inside.draw import Picture
-from pnpvideo.options.grid import Cell
+from pnpvideo.options.grid import GridCell
 
 _WRITTEN = re.compile(r"(sheet.*|plot)\.png|(grid|run)\.(csv|json)|sources|done|\w+=.*|\..*\.part")
-"""What a run writes, one that was broken off too."""
+"""The names that a run writes, including an interrupted one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """structure: how far a result's structure is from the source's (0: alike). text: how far it
+    """The measures of a result.
+
+    structure: the distance of its structure from the source's (0 if equal). text: how well it
     follows its prompt (more is better).
     """
 
@@ -38,14 +40,14 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class Tried:
-    """One cell's result for one prompt of an edit. path: where it is. middle: its middle frame.
+    """One cell's result for one prompt of an edit. path: of the result. middle: its middle frame.
 
     structure, text: as in `Measured`.
     """
 
     edit: str
     prompt: str
-    cell: Cell
+    cell: GridCell
     structure: float
     text: float
     path: Path
@@ -53,16 +55,17 @@ class Tried:
 
 
 class GridFolder(SharedFolder):
-    """What is done of one grid."""
+    """The folder of one grid."""
 
     def check(self, made_with: Mapping[str, object], *, overwrite: bool) -> None:
-        """InputError unless a run with these settings can write here: the folder is new, empty, or
-        a grid's; one of other settings is overwritten only.
+        """Raise InputError unless a run with these settings can write here.
+
+        The folder must be new, empty, or a grid's; with other settings, only if overwritten.
         """
         folder = self.path
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{folder} is a file; choose another name for the folder")
-        # A benchmark's own pictures may have been unpacked there before.
+        # A benchmark's pictures may have been unpacked there before.
         if not folder.is_dir() or {path.name for path in folder.iterdir()} <= {"sources"}:
             return
         if not overwrite:
@@ -71,7 +74,7 @@ class GridFolder(SharedFolder):
             if self._done.is_dir():
                 self.check_settings(made_with)
         for path in folder.iterdir():
-            # A mistyped folder must not cost anything but a grid.
+            # A mistyped folder name must not delete anything but a grid.
             if not _WRITTEN.fullmatch(path.name):
                 raise InputError(
                     f"{folder} holds {path.name}, which is of no grid, and is not replaced; choose "
@@ -79,20 +82,20 @@ class GridFolder(SharedFolder):
                 )
 
     def begin(self, made_with: Mapping[str, object], *, overwrite: bool) -> None:
-        """Keep the settings, and nothing else that was known where that is overwritten."""
+        """Save the settings, and delete earlier measures if overwriting."""
         if overwrite:
             shutil.rmtree(self._done, ignore_errors=True)
         self.keep_settings(made_with)
 
-    def has(self, edit: Edit, cell: Cell) -> bool:
-        """Whether a cell's results for all of an edit's prompts are there."""
+    def has(self, edit: Edit, cell: GridCell) -> bool:
+        """Return whether a cell's results for all of an edit's prompts exist."""
         return all(
             self._measured(edit, number, cell) is not None and self._result(edit, number, cell)
             for number in range(len(edit.prompts))
         )
 
-    def tried(self, edit: Edit, number: int, cell: Cell) -> Tried:
-        """A result that is there."""
+    def tried(self, edit: Edit, number: int, cell: GridCell) -> Tried:
+        """Return an existing result."""
         measured, path = self._measured(edit, number, cell), self._result(edit, number, cell)
         assert measured is not None
         assert path is not None
@@ -107,36 +110,36 @@ class GridFolder(SharedFolder):
         )
 
     def write(
-        self, edit: Edit, number: int, cell: Cell, frames: Frames, measured: Measured
+        self, edit: Edit, number: int, cell: GridCell, frames: Frames, measured: Measured
     ) -> None:
-        """A result, and then that it is done."""
+        """Write a result, and then its measures, which mark it as done."""
         place = self._place(edit, number, cell)
         output = f"{place}/" if len(frames) > 1 else f"{place}.png"
         write_clip([frames], output, overwrite=True)
         self.write_json(self._record(edit, number, cell), asdict(measured))
 
     def source(self, edit: Edit) -> Path:
-        """Where the middle frame of an edit's source is, or is to be."""
+        """Return the path of the middle frame of an edit's source."""
         return self._done / f"{unique_name(edit.name)}.png"
 
     @property
     def _done(self) -> Path:
         return self.path / "done"
 
-    def _place(self, edit: Edit, number: int, cell: Cell) -> Path:
+    def _place(self, edit: Edit, number: int, cell: GridCell) -> Path:
         name = f"{edit.name}-{number + 1}" if len(edit.prompts) > 1 else edit.name
         return self.path / cell.name / name
 
-    def _result(self, edit: Edit, number: int, cell: Cell) -> Path | None:
+    def _result(self, edit: Edit, number: int, cell: GridCell) -> Path | None:
         place = self._place(edit, number, cell)
         picture = place.with_name(f"{place.name}.png")
         return next((path for path in (picture, place) if path.exists()), None)
 
-    def _record(self, edit: Edit, number: int, cell: Cell) -> Path:
+    def _record(self, edit: Edit, number: int, cell: GridCell) -> Path:
         return self._done / f"{unique_name(f'{edit.name} {number} {cell.name}')}.json"
 
-    def _measured(self, edit: Edit, number: int, cell: Cell) -> Measured | None:
-        """None where it is not measured, or of another prompt, as a benchmark was changed."""
+    def _measured(self, edit: Edit, number: int, cell: GridCell) -> Measured | None:
+        """Return measures; None if there are none, or if they are for another prompt."""
         try:
             found = json.loads(self._record(edit, number, cell).read_text(encoding="utf-8"))
             measured = Measured(**found)
@@ -146,7 +149,7 @@ class GridFolder(SharedFolder):
 
 
 def read_middle(path: Path) -> Picture:
-    """The middle frame of a result."""
+    """Read the middle frame of a result."""
     clip = read_clip(path)
     try:
         picture: Picture = clip.read(len(clip) // 2, len(clip) // 2 + 1)[0]

@@ -1,4 +1,4 @@
-"""What a grid's results are measured by: the model itself, or networks that are given."""
+"""The judge of a grid's results: the model itself, or given networks."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -17,7 +17,7 @@ ROLES = {"structure": "DINO", "clip": "CLIP"}
 
 
 class Sight(Protocol):
-    """What is asked of `Networks`, which need the extra `[eval]`."""
+    """The used part of `Networks`, which need the extra `[eval]`."""
 
     def name(self, role: str) -> str: ...
 
@@ -29,9 +29,10 @@ class Sight(Protocol):
 
 
 class Judge:
-    """places: hub ids or folders of networks by role; what has none the model measures itself.
+    """A judge of results by networks, or by the model for roles without a network.
 
-    InputError for a role that there is not, or a network that cannot be loaded.
+    places: hub ids or folders of networks by role. Raises InputError if a role is unknown or a
+    network cannot be loaded.
     """
 
     def __init__(self, places: Mapping[str, str], device: torch.device) -> None:
@@ -61,9 +62,9 @@ class Judge:
     def structure(
         self, own: OwnMeasures, results: tuple[Tensor, Frames], source: tuple[Tensor, Frames]
     ) -> float:
-        """How far the structure of a result is from its source's, 0 where alike.
+        """Return the distance of a result's structure from its source's, 0 if equal.
 
-        Both as clean latents (n, c, h, w) and as frames.
+        Both are given as clean latents (n, c, h, w) and as frames.
         """
         network = self._by.get("structure")
         if network is None:
@@ -78,7 +79,7 @@ class Judge:
         prompt: str,
         embedded: PromptEmbeddings,
     ) -> float:
-        """How far a result follows its prompt; more is better."""
+        """Return how well a result follows its prompt; more is better."""
         network = self._by.get("clip")
         if network is None:
             return own.text(results[0], embedded)

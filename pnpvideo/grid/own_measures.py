@@ -1,8 +1,7 @@
-"""How much of a source's structure results keep, and how far they follow their text, as the model
-itself sees it: nothing needs to be downloaded.
+"""Measures of structure and text by the model itself, so that nothing needs to be downloaded.
 
-Only for comparing results of one model and source: a model judges its own work, its structure in
-the very layer that is injected, its text in what guidance strives for.
+Only for comparing results of one model and source, as the model judges its own work: its structure
+in the layer that is injected, its text by the objective of guidance.
 """
 
 from collections.abc import Sequence
@@ -16,13 +15,13 @@ from pnpvideo.models.noise_schedule import Level, NoiseSchedule
 from pnpvideo.models.prompt import PromptEmbeddings
 from pnpvideo.sampling.schedule import clean_and_noise
 
-# Of the sampling steps: late enough for features to show the picture, not its noise.
+# Fractions of the sampling steps: late enough for features to show the picture, not its noise.
 _STRUCTURE_AT = 0.8
 _TEXT_AT = (0.2, 0.4, 0.6, 0.8)
 
 
 class OwnMeasures:
-    """Measures clean latents (frames, c, h, w). All get the same noise, so that they compare.
+    """Measures of clean latents (frames, c, h, w), all with the same noise for comparison.
 
     nothing: the embedding of the empty text.
     """
@@ -42,9 +41,10 @@ class OwnMeasures:
 
     @torch.no_grad()
     def structure(self, latents: Tensor, source: Tensor) -> float:
-        """Mean squared difference of the cosine self-similarities of features of the first layer
-        that is injected, in [0, 4], 0 where alike: the structure distance of Tumanyan et al. 2022
-        (arXiv 2201.00424, equation 4) with the model's features for DINO's keys.
+        """Return the mean squared difference of cosine self-similarities, in [0, 4], 0 if equal.
+
+        The structure distance of Tumanyan et al. 2022 (arXiv 2201.00424, equation 4), with features
+        of the first injected layer instead of DINO's keys.
         """
         parts = zip(
             torch.split(latents, self._batch_size),
@@ -61,10 +61,11 @@ class OwnMeasures:
 
     @torch.no_grad()
     def text(self, latents: Tensor, text: PromptEmbeddings) -> float:
-        """By what part the text brings the noise that the model sees nearer to the true one than
-        the empty text does: at most 1, 0 where it tells nothing of the picture, below 0 where it is
-        wrong (as Li et al. 2023, "Your Diffusion Model is Secretly a Zero-Shot Classifier",
-        equation 5, measure texts against one another). One noise, the mean of four levels.
+        """Return by what fraction the text reduces the noise prediction's error of the empty text.
+
+        At most 1; 0 if the text does not describe the picture, below 0 if it is wrong. With one
+        noise sample, the mean of four levels (similar to Li et al. 2023, "Your Diffusion Model is
+        Secretly a Zero-Shot Classifier", equation 5).
         """
         gains = []
         for step in self._steps(_TEXT_AT):
@@ -76,7 +77,7 @@ class OwnMeasures:
         return [round(share * (len(self._schedule.timesteps) - 1)) for share in shares]
 
     def _features(self, latents: Tensor) -> Tensor:
-        """Features (n, places, channels) of slightly noisy latents, under the empty text."""
+        """Return features (n, positions, channels) of slightly noisy latents for an empty text."""
         (step,) = self._steps((_STRUCTURE_AT,))
         seen: list[Tensor] = []
 
@@ -89,7 +90,7 @@ class OwnMeasures:
         return seen[0]
 
     def _error(self, latents: Tensor, step: int, text: PromptEmbeddings) -> float:
-        """Mean squared error of the noise that the model sees."""
+        """Return the mean squared error of the predicted noise."""
         level, kind = self._schedule.levels[step], self._schedule.prediction_type
         errors = []
         for part in torch.split(latents, self._batch_size):
@@ -100,7 +101,7 @@ class OwnMeasures:
         return float(torch.cat(errors).mean())
 
     def _noisy(self, latents: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """Latents at a step's noise level, and the noise, the same for all frames."""
+        """Return latents at a step's noise level, and the noise, the same for all frames."""
         level: Level = self._schedule.levels[step]
         generator = torch.Generator().manual_seed(step)
         noise = torch.randn(latents.shape[1:], generator=generator).to(self._network.device)
@@ -113,6 +114,6 @@ class OwnMeasures:
 
 
 def _self_similarity(features: Tensor) -> Tensor:
-    """Cosines (n, places, places)."""
+    """Return the cosines between all positions, (n, positions, positions)."""
     unit = normalize(features, dim=-1, eps=1e-8)
     return unit @ unit.transpose(1, 2)

@@ -1,25 +1,26 @@
-"""Opens and inverts what is looked into."""
+"""Opens and inverts the sources that are looked into."""
 
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from pnpvideo.clips.clip import Clip
 from pnpvideo.clips.read import read_clip
 from pnpvideo.inside.subject import Subject
+from pnpvideo.models.model import Model
 from pnpvideo.options.settings import ReadSettings
 from pnpvideo.options.subject import SubjectSettings
-from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 from pnpvideo.run.opening import read_beside, storage_of
+from pnpvideo.stages.callbacks import Callbacks
+from pnpvideo.stages.edit import OpenEdit
+from pnpvideo.stages.request import Edit, seeded
 from pnpvideo.storage.job_folder import JobFolder
 
 
 def open_clips(
     paths: Sequence[str], settings: ReadSettings, open_things: contextlib.ExitStack
 ) -> list[Clip]:
-    """Clips of several paths, read alike, closed at the end of a context."""
+    """Read clips of several paths with the same settings; a context closes them at its end."""
     clips = []
     for path in paths:
         clips.append(read_clip(path, **settings.part(ReadSettings)))
@@ -28,43 +29,45 @@ def open_clips(
 
 
 def open_subject(
-    pipeline: PnPVideoPipeline,
+    model: Model,
     clips: Sequence[Clip],
     settings: SubjectSettings,
     folder: Path,
     open_things: contextlib.ExitStack,
+    *,
+    prompts: Sequence[str] = (),
+    callbacks: Callbacks,
 ) -> Subject:
-    """Inverts clips, or lets the model make a source, which a context closes at its end.
+    """Invert clips, or let the model generate a source; a context closes them at its end.
 
-    folder: where results go.
+    folder: where results go. prompts: what is sampled of each source.
     """
-    options = settings.resolve(pipeline.model_options)
+    options = settings.resolve(model.defaults)
     job = None if settings.job is None else open_things.enter_context(JobFolder(settings.job))
     control_image = None
     if settings.control_image is not None:
         control_image = read_beside(settings.control_image, settings, open_things)
-    sources = []
+    edits = []
     for clip in clips or (None,):
-        source = pipeline.open_source(
-            clip,
-            control_image=control_image,
+        request = Edit(
+            source=clip,
             guidance_prompt=settings.guidance_prompt,
             inversion_prompt=settings.inversion_prompt,
             size=settings.size,
-            # A file keeps the levels that a run reads, and here all are.
-            options=options.override({"tau_f": 1.0}),
-            generator=torch.Generator().manual_seed(settings.seed),
+            control_image=control_image,
+            prompt=prompts or None,
+            negative_prompt=settings.negative_prompt or None,
+            options=options,
+            generators=seeded(settings.seed),
             batch_size=settings.batch_size,
             storage=storage_of(settings, folder),
             job=job,
+            keep="all",
         )
-        open_things.callback(source.close)
-        open_things.callback(source.trajectory.close)
-        pipeline.invert(source, options, batch_size=settings.batch_size)
-        sources.append(source)
+        edits.append(open_things.enter_context(OpenEdit(model, request, callbacks)))
+        edits[-1].invert()
     return Subject(
-        pipeline=pipeline,
-        sources=tuple(sources),
+        edits=tuple(edits),
         names=tuple(clip.name for clip in clips) or ("generated",),
         options=options,
         batch_size=settings.batch_size,

@@ -3,11 +3,14 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pnpvideo.clips.clip import Frames
 from pnpvideo.inside.draw import Picture, mixed
 from pnpvideo.inside.subject import Strip, Subject
+from pnpvideo.models.network import as_unet
 from pnpvideo.sampling.match_tokens import matching_step, nearest_tokens, see_tokens
+from pnpvideo.stages.edit import OpenEdit
 
 Places = NDArray[np.int64]
 """(n, height, width, 2): the row and column of the first frame's nearest token, by token."""
@@ -41,22 +44,30 @@ def show_correspondence(subject: Subject, shares: tuple[float, ...]) -> list[Str
 
 def find_places(subject: Subject, step: int) -> tuple[list[Places], tuple[int, int]]:
     """Each source's matches, and the (height, width) of the first frame's tokens."""
-    network, text = subject.network_of(subject.sources[0]), subject.text
-    first = subject.sources[0].trajectory
-    tokens = see_tokens(network, first, text, step, [0])
-    size = max(tokens)
-    others, grid = tokens[size][0], network.grid(size, *first.latents.shape[-2:])
-    places = []
-    for source in subject.sources:
-        network, trajectory, parts = subject.network_of(source), source.trajectory, []
-        for frame in range(trajectory.latents.shape[1]):
-            seen = see_tokens(network, trajectory, text, step, [frame])
+    text, first = subject.text, subject.edits[0]
+    with subject.network_of(first) as any_network:
+        network = as_unet(any_network, "correspondence")
+        tokens = see_tokens(network, first.source.trajectory, text, step, [0])
+        size = max(tokens)
+        grid = network.grid(size, *first.source.trajectory.latents.shape[-2:])
+    places = [_places_of(subject, opened, step, tokens[size][0], grid) for opened in subject.edits]
+    return places, grid
+
+
+def _places_of(
+    subject: Subject, opened: OpenEdit, step: int, others: Tensor, grid: tuple[int, int]
+) -> Places:
+    """Match every token of a source to others (tokens, channels), which lie on this grid."""
+    trajectory, parts = opened.source.trajectory, []
+    with subject.network_of(opened) as any_network:
+        network = as_unet(any_network, "correspondence")
+        for piece in range(trajectory.piece_count):
+            seen = see_tokens(network, trajectory, subject.text, step, [piece])
             nearest = nearest_tokens(seen[max(seen)], others).cpu()
             here = network.grid(max(seen), *trajectory.latents.shape[-2:])
             both = torch.stack([nearest // grid[1], nearest % grid[1]], dim=-1)
             parts.append(both.view(-1, *here, 2).numpy())
-        places.append(np.concatenate(parts))
-    return places, grid
+    return np.concatenate(parts)
 
 
 def place_chart(height: int, width: int) -> Picture:

@@ -8,6 +8,7 @@ from pnpvideo.errors import InputError
 from pnpvideo.inside.components import Projections, Tokens, coloured
 from pnpvideo.inside.subject import Strip, Subject
 from pnpvideo.inside.watch import Seen, Watch, look, watch_attention, watch_features
+from pnpvideo.models.network import DecoderLayer, as_unet
 
 # The paper's layers 1, 4, 7 and 11 of 12.
 _LAYERS = (1 / 11, 4 / 11, 7 / 11, 1.0)
@@ -18,9 +19,8 @@ def show_features(
     subject: Subject, layers: Sequence[str], shares: tuple[float, ...]
 ) -> list[Strip]:
     """Residual features, which are injected up to tau_f."""
-    decoder = subject.network.decoder
-    known = {str(number): layer.feature for number, layer in enumerate(decoder)}
-    injected = set(subject.pipeline.layers.features)
+    known = {str(number): layer.feature for number, layer in enumerate(_decoder(subject))}
+    injected = set(subject.model.layers.features)
     modules = _chosen(known, layers, sorted(injected))
     return _show(subject, modules, shares, watch_features, injected)
 
@@ -33,18 +33,22 @@ def show_attention(
         raise InputError(
             "attention is compared place by place, and the sources have several shapes; give --size"
         )
-    decoder = subject.network.decoder
     known = {
         str(number): layer.attention
-        for number, layer in enumerate(decoder)
+        for number, layer in enumerate(_decoder(subject))
         if layer.attention is not None
     }
     injected = {name for name in known.values() if _is_injected(subject, name)}
     return _show(subject, _chosen(known, layers), shares, watch_attention, injected)
 
 
+def _decoder(subject: Subject) -> Sequence[DecoderLayer]:
+    with subject.network() as network:
+        return as_unet(network, "showing decoder layers").decoder
+
+
 def _is_injected(subject: Subject, name: str) -> bool:
-    places = subject.pipeline.layers.attentions
+    places = subject.model.layers.attentions
     return any(f"{name}.".startswith(f"{place}.") for place in places)
 
 
@@ -103,9 +107,8 @@ def _seen(
 ) -> Iterator[tuple[int, Seen]]:
     """The number of each source, and what modules hold of some of its frames."""
     text = subject.text
-    for number, source in enumerate(subject.sources):
-        network = subject.network_of(source)
-        for seen in look(
-            network, source.trajectory, text, step, watch, names, batch_size=subject.batch_size
-        ):
-            yield number, seen
+    for number, opened in enumerate(subject.edits):
+        trajectory, size = opened.source.trajectory, subject.batch_size
+        with subject.network_of(opened) as network:
+            for seen in look(network, trajectory, text, step, watch, names, batch_size=size):
+                yield number, seen

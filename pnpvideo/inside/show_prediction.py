@@ -11,7 +11,8 @@ from pnpvideo.models.network import Batch
 from pnpvideo.models.noise_schedule import Level
 from pnpvideo.sampling.guidance import Guidance
 from pnpvideo.sampling.schedule import clean_and_noise
-from pnpvideo.stages.source import Source
+from pnpvideo.stages.edit import OpenEdit
+from pnpvideo.stages.request import seeded
 
 _SHARES = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
 
@@ -29,11 +30,13 @@ def clean_between(before: Tensor, after: Tensor, start: Level, end: Level) -> Te
 def show_prediction(
     subject: Subject,
     prompts: Sequence[str],
-    negative_prompts: Sequence[str],
     seed: int,
     shares: tuple[float, ...],
 ) -> list[Strip]:
-    """Of results by prompt as they are sampled; without a prompt of the inverted sources."""
+    """Show results as they are sampled, prompt by prompt; without a prompt the inverted sources.
+
+    prompts: those that the subject was opened with.
+    """
     steps = subject.steps(shares or _SHARES)
     if not prompts:
         return [_of_sources(subject, step) for step in steps]
@@ -42,14 +45,15 @@ def show_prediction(
             f"eta is {subject.options.eta:g}; what a step expects is shown for eta 0, where no "
             "noise lies over it"
         )
-    found = [
-        _of_results(subject, x, prompts, negative_prompts, seed, steps) for x in subject.sources
-    ]
+    found = [_of_results(subject, opened, seed, steps) for opened in subject.edits]
     return [
         Strip(
             row=prompt,
             column=subject.level_name(step),
-            pictures=tuple(subject.decoded(clean[step][number]) for clean in found),
+            pictures=tuple(
+                subject.decoded(clean[step][number], source)
+                for clean, source in zip(found, subject.sources, strict=True)
+            ),
         )
         for number, prompt in enumerate(prompts)
         for step in steps
@@ -57,43 +61,38 @@ def show_prediction(
 
 
 def _of_sources(subject: Subject, step: int) -> Strip:
-    kind = subject.pipeline.schedule(subject.options).prediction_type
-    level = subject.pipeline.schedule(subject.options).levels[step]
-
-    def clean(source: Source) -> Tensor:
-        trajectory, parts = source.trajectory, []
-        network = subject.network_of(source)
-        for first in range(0, trajectory.latents.shape[1], subject.batch_size):
-            part = slice(first, first + subject.batch_size)
-            latents = trajectory.latents[step, part].to(network.device).float()
-            batch = Batch(
-                latents=latents,
-                timestep=trajectory.timesteps[step],
-                texts=subject.text,
-                frames=tuple(range(first, first + len(latents))),
-            )
-            output = network.predict(batch)
-            parts.append(clean_and_noise(latents, output, level, kind)[0])
+    def clean(opened: OpenEdit) -> Tensor:
+        source, parts = opened.source, []
+        schedule = subject.model.schedule(subject.options, source.size)
+        with subject.network_of(opened) as network:
+            for first in range(0, source.piece_count, subject.batch_size):
+                part = slice(first, first + subject.batch_size)
+                latents = source.trajectory.latents[step, part].to(network.device).float()
+                batch = Batch(
+                    latents=latents,
+                    timestep=source.trajectory.timesteps[step],
+                    texts=subject.text,
+                    frames=tuple(range(first, first + len(latents))),
+                )
+                output = network.predict(batch)
+                level, kind = schedule.levels[step], schedule.prediction_type
+                parts.append(clean_and_noise(latents, output, level, kind)[0])
         return torch.cat(parts)
 
-    pictures = tuple(subject.decoded(clean(source)) for source in subject.sources)
+    pictures = tuple(subject.decoded(clean(one), one.source) for one in subject.edits)
     return Strip(row="", column=subject.level_name(step), pictures=pictures)
 
 
 def _of_results(
-    subject: Subject,
-    source: Source,
-    prompts: Sequence[str],
-    negative_prompts: Sequence[str],
-    seed: int,
-    steps: Sequence[int],
+    subject: Subject, opened: OpenEdit, seed: int, steps: Sequence[int]
 ) -> dict[int, Tensor]:
-    """By step: clean latents (prompts, frames, c, h, w)."""
-    pipeline, options, size = subject.pipeline, subject.options, subject.batch_size
-    levels = pipeline.schedule(options).levels
+    """Return clean latents (prompts, pieces, c, h, w) by step."""
+    options = subject.options
+    levels = subject.model.schedule(options, opened.source.size).levels
     found: dict[int, Tensor] = {}
-    noise = pipeline.start(source, options, _generator(seed), size)[0]
-    before = [noise.expand(len(prompts), *noise.shape)]
+    noise = opened.start(seeded(seed)[0], options).noise
+    assert opened.prompts is not None
+    before = [noise.expand(len(opened.prompts), *noise.shape)]
 
     def keep(step: int, timestep: float, latents: Tensor, guidance: Guidance) -> Tensor:
         if step in steps:
@@ -101,15 +100,5 @@ def _of_results(
         before[0] = latents.clone()
         return latents
 
-    embedded = pipeline.prompts(
-        prompts,
-        negative_prompts or None,
-        clip_skip=options.clip_skip,
-        weights=options.prompt_weights,
-    )
-    pipeline.sample(source, embedded, options, _generator(seed), batch_size=size, after_step=keep)
+    opened.sample(options, generators=seeded(seed), after_step=keep)
     return found
-
-
-def _generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)

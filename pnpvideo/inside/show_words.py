@@ -12,7 +12,7 @@ from pnpvideo.inside.subject import Strip, Subject
 from pnpvideo.models.prompt import PromptEmbeddings
 from pnpvideo.pixels.cut_out_maps import STANDS_OUT
 from pnpvideo.sampling.find_named import attention_maps
-from pnpvideo.stages.source import Source
+from pnpvideo.stages.edit import OpenEdit
 
 
 def show_words(subject: Subject, texts: Sequence[str]) -> list[Strip]:
@@ -24,9 +24,9 @@ def show_words(subject: Subject, texts: Sequence[str]) -> list[Strip]:
     frames = [subject.frames(source) for source in subject.sources]
     strips = []
     for text in texts:
-        embedded = subject.pipeline.encode_texts([text], subject.options.clip_skip)
-        for word, tokens in subject.pipeline.words_in(text):
-            maps = [_map(subject, source, embedded, tokens) for source in subject.sources]
+        embedded = subject.model.encode_texts([text], subject.options.clip_skip)
+        for word, tokens in subject.model.words_in(text):
+            maps = [_map(subject, opened, embedded, tokens) for opened in subject.edits]
             low = min(float(one.min()) for one in maps)
             top = max(STANDS_OUT, *(float(one.max()) for one in maps))
             heat = [(one - low) / (top - low) for one in maps]
@@ -35,15 +35,12 @@ def show_words(subject: Subject, texts: Sequence[str]) -> list[Strip]:
     return strips
 
 
-def _map(subject: Subject, source: Source, text: PromptEmbeddings, tokens: Sequence[int]) -> Tensor:
-    maps = attention_maps(
-        subject.network_of(source),
-        source.trajectory,
-        text,
-        tokens,
-        batch_size=subject.batch_size,
-    )
-    return torch.cat(list(maps))
+def _map(
+    subject: Subject, opened: OpenEdit, text: PromptEmbeddings, tokens: Sequence[int]
+) -> Tensor:
+    trajectory, size = opened.source.trajectory, subject.batch_size
+    with subject.network_of(opened) as network:
+        return torch.cat(list(attention_maps(network, trajectory, text, tokens, batch_size=size)))
 
 
 def _heated(frames: Frames, maps: Tensor) -> Frames:

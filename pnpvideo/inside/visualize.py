@@ -19,8 +19,8 @@ from pnpvideo.inside.show_prediction import show_prediction
 from pnpvideo.inside.show_words import show_words
 from pnpvideo.inside.subject import Strip, Subject
 from pnpvideo.options.visualize import VisualizeSettings
-from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
-from pnpvideo.run.opening import choose_device, load_pipeline, told_memory
+from pnpvideo.run.opening import Loaded, choose_device, model_of, open_model, told_memory
+from pnpvideo.stages.callbacks import Callbacks, bars_of
 
 _log = logging.getLogger(__name__)
 
@@ -30,23 +30,29 @@ _MOST = 8  # pictures of a clip on one sheet
 @torch.no_grad()
 def visualize(
     settings: VisualizeSettings,
-    pipeline: PnPVideoPipeline | None = None,
+    pipeline: Loaded | None = None,
     *,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Path:
     """Write what the settings ask to see. The rest is as in `run`."""
-    assert settings.output is not None
     with contextlib.ExitStack() as open_things:
         device = choose_device(settings) if pipeline is None else pipeline.device
         paths = [path for path in (settings.source, *settings.beside) if path is not None]
         clips = open_clips(paths, settings, open_things)
         output = check_output(settings.output, overwrite)
         open_things.enter_context(claimed(output))
-        pipeline = pipeline or load_pipeline(settings, device)
-        pipeline.set_progress_bar_config(disable=quiet)
+        model = open_model(settings, device) if pipeline is None else model_of(pipeline)
         with told_memory(device):
-            subject = open_subject(pipeline, clips, settings, folder_above(output), open_things)
+            subject = open_subject(
+                model,
+                clips,
+                settings,
+                folder_above(output),
+                open_things,
+                prompts=settings.prompt if settings.show == "prediction" else (),
+                callbacks=Callbacks(bars=bars_of(quiet=quiet)),
+            )
             strips = _show(subject, settings)
             if output.suffix.lower() in SINGLE_SUFFIXES:
                 frames = iter([_still(subject, strips, settings.side)])
@@ -60,13 +66,13 @@ def visualize(
 
 
 def _show(subject: Subject, settings: VisualizeSettings) -> list[Strip]:
-    at, layers, prompts = settings.at, settings.layers, settings.prompt
+    at, layers, prompts = settings.at, settings.layer, settings.prompt
     if settings.show == "features":
         return show_features(subject, layers, at)
     if settings.show == "attention":
         return show_attention(subject, layers, at)
     if settings.show == "prediction":
-        return show_prediction(subject, prompts, settings.negative_prompt, settings.seed, at)
+        return show_prediction(subject, prompts, settings.seed, at)
     if settings.show == "correspondence":
         return show_correspondence(subject, at)
     return show_words(subject, prompts or (settings.inversion_prompt,))

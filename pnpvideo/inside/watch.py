@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pnpvideo.errors import InputError
-from pnpvideo.models.network import Batch, Network, SelfAttention
+from pnpvideo.models.network import Batch, Network, SelfAttention, as_unet
 from pnpvideo.models.prompt import PromptEmbeddings
 from pnpvideo.sampling.attend import split_heads
 from pnpvideo.storage.trajectory import Trajectory
@@ -41,7 +41,8 @@ def watch_attention(network: Network, name: str, seen: Seen) -> ExitStack:
 
     def keep(tokens: Tensor) -> None:
         assert network.batch is not None
-        grid = network.grid(tokens.shape[1], *network.batch.latents.shape[-2:])
+        unet = as_unet(network, "showing attention")
+        grid = unet.grid(tokens.shape[1], *network.batch.latents.shape[-2:])
         seen[name] = attended(layers[0], tokens, grid)
 
     stack = ExitStack()
@@ -89,7 +90,7 @@ def look(
     batch_size: int,
 ) -> Iterator[Seen]:
     """What some modules hold of a source's frames at a step's noise level, batch after batch."""
-    count = trajectory.latents.shape[1]
+    count = trajectory.piece_count
     with watched(network, watch, names) as seen:
         for first in range(0, count, batch_size):
             part = slice(first, min(first + batch_size, count))

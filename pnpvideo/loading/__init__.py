@@ -1,4 +1,4 @@
-"""A model's files: found, told apart, checked and merged. Knows no clip and no sampling."""
+"""Finding, identifying, checking and merging of model files. Does not use clips or sampling."""
 
-# Before any file here imports diffusers' pipelines: it hides a notice that they print.
+# Must come before any import of diffusers' pipelines here: it hides a notice that they print.
 import pnpvideo.models  # noqa: F401

@@ -1,4 +1,4 @@
-"""What a single file holds, as the names and shapes of its tensors say."""
+"""Identification of a single model file by the names and shapes of its tensors."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -17,19 +17,19 @@ from torch import Tensor
 
 from pnpvideo.errors import InputError
 
-_WANTED = "give a whole Stable Diffusion 1.x, 2.x or XL model"
-_OURS = ("v1", "v2", "xl_base")
-"""Of diffusers' types of models. It takes what it does not know for v1."""
+_REMEDY = "give a whole Stable Diffusion 1.x, 2.x or XL model"
+_SUPPORTED_TYPES = ("v1", "v2", "xl_base")
+"""diffusers' names of the supported types. diffusers takes unknown models for v1."""
 _V2_NORM = "model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias"
 
-_STARTS = {
+_FILE_STARTS = {
     b"version https://git-lfs": "a pointer of Git LFS and not the file itself; run git lfs pull",
-    b"GGUF": f"a quantised GGUF file; {_WANTED} in safetensors",
-    b"PK\x03\x04": f"a pickle, which can hold code and is not read; {_WANTED} in safetensors",
-    b"\x80": f"a pickle, which can hold code and is not read; {_WANTED} in safetensors",
+    b"GGUF": f"a quantised GGUF file; {_REMEDY} in safetensors",
+    b"PK\x03\x04": f"a pickle, which can hold code and is not read; {_REMEDY} in safetensors",
+    b"\x80": f"a pickle, which can hold code and is not read; {_REMEDY} in safetensors",
     b"<": "a web page; download the file itself",
 }
-"""Of files that are no safetensors files, whatever their name."""
+"""Descriptions of files that are not safetensors, by their first bytes."""
 
 _ADDITIONS = {
     r"^(ip_adapter|image_proj)\.": "an IP-Adapter; give it with --ip-adapter, beside a model",
@@ -39,18 +39,18 @@ _ADDITIONS = {
     r"(\.|_)lora(_|\.)?(A|B|down|up|linear_layer)?\.|^lora_|\.(hada_w1_a|lokr_w[12]\w*|oft_blocks|"
     r"dora_scale)$|^lycoris_": "a LoRA; give it with --lora, beside a model",
     r"motion_modules\.": "a motion module of AnimateDiff, which adds to a model",
-    r"\.time_stack\.": f"a video model, Stable Video Diffusion; {_WANTED}",
-    r"^edm_vpred\.": f"a model of EDM's noise levels, as CosXL; {_WANTED}",
-    r"^depth_model\.": f"a depth-to-image model; {_WANTED}",
-    r"^noise_augmentor\.": f"an image variation model (unCLIP); {_WANTED}",
+    r"\.time_stack\.": f"a video model, Stable Video Diffusion; {_REMEDY}",
+    r"^edm_vpred\.": f"a model of EDM's noise levels, as CosXL; {_REMEDY}",
+    r"^depth_model\.": f"a depth-to-image model; {_REMEDY}",
+    r"^noise_augmentor\.": f"an image variation model (unCLIP); {_REMEDY}",
     r"\A(emb_params|clip_[gl])$": "a textual inversion embedding, which adds to a model",
     r"\.quant_state\.bitsandbytes__|^scaled_fp8$|\.(scale_weight|weight_scale)$": (
-        f"a quantised model; {_WANTED}, unquantised"
+        f"a quantised model; {_REMEDY}, unquantised"
     ),
 }
-"""By what is in the names of their tensors. First those that hold what others hold too."""
+"""Descriptions of other model files by patterns in tensor names, the most specific first."""
 
-_PARTS = {
+_SINGLE_PARTS = {
     r"^(unet\.)?down_blocks\.|^((model\.)?diffusion_model\.)?input_blocks\.": "a UNet",
     r"^(first_stage_model\.|vae\.)?(en|de)coder\.(down|up|mid|conv_in)(_blocks?)?\b": (
         "an autoencoder (VAE)"
@@ -68,21 +68,21 @@ _CONTROLNETS = (
     "control_model.input_hint_block.0.weight",
     "input_hint_block.0.weight",
 )
-"""Names of which a ControlNet has one: diffusers' and the original code's."""
-_WHOLE = {
+"""Tensor names, one of which every ControlNet has: diffusers' and the original code's."""
+_NEEDED_PARTS = {
     "UNet": ("model.diffusion_model.",),
     "autoencoder": ("first_stage_model.",),
     "text encoder": ("cond_stage_model.", "conditioner."),
 }
-"""By the beginnings of names in the original code of Stable Diffusion."""
+"""Parts by the prefixes of tensor names in Stable Diffusion's original code."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A whole model. is_large: of SDXL's kind.
+    """A whole model. is_large: whether it is an SDXL model.
 
-    noise: what the file says of its noise, as entries of a scheduler's configuration.
-    guessed: the prediction that its weights look like, where it does not say it.
+    noise: what the file states about its noise, as entries of a scheduler's configuration.
+    guessed: the prediction type guessed from the weights; None if there is no need or no way.
     """
 
     is_large: bool
@@ -91,53 +91,62 @@ class Checkpoint:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """What is known of a file before it is loaded. InputError where it is no whole model."""
-    with _opened(path) as opened:
+    """Identify a file before it is loaded. Raise InputError if it is not a whole model."""
+    with _open(path) as opened:
         tensors = _Tensors(opened)
-        if (what := _other_than_whole(tensors)) is not None:
-            raise InputError(f"{path} is {what}")
+        if (problem := _problem_of(tensors)) is not None:
+            raise InputError(f"{path} is {problem}")
         return Checkpoint(
-            is_large=_type_of(tensors) == "xl_base",
-            noise=_marked_noise(tensors, opened.metadata() or {}),
+            is_large=_model_type(tensors) == "xl_base",
+            noise=_stated_noise(tensors, opened.metadata() or {}),
             guessed=_guessed_prediction(tensors),
         )
 
 
 def read_controlnet(path: Path) -> Mapping[str, Tensor]:
-    """A file's tensors. InputError where it is no ControlNet."""
-    with _opened(path) as opened:
+    """Read a file's tensors. Raise InputError if it is not a ControlNet."""
+    with _open(path) as opened:
         tensors = _Tensors(opened)
         if "lora_controlnet" in tensors:
             raise InputError(f"{path} is a Control-LoRA; give a whole ControlNet")
         if not any(name in tensors for name in _CONTROLNETS):
-            what = _other_than_whole(tensors) or "a whole model"
-            raise InputError(f"{path} is no ControlNet but {re.split('[;,(]', what)[0].strip()}")
+            description = _problem_of(tensors) or "a whole model"
+            raise InputError(
+                f"{path} is not a ControlNet but {re.split('[;,(]', description)[0].strip()}"
+            )
         return dict(tensors)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """The file, open. InputError where it is of another form."""
+def _open(path: Path) -> Iterator[Any]:
+    """Open a safetensors file. Raise InputError if it has another format."""
     if path.suffix != ".safetensors":
-        form = "not a .safetensors file; other checkpoints can hold code and are not read"
-        raise InputError(f"{path} is {_other_form(path) or form}")
+        description = "not a .safetensors file; other checkpoints can hold code and are not read"
+        raise InputError(f"{path} is {_other_format(path) or description}")
     try:
         with safe_open(path, framework="pt") as opened:
             yield opened
     except (SafetensorError, OSError) as error:
-        form = _other_form(path) or f"not a safetensors file: {error}"
-        raise InputError(f"{path} is {form}") from None
+        description = _other_format(path) or f"not a safetensors file: {error}"
+        raise InputError(f"{path} is {description}") from None
 
 
-def _other_form(path: Path) -> str | None:
-    """What a file that cannot be opened as safetensors is, in words."""
+def _other_format(path: Path) -> str | None:
+    """Describe a file that cannot be opened as safetensors; None if it is unknown."""
     with path.open("rb") as file:
         start = file.read(32)
-    return next((what for sign, what in _STARTS.items() if start.startswith(sign)), None)
+    return next(
+        (
+            description
+            for first_bytes, description in _FILE_STARTS.items()
+            if start.startswith(first_bytes)
+        ),
+        None,
+    )
 
 
 class _Tensors(Mapping[str, Tensor]):
-    """The tensors of an open file, each read when it is asked for."""
+    """The tensors of an open file, each read on demand."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
@@ -159,62 +168,66 @@ class _Tensors(Mapping[str, Tensor]):
         return len(self._names)
 
 
-def _other_than_whole(tensors: Mapping[str, Tensor]) -> str | None:
-    """What tensors are, in words, and what is wanted; None where they are a model of ours."""
+def _problem_of(tensors: Mapping[str, Tensor]) -> str | None:
+    """Describe tensors that are not a supported whole model, with a remedy; None if they are."""
     names = "\n".join(tensors)
-    for pattern, words in _ADDITIONS.items():
+    for pattern, description in _ADDITIONS.items():
         if re.search(pattern, names, re.MULTILINE):
-            return words if ";" in words else f"{words}; {_WANTED}"
-    kind = _type_of(tensors)
-    if kind not in _OURS:
-        like = DIFFUSERS_DEFAULT_PIPELINE_PATHS.get(kind, {}).get("pretrained_model_name_or_path")
-        return f"a model of another family, as {like or kind}; {_WANTED}"
-    missing = [part for part, start in _WHOLE.items() if not _any_starts(tensors, start)]
+            return description if ";" in description else f"{description}; {_REMEDY}"
+    model_type = _model_type(tensors)
+    if model_type not in _SUPPORTED_TYPES:
+        example = DIFFUSERS_DEFAULT_PIPELINE_PATHS.get(model_type, {}).get(
+            "pretrained_model_name_or_path"
+        )
+        return f"a model of another family, such as {example or model_type}; {_REMEDY}"
+    missing = [
+        part for part, prefixes in _NEEDED_PARTS.items() if not _any_starts(tensors, prefixes)
+    ]
     if not missing:
         return None
     if "UNet" not in missing and _any_starts(tensors, ("model.diffusion_model.input_blocks.",)):
-        return f"a Stable Diffusion model without its {' and '.join(missing)}; {_WANTED}"
-    for pattern, words in _PARTS.items():
+        return f"a Stable Diffusion model without its {' and '.join(missing)}; {_REMEDY}"
+    for pattern, description in _SINGLE_PARTS.items():
         if re.search(pattern, names, re.MULTILINE):
-            return f"{words} alone; {_WANTED}"
-    return f"no model that is known here (it holds {next(iter(tensors), 'nothing')}); {_WANTED}"
+            return f"{description} alone; {_REMEDY}"
+    return f"not a known model (it holds {next(iter(tensors), 'nothing')}); {_REMEDY}"
 
 
-def _type_of(tensors: Mapping[str, Tensor]) -> str:
-    """diffusers' name of the type of model."""
+def _model_type(tensors: Mapping[str, Tensor]) -> str:
+    """Return diffusers' name of the model's type."""
     try:
-        kind = str(infer_diffusers_model_type(tensors))
+        model_type = str(infer_diffusers_model_type(tensors))
     except (KeyError, ValueError, IndexError, AttributeError, UnboundLocalError):
-        # Of a family that it knows, in a size that it does not.
+        # A known family in an unknown size.
         return next(
             str(family)
             for family, names in CHECKPOINT_KEY_NAMES.items()
             if any(name in tensors for name in ([names] if isinstance(names, str) else names))
         )
-    return kind
+    return model_type
 
 
 def _any_starts(names: Mapping[str, Tensor], start: tuple[str, ...]) -> bool:
     return any(name.startswith(start) for name in names)
 
 
-def _marked_noise(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> dict[str, object]:
-    """By the empty tensors and the metadata (modelspec) that fine-tuned models carry."""
-    said = metadata.get("modelspec.prediction_type", "").lower()
+def _stated_noise(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> dict[str, object]:
+    """Return the noise that fine-tuned models state by empty tensors and metadata (modelspec)."""
+    stated = metadata.get("modelspec.prediction_type", "").lower()
     noise: dict[str, object] = {}
-    if "v_pred" in tensors or said in ("v", "v_prediction", "v-prediction"):
+    if "v_pred" in tensors or stated in ("v", "v_prediction", "v-prediction"):
         noise["prediction_type"] = "v_prediction"
-    elif said in ("epsilon", "eps"):
+    elif stated in ("epsilon", "eps"):
         noise["prediction_type"] = "epsilon"
     if "ztsnr" in tensors:
-        # Sampling has to begin at the last level (Lin et al. 2024, section 3.3).
+        # Sampling must start at the last noise level (Lin et al. 2024, section 3.3).
         noise |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
     return noise
 
 
 def _guessed_prediction(tensors: Mapping[str, Tensor]) -> str | None:
-    """SD 2.x comes in both kinds, and no name tells them apart: ComfyUI's measure does."""
-    if _type_of(tensors) != "v2" or _V2_NORM not in tensors:
+    """Guess the prediction type of SD 2.x from a weight, as ComfyUI does; names do not show it."""
+    if _model_type(tensors) != "v2" or _V2_NORM not in tensors:
         return None
     spread = float(tensors[_V2_NORM].float().std(unbiased=False))
     return "v_prediction" if spread > 0.09 else "epsilon"

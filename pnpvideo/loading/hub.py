@@ -1,4 +1,4 @@
-"""A model's files, on the hub or in a folder: found, fetched, and what is said if that fails."""
+"""Finding and downloading of a model's files, on the hub or in a folder, and their errors."""
 
 import re
 from collections import Counter
@@ -17,9 +17,9 @@ _HUB_FILE = re.compile(
     r"(?P<revision>[^/]+)/(?P<filename>[^?#]+)(?:\?.*)?"
 )
 HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token")
-"""Of diffusers' options, those of the hub."""
-# What diffusers, transformers and safetensors raise for files that are not what they should be.
-UNUSABLE = (
+"""diffusers' options for the hub."""
+# The errors of diffusers, transformers and safetensors for files that they cannot use.
+LOADING_ERRORS = (
     SafetensorError,
     OSError,
     ValueError,
@@ -31,13 +31,13 @@ UNUSABLE = (
 )
 _SHARD = re.compile(r"-\d{5}-of-\d{5}")
 _PREFERRED = ("fp16", "bf16")
-"""Variants of weights, of which the first that is there is loaded."""
+"""Preferred variants of weights, the best first."""
 
 
 def local_checkpoint(checkpoint: str | Path, options: dict[str, Any]) -> Path:
-    """The path of a checkpoint, loaded from the hub where it is a link to it.
+    """Return the path of a checkpoint, downloaded if it is a link to the hub.
 
-    options: those of diffusers that say how. InputError where there is none.
+    options: diffusers' options. Raise InputError if there is no such file.
     """
     path = Path(checkpoint).expanduser()
     if path.is_file():
@@ -45,61 +45,61 @@ def local_checkpoint(checkpoint: str | Path, options: dict[str, Any]) -> Path:
     link = _HUB_FILE.fullmatch(str(checkpoint))
     if link is None:
         raise InputError(
-            f"there is no checkpoint {checkpoint}; give a .safetensors file or the hub's link to "
+            f"there is no checkpoint {checkpoint}; give a .safetensors file or a hub link to "
             "one, such as https://huggingface.co/owner/name/blob/main/model.safetensors"
         )
-    known = {k: v for k, v in reach_hub(options).items() if k in HUB_OPTIONS}
+    hub_options = {k: v for k, v in reach_hub(options).items() if k in HUB_OPTIONS}
     try:
-        return Path(huggingface_hub.hf_hub_download(**{**link.groupdict(), **known}))
-    except UNUSABLE as error:
-        if known.get("local_files_only"):
+        return Path(huggingface_hub.hf_hub_download(**{**link.groupdict(), **hub_options}))
+    except LOADING_ERRORS as error:
+        if hub_options.get("local_files_only"):
             raise unreachable(str(checkpoint), "give a file") from None
         raise InputError(f"{checkpoint} cannot be loaded: {one_line(error)}") from None
 
 
-def files_of(name: str, on_hub: dict[str, Any]) -> list[str]:
-    """All paths within a model: of its folder, or on the hub, or of what is kept of that."""
+def list_files(name: str, on_hub: dict[str, Any]) -> list[str]:
+    """Return all paths within a model: in its folder, on the hub, or in the hub's cache."""
     folder = Path(name)
     if not folder.is_dir():
         if not on_hub.get("local_files_only"):
-            known = {k: v for k, v in on_hub.items() if k in ("revision", "token")}
-            return huggingface_hub.list_repo_files(name, **known)
-        # A whole snapshot is seldom there: of some files only one form was fetched.
-        known = {k: v for k, v in on_hub.items() if k in ("revision", "cache_dir")}
-        kept = huggingface_hub.try_to_load_from_cache(name, "model_index.json", **known)
-        folder = Path(str(kept)).parent
+            options = {k: v for k, v in on_hub.items() if k in ("revision", "token")}
+            return huggingface_hub.list_repo_files(name, **options)
+        # The cache is seldom complete: some files were downloaded in one format only.
+        options = {k: v for k, v in on_hub.items() if k in ("revision", "cache_dir")}
+        cached = huggingface_hub.try_to_load_from_cache(name, "model_index.json", **options)
+        folder = Path(str(cached)).parent
     return [path.relative_to(folder).as_posix() for path in folder.glob("*/*")]
 
 
 def reach_hub(options: dict[str, Any]) -> dict[str, Any]:
-    """The options, with local files only where the hub does not answer at the first knock.
+    """Return the options, with local files only if the hub does not answer the first request.
 
-    Its client would knock again and again for half a minute before it says so.
+    The hub's client would retry for half a minute before it raises an error.
     """
     if options.get("local_files_only"):
         return options
     try:
         url = huggingface_hub.constants.ENDPOINT
         huggingface_hub.get_session().head(url, timeout=10)
-    except Exception:  # Of one HTTP library or another, as its version has it.
+    except Exception:  # The HTTP library, and so its errors, depend on the hub's version.
         return {**options, "local_files_only": True}
     return options
 
 
 def unreachable(what: str, remedy: str) -> RunError:
-    """The error where the hub has to be asked for something and does not answer."""
-    return RunError(f"the hub cannot be reached for {what}; connect to the network, or {remedy}")
+    """Return the error for something that only the hub has, if it does not answer."""
+    return RunError(f"the hub cannot be reached for {what}; connect to the internet, or {remedy}")
 
 
 def one_line(error: BaseException) -> str:
-    """The first sentence of an error: what follows are hints for those who call the library."""
+    """Return the first sentence of an error; the rest are hints for callers of the library."""
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     first = " ".join(text.split()).split(". ")[0].rstrip(".")
     return first[:300] or type(error).__name__
 
 
-def variant_of(files: Iterable[str]) -> str | None:
-    """The variant that most parts of a model have alone; None where they have plain weights.
+def find_variant(files: Iterable[str]) -> str | None:
+    """Return the variant of most parts without plain weights; None if all have plain weights.
 
     files: all paths within the model. "unet/diffusion_pytorch_model.fp16.safetensors" is the
     variant fp16 of the part unet, and so are its shards "...fp16-00001-of-00002.safetensors" or
@@ -111,7 +111,7 @@ def variant_of(files: Iterable[str]) -> str | None:
         if part and "/" not in part and name.endswith(".safetensors"):
             middle = _SHARD.sub("", name).removesuffix(".safetensors").partition(".")[2]
             variants.setdefault(part, set()).add(middle)
-    found = Counter(name for names in variants.values() if "" not in names for name in names)
-    order = {name: place for place, name in enumerate(_PREFERRED)}
-    ranked = sorted(found, key=lambda name: (-found[name], order.get(name, len(order)), name))
+    counts = Counter(name for names in variants.values() if "" not in names for name in names)
+    order = {name: rank for rank, name in enumerate(_PREFERRED)}
+    ranked = sorted(counts, key=lambda name: (-counts[name], order.get(name, len(order)), name))
     return ranked[0] if ranked else None

@@ -1,4 +1,4 @@
-"""Files of LoRA and the like: found, read and told apart."""
+"""Finding, reading and identification of LoRA files and similar ones."""
 
 import math
 import re
@@ -17,13 +17,13 @@ PREFIXES = {
     "text_encoder": ("text_encoder.", "lora_te_", "lora_te1_"),
     "text_encoder_2": ("text_encoder_2.", "lora_te2_"),
 }
-"""How layers' names begin in diffusers' files and in those of kohya's and LyCORIS' trainers."""
+"""Prefixes of layer names in the files of diffusers, and of kohya's and LyCORIS' trainers."""
 TRAINERS = tuple(p for names in PREFIXES.values() for p in names if not p.endswith("."))
 _LAYER = re.compile(
     r"(.+?)(\.lora(?:_linear_layer)?\.(?:down|up)\.weight|\.(?:down|up)\.weight"
     r"|\.lora_[AB]\.(?:weight|bias)|\.lora_magnitude_vector(?:\.weight)?|\.alpha)"
 )
-"""Layer and weight in diffusers' files."""
+"""Matches layer and weight in names of diffusers' files."""
 _PLAIN = ("lora_down.weight", "lora_up.weight", "alpha")
 """The weights of LoRA in kohya's files."""
 _KINDS = {
@@ -38,7 +38,7 @@ _KINDS = {
     "dora_scale": "DoRA",
     "w_norm": "norm-difference",
 }
-"""What kohya's and LyCORIS' trainers make beside LoRA, by how weights' names begin."""
+"""Kinds of files other than LoRA, from kohya's and LyCORIS' trainers, by weights' prefixes."""
 _FAMILIES = {
     r"double_blocks|single_blocks|single_transformer_blocks": "FLUX",
     r"joint_blocks|attn\.add_[qkv]_proj": "Stable Diffusion 3",
@@ -48,12 +48,12 @@ _FAMILIES = {
     ),
 }
 _WIDTHS = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "SDXL"}
-"""By the channels of the texts that cross-attention sees."""
+"""Model families by the channels of the texts in cross-attention."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoraFile:
-    """layers: by the names in the file, each with its weights by name. metadata: the trainer's."""
+    """A LoRA file. layers: weights by name, by the file's layer names. metadata: the trainer's."""
 
     path: Path
     layers: dict[str, dict[str, Tensor]]
@@ -61,17 +61,19 @@ class LoraFile:
 
     @property
     def other_kinds(self) -> str:
-        """What it holds that diffusers and peft do not load as what it is, '' for nothing."""
+        """Return the contents that diffusers and peft would load wrongly, in words; '' if none."""
         names = {name for weights in self.layers.values() for name in weights}
-        strange = [name for name in names if name[:1] not in ("", ".") and name not in _PLAIN]
+        other_names = [name for name in names if name[:1] not in ("", ".") and name not in _PLAIN]
         kinds = [
-            kind for start, kind in _KINDS.items() if any(n.startswith(start) for n in strange)
+            kind
+            for prefix, kind in _KINDS.items()
+            if any(name.startswith(prefix) for name in other_names)
         ]
-        return " and ".join(kinds) or ", ".join(sorted(strange))
+        return " and ".join(kinds) or ", ".join(sorted(other_names))
 
     @property
     def family(self) -> str:
-        """Which models it is for, in words, '' where nothing says it."""
+        """Return the model family that it is for, in words; '' if unknown."""
         for name in ("modelspec.architecture", "ss_base_model_version"):
             if self.metadata.get(name):
                 return self.metadata[name]
@@ -85,23 +87,23 @@ class LoraFile:
         return ""
 
 
-def find_lora(given: str | Path) -> tuple[Path, float]:
-    """The file and the weight that are meant. InputError where there is no such file or number."""
-    path, weight = Path(given).expanduser(), 1.0
+def find_lora(path_and_weight: str | Path) -> tuple[Path, float]:
+    """Return the file and weight of "FILE:WEIGHT". Raise InputError if one cannot be used."""
+    path, weight = Path(path_and_weight).expanduser(), 1.0
     if not path.exists():
-        # What stands after a drive's colon, as in C:\\style.safetensors, is no number.
-        head, _, tail = str(given).rpartition(":")
+        # The text after a drive's colon, as in C:\\style.safetensors, is not a number.
+        head, _, tail = str(path_and_weight).rpartition(":")
         if head and (number := _number(tail)) is not None:
             path, weight = Path(head).expanduser(), number
         elif head and Path(head).expanduser().exists():
             raise InputError(f"the weight of {head} is {tail!r}; give a number, such as 0.8")
     if path.is_dir():
         files = sorted(path.glob("*.safetensors"))
-        usual = path / _FOLDERS_FILE
-        if usual not in files and len(files) != 1:
+        default_file = path / _FOLDERS_FILE
+        if default_file not in files and len(files) != 1:
             names = ", ".join(file.name for file in files) or "none"
             raise InputError(f"the folder {path} must hold one .safetensors file; it has {names}")
-        path = usual if usual in files else files[0]
+        path = default_file if default_file in files else files[0]
     if path.suffix != ".safetensors" or not path.is_file():
         raise InputError(f"there is no LoRA file {path}; give a .safetensors file")
     return path, weight
@@ -116,37 +118,37 @@ def _number(text: str) -> float | None:
 
 
 def read_lora(path: Path) -> LoraFile:
-    """The layers of a file. InputError where it is none."""
+    """Read the layers of a file. Raise InputError if it is not a LoRA."""
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             return LoraFile(path=path, layers=layers_of(tensors), metadata=file.metadata() or {})
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is no LoRA for this model: {error}") from None
+        raise InputError(f"{path} is not a LoRA for this model: {error}") from None
 
 
-def check_loadable(given: Any, weight_name: str | None) -> None:
-    """InputError where diffusers would load a file as another kind than it is, or not at all."""
-    if isinstance(given, dict):
-        file = LoraFile(path=Path("the given LoRA"), layers=layers_of(given), metadata={})
-    elif Path(given).exists():
-        file = read_lora(Path(given, weight_name) if weight_name else find_lora(given)[0])
+def check_loadable(lora: Any, weight_name: str | None) -> None:
+    """Raise InputError if diffusers would load a file wrongly, or not at all."""
+    if isinstance(lora, dict):
+        file = LoraFile(path=Path("the given LoRA"), layers=layers_of(lora), metadata={})
+    elif Path(lora).exists():
+        file = read_lora(Path(lora, weight_name) if weight_name else find_lora(lora)[0])
     else:
         return
     if file.other_kinds:
         raise InputError(
-            f"{file.path} holds {file.other_kinds}, which can be merged and not loaded: give it as "
+            f"{file.path} holds {file.other_kinds}, which can be merged but not loaded: give it as "
             "loras=[...] to from_pretrained"
         )
 
 
 def layers_of(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """A file's tensors by layer, and by the name of the weight there."""
+    """Group a file's tensors by layer and by the weight's name in it."""
     layers: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         layer, weight = key, ""
-        if found := _LAYER.fullmatch(key):
-            layer, weight = found.groups()
+        if match := _LAYER.fullmatch(key):
+            layer, weight = match.groups()
         if key.startswith(TRAINERS):
             layer, _, weight = key.partition(".")
         layers.setdefault(layer, {})[weight] = tensor
@@ -154,7 +156,7 @@ def layers_of(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 
 
 def inputs_of(weights: dict[str, Tensor]) -> int | None:
-    """The channels that go into a layer, as its weights say it."""
+    """Return a layer's input channels according to its weights; None if they do not show it."""
     for name, tensor in weights.items():
         if name.endswith(("down.weight", "lora_A.weight", "diff")) and tensor.ndim > 1:
             return int(tensor.shape[1])

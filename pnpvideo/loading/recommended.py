@@ -1,4 +1,4 @@
-"""What a model's folder says of its use, in `pnp.json`: options of the method, and layers."""
+"""A model folder's recommended options and layers, in `pnp.json`."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -13,32 +13,37 @@ _FILE = "pnp.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Recommended:
-    """options: those that suit the model; the paper's by default. layers: None is the rule."""
+    """Recommended settings.
+
+    options: those that suit the model; the paper's by default. layers: None for the usual rule.
+    """
 
     options: PnPOptions = field(default_factory=PnPOptions)
     layers: InjectionLayers | None = None
 
 
 def read_recommended(folder: Path) -> Recommended:
-    """What a folder says. InputError where that cannot be used."""
+    """Read a folder's recommendations. Raise InputError if they cannot be used."""
     path = folder / _FILE
     if not path.is_file():
         return Recommended()
     try:
-        own = json.loads(path.read_text(encoding="utf-8"))
-        options = PnPOptions.of(dict(own.get("options", {})))
-        places = {name: tuple(modules) for name, modules in dict(own.get("layers", {})).items()}
-        if places and places.keys() | {"shared"} != {"features", "attentions", "shared"}:
-            names = ", ".join(places)
+        content = json.loads(path.read_text(encoding="utf-8"))
+        options = PnPOptions.of(dict(content.get("options", {})))
+        layer_names = {
+            name: tuple(modules) for name, modules in dict(content.get("layers", {})).items()
+        }
+        if layer_names and layer_names.keys() | {"shared"} != {"features", "attentions", "shared"}:
+            names = ", ".join(layer_names)
             raise ValueError(f"layers names {names}, not features and attentions (and shared)")
-        layers = InjectionLayers(**places) if places else None
+        layers = InjectionLayers(**layer_names) if layer_names else None
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path} cannot be used: {error}") from None
     return Recommended(options=options, layers=layers)
 
 
 def write_recommended(folder: Path, recommended: Recommended) -> None:
-    """Write it where `read_recommended` finds it."""
+    """Write recommendations for `read_recommended`."""
     assert recommended.layers is not None
-    own = {"options": recommended.options.plain(), "layers": asdict(recommended.layers)}
-    (folder / _FILE).write_text(json.dumps(own, indent=2))
+    content = {"options": recommended.options.plain(), "layers": asdict(recommended.layers)}
+    (folder / _FILE).write_text(json.dumps(content, indent=2))

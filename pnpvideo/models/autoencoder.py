@@ -1,4 +1,4 @@
-"""Frames to latents and back, whatever the autoencoder's class, factor and number of channels."""
+"""Encodes single frames to latents and back, for any autoencoder of images in diffusers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,10 +15,10 @@ from pnpvideo.models.failures import check_finite
 MAX_SIDE = 8192
 
 
-class Autoencoder:
-    """The face of diffusers' `AutoencoderKL` and `AutoencoderTiny`.
+class ImageAutoencoder:
+    """The `Autoencoder` of diffusers' `AutoencoderKL` and `AutoencoderTiny`: a piece is a frame.
 
-    factor: pixels of a side that make one latent, 8 for Stable Diffusion. channels: of a latent.
+    factor: pixels along a side that make one latent, 8 for Stable Diffusion. channels: of a latent.
     """
 
     def __init__(self, vae: Any) -> None:
@@ -26,21 +26,34 @@ class Autoencoder:
         self.factor = int(2 ** (len(vae.config.block_out_channels) - 1))
         self.channels: int = vae.config.latent_channels
 
-    def latents_shape(self, frame_count: int, size: tuple[int, int]) -> tuple[int, int, int, int]:
-        """(frames, channels, height, width) of the latents of frames of (width, height) pixels."""
+    @property
+    def dtype(self) -> torch.dtype:
+        dtype: torch.dtype = self.vae.dtype
+        return dtype
+
+    def latents_shape(self, frame_count: int, size: tuple[int, int]) -> tuple[int, ...]:
+        """Return the shape of the latents of so many frames of (width, height) pixels."""
         width, height = (side // self.factor for side in size)
         return frame_count, self.channels, height, width
 
     def size_of(self, shape: Sequence[int]) -> tuple[int, int]:
-        """(width, height) in pixels of latents of shape (..., height, width)."""
+        """Return the (width, height) in pixels of latents of shape (..., height, width)."""
         return shape[-1] * self.factor, shape[-2] * self.factor
+
+    def pieces(self, frame_count: int) -> tuple[range, ...]:
+        """Return one piece for each frame."""
+        return tuple(range(frame, frame + 1) for frame in range(frame_count))
+
+    def frame_count(self, piece_count: int) -> int:
+        """Return the number of frames in so many pieces, which is the same."""
+        return piece_count
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """Images (n, 3, h, w), -1 to 1, to scaled latents (n, c, h / factor, w / factor).
+        """Encode images (n, 3, h, w), -1 to 1, to scaled latents (n, c, h / factor, w / factor).
 
-        The mean of the autoencoder's distribution, not a sample: inversion wants no noise of ours.
-        RunError where they are no numbers.
+        The mean of the autoencoder's distribution, not a sample: inversion must not start from
+        added noise. RunError if the latents are not finite.
         """
         images = images.to(working_device(self.vae), self.vae.dtype)
         if self._is_tiny and self.vae.use_tiling:
@@ -56,9 +69,9 @@ class Autoencoder:
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Scaled latents (n, c, h, w) to float32 images (n, 3, height, width), -1 to 1.
+        """Decode scaled latents (n, c, h, w) to float32 images (n, 3, height, width), -1 to 1.
 
-        RunError where they are no numbers.
+        RunError if the images are not finite.
         """
         shift, scale = self._scaling
         scaled = (latents / scale + shift).to(working_device(self.vae), self.vae.dtype)
@@ -67,7 +80,7 @@ class Autoencoder:
         return images.float().clamp(-1, 1)
 
     def use_tiles(self) -> None:
-        """From now on encode and decode in overlapping tiles, which take less memory."""
+        """Encode and decode in overlapping tiles from now on, which take less memory."""
         if self._is_tiny:
             # diffusers takes its factor for 8 whatever it is.
             self.vae.spatial_scale_factor = self.factor
@@ -75,7 +88,7 @@ class Autoencoder:
         self.vae.enable_tiling()
 
     def _encode_tiles(self, images: Tensor) -> Tensor:
-        """As `AutoencoderTiny` does, which takes its latents for 4 channels whatever they are."""
+        """Encode as `AutoencoderTiny` does, which assumes 4 channels whatever it has."""
         tile, factor = self.vae.tile_sample_min_size, self.factor
         overlap = int(tile * self.vae.tile_overlap_factor)
         ramp = torch.arange(tile // factor, device=images.device) / max(overlap // factor - 1, 1)
@@ -87,7 +100,7 @@ class Autoencoder:
                 part = self.vae.encoder(images[..., top : top + tile, left : left + tile])
                 rows, columns = part.shape[-2:]
                 there = latents[..., top // factor :, left // factor :][..., :rows, :columns]
-                # What lies above and to the left gives way where tiles overlap.
+                # Where tiles overlap, the one above or to the left fades out.
                 share = ramps[top > 0][:rows, None] * ramps[left > 0][:columns]
                 there.copy_(share * part + (1 - share) * there)
         return latents
@@ -98,18 +111,18 @@ class Autoencoder:
 
     @property
     def _scaling(self) -> tuple[float, float]:
-        """The shift and the scale between the autoencoder's latents and the network's."""
+        """Return the shift and the scale between the autoencoder's latents and the network's."""
         return getattr(self.vae.config, "shift_factor", None) or 0.0, self.vae.config.scaling_factor
 
 
 def working_size(
-    width: int, height: int, model_side: int, multiple: int, wanted: tuple[int, int] | None = None
+    width: int, height: int, model_side: float, multiple: int, wanted: tuple[int, int] | None = None
 ) -> tuple[int, int]:
-    """The (width, height) at which frames go through the model.
+    """Return the (width, height) at which frames go through the model.
 
-    Without a wanted size: the aspect ratio is kept and the area is that of the model's own square
-    (model_side pixels a side), with both sides multiples of `multiple`. A wanted size must be such
-    a multiple already.
+    Without a wanted size the aspect ratio is kept, the area is that of a square of model_side
+    pixels a side, and both sides are multiples of `multiple`. A wanted size must be such a multiple
+    already.
     """
     if wanted is None:
         scale = model_side / (width * height) ** 0.5
@@ -127,11 +140,11 @@ def working_size(
 
 
 def frames_to_tensor(frames: Frames) -> Tensor:
-    """uint8 (n, h, w, 3), 0 to 255, to float (n, 3, h, w), -1 to 1."""
+    """Convert uint8 (n, h, w, 3), 0 to 255, to float (n, 3, h, w), -1 to 1."""
     return torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 127.5 - 1.0
 
 
 def tensor_to_frames(images: Tensor) -> Frames:
-    """float (n, 3, h, w), -1 to 1, to uint8 (n, h, w, 3), 0 to 255."""
+    """Convert float (n, 3, h, w), -1 to 1, to uint8 (n, h, w, 3), 0 to 255."""
     scaled = ((images + 1) * 127.5).round().to(torch.uint8)
     return scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()

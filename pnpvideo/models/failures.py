@@ -29,6 +29,8 @@ def check_not_plain(
     source: Callable[[], Iterable[Frames]],
     encode: Callable[[Frames], Tensor],
     dtype: torch.dtype,
+    *,
+    last_piece: int = 1,
 ) -> Iterator[Frames]:
     """The frames of one result as they come; after the last a RunError if all are of one colour.
 
@@ -37,6 +39,7 @@ def check_not_plain(
     makes much the same of it. A clip may begin or end with frames of one colour.
     frames: uint8 (n, height, width, 3), decoded from latents (frames, c, h, w). source: its frames
     in the same form. encode: makes latents of frames. dtype: that the autoencoder runs in.
+    last_piece: how many frames the last of the latents makes.
     """
     plain = True
     last: Frames | None = None
@@ -46,7 +49,7 @@ def check_not_plain(
         yield batch
     if not plain or last is None or all(is_plain(batch, _NEARLY_PLAIN) for batch in source()):
         return
-    shown = encode(last[-1:]).to(latents)
+    shown = encode(last[-last_piece:]).to(latents)
     if float((shown - latents[-1:]).square().mean().sqrt()) > _NEAR:
         raise RunError(f"the result is of one colour: {_cause('autoencoder', dtype)}")
 

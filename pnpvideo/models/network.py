@@ -1,13 +1,14 @@
-"""What the method asks of any model that denoises: predictions, and places to change them at."""
+"""The protocols of a network: what the method needs of every network, and what only UNets have."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 import torch
 from torch import Tensor
 
+from pnpvideo.errors import InputError
 from pnpvideo.models.prompt import PromptEmbeddings
 
 Change = Callable[[Tensor], Tensor]
@@ -15,11 +16,12 @@ Change = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class InjectionLayers:
-    """Where to inject and where frames share, as the names of a network's modules.
+    """The modules of a network to inject into, by name.
 
-    features: residual blocks, such as "up_blocks.1.resnets.1".
-    attentions: self-attention layers, or modules that hold some, such as "up_blocks.2".
-    shared: the same, for sharing between frames; by default all, as in TokenFlow's code.
+    features: modules whose output is injected, such as "up_blocks.1.resnets.1".
+    attentions: self-attention layers, or modules that contain some, such as "up_blocks.2".
+    shared: the same, for attention shared between frames; by default all self-attention layers of
+        a UNet, as in TokenFlow's code.
     """
 
     features: tuple[str, ...]
@@ -29,11 +31,13 @@ class InjectionLayers:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """What goes through a network together. While it does, it is the network's `batch`.
+    """The input of one forward pass. During the pass it is the network's `batch`.
 
-    latents: (branches * frames, c, h, w), branch-major. timestep: in the model's own units.
-    texts: one for each branch, in the branches' order. frames: their numbers in the source, for
-    networks that are told more of each frame; the same in each branch.
+    latents: (branches * pieces, c, h, w), branch-major. timestep: the number that the network
+    expects for the noise level, such as 981 (UNets) or 0.98 (flow models).
+    texts: one for each branch, in the branches' order. frames: the numbers of the pieces in the
+    source, for networks with an input for each of them; the same in each branch. For image models
+    a piece is a frame.
     """
 
     latents: Tensor
@@ -43,26 +47,26 @@ class Batch:
 
     @property
     def frame_count(self) -> int:
-        """Of each branch."""
+        """The number of pieces in each branch."""
         return len(self.latents) // len(self.texts)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderLayer:
-    """A layer of a network's decoder, counted as in the paper, by the names of its modules.
+    """A layer of a UNet's decoder, by the names of its modules.
 
-    feature: its residual block. attention: what holds its self-attention, None where it has none.
+    feature: its residual block. attention: the module that contains its self-attention, or None.
     """
 
     feature: str
     attention: str | None
 
 
-class Stretch(Protocol):
-    """A part of a network where what goes in and what comes out can be changed."""
+class HookPoint(Protocol):
+    """A part of a network whose inputs and output can be changed."""
 
     def changed(self, enter: Change, leave: Change) -> AbstractContextManager[None]:
-        """Within, `enter` changes every tensor on its way in, `leave` the one that comes out."""
+        """Apply `enter` to every input tensor and `leave` to the output, within the context."""
 
 
 class SelfAttention(Protocol):
@@ -72,75 +76,104 @@ class SelfAttention(Protocol):
     def heads(self) -> int: ...
 
     def query(self, tokens: Tensor) -> Tensor:
-        """(batch, tokens, channels) to as many channels or others, of all heads side by side."""
+        """Project (batch, tokens, channels) to the queries of all heads side by side."""
 
     def key(self, tokens: Tensor) -> Tensor: ...
 
     def value(self, tokens: Tensor) -> Tensor: ...
 
     def project(self, output: Tensor) -> Tensor:
-        """The layer's own last step, from its heads' joined outputs."""
+        """Apply the layer's output projection to the joined outputs of its heads."""
 
     def replaced(self, by: Change) -> AbstractContextManager[None]:
-        """Within, the layer's output is made by `by` from its tokens (batch, tokens, channels)."""
+        """Compute the layer's output as `by(tokens)` within; tokens (batch, tokens, channels)."""
 
     def watched(self, see: Callable[[Tensor], None]) -> AbstractContextManager[None]:
-        """Within, `see` gets the tokens that go into the layer."""
+        """Pass the layer's input tokens to `see` within."""
 
 
 class CrossAttention(Protocol):
-    """A layer whose tokens of the picture attend to those of the text."""
+    """A layer whose picture tokens attend to the text's tokens."""
 
     def watched(self, see: Callable[[Tensor], None]) -> AbstractContextManager[None]:
-        """Within, `see` gets how much each attends to each, on average over the heads.
+        """Pass the attention weights, averaged over the heads, to `see` within.
 
-        (batch, the picture's tokens, the text's tokens); they sum to 1 over the text's.
+        (batch, picture tokens, text tokens); they sum to 1 over the text tokens.
         """
 
 
 class Network(Protocol):
-    """A model that denoises. Whatever changes it is a context manager that restores it."""
+    """A network that denoises. Everything that changes it is a context manager that restores it."""
 
     @property
     def device(self) -> torch.device:
-        """Where its inputs must be, and its output is."""
+        """The device of its inputs and outputs."""
 
     @property
     def batch(self) -> Batch | None:
-        """What is under way: the one description that all changes read."""
+        """The batch of the pass under way: the one description that all hooks read."""
 
     def predict(self, batch: Batch) -> Tensor:
-        """The network's output for every latent, in the shape and precision of the latents.
+        """Return the prediction for every latent, in the shape and precision of the latents.
 
         The network runs in its own precision; the latents stay float32 at least, so that the
         rounding of bf16 or fp16 does not add up over the steps.
         """
 
-    @property
-    def decoder(self) -> Sequence[DecoderLayer]:
-        """Its layers in order, from the coarsest."""
+    def feature(self, name: str) -> HookPoint:
+        """Return the part of a module that is injected as a feature. InputError for none.
 
-    def feature(self, name: str) -> Stretch:
-        """The residual branch of a block, whose output is the feature. InputError: none."""
+        Its tensors have the batch first: (branches * pieces, ...).
+        """
 
     def attentions(self, name: str) -> Sequence[SelfAttention]:
-        """The self-attention layers in a module. InputError where there is no such module."""
+        """Return the self-attention layers in a module. InputError if there is no such module."""
+
+
+class UNetNetwork(Network, Protocol):
+    """A network with a UNet's structure; what needs it calls `as_unet` or `is_unet`."""
 
     @property
-    def text_projections(self) -> Sequence[Stretch]:
-        """The layers that see nothing but the text: (branches * frames, tokens, channels)."""
+    def decoder(self) -> Sequence[DecoderLayer]:
+        """The layers of the decoder in order, from the coarsest resolution; the paper's numbers."""
 
     @property
-    def before_text(self) -> Sequence[Stretch]:
-        """Layers that come before the first that sees a text."""
+    def text_projections(self) -> Sequence[HookPoint]:
+        """The layers that see only the text: (branches * pieces, tokens, channels)."""
 
     @property
-    def crossings(self) -> Sequence[CrossAttention]:
-        """All layers that see the text."""
+    def layers_before_text(self) -> Sequence[HookPoint]:
+        """The layers before the first one that sees the text."""
 
     @property
-    def observed(self) -> Sequence[SelfAttention]:
-        """One layer for each resolution whose tokens tell what the picture shows."""
+    def cross_attentions(self) -> Sequence[CrossAttention]:
+        """All layers that attend to the text."""
+
+    @property
+    def matching_layers(self) -> Sequence[SelfAttention]:
+        """One layer for each resolution, whose tokens show what the picture shows."""
 
     def grid(self, tokens: int, height: int, width: int) -> tuple[int, int]:
-        """The (height, width) of so many tokens, for latents of this height and width."""
+        """Return the (height, width) of so many tokens, for latents of this height and width."""
+
+
+_UNET_ONLY = (
+    "decoder",
+    "text_projections",
+    "layers_before_text",
+    "cross_attentions",
+    "matching_layers",
+    "grid",
+)
+
+
+def is_unet(network: Network) -> TypeGuard[UNetNetwork]:
+    """Return whether a network has a UNet's structure."""
+    return all(hasattr(type(network), name) for name in _UNET_ONLY)
+
+
+def as_unet(network: Network, feature: str) -> UNetNetwork:
+    """Return the network as a UNet. InputError if it is not one. feature: what needs it."""
+    if not is_unet(network):
+        raise InputError(f"{feature} needs a model with a UNet, and this model has none")
+    return network

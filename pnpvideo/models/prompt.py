@@ -54,7 +54,7 @@ class PromptEmbeddings:
     def to(self, device: torch.device, dtype: torch.dtype) -> "PromptEmbeddings":
         return self._each(lambda tensor: tensor.to(device, dtype))
 
-    def beside(self, image: Tensor) -> "PromptEmbeddings":
+    def with_image(self, image: Tensor) -> "PromptEmbeddings":
         """The same with one picture's embedding, (1, 1, ...), beside each text."""
         image = image.to(self.hidden.device, self.hidden.dtype)
         return replace(self, image=image.expand(len(self), *image.shape[1:]))

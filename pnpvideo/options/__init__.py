@@ -1,1 +1,1 @@
-"""What can be chosen, with its limits and defaults. Imports no torch."""
+"""Everything that can be chosen, with its limits and defaults. Imports no torch."""

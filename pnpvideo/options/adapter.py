@@ -1,35 +1,36 @@
-"""Options of an IP-Adapter: a picture beside the prompt."""
+"""Options of an IP-Adapter: a picture that adds to the prompt."""
 
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
 from pnpvideo.errors import InputError
-from pnpvideo.options.declared import Options
+from pnpvideo.options.declared import Lifetime, Options
 from pnpvideo.options.paths import PathText
 
 
-class AdapterSettings(Options):
-    """The picture that says what results show, and who reads it."""
+class AdapterSettings(Options, title="picture prompt"):
+    """The picture that shows what results are to contain, and the IP-Adapter that reads it."""
 
-    ip_adapter: PathText | None = Field(
+    # The adapter, at its scale, is part of the network that inverts the source.
+    ip_adapter: Annotated[PathText | None, Lifetime.INVERSION] = Field(
         default=None,
-        description="IP-Adapter for this kind of model, a .safetensors file, which lets results "
-        "show what a picture shows",
+        description="IP-Adapter for this kind of model (.safetensors): results show what its "
+        "picture shows",
         json_schema_extra={"metavar": "FILE"},
     )
-    image_encoder: PathText | None = Field(
+    image_encoder: Annotated[PathText | None, Lifetime.INVERSION] = Field(
         default=None,
-        description="of the IP-Adapter: a folder of the CLIP vision model that it was trained with "
-        "(image_encoder beside its file)",
+        description="folder of the CLIP vision model that the IP-Adapter was trained with "
+        "(image_encoder beside the adapter's file)",
         json_schema_extra={"metavar": "FOLDER"},
     )
-    ip_adapter_image: PathText | None = Field(
+    ip_adapter_image: Annotated[PathText | None, Lifetime.SAMPLING] = Field(
         default=None,
-        description="the picture that the IP-Adapter reads",
+        description="picture for the IP-Adapter to read",
         json_schema_extra={"metavar": "FILE"},
     )
-    ip_adapter_scale: float = Field(
+    ip_adapter_scale: Annotated[float, Lifetime.INVERSION] = Field(
         default=1.0, ge=0, le=2, description="how much the picture counts; 0: not at all"
     )
 

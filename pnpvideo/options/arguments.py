@@ -1,4 +1,4 @@
-"""A command line's flags from declared options."""
+"""Flags of the command line, from declared options."""
 
 import argparse
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ _NUMBERS = {"integer": int, "number": float}
 
 
 class Parser(argparse.ArgumentParser):
-    """Options that are not given are absent; what cannot be read is an InputError."""
+    """A parser that leaves out options that are not given, and raises InputError."""
 
     def __init__(self, prog: str, usage: str, description: str, epilog: str) -> None:
         super().__init__(
@@ -27,7 +27,7 @@ class Parser(argparse.ArgumentParser):
         )
 
     def add_options(self, title: str, options: type[Options]) -> None:
-        """Their flags, as a section of the help text."""
+        """Add the flags of options, as a section of the help text."""
         section = self.add_argument_group(title)
         known = declared(options).items()
         for name, schema in sorted(known, key=lambda item: not item[1].get("positional")):
@@ -35,7 +35,9 @@ class Parser(argparse.ArgumentParser):
             flag = f"--{name.replace('_', '-')}"
             flags = [schema["short"], flag] if "short" in schema else [flag]
             if schema.get("positional"):
-                section.add_argument(name, nargs="?", metavar=name.upper(), help=text)
+                section.add_argument(
+                    name, nargs="?", type=_Reader(schema), metavar=name.upper(), help=text
+                )
             elif kind == "boolean":
                 section.add_argument(*flags, action=argparse.BooleanOptionalAction, help=text)
             elif kind == "array":
@@ -44,7 +46,7 @@ class Parser(argparse.ArgumentParser):
                 section.add_argument(*flags, type=_Reader(schema), metavar=metavar, help=text)
 
     def parse(self, arguments: Sequence[str] | None) -> dict[str, object]:
-        """The options that are given, by name."""
+        """Return the options that are given, by name."""
         given, unknown = self.parse_known_args(arguments)
         flags = [text.partition("=")[0] for text in unknown if text.startswith("-")]
         if flags:
@@ -53,8 +55,8 @@ class Parser(argparse.ArgumentParser):
             hint = "a text of several words needs quotes"
             if Path(unknown[0]).exists():
                 hint = (
-                    "give one source, and the command once for each (frames: their folder, or a "
-                    "pattern in quotes)"
+                    "give one source, and repeat the command for others (for frames: their folder, "
+                    "or a pattern in quotes)"
                 )
             self.error(f"{unknown[0]} is one argument too many; {hint}")
         return vars(given)
@@ -64,7 +66,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class _Reader:
-    """Reads a number where one is wanted; all else stays text, and the declaration refuses it."""
+    """A reader of numbers. What is not a number stays text, and the declaration rejects it."""
 
     def __init__(self, schema: Schema) -> None:
         self._number = _NUMBERS.get(schema.get("type", ""))
@@ -77,12 +79,12 @@ class _Reader:
 
 
 def _help(schema: Schema) -> str:
-    text, default = schema["description"], schema["default"]
-    if schema.get("type") in _NUMBERS and default is not None:
+    """Return the description with the default, unless the description says what that means."""
+    text, default = schema["description"], schema.get("default")
+    if isinstance(default, float):
         text += f" ({default:g})"
-    elif default and isinstance(default, str):
+    elif isinstance(default, int | str) and not isinstance(default, bool) and default != "":
         text += f" ({default})"
-    # Of other defaults (none, an empty list) the description tells what they mean.
     return text.replace("%", "%%")
 
 

@@ -1,13 +1,13 @@
-"""What `batch` is told beside the settings of its runs."""
+"""Options of `batch`, and the settings that all its runs can share."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field, create_model
 
 from pnpvideo.options.adapter import AdapterSettings
-from pnpvideo.options.declared import Options
+from pnpvideo.options.declared import Lifetime, Options, by_title
 from pnpvideo.options.mask import MaskSettings
-from pnpvideo.options.method import MethodSettings
+from pnpvideo.options.method import Count, MethodSettings
 from pnpvideo.options.paths import PathText, PlaceText
 from pnpvideo.options.settings import (
     MachineSettings,
@@ -20,66 +20,75 @@ from pnpvideo.options.settings import (
 Combine = Literal["product", "pairs"]
 
 
-class BatchOptions(Options):
-    """Which runs there are, and who makes them."""
+class BatchOptions(Options, title="batch"):
+    """Which runs there are, and which workers do them.
 
-    jobs: PathText | None = Field(
-        default=None,
-        description="jobs.jsonl or jobs.csv: in each line the settings of a run; or a folder of "
-        "clips and pictures",
-        json_schema_extra={"positional": True},
+    Which jobs there are changes the result of none of them.
+    """
+
+    jobs: Annotated[PathText, Lifetime.NOTHING] = Field(
+        description="jobs.jsonl or jobs.csv with the settings of one run in each line, or a folder "
+        "of clips and pictures",
+        json_schema_extra={
+            "positional": True,
+            "missing": "a list of jobs (.jsonl or .csv) or a folder of clips",
+        },
     )
-    combine: Combine | None = Field(
+    combine: Annotated[Combine | None, Lifetime.NOTHING] = Field(
         default=None,
-        description="how several clips and several --prompt belong together: product, each clip "
-        "with each prompt, or pairs, the first with the first and so on",
+        description="how to combine several clips with several --prompt: product is each clip with "
+        "each prompt, pairs is the first clip with the first prompt and so on",
     )
-    output: PlaceText | None = Field(
-        default=None,
+    output: Annotated[PlaceText, Lifetime.NOTHING] = Field(
         description="folder for results and batch.json, or an address such as s3://bucket/results; "
         "the same command makes what is missing in it",
-        json_schema_extra={"short": "-o", "metavar": "DIR"},
+        json_schema_extra={
+            "short": "-o",
+            "metavar": "DIR",
+            "missing": "a folder for the results, with -o",
+        },
     )
-    work_dir: PathText | None = Field(
+    work_dir: Annotated[PathText | None, Lifetime.NOTHING] = Field(
         default=None,
-        description="for results at an address: a folder for what is under way",
+        description="for results at an address: a folder for unfinished work",
         json_schema_extra={"metavar": "DIR"},
     )
-    workers: Annotated[int, Field(ge=1)] | None = Field(
+    workers: Annotated[Count | None, Lifetime.NOTHING] = Field(
         default=None,
-        description="how many work at once, each with a model (one for each GPU; without any 1, or "
-        "one for each machine of a cluster)",
+        description="number of workers, each with a model of its own (one for each GPU; 1 without "
+        "a GPU; one for each machine of a cluster)",
     )
-    ray: str | None = Field(
+    ray: Annotated[str | None, Lifetime.NOTHING] = Field(
         default=None,
-        description="work on a Ray cluster: its address, auto for that of this machine, or local "
-        "to start one here; all its machines are to have the folder of the results",
+        description="work on a Ray cluster: its address, auto for this machine's, or local to "
+        "start one here; all its machines need the folder of the results",
         json_schema_extra={"metavar": "ADDRESS"},
     )
-    dry_run: bool = Field(
+    dry_run: Annotated[bool, Lifetime.NOTHING] = Field(
         default=False,
-        description="make nothing; tell what would be made, and how long it would take by some "
-        "steps of the first job",
+        description="make nothing; list what would be made, and estimate how long it would take "
+        "from a few steps of the first job",
     )
 
 
 def _without(group: type[Options], *names: str) -> type[Options]:
-    """A group of options but for some."""
+    """Return a group of options with some left out."""
     kept = {name: field for name, field in group.model_fields.items() if name not in names}
     fields = {name: (field.annotation, field) for name, field in kept.items()}
-    return create_model(group.__name__, __base__=Options, **fields)  # type: ignore[call-overload,no-any-return]
+    title = {"title": group.model_config["title"]}
+    return create_model(group.__name__, __base__=Options, __cls_kwargs__=title, **fields)  # type: ignore[call-overload,no-any-return]
 
 
-COMMON: dict[str, type[Options]] = {
-    "source": _without(SourceSettings, "source", "guidance_prompt"),
-    "text": TextSettings,
-    "picture beside the text": AdapterSettings,
-    "local edit": MaskSettings,
-    "result": _without(ResultSettings, "output"),
-    "method (defaults: the model's own, or the paper's)": MethodSettings,
-    "model": ModelSettings,
-    "machine": _without(MachineSettings, "job"),
-}
+COMMON = by_title(
+    _without(SourceSettings, "source", "guidance_prompt"),
+    TextSettings,
+    AdapterSettings,
+    MaskSettings,
+    _without(ResultSettings, "output"),
+    MethodSettings,
+    ModelSettings,
+    _without(MachineSettings, "job"),
+)
 """The settings that can be given for all jobs, in groups as those of `translate`."""
-GROUPS: dict[str, type[Options]] = {"batch": BatchOptions, **COMMON}
-"""The groups in the order and with the titles that a help text has."""
+GROUPS = by_title(BatchOptions) | COMMON
+"""All groups by title, in the order of a help text."""

@@ -1,9 +1,11 @@
-"""Options that are declared once. A declaration gives the check with its message, the YAML field,
-the Python keyword, the flag of the command line (see `arguments`) and a JSON schema for a page.
+"""Options that are declared once. A declaration gives the check and its message, the YAML field,
+the Python keyword, the flag on the command line (see `arguments`), the control on the web page, and
+the answer to "does this option change the result?" (`Lifetime`).
 """
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from enum import IntEnum
 from functools import cache
 from typing import NotRequired, Self, TypedDict
 
@@ -12,15 +14,35 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pnpvideo.errors import InputError
 
 
-class Schema(TypedDict):
-    """What is declared of an option, in the words of JSON schema; the last four are ours.
+class Lifetime(IntEnum):
+    """The first part of a run that an option changes. All later parts change with it; what earlier
+    parts have made can be used again.
 
-    form: what is accepted, where type and limits do not say it. metavar: what stands for the value
-    in a help text. short: the one-letter flag. positional: given without a flag.
+    Every option notes its own in its annotation, such as `Annotated[int, Lifetime.SAMPLING]`.
     """
 
-    default: object
+    INVERSION = 1
+    """The inverted source."""
+    SAMPLING = 2
+    """The latents of the result."""
+    FINISHING = 3
+    """The files of the result."""
+    MEASURING = 4
+    """Figures that are measured of the source or of the result."""
+    NOTHING = 5
+    """Neither results nor figures: how the machine is used, what is printed, where work is kept."""
+
+
+class Schema(TypedDict):
+    """An option's declaration as JSON schema, with a few keys of our own.
+
+    form: what is accepted, if type and limits do not say it. metavar: the placeholder for the value
+    in a help text. short: the one-letter flag. positional: given without a flag. missing: what the
+    message asks for if a required option is not given.
+    """
+
     description: str
+    default: NotRequired[object]
     type: NotRequired[str]
     enum: NotRequired[list[str]]
     minimum: NotRequired[float]
@@ -30,17 +52,29 @@ class Schema(TypedDict):
     metavar: NotRequired[str]
     short: NotRequired[str]
     positional: NotRequired[bool]
+    missing: NotRequired[str]
 
 
 class Options(BaseModel):
-    """Frozen options, each with its type, limits, default and one line of help.
+    """Frozen options, each with its type, limits, default, lifetime and one line of help.
 
-    `model_fields_set` tells which were given. InputError names the first that cannot be used.
+    An option whose attribute has another name than its flag (`frame_count`, `--frames`) can be
+    given under either. `model_fields_set` tells which options were given. InputError names the
+    first that cannot be used.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    # Checks are built on first use, so that help and --version do not wait for them.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True
+    )
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: object) -> None:
+        for name in cls.model_fields:
+            cls.lifetime(name)
 
     def __init__(self, **values: object) -> None:
+        values = _by_given_name(type(self), values)
         try:
             super().__init__(**values)
         except ValidationError as error:
@@ -48,36 +82,63 @@ class Options(BaseModel):
 
     @classmethod
     def of(cls, values: Mapping[str, object]) -> Self:
-        """Options from values by name, as a file or a page gives them."""
+        """Return options from values by name, as a file or a page gives them."""
         return cls(**values)
 
     @classmethod
     def check(cls, name: str, value: object) -> None:
-        """InputError unless one option may have this value."""
+        """Raise InputError if an option cannot have this value."""
         cls(**{name: value})
 
+    @classmethod
+    def lifetime(cls, name: str) -> Lifetime:
+        """Return what an option changes first. TypeError if it is declared without a lifetime."""
+        for note in cls.model_fields[name].metadata:
+            if isinstance(note, Lifetime):
+                return note
+        raise TypeError(f"{cls.__name__}.{name} is declared without a Lifetime")
+
+    def affecting(self, part: Lifetime) -> dict[str, object]:
+        """Return the options that change this part of a run, or one before it, as JSON holds them.
+
+        Work that was made with other values of these cannot be used again.
+        """
+        names = {name for name in type(self).model_fields if self.lifetime(name) <= part}
+        return self.model_dump(mode="json", include=names)
+
     def part(self, group: "type[Options]") -> dict[str, object]:
-        """Those that one of its groups declares, by the names they are given under."""
+        """Return the options that one of the groups declares, by the names they are given under."""
         return self.model_dump(by_alias=True, include=set(group.model_fields))
 
     def plain(self) -> dict[str, object]:
-        """All of them by name, as YAML and JSON hold them."""
+        """Return all options by name, as YAML and JSON hold them."""
         return self.model_dump(mode="json", by_alias=True)
 
 
 @cache
 def declared(options: type[Options]) -> dict[str, Schema]:
-    """What is declared of each option, by the name that it is given under."""
+    """Return each option's declaration, by the name that it is given under."""
     found: dict[str, Schema] = {}
-    for name, schema in options.model_json_schema()["properties"].items():
+    for name, schema in options.model_json_schema().get("properties", {}).items():
         # None beside a type says that something else decides; it is not to be given.
         kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
         found[name] = schema | kinds[0] if kinds else schema
     return found
 
 
+def by_title(*groups: type[Options]) -> dict[str, type[Options]]:
+    """Return groups of options by their titles, as the sections of a help text."""
+    return {str(group.model_config["title"]): group for group in groups}
+
+
+def given_name(options: type[Options], name: str) -> str:
+    """Return the name that an option is given under, from its attribute: frames for frame_count."""
+    field = options.model_fields.get(name)
+    return field.alias or name if field else name
+
+
 def accepted(schema: Schema) -> str:
-    """What can be given for an option, as a message ends: "a number from 0 to 1"."""
+    """Return what can be given for an option, as a message ends: "a number from 0 to 1"."""
     if "form" in schema:
         return schema["form"]
     if "enum" in schema:
@@ -97,25 +158,41 @@ def accepted(schema: Schema) -> str:
 
 
 def unknown_option(name: str, known: Iterable[str]) -> InputError:
-    """The error for a name that no option has."""
+    """Return the error for a name that no option has."""
     return InputError(f"there is no option {name}{nearest(name, known)}")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of a message on an unknown name: the nearest one that is known, if one is near."""
+    """Return the end of a message about an unknown name: the nearest known one, if one is near."""
     near = get_close_matches(name, known, n=1)
     return f"; do you mean {near[0]}?" if near else ""
+
+
+def _by_given_name(options: type[Options], values: Mapping[str, object]) -> dict[str, object]:
+    """Return values by the names that options are given under. InputError if one has two values."""
+    found: dict[str, object] = {}
+    for name, value in values.items():
+        given = given_name(options, name)
+        if given in found:
+            first, second = (one for one in values if given_name(options, one) == given)
+            raise InputError(f"{first} and {second} are the same option; give one of them")
+        found[given] = value
+    return found
 
 
 def _refusal(
     options: type[Options], values: Mapping[str, object], error: ValidationError
 ) -> InputError:
-    """The first of pydantic's errors as one line of ours."""
+    """Return the first of pydantic's errors as one line."""
     first = error.errors(include_url=False)[0]
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, InputError):
         return cause
     name, known = str(first["loc"][0]), declared(options)
     if name not in known:
-        return unknown_option(name, known)
+        return unknown_option(name, [*known, *options.model_fields])
+    if first["type"] == "missing":
+        return InputError(
+            f"give {known[name].get('missing') or f'{name}: {accepted(known[name])}'}"
+        )
     return InputError(f"{name} is {values[name]!r}; give {accepted(known[name])}")

@@ -5,11 +5,11 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from pnpvideo.errors import InputError
-from pnpvideo.options.declared import Options
+from pnpvideo.options.declared import Lifetime, Options, by_title
 from pnpvideo.options.method import DEFAULT_BATCH_SIZE, Count, MethodSettings
 from pnpvideo.options.paths import PathText
 from pnpvideo.options.settings import ModelSettings, check_followed
-from pnpvideo.options.values import Size, Texts
+from pnpvideo.options.values import Seed, Size, Texts
 
 BenchmarkName = Literal[
     "pie-bench",
@@ -22,95 +22,102 @@ BenchmarkName = Literal[
     "manifest",
 ]
 OURS = "ours"
-"""The name of this method among others."""
+"""The name of our method beside others."""
 
 
-class BenchmarkSettings(Options):
-    """What is evaluated, and where to."""
+class BenchmarkSettings(Options, title="benchmark"):
+    """What is evaluated, and where the results go."""
 
-    benchmark: BenchmarkName | None = Field(
-        default=None,
+    benchmark: Annotated[BenchmarkName, Lifetime.INVERSION] = Field(
         description="pie-bench, wild-ti2i, imagenet-r-ti2i, emu-edit, magicbrush, "
-        "imagenet-real-edit, five-bench, or manifest: any pictures and clips by a table",
-        json_schema_extra={"positional": True},
+        "imagenet-real-edit, five-bench, or manifest: any pictures and clips, listed in a table",
+        json_schema_extra={"positional": True, "missing": "a benchmark, such as pie-bench"},
     )
-    data: PathText | None = Field(
-        default=None,
-        description="the folder or file of the benchmark as it is published",
-        json_schema_extra={"positional": True},
+    # Where it is changes no result: `benchmark` says what it is.
+    data: Annotated[PathText, Lifetime.NOTHING] = Field(
+        description="folder or file of the benchmark as it is published",
+        json_schema_extra={"positional": True, "missing": "the folder of the benchmark's data"},
     )
-    output: PathText | None = Field(
-        default=None,
-        description="folder for results, tables and the page; the same command goes on in it, and "
-        "several at once share the work",
-        json_schema_extra={"short": "-o", "metavar": "DIR"},
+    output: Annotated[PathText, Lifetime.NOTHING] = Field(
+        description="folder for results, tables and the page; the same command resumes in it, and "
+        "several commands at once share the work",
+        json_schema_extra={
+            "short": "-o",
+            "metavar": "DIR",
+            "missing": "a folder for results, with -o",
+        },
     )
-    limit: Annotated[int, Field(ge=1)] | None = Field(
-        default=None, description="only so many items, the first ones (all)"
+    # Which items there are changes the result of none of them.
+    limit: Annotated[Count | None, Lifetime.NOTHING] = Field(
+        default=None, description="use only this many items, from the first (all)"
     )
-    types: Texts = Field(
+    types: Annotated[Texts, Lifetime.NOTHING] = Field(
         default=(),
-        description="only this edit type, by its name or number; several may be given (all)",
+        description="use only this edit type, by its name or number; can be repeated (all)",
     )
-    strict: bool = Field(
+    strict: Annotated[bool, Lifetime.NOTHING] = Field(
         default=False,
-        description="refuse a benchmark with broken entries, which are otherwise left out and "
+        description="reject a benchmark with broken entries; otherwise they are left out and "
         "counted",
     )
-    methods: Texts = Field(
+    method: Annotated[Texts, Lifetime.NOTHING] = Field(
         default=(),
-        alias="method",
-        description="NAME=FOLDER with another method's results in the benchmark's layout, measured "
-        "beside ours; several may be given",
+        description="NAME=FOLDER: another method's results, in the benchmark's layout, to measure "
+        "too; can be repeated",
     )
-    ours: bool = Field(
-        default=True, description="make results with the model; without, only others are measured"
+    ours: Annotated[bool, Lifetime.NOTHING] = Field(
+        default=True, description="make results with the model; if off, only measure other methods"
     )
 
 
-class MeasureSettings(Options):
+class MeasureSettings(Options, title="measures"):
     """How results are measured."""
 
-    networks: Texts = Field(
+    network: Annotated[Texts, Lifetime.MEASURING] = Field(
         default=(),
-        alias="network",
-        description="ROLE=FOLDER, HUB_ID or none: a network that measures, from a place of its own "
-        "(roles in docs/evaluation.md); several may be given",
+        description="ROLE=FOLDER, ROLE=HUB_ID or ROLE=none: load a measuring network from "
+        "elsewhere, or leave it out (roles: docs/evaluation.md); can be repeated",
     )
-    structure: Literal["right", "official"] = Field(
+    structure: Annotated[Literal["right", "official"], Lifetime.MEASURING] = Field(
         default="right",
-        description="official: structure distance with the slip of PIE-Bench's code, pixels from 0 "
-        "to 255, as in published tables",
+        description="official: the structure distance of published tables, which repeats a mistake "
+        "in PIE-Bench's code (pixels from 0 to 255)",
     )
-    captions: PathText | None = Field(
+    captions: Annotated[PathText | None, Lifetime.MEASURING] = Field(
         default=None,
-        description="magicbrush: captions that CLIP-T compares with (local_descriptions.json)",
+        description="magicbrush: captions for CLIP-T to compare with (local_descriptions.json)",
         json_schema_extra={"metavar": "FILE"},
     )
-    statistics: PathText | None = Field(
+    statistics: Annotated[PathText | None, Lifetime.MEASURING] = Field(
         default=None,
-        description="imagenet-real-edit: safetensors file with the means of true pictures' "
-        "features, for SFID and CSFID",
+        description="imagenet-real-edit: safetensors file with the mean features of real pictures, "
+        "for SFID and CSFID",
         json_schema_extra={"metavar": "FILE"},
     )
-    frame_stride: Count = Field(default=1, description="measure every n-th frame of clips")
+    frame_stride: Annotated[Count, Lifetime.MEASURING] = Field(
+        default=1, description="measure every n-th frame of clips"
+    )
 
 
-class MakeSettings(Options):
-    """How results are made, beside the method's own options."""
+class MakeSettings(Options, title="results"):
+    """How results are made, in addition to the method's own options."""
 
-    inversion_text: Literal["empty", "source"] = Field(
+    inversion_text: Annotated[Literal["empty", "source"], Lifetime.INVERSION] = Field(
         default="empty",
-        description="what sources are inverted under: nothing, as in the paper, or their prompts",
+        description="prompt for inverting sources: empty, as in the paper, or the source's own",
     )
-    frame_count: Annotated[int, Field(ge=1)] | None = Field(
-        default=None, alias="frames", description="of clips, how many frames at most (all)"
+    frame_count: Annotated[Count | None, Lifetime.INVERSION] = Field(
+        default=None, alias="frames", description="how many frames of a clip to use at most (all)"
     )
-    size: Size | None = Field(
-        default=None, description="working size in pixels (the model's own area)"
+    size: Annotated[Size | None, Lifetime.INVERSION] = Field(
+        default=None,
+        description="working size in pixels (the source's shape, with the area that the model was "
+        "made for)",
     )
-    seed: int = Field(default=0, ge=0, le=2**63 - 1, description="of all that is drawn")
-    batch_size: int = Field(
+    seed: Annotated[Seed, Lifetime.SAMPLING] = Field(
+        default=0, description="seed of all random numbers"
+    )
+    batch_size: Annotated[int, Lifetime.NOTHING] = Field(
         default=DEFAULT_BATCH_SIZE, ge=1, le=2**31, description="frames in one pass of sampling"
     )
 
@@ -119,30 +126,17 @@ class MakeSettings(Options):
 class EvaluationSettings(
     ModelSettings, MethodSettings, MakeSettings, MeasureSettings, BenchmarkSettings
 ):
-    """What `evaluate` does."""
+    """All options of `evaluate`."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        for name, what in (
-            ("benchmark", "a benchmark, such as pie-bench"),
-            ("data", "the folder of the benchmark's data"),
-            ("output", "a folder for results, with -o"),
-        ):
-            if getattr(self, name) is None:
-                raise InputError(f"give {what}")
         check_followed(self.controlnet, self.control)
-        if not self.ours and not self.methods:
+        if not self.ours and not self.method:
             raise InputError(
                 "there is nothing to measure; give --method NAME=FOLDER, or leave out --no-ours"
             )
         return self
 
 
-GROUPS: dict[str, type[Options]] = {
-    "benchmark": BenchmarkSettings,
-    "measures": MeasureSettings,
-    "results": MakeSettings,
-    "method (defaults: the model's own, or the paper's)": MethodSettings,
-    "model": ModelSettings,
-}
-"""The groups in the order and with the titles that a help text has."""
+GROUPS = by_title(BenchmarkSettings, MeasureSettings, MakeSettings, MethodSettings, ModelSettings)
+"""The groups of `EvaluationSettings` by title, in the order of a help text."""

@@ -1,4 +1,4 @@
-"""The settings of one run of `grid`: values of options that are tried with one another."""
+"""The settings of one run of `grid`: values of options to try in all combinations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,82 +9,84 @@ import yaml
 from pydantic import Field, model_validator
 
 from pnpvideo.errors import InputError
-from pnpvideo.options.declared import Options, unknown_option
+from pnpvideo.options.declared import Lifetime, Options, by_title, unknown_option
 from pnpvideo.options.evaluation import BenchmarkName
-from pnpvideo.options.method import Lifetime, MethodOptions, MethodSettings, PnPOptions
+from pnpvideo.options.method import Count, MethodOptions, MethodSettings
 from pnpvideo.options.paths import PathText
 from pnpvideo.options.settings import MachineSettings, ModelSettings, SourceSettings, TextSettings
 from pnpvideo.options.subject import SubjectSettings
 from pnpvideo.options.values import Texts
 
 Axes = dict[str, tuple[object, ...]]
-"""By option: the values that are tried."""
+"""By option: the values to try."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One value of each option of a grid."""
+class GridCell:
+    """One combination of a grid: one value of each of its options."""
 
     options: dict[str, object]
 
     @property
     def name(self) -> str:
-        """Such as "tau_f=0.4,tau_a=0.8"."""
+        """The options and values, such as "tau_f=0.4,tau_a=0.8"."""
         return ",".join(f"{name}={value}" for name, value in self.options.items())
 
 
 _DEFAULT = ("tau_f=0.2,0.4,0.6,0.8,1", "tau_a=0.2,0.5,0.8,1")
 
 
-class GridChoice(Options):
-    """What is tried, and where to."""
+class GridChoice(Options, title="grid"):
+    """What is tried, and where the results go."""
 
-    grid: Texts = Field(
+    # Each combination has a result of its own, and values can be added.
+    grid: Annotated[Texts, Lifetime.NOTHING] = Field(
         default=_DEFAULT,
-        description="OPTION=VALUE,VALUE,...: values that are tried with all of the others'; one "
-        "option of the method that leaves the inversion as it is, such as tau_f=0.4,0.6,0.8; "
-        f"several may be given ({' and '.join(_DEFAULT)})",
+        description="OPTION=VALUE,VALUE,...: values of an option of the method to try, such as "
+        "tau_f=0.4,0.6,0.8; it must not change the inversion; can be repeated, to try all "
+        f"combinations ({' and '.join(_DEFAULT)})",
         json_schema_extra={"metavar": "OPTION=VALUES"},
     )
-    benchmark: BenchmarkName | None = Field(
+    benchmark: Annotated[BenchmarkName | None, Lifetime.INVERSION] = Field(
         default=None,
-        description="try them on a benchmark: SOURCE is then its data, as for evaluate, and the "
-        "prompts are its own",
+        description="try the values on a benchmark: SOURCE is its data, as for evaluate, and the "
+        "prompts come with it",
     )
-    limit: Annotated[int, Field(ge=1)] | None = Field(
-        default=None, description="of a benchmark, only so many items, the first ones (all)"
+    limit: Annotated[Count | None, Lifetime.NOTHING] = Field(
+        default=None, description="use only this many items of a benchmark, from the first (all)"
     )
-    types: Texts = Field(
-        default=(), description="of a benchmark, only this edit type; several may be given (all)"
+    types: Annotated[Texts, Lifetime.NOTHING] = Field(
+        default=(), description="use only this edit type of a benchmark; can be repeated (all)"
     )
-    networks: Texts = Field(
+    network: Annotated[Texts, Lifetime.MEASURING] = Field(
         default=(),
-        alias="network",
-        description="ROLE=FOLDER or HUB_ID: a network that measures in place of the model itself; "
-        "structure (DINO) or clip",
+        description="ROLE=FOLDER or ROLE=HUB_ID: a network to measure with instead of the model "
+        "itself; the role is structure (DINO) or clip",
         json_schema_extra={"metavar": "ROLE=PLACE"},
     )
-    side: int = Field(
-        default=224, ge=32, le=1024, description="pixels of each picture's longer side on sheets"
+    # Sheets are drawn at the end of every run.
+    side: Annotated[int, Lifetime.NOTHING] = Field(
+        default=224, ge=32, le=1024, description="longer side of each picture on sheets, in pixels"
     )
-    output: PathText | None = Field(
-        default=None,
+    output: Annotated[PathText, Lifetime.NOTHING] = Field(
         description="folder for results, contact sheet, plot and table",
-        json_schema_extra={"short": "-o", "metavar": "DIR"},
+        json_schema_extra={
+            "short": "-o",
+            "metavar": "DIR",
+            "missing": "a folder for the results, with -o",
+        },
     )
 
 
 class GridSettings(GridChoice, SubjectSettings):
-    """What `grid` does."""
+    """All options of `grid`."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if self.output is None:
-            raise InputError("give a folder for the results, with -o")
         if self.benchmark is None and not self.prompt:
             raise InputError("give a prompt that says what the result is to show")
         if self.benchmark is not None and (self.prompt or self.source is None):
-            raise InputError("a benchmark has prompts and sources of its own; give its data alone")
+            raise InputError("a benchmark has prompts and sources of its own; give only its data")
         if self.benchmark is not None and self.control_image is not None:
             raise InputError("a benchmark has many sources; give control and no control_image")
         if self.benchmark is None and (self.limit is not None or self.types):
@@ -93,19 +95,16 @@ class GridSettings(GridChoice, SubjectSettings):
         return self
 
 
-GROUPS: dict[str, type[Options]] = {
-    "source": SourceSettings,
-    "grid": GridChoice,
-    "text": TextSettings,
-    "method (defaults: the model's own, or the paper's)": MethodSettings,
-    "model": ModelSettings,
-    "machine": MachineSettings,
-}
-"""The groups of `GridSettings` in the order and with the titles of a help text."""
+GROUPS = by_title(
+    SourceSettings, GridChoice, TextSettings, MethodSettings, ModelSettings, MachineSettings
+)
+"""The groups of `GridSettings` by title, in the order of a help text."""
 
 
 def read_axes(given: Sequence[str]) -> Axes:
-    """OPTION=VALUE,VALUE texts by option. InputError for what cannot be tried."""
+    """Return the values of OPTION=VALUE,VALUE texts by option. InputError for what cannot be
+    tried.
+    """
     axes: Axes = {}
     for text in given:
         name, sign, values = text.partition("=")
@@ -114,9 +113,9 @@ def read_axes(given: Sequence[str]) -> Axes:
             raise InputError(f"grid is {text!r}; give OPTION=VALUE,VALUE, such as tau_f=0.4,0.8")
         if name not in MethodOptions.model_fields:
             raise unknown_option(name, MethodOptions.model_fields)
-        if PnPOptions.lifetime(name) is Lifetime.INVERSION:
+        if MethodOptions.lifetime(name) is Lifetime.INVERSION:
             raise InputError(
-                f"{name} changes the inversion, and a grid has one for all; leave it out of grid"
+                f"{name} changes the inversion, which a grid shares; leave it out of grid"
             )
         if name in axes:
             raise InputError(f"grid has {name} twice; give all its values in one")
@@ -129,7 +128,7 @@ def read_axes(given: Sequence[str]) -> Axes:
 
 
 def split_place(given: str) -> tuple[str, str]:
-    """ROLE=PLACE as its two parts. InputError where it is none."""
+    """Return ROLE=PLACE as its two parts. InputError if a text is not of this form."""
     role, sign, place = given.partition("=")
     if not sign or not place:
         raise InputError(
@@ -139,13 +138,15 @@ def split_place(given: str) -> tuple[str, str]:
 
 
 def _value(text: str) -> object:
-    """As a settings file would read it."""
+    """Return a value as a settings file would read it."""
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:
         return text
 
 
-def cells_of(axes: Axes) -> list[Cell]:
-    """Every value with all of the others', the last option changing fastest."""
-    return [Cell(options=dict(zip(axes, some, strict=True))) for some in product(*axes.values())]
+def cells_of(axes: Axes) -> list[GridCell]:
+    """Return all combinations of values; the last option changes fastest."""
+    return [
+        GridCell(options=dict(zip(axes, some, strict=True))) for some in product(*axes.values())
+    ]

@@ -1,37 +1,40 @@
 """Options of local edits: which part of a source is edited."""
 
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
 from pnpvideo.errors import InputError
-from pnpvideo.options.declared import Options
+from pnpvideo.options.declared import Lifetime, Options
 from pnpvideo.options.paths import PathText
 
 DEFAULT_FEATHER = 2
 
 
 class MaskOptions(Options):
-    """How the part is found. Outside it the result is the source itself."""
+    """How the edited part is found. Outside it the result is the source itself."""
 
-    mask_from_prompt: str | None = Field(
+    mask_from_prompt: Annotated[str | None, Lifetime.SAMPLING] = Field(
         default=None,
-        description='edit only what this names in the source, such as "the dog"',
+        description='edit only what this text names in the source, such as "the dog"',
         json_schema_extra={"metavar": "TEXT"},
     )
-    mask_motion: bool = Field(
+    mask_motion: Annotated[bool, Lifetime.SAMPLING] = Field(
         default=False,
-        description="let a mask of one frame move with the source, from its first frame on",
+        description="move a mask of one frame along with the source, starting at its first frame",
     )
-    invert_mask: bool = Field(default=False, description="edit the other part")
-    mask_feather: int = Field(
+    invert_mask: Annotated[bool, Lifetime.SAMPLING] = Field(
+        default=False, description="edit everything outside the mask instead"
+    )
+    mask_feather: Annotated[int, Lifetime.SAMPLING] = Field(
         default=DEFAULT_FEATHER,
         ge=0,
-        description="pixels of the working size over which the edit sets in, from the edge inward",
+        description="pixels, at the working size, over which the edit fades in from the mask's "
+        "edge inward",
     )
 
     def check_use(self, mask: bool) -> None:
-        """InputError for options that have nothing to work on. mask: whether one is given."""
+        """Raise InputError if an option has nothing to work on. mask: whether one is given."""
         if mask and self.mask_from_prompt is not None:
             raise InputError("give a mask or mask_from_prompt, not both")
         if self.mask_from_prompt is not None and not self.mask_from_prompt.strip():
@@ -42,13 +45,13 @@ class MaskOptions(Options):
             raise InputError("invert_mask needs a mask, and there is none; give one")
 
 
-class MaskSettings(MaskOptions):
-    """The part that a run edits."""
+class MaskSettings(MaskOptions, title="local edit"):
+    """The part of the source that a run edits."""
 
-    mask: PathText | None = Field(
+    mask: Annotated[PathText | None, Lifetime.SAMPLING] = Field(
         default=None,
-        description="edit only where this picture, video or folder of frames is white and not "
-        "black; as large and as many frames as the source, or one for all",
+        description="edit only where this picture, video or folder of frames is white, not black; "
+        "it has the source's size and its number of frames, or one frame for all",
         json_schema_extra={"metavar": "FILE"},
     )
 

@@ -5,13 +5,12 @@ A model's folder may hold a `pnp.json` with other values for that model (see `lo
 """
 
 from collections.abc import Mapping
-from enum import Enum
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from pnpvideo.errors import InputError
-from pnpvideo.options.declared import Options
+from pnpvideo.options.declared import Lifetime, Options
 
 NegativeSchedule = Literal["constant", "linear", "exp"]
 NoiseSource = Literal["gaussian", "keyframe"]
@@ -22,14 +21,14 @@ KeyframeStrategy = Literal["uniform", "random", "sliding", "content"]
 Preset = Literal["fast", "balanced", "best"]
 
 PRESETS: dict[Preset, float] = {"fast": 0.3, "balanced": 0.6, "best": 1.0}
-"""By preset: the share of the model's own number of steps, both of inversion and of sampling."""
+"""By preset: the share of the model's own number of steps, for both inversion and sampling."""
 
 DEFAULT_BATCH_SIZE = 4
 """Frames in one pass of the network while sampling."""
 
 BRANCHES = 3
-"""Of sampling with guidance: source, negative prompt, prompt. Inversion has one, so that as many
-times as many frames in one of its passes take no more memory, and less time each."""
+"""Branches of sampling with guidance: source, negative prompt, prompt. Inversion has one branch, so
+one of its passes holds this many times as many frames in the same memory, in less time each."""
 
 DIFFUSERS_NAMES = {
     "num_inference_steps": "steps",
@@ -39,24 +38,12 @@ DIFFUSERS_NAMES = {
 }
 """diffusers' names of options that have a shorter one here."""
 
-
-class Lifetime(Enum):
-    """What an option changes first, and with it all that comes later: what was made before stays.
-
-    An option notes its own in its annotation; without a note it belongs to sampling.
-    """
-
-    INVERSION = "the trajectory of the source"
-    SAMPLING = "the latents of the result"
-    FINISHING = "the frames of the result"
-
-
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 
 
 class MethodOptions(Options):
-    """The options of the method, each within its own limits; some of them may be left to the model.
+    """The options of the method, each within its own limits; some may be left to the model.
 
     With s the guidance scale, guidance is eps = e + s (eps_cond - e). Without a negative schedule e
     is the prediction under the negative prompt, as everywhere in diffusers. With one (paper,
@@ -64,9 +51,9 @@ class MethodOptions(Options):
     negative_alpha * c_i and c_i is 1 (constant), 1 - i / (T - 1) (linear) or exp(-6 i / (T - 1))
     (exp): the negative prompt grows stronger as sampling goes on.
     Shared noise is x_T = sqrt(1 - noise_share) z_T + sqrt(noise_share) n with one n for all frames;
-    the noise of single steps, with eta above 0, is Gaussian always.
+    the noise of single steps, with eta above 0, is always Gaussian.
     Guidance in a part of the steps: Kynkaanniemi et al. 2024, "Applying guidance in a limited
-    interval". Further: `invert_latents`, `carry_noise`, `FrameAttention`, `choose_keyframes`,
+    interval". See also `invert_latents`, `carry_noise`, `FrameAttention`, `choose_keyframes` and
     `blend_frames`.
     """
 
@@ -74,95 +61,103 @@ class MethodOptions(Options):
         default=50, description="sampling steps"
     )
     inversion_steps: Annotated[int | None, Field(ge=1, le=1000), Lifetime.INVERSION] = Field(
-        default=None, description="a multiple of steps (the same)"
+        default=None, description="inversion steps, a multiple of the sampling steps (the same)"
     )
     inversion_iterations: Annotated[Count, Lifetime.INVERSION] = Field(
         default=1,
-        description="passes for each step of inversion; 2 bring the source back, 1 may lose it",
+        description="network passes for each inversion step; with 2 the inversion reproduces the "
+        "source, with 1 it may not",
     )
-    guidance_scale: Annotated[float, Field(ge=0)] = Field(
-        default=7.5, description="how strongly the prompt is followed; 1: no guidance"
+    guidance_scale: Annotated[float, Field(ge=0), Lifetime.SAMPLING] = Field(
+        default=7.5, description="how strongly the result follows the prompt; 1: no guidance"
     )
-    guidance_start: Share = Field(
+    guidance_start: Annotated[Share, Lifetime.SAMPLING] = Field(
         default=0.0,
-        description="part of the steps that go by without guidance first; they are faster",
+        description="share of the steps before guidance starts; steps without it are faster",
     )
-    guidance_end: Share = Field(
-        default=1.0, description="part of the steps after which guidance ends"
+    guidance_end: Annotated[Share, Lifetime.SAMPLING] = Field(
+        default=1.0, description="share of the steps after which guidance ends"
     )
-    guidance_rescale: Share = Field(
+    guidance_rescale: Annotated[Share, Lifetime.SAMPLING] = Field(
         default=0.0,
-        description="how far guided predictions get the spread of unguided ones, against "
-        "overexposure (Lin et al. 2024, section 3.4)",
+        description="how far guided predictions are rescaled to the standard deviation of the "
+        "conditional ones, against overexposure (Lin et al. 2024, section 3.4)",
     )
     clip_skip: Annotated[int, Field(ge=0), Lifetime.INVERSION] = Field(
-        default=0, description="last layers of the text encoder that prompts go without"
+        default=0, description="how many of the text encoder's last layers to skip"
     )
     prompt_weights: Annotated[bool, Lifetime.INVERSION] = Field(
         default=False,
-        description="read weights such as (red:1.3), (red) and [red] in prompts, BREAK, and texts "
-        "of any length, as A1111's web UI and ComfyUI write them",
+        description="read weights such as (red:1.3), (red) and [red], BREAK, and prompts of any "
+        "length, as A1111's web UI and ComfyUI do",
     )
-    tau_f: Share = Field(
-        default=0.8, description="part of the steps that inject features (paper, section 4.1)"
+    tau_f: Annotated[Share, Lifetime.SAMPLING] = Field(
+        default=0.8,
+        description="share of the steps that inject the source's features (paper, section 4.1)",
     )
-    tau_a: Share = Field(
+    tau_a: Annotated[Share, Lifetime.SAMPLING] = Field(
         default=0.5,
-        description="part of the steps that inject self-attention queries and keys (section 4.2)",
+        description="share of the steps that inject the source's self-attention queries and keys "
+        "(section 4.2)",
     )
-    negative_schedule: NegativeSchedule | None = Field(
+    negative_schedule: Annotated[NegativeSchedule | None, Lifetime.SAMPLING] = Field(
         default=None,
-        description="let the negative prompt grow stronger over the steps, as in the paper (off)",
+        description="how the negative prompt grows stronger over the steps, as in the paper (off)",
     )
-    negative_alpha: Share = Field(
+    negative_alpha: Annotated[Share, Lifetime.SAMPLING] = Field(
         default=1.0,
-        description="of the schedule: 1 starts with no negative prompt, 0 has it fully always",
+        description="start of the negative schedule: 1 starts without the negative prompt, 0 "
+        "applies it in full from the start",
     )
-    noise_share: Share = Field(
+    noise_share: Annotated[Share, Lifetime.SAMPLING] = Field(
         default=0.0,
         description="share of fresh noise, the same for all frames, in the inverted noise; more "
         "frees the result from the source's brightness and colours",
     )
-    noise_source: NoiseSource = Field(
+    noise_source: Annotated[NoiseSource, Lifetime.SAMPLING] = Field(
         default="gaussian",
-        description="of noise_share: fresh noise, or that of each scene's first keyframe",
+        description="where shared noise comes from: drawn at random, or the noise of each scene's "
+        "first keyframe",
     )
-    noise_motion: bool = Field(
+    noise_motion: Annotated[bool, Lifetime.SAMPLING] = Field(
         default=False,
-        description="carry shared noise along the source's motion, else it stands still",
+        description="move shared noise along with the source's motion",
     )
-    eta: Share = Field(
+    eta: Annotated[Share, Lifetime.SAMPLING] = Field(
         default=0.0, description="randomness of DDIM sampling; 1 is as noisy as DDPM"
     )
-    attention_sharing: AttentionSharing = Field(
+    attention_sharing: Annotated[AttentionSharing, Lifetime.SAMPLING] = Field(
         default="none",
-        description="extended: frames also attend to the keyframes around them; propagate: they "
-        "take the keyframes' attention where the source shows the same; none: frame by frame",
+        description="extended: frames also attend to the keyframes around them; propagate: frames "
+        "take the keyframes' attention output where the source matches; none: each frame by itself",
     )
-    keyframes: KeyframeStrategy = Field(
+    keyframes: Annotated[KeyframeStrategy, Lifetime.SAMPLING] = Field(
         default="random",
-        description="every n-th; one drawn of each n, or every n-th moving on, anew at each step; "
-        "or by change of the source",
+        description="which frames are keyframes: every n-th (uniform), one of each n drawn at "
+        "every step (random), every n-th moving on at every step (sliding), or where the source "
+        "changes (content)",
     )
-    keyframe_every: Count = Field(default=8, description="frames from keyframe to keyframe")
-    keyframe_window: Count = Field(
+    keyframe_every: Annotated[Count, Lifetime.SAMPLING] = Field(
+        default=8, description="frames from one keyframe to the next"
+    )
+    keyframe_window: Annotated[Count, Lifetime.SAMPLING] = Field(
         default=4, description="keyframes that attend to one another; more takes more memory"
     )
     control: Annotated[ControlKind | None, Lifetime.INVERSION] = Field(
         default=None,
-        description="with a ControlNet: what of the source it follows, its edges as thin lines "
-        "(canny) or soft ones, or its dark lines (lineart)",
+        description="with a ControlNet: what it follows in the source, thin edges (canny), soft "
+        "edges (softedge) or dark lines (lineart)",
     )
     control_scale: Annotated[float, Field(ge=0, le=2), Lifetime.INVERSION] = Field(
         default=1.0, description="how closely a ControlNet is followed; 0: not at all"
     )
     control_end: Annotated[Share, Lifetime.INVERSION] = Field(
-        default=1.0, description="part of the steps after which the ControlNet rests"
+        default=1.0, description="share of the steps after which the ControlNet is switched off"
     )
     blend_radius: Annotated[int, Field(ge=0), Lifetime.FINISHING] = Field(
         default=2,
-        description="frames on either side that a result's frame is averaged with along the "
-        "source's motion, against flicker; 0: none",
+        description="against flicker: frames on either side that each frame is averaged with, "
+        "along the source's motion; 0: none",
     )
 
     @model_validator(mode="after")
@@ -177,7 +172,7 @@ class MethodOptions(Options):
         return self
 
     def _decided(self) -> set[str]:
-        """The options that no model changes any more."""
+        """Return the names of options that no model will change any more."""
         return self.model_fields_set
 
 
@@ -193,17 +188,17 @@ class PnPOptions(MethodOptions):
 
     @property
     def is_guided(self) -> bool:
-        """Whether negative prompts take part in sampling."""
+        """Whether sampling uses negative prompts."""
         return self.guidance_scale != 1
 
     @property
     def draws(self) -> bool:
-        """Whether results of the same source and prompt differ by the seed."""
+        """Whether the seed changes the result of a source and a prompt."""
         fresh = self.noise_source == "gaussian" or self.noise_motion
         return self.eta > 0 or (self.noise_share > 0 and fresh)
 
     def at(self, preset: Preset | None) -> Self:
-        """These options at another speed; None and "best" are the options as they are."""
+        """Return these options at another speed; None and "best" leave them as they are."""
         MethodSettings.check("preset", preset)
         if preset is None:
             return self
@@ -212,29 +207,28 @@ class PnPOptions(MethodOptions):
         return self.of({**self.model_dump(), "steps": steps, "inversion_steps": finer})
 
     def override(self, changes: Mapping[str, object]) -> Self:
-        """These options with the named ones replaced; None means: keep."""
+        """Return these options with the named ones replaced; None keeps a value."""
         given = {name: value for name, value in changes.items() if value is not None}
         return self.of(self.model_dump() | given)
 
-    @classmethod
-    def lifetime(cls, name: str) -> Lifetime:
-        notes = (note for note in cls.model_fields[name].metadata if isinstance(note, Lifetime))
-        return next(notes, Lifetime.SAMPLING)
-
     def identity(self, *lifetimes: Lifetime) -> dict[str, str]:
-        """What tells work of these lifetimes from that with other options, by option."""
+        """Return the options of exactly these lifetimes as texts.
+
+        Work that such an option changes can be used again if its text is the same.
+        """
         values = self.model_dump() | {"inversion_steps": self.inversion_step_count}
         return {
             name: str(value) for name, value in values.items() if self.lifetime(name) in lifetimes
         }
 
 
-class MethodSettings(MethodOptions):
+class MethodSettings(MethodOptions, title="method (defaults: the model's own, or the paper's)"):
     """The method as a run chooses it: what is not given is the model's own."""
 
-    preset: Preset | None = Field(
+    preset: Annotated[Preset | None, Lifetime.INVERSION] = Field(
         default=None,
-        description="how fast, by fewer steps (best); steps and the other options win over it",
+        description="speed: fast and balanced use fewer steps (best); steps and other options "
+        "override it",
     )
 
     @model_validator(mode="before")
@@ -243,7 +237,16 @@ class MethodSettings(MethodOptions):
         own = MethodOptions.model_fields
         return {k: v for k, v in values.items() if v is not None or k not in own}
 
+    def affecting(self, part: Lifetime) -> dict[str, object]:
+        """Return the options that change this part of a run, or one before it, as JSON holds them.
+
+        Options of the method that are not given are left out: they are the model's own.
+        """
+        left_open = MethodOptions.model_fields.keys() - self.model_fields_set
+        values = super().affecting(part)
+        return {name: value for name, value in values.items() if name not in left_open}
+
     def resolve(self, own: PnPOptions) -> PnPOptions:
-        """The options of a run with a model that has these of its own."""
+        """Return the options of a run with a model that has these of its own."""
         given = self.model_fields_set & set(MethodOptions.model_fields)
         return own.at(self.preset).override({name: getattr(self, name) for name in given})

@@ -1,4 +1,4 @@
-"""Paths as options, and what stands where one is wanted and names no file."""
+"""Paths as options. Addresses and standard input and output are rejected."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 def check_path(text: str) -> str:
-    """The text. InputError where it is an address or means standard input or output."""
+    """Return the text. InputError if it is an address or means standard input or output."""
     if is_address(text):
         raise InputError(
             f"{text} is an address, and only files are read and written; download it, and give "
@@ -21,23 +21,23 @@ def check_path(text: str) -> str:
         )
     if text == "-":
         raise InputError(
-            "- is no file: standard input and output are neither read nor written; give a file"
+            "- is not a file: standard input and output are not supported; give a file"
         )
     return text
 
 
 def is_address(text: str) -> bool:
-    """Whether a text is an address, such as s3://bucket/cat.mp4."""
+    """Return whether a text is an address, such as s3://bucket/cat.mp4."""
     return bool(_ADDRESS.match(text))
 
 
 def is_relative(text: str) -> bool:
-    """Whether a text may be a path that starts from some folder."""
+    """Return whether a text may be a path that starts from some folder."""
     return text != "-" and not is_address(text)
 
 
 def plain_text(given: object) -> object:
-    """A path as its text; other values as they are."""
+    """Return a path as its text; other values as they are."""
     return str(given) if isinstance(given, Path) else given
 
 

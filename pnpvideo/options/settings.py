@@ -1,4 +1,4 @@
-"""The settings of one run of `translate`, in groups by what they outlive."""
+"""The settings of one run of `translate`, in groups."""
 
 from typing import Annotated, Self
 
@@ -6,12 +6,13 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from pnpvideo.errors import InputError
 from pnpvideo.options.adapter import AdapterSettings
-from pnpvideo.options.declared import Options
+from pnpvideo.options.declared import Lifetime, Options, by_title
 from pnpvideo.options.mask import MaskSettings
 from pnpvideo.options.method import (
     BRANCHES,
     DEFAULT_BATCH_SIZE,
     ControlKind,
+    Count,
     MethodSettings,
     PnPOptions,
 )
@@ -32,6 +33,7 @@ from pnpvideo.options.values import (
     Place,
     Precision,
     Prediction,
+    Seed,
     Size,
     Texts,
     Tracks,
@@ -41,181 +43,191 @@ from pnpvideo.options.values import (
 class ReadSettings(Options):
     """Which frames of a source are read, and how (see `read_clip`)."""
 
-    start: int = Field(default=0, ge=0, description="number of the first frame, from 0")
-    frame_count: Annotated[int, Field(ge=1)] | None = Field(
-        default=None, alias="frames", description="how many frames at most (all)"
+    start: Annotated[int, Lifetime.INVERSION] = Field(
+        default=0, ge=0, description="number of the first frame, from 0"
     )
-    stride: int = Field(default=1, ge=1, description="take every n-th frame")
-    frame_rate: FrameRate | None = Field(
+    frame_count: Annotated[Count | None, Lifetime.INVERSION] = Field(
+        default=None, alias="frames", description="how many frames to use at most (all)"
+    )
+    stride: Annotated[int, Lifetime.INVERSION] = Field(
+        default=1, ge=1, description="use every n-th frame"
+    )
+    frame_rate: Annotated[FrameRate | None, Lifetime.FINISHING] = Field(
         default=None,
-        description="frames a second of a folder of images, such as 12 or 24000/1001 "
+        description="frames per second of a folder of images, such as 12 or 24000/1001 "
         f"({DEFAULT_FRAME_RATE})",
     )
-    allow_truncated: bool = Field(
-        default=False, description="use what can be read of a cut or damaged file"
+    allow_truncated: Annotated[bool, Lifetime.INVERSION] = Field(
+        default=False, description="use what can be read of a truncated or damaged file"
     )
-    background: Colour = Field(
+    background: Annotated[Colour, Lifetime.INVERSION] = Field(
         default=(255, 255, 255),
-        description="what shows where the source is transparent: a colour by name or as #ff8000 "
-        "(white)",
+        description="colour behind a transparent source, by name or as #ff8000 (white)",
     )
-    hdr: HighRangeTreatment = Field(
+    hdr: Annotated[HighRangeTreatment, Lifetime.INVERSION] = Field(
         default="map",
-        description="what becomes of a video of high dynamic range (PQ, HLG): map brings it to "
-        "that of BT.709, keep takes its colours as they are stored",
+        description="for high dynamic range video (PQ, HLG): map its colours to standard range "
+        "(BT.709), or keep them as stored",
     )
 
 
-class SourceSettings(ReadSettings):
-    """One source: what outlives the prompts."""
+class SourceSettings(ReadSettings, title="source"):
+    """One source, which several prompts share."""
 
-    source: PathText | None = Field(
+    source: Annotated[PathText | None, Lifetime.INVERSION] = Field(
         default=None,
         description="video, image, animated image, folder of images, or pattern such as "
         "frames/%04d.png",
         json_schema_extra={"positional": True},
     )
-    guidance_prompt: str | None = Field(
+    guidance_prompt: Annotated[str | None, Lifetime.INVERSION] = Field(
         default=None,
-        description="instead of a source: let the model make the source from this text",
+        description="let the model make a source from this text, instead of reading one",
     )
-    inversion_prompt: str = Field(
-        default="", description="what the source shows (empty, as in the paper)"
+    inversion_prompt: Annotated[str, Lifetime.INVERSION] = Field(
+        default="", description="text that describes the source (empty, as in the paper)"
     )
-    size: Size | None = Field(
-        default=None, description="working size in pixels (the model's own area)"
-    )
-    control_image: PathText | None = Field(
+    size: Annotated[Size | None, Lifetime.INVERSION] = Field(
         default=None,
-        description="with a ControlNet: the picture, video or folder that it follows, such as of "
-        "depth, with a frame for each of the source's",
+        description="working size in pixels (the source's shape, with the area that the model was "
+        "made for)",
+    )
+    control_image: Annotated[PathText | None, Lifetime.INVERSION] = Field(
+        default=None,
+        description="with a ControlNet: the picture, video or folder for it to follow, such as "
+        "depth maps, with one frame for each frame of the source",
         json_schema_extra={"metavar": "FILE"},
     )
 
 
-class TextSettings(Options):
+class TextSettings(Options, title="text"):
     """What the results show."""
 
-    prompt: Texts = Field(
+    prompt: Annotated[Texts, Lifetime.SAMPLING] = Field(
         default=(),
-        description="what the result shows; several give several results from one inversion",
+        description="what the result shows; several prompts give several results from one "
+        "inversion",
     )
-    negative_prompt: Texts = Field(
+    negative_prompt: Annotated[Texts, Lifetime.SAMPLING] = Field(
         default=(), description="what the result must not show; one, or one for each prompt"
     )
-    seed: int = Field(default=0, ge=0, le=2**63 - 1, description="of all that is drawn")
+    # A source that the model makes is drawn by it too, but is never inverted.
+    seed: Annotated[Seed, Lifetime.SAMPLING] = Field(
+        default=0, description="seed of all random numbers"
+    )
 
 
-class ResultSettings(Options):
+class ResultSettings(Options, title="result"):
     """One result's file."""
 
-    output: PathText | None = Field(
+    output: Annotated[PathText | None, Lifetime.FINISHING] = Field(
         default=None,
         description="video, image or animation by suffix, or a folder for frames; with several "
-        "prompts -1, -2, ... is added to its name (SOURCE-translated)",
+        "prompts, -1, -2, ... is added to the name (SOURCE-translated)",
         json_schema_extra={"short": "-o", "metavar": "OUT"},
     )
-    compare: bool = Field(
+    compare: Annotated[bool, Lifetime.FINISHING] = Field(
         default=False, description="also write OUT-compare: source and result side by side"
     )
-    original_size: bool = Field(
-        default=False,
-        description="bring the result to the source's size (otherwise it has the working size)",
+    original_size: Annotated[bool, Lifetime.FINISHING] = Field(
+        default=False, description="resize the result from the working size to the source's size"
     )
-    keep_alpha: bool = Field(
+    keep_alpha: Annotated[bool, Lifetime.FINISHING] = Field(
         default=False,
-        description="put the source's transparency back onto the result, in png, webp, webm, mov "
-        "and folders",
+        description="give the result the source's transparency, in png, webp, webm, mov and "
+        "folders",
     )
-    quality: int = Field(default=DEFAULT_QUALITY, ge=1, le=100, description="of lossy formats")
-    sound: Tracks = Field(
+    quality: Annotated[int, Lifetime.FINISHING] = Field(
+        default=DEFAULT_QUALITY, ge=1, le=100, description="quality of lossy formats"
+    )
+    sound: Annotated[Tracks, Lifetime.FINISHING] = Field(
         default=DEFAULT_TRACKS,
-        description="which of the source's sound tracks a video has: its default one, all or none",
+        description="sound tracks to copy from the source: its default one, all or none",
     )
-    check_inversion: bool = Field(
-        default=False, description="report how near the source comes when it is sampled back (PSNR)"
+    check_inversion: Annotated[bool, Lifetime.MEASURING] = Field(
+        default=False,
+        description="report how closely sampling reproduces the source from its inversion (PSNR)",
     )
 
 
-class ModelSettings(Options):
+class ModelSettings(Options, title="model"):
     """One loaded model (see `load_model`, where model_config is config)."""
 
-    model: Annotated[str, BeforeValidator(plain_text)] = Field(
+    model: Annotated[str, BeforeValidator(plain_text), Lifetime.INVERSION] = Field(
         default=EMBEDDED_MODEL,
         description=f"{EMBEDDED_MODEL} (small, offline, draws things), a diffusers folder, a hub "
         "id such as owner/name, or a .safetensors checkpoint; Stable Diffusion 1.x, 2.x or XL",
         json_schema_extra={"format": "path or name", "metavar": "MODEL"},
     )
     # pydantic has a model_config of its own.
-    config_folder: PathText | None = Field(
+    config_folder: Annotated[PathText | None, Lifetime.INVERSION] = Field(
         default=None,
         alias="model_config",
-        description="for a checkpoint, where there is no network: a diffusers folder of the same "
-        "kind of model, for its configuration and tokenizer",
+        description="to load a checkpoint offline: a diffusers folder of the same kind of model, "
+        "for its configuration and tokenizer",
         json_schema_extra={"metavar": "FOLDER"},
     )
-    prediction_type: Prediction | None = Field(
-        default=None, description="what the model predicts, where it does not say so itself"
+    prediction_type: Annotated[Prediction | None, Lifetime.INVERSION] = Field(
+        default=None, description="what the model predicts, if its files do not say so"
     )
-    loras: PathTexts = Field(
+    lora: Annotated[PathTexts, Lifetime.INVERSION] = Field(
         default=(),
-        alias="lora",
-        description="LoRA file or folder, perhaps with its weight, such as style.safetensors:0.8 "
-        "(1); several may be given",
+        description="LoRA file or folder, optionally with a weight, such as style.safetensors:0.8 "
+        "(1); can be repeated",
         json_schema_extra={"metavar": "FILE"},
     )
-    embeddings: PathTexts = Field(
+    embedding: Annotated[PathTexts, Lifetime.INVERSION] = Field(
         default=(),
-        alias="embedding",
-        description="textual inversion (.safetensors), whose word prompts may then say: the one in "
-        "the file, or the file's name, or one of yours, such as toy.safetensors:<toy>; several may "
-        "be given",
+        description="textual inversion (.safetensors); prompts use it by the word in the file, the "
+        "file's name, or a word that you choose, such as toy.safetensors:<toy>; can be repeated",
         json_schema_extra={"metavar": "FILE"},
     )
-    controlnet: Annotated[str | None, BeforeValidator(plain_text)] = Field(
+    controlnet: Annotated[str | None, BeforeValidator(plain_text), Lifetime.INVERSION] = Field(
         default=None,
-        description="ControlNet for this kind of model, a diffusers folder, a hub id or a "
-        ".safetensors file, which follows --control or --control-image",
+        description="ControlNet for this kind of model: a diffusers folder, a hub id or a "
+        ".safetensors file; it follows --control or --control-image",
         json_schema_extra={"format": "path or name", "metavar": "MODEL"},
     )
-    device: str | None = Field(
+    device: Annotated[str | None, Lifetime.NOTHING] = Field(
         default=None,
         description="cuda, cuda:1, mps or cpu (the best one)",
         json_schema_extra={"metavar": "NAME"},
     )
-    dtype: Dtype | None = Field(default=None, description="of the model (what suits the device)")
-    offload: bool = Field(
+    dtype: Annotated[Dtype | None, Lifetime.INVERSION] = Field(
+        default=None, description="floating-point format of the model (what suits the device)"
+    )
+    offload: Annotated[bool, Lifetime.NOTHING] = Field(
         default=False,
-        description="for a small GPU: keep only the part of the model at work on it; slower",
+        description="for a small GPU: keep only the part of the model that is working on it; "
+        "slower",
     )
 
 
-class MachineSettings(Options):
-    """How the machine is used; the result does not depend on it."""
+class MachineSettings(Options, title="machine"):
+    """How the machine is used. Only the precision changes the result."""
 
-    job: PathText | None = Field(
+    job: Annotated[PathText | None, Lifetime.NOTHING] = Field(
         default=None,
-        description="a folder that keeps what is finished: the same command goes on from there "
-        "after a break, and other prompts reuse the inversion, which stays",
+        description="folder that keeps finished work: the same command resumes from it after an "
+        "interruption, and other prompts reuse the inversion, which stays there",
         json_schema_extra={"metavar": "FOLDER"},
     )
-    trajectory_place: Place = Field(
+    trajectory: Annotated[Place, Lifetime.NOTHING] = Field(
         default=DEFAULT_PLACE,
-        alias="trajectory",
-        description="where the inverted source is kept during a run without a job; auto: in "
-        f"memory where it takes at most {MEMORY_SHARE:.0%} of what is free",
+        description="where a run without a job keeps the inverted source; auto: in memory if it "
+        f"takes at most {MEMORY_SHARE:.0%} of what is free",
     )
-    trajectory_precision: Precision = Field(
+    trajectory_precision: Annotated[Precision, Lifetime.INVERSION] = Field(
         default=DEFAULT_PRECISION,
-        description="of the inverted source: half is float16, full that of the latents",
+        description="precision of the inverted source: half is float16, full is that of the "
+        "latents",
     )
-    batch_size: int = Field(
+    batch_size: Annotated[int, Lifetime.NOTHING] = Field(
         default=DEFAULT_BATCH_SIZE,
         ge=1,
         le=2**31,
-        description=f"frames in one pass of sampling, {BRANCHES} times as many in one of "
-        "inversion; "
-        "halved where the memory is not enough",
+        description=f"frames in one pass of sampling; inversion takes {BRANCHES} times as many; "
+        "halved when memory runs out",
     )
 
 
@@ -230,8 +242,8 @@ class Settings(
     TextSettings,
     SourceSettings,
 ):
-    """What `translate` does, one option beside the other. None leaves a choice to the model or to
-    the machine; so do options of the method that are not given (see `MethodSettings`).
+    """All options of `translate`, side by side. None leaves a choice to the model or to the
+    machine; so do options of the method that are not given (see `MethodSettings`).
     """
 
     @model_validator(mode="after")
@@ -244,7 +256,7 @@ class Settings(
         check_followed(self.controlnet, self.control, self.control_image)
         if self.source is None and self.is_controlled:
             raise InputError(
-                "a source that the model makes follows no ControlNet; leave out control and "
+                "a ControlNet cannot follow a source that the model makes; leave out control and "
                 "control_image, or give a source"
             )
         return self
@@ -255,27 +267,27 @@ class Settings(
         return self.control is not None or self.control_image is not None
 
     def ignored(self, options: PnPOptions) -> str | None:
-        """What was given and does nothing with the options of a run, in a line."""
+        """Return a line about what was given and has no effect with the options of a run."""
         if self.negative_prompt and not options.is_guided:
-            return "negative_prompt does nothing at guidance_scale 1; give a larger one"
+            return "negative_prompt has no effect at guidance_scale 1; give a larger one"
         return None
 
 
-GROUPS: dict[str, type[Options]] = {
-    "source": SourceSettings,
-    "text": TextSettings,
-    "picture beside the text": AdapterSettings,
-    "local edit": MaskSettings,
-    "result": ResultSettings,
-    "method (defaults: the model's own, or the paper's)": MethodSettings,
-    "model": ModelSettings,
-    "machine": MachineSettings,
-}
-"""The groups of `Settings` in the order and with the titles that a help text or a page has."""
+GROUPS = by_title(
+    SourceSettings,
+    TextSettings,
+    AdapterSettings,
+    MaskSettings,
+    ResultSettings,
+    MethodSettings,
+    ModelSettings,
+    MachineSettings,
+)
+"""The groups of `Settings` by title, in the order of a help text or a page."""
 
 
 def check_negatives(negatives: int, prompts: int) -> None:
-    """InputError unless there are as many negative prompts as can be told to belong to prompts."""
+    """Raise InputError unless the negative prompts can be matched with the prompts."""
     if negatives not in (0, 1, prompts):
         raise InputError(
             f"there are {negatives} negative prompts for {prompts} prompts; "
@@ -286,7 +298,7 @@ def check_negatives(negatives: int, prompts: int) -> None:
 def check_followed(
     controlnet: str | None, control: ControlKind | None, image: object | None = None
 ) -> None:
-    """InputError where a ControlNet has nothing to follow, or two things."""
+    """Raise InputError if a ControlNet has nothing to follow, or two things."""
     if control is not None and image is not None:
         raise InputError("a ControlNet follows one thing; give control or control_image, not both")
     if controlnet is not None and control is None and image is None:

@@ -7,33 +7,38 @@ import yaml
 
 from pnpvideo.errors import InputError
 from pnpvideo.files.atomic_output import atomic_output
-from pnpvideo.options.declared import Schema, declared, unknown_option
+from pnpvideo.options.declared import Schema, declared, given_name, unknown_option
 from pnpvideo.options.paths import is_relative
 from pnpvideo.options.settings import Settings
 from pnpvideo.options.values import EMBEDDED_MODEL
 
 
 def read_settings(path: Path) -> dict[str, object]:
-    """The settings in a YAML file. Relative paths in it start from its folder."""
+    """Return the settings in a YAML file. Relative paths in it start from its folder."""
     try:
         given = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"the settings {path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise InputError(f"the settings {path} are no text") from None
+        raise InputError(f"the settings {path} are not text in UTF-8") from None
     except yaml.YAMLError as error:
-        raise InputError(f"the settings {path} are no YAML: {error}") from None
+        raise InputError(f"the settings {path} are not YAML: {error}") from None
     if not isinstance(given, dict):
         raise InputError(f"the settings {path} hold no 'name: value' lines")
     known = declared(Settings)
-    for name in given:
+    values: dict[str, object] = {}
+    for key, value in given.items():
+        name = given_name(Settings, str(key))
         if name not in known:
-            raise InputError(f"the settings {path}: {unknown_option(str(name), known)}")
-    return with_paths_from(path.parent, given)
+            raise InputError(f"the settings {path}: {unknown_option(name, known)}")
+        if name in values:
+            raise InputError(f"the settings {path} hold {name} twice; give it once")
+        values[name] = value
+    return with_paths_from(path.parent, values)
 
 
 def with_paths_from(folder: Path, values: Mapping[str, object]) -> dict[str, object]:
-    """Settings whose relative paths start from a folder, as paths that lead there."""
+    """Return settings in which paths relative to a folder lead there from the working folder."""
     known = declared(Settings)
     return {
         name: _from_folder(folder, value) if _is_path(known[name], value, folder) else value
@@ -44,7 +49,10 @@ def with_paths_from(folder: Path, values: Mapping[str, object]) -> dict[str, obj
 def write_settings(
     settings: Settings, path: Path, resolved: Mapping[str, object], *, overwrite: bool = False
 ) -> None:
-    """Write all settings, those left open as they were resolved; the file reruns the same."""
+    """Write all settings, so that the file repeats the run.
+
+    resolved: the values that were chosen for settings that were left open.
+    """
     all_values = settings.plain() | dict(resolved)
     given = {name: value for name, value in all_values.items() if value is not None}
     values = with_paths_from(Path.cwd(), given)
@@ -54,14 +62,14 @@ def write_settings(
 
 
 def _is_path(schema: Schema, value: object, folder: Path) -> bool:
-    """Whether an option's value is a path, which a name of a model need not be."""
+    """Return whether an option's value is a path; a model can be given by name too."""
     if schema.get("format") == "path or name":
         return isinstance(value, str) and value != EMBEDDED_MODEL and (folder / value).exists()
     return schema.get("format") == "path"
 
 
 def _from_folder(folder: Path, value: object) -> object:
-    """A path, or each of several, joined to a folder; other values as they are."""
+    """Return a path, or each of several, joined to a folder; other values as they are."""
     if isinstance(value, list | tuple):
         return [_from_folder(folder, item) for item in value]
     if not isinstance(value, str) or not is_relative(value):

@@ -1,4 +1,4 @@
-"""What all that looks into a model is told: a source, perhaps prompts, a model and a machine."""
+"""Settings shared by `visualize` and `grid`."""
 
 from typing import Self
 
@@ -18,7 +18,7 @@ from pnpvideo.options.settings import (
 
 # pydantic lists the options of the last class first.
 class SubjectSettings(MachineSettings, ModelSettings, MethodSettings, TextSettings, SourceSettings):
-    """See above."""
+    """A source, optional prompts, a model and how the machine is used."""
 
     @model_validator(mode="after")
     def _has_subject(self) -> Self:

@@ -15,7 +15,7 @@ HighRangeTreatment = Literal["map", "keep"]
 Prediction = Literal["epsilon", "v_prediction", "sample"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 Tracks = Literal["default", "all", "none"]
-"""Of a source's sound: what a result has of its tracks."""
+"""Which of a source's sound tracks a result has."""
 
 # Half precision costs nothing that can be seen: for six scenes of the embedded model's world, 15
 # steps, the results are within 70 to 75 dB (PSNR) of those with float32, and as near to the true
@@ -29,13 +29,13 @@ EMBEDDED_MODEL = "embedded"
 DEFAULT_QUALITY = 80
 DEFAULT_TRACKS: Tracks = "default"
 DEFAULT_FRAME_RATE = Fraction(24)
-"""Frames a second of a video or animation made from frames that have no timing."""
+"""Frames per second of a video or animation made from frames that have no timing."""
 MEMORY_SHARE = 0.25
-"""Part of the free memory that a trajectory may take; a larger one goes to disk."""
+"""Share of the free memory that a trajectory may take; a larger one goes to disk."""
 
 
 def _size(given: object) -> tuple[int, int]:
-    """ "640x384" or [640, 384] to (640, 384)."""
+    """Return (640, 384) for "640x384" or [640, 384]."""
     if isinstance(given, str):
         width, _, height = given.lower().partition("x")
         return int(width), int(height)
@@ -49,7 +49,7 @@ def _size_text(size: tuple[int, int]) -> str:
 
 
 def _frame_rate(given: object) -> Fraction:
-    """ "24", 23.976 or "24000/1001" to an exact number of frames a second."""
+    """Return an exact number of frames per second for "24", 23.976 or "24000/1001"."""
     try:
         rate = Fraction(str(given))
     except ZeroDivisionError:
@@ -60,7 +60,7 @@ def _frame_rate(given: object) -> Fraction:
 
 
 def _colour(given: object) -> tuple[int, int, int]:
-    """A name, "#ff8000", "rgb(255, 128, 0)" or [255, 128, 0] to (255, 128, 0)."""
+    """Return (255, 128, 0) for a name, "#ff8000", "rgb(255, 128, 0)" or [255, 128, 0]."""
     if isinstance(given, list | tuple):
         if [type(part) for part in given] != [int, int, int]:
             raise ValueError
@@ -68,7 +68,7 @@ def _colour(given: object) -> tuple[int, int, int]:
     elif not isinstance(given, str):
         raise ValueError
     parts = Color(given).as_rgb_tuple()
-    if len(parts) == 4:  # Nothing shows behind a background.
+    if len(parts) == 4:  # Nothing could show through a background.
         raise ValueError
     return parts
 
@@ -78,7 +78,7 @@ def _colour_text(colour: tuple[int, int, int]) -> str:
 
 
 def _texts(given: object) -> object:
-    """One text or a list of texts to a tuple."""
+    """Return one text or a list of texts as a tuple."""
     if isinstance(given, str | Path):
         return (str(given),)
     return tuple(map(plain_text, given)) if isinstance(given, list | tuple) else given
@@ -86,6 +86,7 @@ def _texts(given: object) -> object:
 
 Texts = Annotated[tuple[str, ...], BeforeValidator(_texts)]
 PathTexts = Annotated[Texts, Field(json_schema_extra={"format": "path"})]
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Size = Annotated[
     tuple[int, int],
     PlainValidator(_size),
@@ -112,7 +113,7 @@ FrameRate = Annotated[
     WithJsonSchema(
         {
             "type": "string",
-            "form": "frames a second above 0 and up to 1000, such as 12 or 24000/1001",
+            "form": "frames per second above 0 and up to 1000, such as 12 or 24000/1001",
             "metavar": "RATE",
         }
     ),

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema, model_validator
 
 from pnpvideo.errors import InputError
-from pnpvideo.options.declared import Options
+from pnpvideo.options.declared import Lifetime, Options, by_title
 from pnpvideo.options.method import MethodSettings
 from pnpvideo.options.paths import PathText
 from pnpvideo.options.settings import MachineSettings, ModelSettings, SourceSettings, TextSettings
@@ -17,7 +17,7 @@ DEFAULT_SIDE = 192
 
 
 def _shares(given: object) -> tuple[float, ...]:
-    """ "0.2,0.5", 0.2 or [0.2, 0.5] to (0.2, 0.5)."""
+    """Return (0.2, 0.5) for "0.2,0.5" or [0.2, 0.5]."""
     texts = given if isinstance(given, list | tuple) else str(given).split(",")
     shares = tuple(float(text) for text in texts)
     if not all(0 <= share <= 1 for share in shares):
@@ -35,68 +35,66 @@ Shares = Annotated[
 ]
 
 
-class ShowSettings(Options):
-    """What is looked at, and where the pictures go."""
+class ShowSettings(Options, title="pictures"):
+    """What is shown, and where the pictures go."""
 
-    show: Show = Field(
+    show: Annotated[Show, Lifetime.FINISHING] = Field(
         default="features",
-        description="features: what decoder layers make of the source, as colours (PCA, the same "
-        "for all sources and frames); attention: where its places look, likewise; prediction: the "
-        "picture that each step expects; correspondence: where frames show the same; words: where "
-        "the prompt's words look",
+        description="features: the decoder's features of the source, as colours (PCA over all "
+        "sources and frames); attention: its self-attention, likewise; prediction: the picture "
+        "that the model predicts at each step; correspondence: which places match between frames; "
+        "words: where the prompt's words attend",
     )
-    beside: PathTexts = Field(
+    beside: Annotated[PathTexts, Lifetime.INVERSION] = Field(
         default=(),
-        description="another source in the same colours, and matched to the first; several may be "
-        "given",
+        description="another source to show in the same colours and match to the first; can be "
+        "repeated",
         json_schema_extra={"metavar": "SOURCE"},
     )
-    layers: Texts = Field(
+    layer: Annotated[Texts, Lifetime.FINISHING] = Field(
         default=(),
-        alias="layer",
-        description="of features and attention: a decoder layer by its number in the paper, from "
-        "0, or a module's name; several may be given (four from coarse to fine)",
+        description="for features and attention: a decoder layer, by its number in the paper, from "
+        "0, or by module name; can be repeated (four, from coarse to fine)",
         json_schema_extra={"metavar": "LAYER"},
     )
-    at: Shares = Field(
+    at: Annotated[Shares, Lifetime.FINISHING] = Field(
         default=(),
-        description="at which shares of the steps, from the noise, 0, to the picture, 1 (some)",
+        description="which steps to show, from 0, the noise, to 1, the picture (a few)",
     )
-    side: int = Field(
-        default=DEFAULT_SIDE, ge=32, le=1024, description="pixels of each picture's longer side"
+    side: Annotated[int, Lifetime.FINISHING] = Field(
+        default=DEFAULT_SIDE,
+        ge=32,
+        le=1024,
+        description="longer side of each picture, in pixels",
     )
-    output: PathText | None = Field(
-        default=None,
-        description="a picture of the first source's frames, or a few of them, or a video or "
-        "folder of all, by suffix",
-        json_schema_extra={"short": "-o", "metavar": "OUT"},
+    output: Annotated[PathText, Lifetime.FINISHING] = Field(
+        description="by suffix: a picture with a few frames of each source, or a video or folder "
+        "with all frames",
+        json_schema_extra={
+            "short": "-o",
+            "metavar": "OUT",
+            "missing": "a picture or video to write, such as -o inside.png",
+        },
     )
 
 
 class VisualizeSettings(ShowSettings, SubjectSettings):
-    """What `visualize` does."""
+    """All options of `visualize`."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if self.output is None:
-            raise InputError("give a picture or video to write, such as -o inside.png")
         if self.beside and self.job is not None:
             raise InputError("a job keeps one source; leave out job or beside")
         if self.beside and self.control_image is not None:
-            raise InputError("control_image is of one source; give control, or leave out beside")
+            raise InputError("control_image is for one source; give control, or leave out beside")
         if self.show == "words" and not (self.prompt or self.inversion_prompt):
-            raise InputError("give a prompt whose words are looked for in the source")
-        if self.layers and self.show not in ("features", "attention"):
+            raise InputError("give a prompt whose words are to be found in the source")
+        if self.layer and self.show not in ("features", "attention"):
             raise InputError(f"{self.show} has no layers to choose; leave out layer")
         return self
 
 
-GROUPS: dict[str, type[Options]] = {
-    "source": SourceSettings,
-    "pictures": ShowSettings,
-    "text": TextSettings,
-    "method (defaults: the model's own, or the paper's)": MethodSettings,
-    "model": ModelSettings,
-    "machine": MachineSettings,
-}
-"""The groups of `VisualizeSettings` in the order and with the titles of a help text."""
+GROUPS = by_title(
+    SourceSettings, ShowSettings, TextSettings, MethodSettings, ModelSettings, MachineSettings
+)
+"""The groups of `VisualizeSettings` by title, in the order of a help text."""

@@ -4,58 +4,73 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pnpvideo.options.declared import Options
+from pnpvideo.options.declared import Lifetime, Options, by_title
+from pnpvideo.options.method import Count
 from pnpvideo.options.paths import PathText
 from pnpvideo.options.values import EMBEDDED_MODEL, Texts
 
 DEFAULT_FOLDER = "pnpvideo-web"
 
 
-class WebOptions(Options):
-    """Where the page is, what it offers, and how much it takes of each visitor."""
+class WebOptions(Options, title="page"):
+    """Where the page is, what it offers, and how much it accepts from each visitor."""
 
-    model: Texts = Field(
+    model: Annotated[Texts, Lifetime.INVERSION] = Field(
         default=(EMBEDDED_MODEL,),
-        description="a model that visitors can choose, as in translate; several may be given, and "
-        f"the first is theirs to begin with ({EMBEDDED_MODEL})",
+        description="a model for visitors to choose, as in translate; can be repeated, and the "
+        f"page starts with the first ({EMBEDDED_MODEL})",
         json_schema_extra={"metavar": "MODEL"},
     )
-    controlnet: str | None = Field(
+    controlnet: Annotated[str | None, Lifetime.INVERSION] = Field(
         default=None,
-        description="ControlNet for these models, as in translate; visitors choose what of their "
-        "sources it follows",
+        description="ControlNet for these models, as in translate; visitors choose what it follows "
+        "in their sources",
         json_schema_extra={"metavar": "MODEL"},
     )
-    folder: PathText = Field(
+    folder: Annotated[PathText, Lifetime.NOTHING] = Field(
         default=DEFAULT_FOLDER,
         description="where uploads and runs are kept; the page serves nothing outside it",
         json_schema_extra={"metavar": "FOLDER"},
     )
-    samples: PathText | None = Field(
+    samples: Annotated[PathText | None, Lifetime.NOTHING] = Field(
         default=None,
-        description="folder of sources to pick, each with a NAME.yaml of settings (the project's)",
+        description="folder of sources to choose from, with settings in NAME.yaml (the project's)",
         json_schema_extra={"metavar": "FOLDER"},
     )
-    host: str = Field(
+    host: Annotated[str, Lifetime.NOTHING] = Field(
         default="127.0.0.1",
         description="address to listen on; 0.0.0.0 lets other machines in",
         json_schema_extra={"metavar": "ADDRESS"},
     )
-    port: int = Field(default=7860, ge=1, le=65535, description="to listen on")
-    login: PathText | None = Field(
+    port: Annotated[int, Lifetime.NOTHING] = Field(
+        default=7860, ge=1, le=65535, description="port to listen on"
+    )
+    login: Annotated[PathText | None, Lifetime.NOTHING] = Field(
         default=None,
-        description="file with a line NAME:PASSWORD for each who may use the page (everyone)",
+        description="file with a line NAME:PASSWORD for each person who may log in (everyone may)",
         json_schema_extra={"metavar": "FILE"},
     )
-    max_upload: int = Field(default=200, ge=1, description="MiB of one upload")
-    max_pixels: int = Field(default=8_300_000, ge=1, description="of a frame of a source")
-    max_frames: int = Field(default=240, ge=1, description="of a source in one run")
-    max_waiting: int = Field(default=4, ge=1, description="runs of one visitor in the queue")
-    keep_hours: Annotated[float, Field(gt=0)] = Field(
-        default=24.0, description="after which uploads and runs are deleted"
+    max_upload: Annotated[Count, Lifetime.NOTHING] = Field(
+        default=200, description="size limit of one upload, in MiB"
     )
-    device: str | None = Field(
+    max_pixels: Annotated[Count, Lifetime.NOTHING] = Field(
+        default=8_300_000, description="maximum number of pixels in a frame of a source"
+    )
+    max_frames: Annotated[Count, Lifetime.NOTHING] = Field(
+        default=240, description="maximum number of frames of a source in one run"
+    )
+    max_waiting: Annotated[Count, Lifetime.NOTHING] = Field(
+        default=4, description="maximum number of runs of one visitor in the queue"
+    )
+    keep_hours: Annotated[float, Field(gt=0), Lifetime.NOTHING] = Field(
+        default=24.0, description="hours after which uploads and runs are deleted"
+    )
+    device: Annotated[str | None, Lifetime.NOTHING] = Field(
         default=None,
         description="cuda, cuda:1, mps or cpu (the best one)",
         json_schema_extra={"metavar": "NAME"},
     )
+
+
+GROUPS = by_title(WebOptions)
+"""The options of `web` by title."""

@@ -1,1 +1,1 @@
-"""Functions of pixels: motion, scenes, masks, sizes. Knows no model and imports no torch."""
+"""Functions of pixels: motion, scenes, masks, sizes. Does not use models or import torch."""

@@ -1,4 +1,4 @@
-"""Optical flow of the source."""
+"""Optical flow between frames."""
 
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
@@ -7,29 +7,30 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pnpvideo.clips.clip import Frames
+from pnpvideo.clips.clip import Frames, Picture
 
 Flow = NDArray[np.float32]
-"""Motion to another frame, (height, width, 2), x first, in units of its own grid."""
+"""Motion to another frame, (height, width, 2), x first, in pixels of its own grid."""
 
 _LEAST_SIDE = 64
 
 
 def estimate_motion(batches: Iterable[Frames], width: int, height: int) -> Iterator[Flow]:
-    """The motion of each frame to the next, at width x height; one flow fewer than frames.
+    """Yield the motion from each frame to the next, at width x height: one fewer than frames.
 
     batches: the clip's frames, uint8 (n, h, w, 3).
     """
     frames = (frame for batch in batches for frame in batch)
-    for one, other in pairwise(frames):
-        yield find_flow(one, other, width, height)
+    for frame, next_frame in pairwise(frames):
+        yield find_flow(frame, next_frame, width, height)
 
 
-def find_flow(one: Frames, other: Frames, width: int, height: int) -> Flow:
-    """The motion from one frame (h, w, 3) to another, at width x height (dense inverse search,
-    Kroeger et al. 2016, in OpenCV).
+def find_flow(start: Picture, end: Picture, width: int, height: int) -> Flow:
+    """Estimate the motion from one frame (h, w, 3) to another, at width x height.
+
+    Dense inverse search (Kroeger et al. 2016), in OpenCV.
     """
-    first, second = (_large_enough(cv2.cvtColor(x, cv2.COLOR_RGB2GRAY)) for x in (one, other))
+    first, second = (_large_enough(cv2.cvtColor(x, cv2.COLOR_RGB2GRAY)) for x in (start, end))
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     flow = search.calc(first, second, None)
     scale = np.array([width / flow.shape[1], height / flow.shape[0]], dtype=np.float32)

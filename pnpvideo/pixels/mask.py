@@ -1,6 +1,6 @@
-"""Which part of a clip is edited: white in a mask, black where the source stays.
+"""Masks of the part of a clip that is edited: white is edited, black keeps the source.
 
-A thing is cut out along a picture's colours and edges by GrabCut (Rother et al. 2004).
+GrabCut (Rother et al. 2004) segments an object by a picture's colours and edges.
 """
 
 from collections.abc import Iterable, Iterator
@@ -10,27 +10,27 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pnpvideo.clips.clip import Clip, Frames
+from pnpvideo.clips.clip import Clip, Frames, Picture
 from pnpvideo.errors import InputError
 from pnpvideo.options.mask import DEFAULT_FEATHER, MaskOptions
 from pnpvideo.pixels.resize import resize_frames
 
 Weights = NDArray[np.uint8]
-"""Of shape (count, height, width): 0 the source, 255 the result."""
+"""Weights of shape (count, height, width): 0 for the source, 255 for the result."""
 
-# What lossy formats make of black and white is still black and white.
+# Values up to the first are black, and from the second on white: lossy formats are inexact.
 _BLACK, _WHITE = 32, 223
 
 
 @dataclass(frozen=True, kw_only=True)
 class Area:
-    """The part of a source that is edited; elsewhere the result is the source itself.
+    """The part of a source that is edited; outside, the result is the source itself.
 
-    mask: of the source's size; one frame for all, or as many as the source has. None: the part
-        that shows what `named` names.
-    moves: a mask of one frame moves with the source, from its first frame on.
-    inverted: the other part is edited.
-    feather: pixels of the working size (see `feathered`).
+    mask: of the source's size; one frame for all, or one for each source frame. None: the part
+        that shows the object that `named` names.
+    moves: whether a mask of one frame moves with the source, from its first frame on.
+    inverted: whether the other part is edited.
+    feather: pixels at the working size (see `feathered`).
     """
 
     mask: Clip | None = None
@@ -41,12 +41,12 @@ class Area:
 
     @classmethod
     def of(cls, mask: Clip | None, options: MaskOptions) -> "Area | None":
-        """None where all is edited. InputError for options that do not go together."""
+        """Return the area, or None to edit everything. Raise InputError if options conflict."""
         options.check_use(mask is not None)
         if options.mask_motion and mask is not None and len(mask) > 1:
             raise InputError(
-                f"mask_motion moves a mask of one frame, and this one has {len(mask)}; give the "
-                "first one alone, or leave mask_motion out"
+                f"mask_motion moves a mask of one frame, and this mask has {len(mask)}; give "
+                "only the first frame, or omit mask_motion"
             )
         if mask is None and options.mask_from_prompt is None:
             return None
@@ -60,18 +60,19 @@ class Area:
 
 
 def check_mask(mask: Clip, size: tuple[int, int], count: int) -> None:
-    """InputError unless a mask fits a source of this (width, height) and number of frames.
+    """Raise InputError unless a mask fits a source of this (width, height) and frame count.
 
-    Nor may it be all black or all white.
+    The mask must not be all black or all white.
     """
     if (mask.width, mask.height) != size:
         raise InputError(
             f"the mask has {mask.width}x{mask.height} pixels and the source "
-            f"{size[0]}x{size[1]}; give one of the same size"
+            f"{size[0]}x{size[1]}; give a mask of the same size"
         )
     if len(mask) not in (1, count):
         raise InputError(
-            f"the mask has {len(mask)} frames and the source {count}; give as many, or one for all"
+            f"the mask has {len(mask)} frames and the source {count}; give {count} frames, or 1 "
+            "for all"
         )
     white = black = False
     for frames in mask.batches(8):
@@ -79,26 +80,26 @@ def check_mask(mask: Clip, size: tuple[int, int], count: int) -> None:
         white, black = white or bool(weights.any()), black or bool((weights < 255).any())
         if white and black:
             return
-    colour, what = ("white", "all") if white else ("black", "nothing")
-    seen = ", what is transparent in it being black" if mask.has_alpha else ""
+    colour, edited = ("white", "all") if white else ("black", "nothing")
+    alpha_note = " (transparent pixels count as black)" if mask.has_alpha else ""
     raise InputError(
-        f"the mask is {colour} everywhere{seen}, so {what} would be edited; paint what is to be "
-        "edited white and the rest black"
+        f"the mask is {colour} everywhere{alpha_note}, so {edited} would be edited; paint "
+        "the part to edit white and the rest black"
     )
 
 
 def check_feather(area: Area | None, size: tuple[int, int]) -> None:
-    """InputError where the edit would set in over more pixels than a (width, height) has."""
+    """Raise InputError if the feather is wider than half of the shorter side of (width, height)."""
     most = min(size) // 2
     if area is not None and area.feather > most:
         raise InputError(
-            f"mask_feather is {area.feather}; give at most {most}, half of the shorter side, as "
-            f"the source is worked on at {size[0]}x{size[1]}"
+            f"mask_feather is {area.feather}; give at most {most}, half of the shorter side of "
+            f"the working size {size[0]}x{size[1]}"
         )
 
 
 def weights_of(frames: Frames) -> Weights:
-    """The brightness of a mask's frames (n, height, width, 3), with black and white made clear."""
+    """Return the brightness of frames (n, height, width, 3), with near black and white clipped."""
     grey = np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames])
     scaled = (grey.astype(np.float32) - _BLACK) * (255 / (_WHITE - _BLACK))
     weights: Weights = np.rint(scaled.clip(0, 255)).astype(np.uint8)
@@ -108,7 +109,7 @@ def weights_of(frames: Frames) -> Weights:
 def mask_frames(
     mask: Clip, count: int, size: tuple[int, int], batch_size: int
 ) -> Iterator[Weights]:
-    """The weights of so many frames at (width, height), some at a time; one frame is for all."""
+    """Yield the weights of `count` frames at (width, height); a single mask frame is repeated."""
     if len(mask) == 1:
         (still,) = resize_frames(weights_of(mask.read(0, 1)), *size)
         yield from (still[np.newaxis] for _ in range(count))
@@ -118,13 +119,13 @@ def mask_frames(
 
 
 def feathered(weights: Weights, feather: int) -> Weights:
-    """Weights that grow from the edge of what is edited inward, over so many pixels.
+    """Return weights that grow inwards from the edge of the edited part, over `feather` pixels.
 
-    So what is outside stays the source to the last pixel.
+    So outside, every pixel stays the source's.
     """
     if feather == 0:
         return weights
-    return np.stack([_feathered(one, feather) for one in weights])
+    return np.stack([_feathered(frame_weights, feather) for frame_weights in weights])
 
 
 def _feathered(weights: Weights, feather: int) -> Weights:
@@ -138,25 +139,25 @@ def _feathered(weights: Weights, feather: int) -> Weights:
 def composite(
     frames: Iterable[Frames], source: Iterable[Frames], weights: Iterable[Weights]
 ) -> Iterator[Frames]:
-    """Frames over the source's, as weights say; one by one, all being of one size."""
-    triples = zip(*map(_each, (frames, source, weights)), strict=True)
+    """Blend frames over the source's by weights; yield them one by one. All have one size."""
+    triples = zip(*map(_single_frames, (frames, source, weights)), strict=True)
     for frame, below, weight in triples:
         share = weight[..., np.newaxis].astype(np.float32) / 255
         mixed = below + share * (frame.astype(np.float32) - below)
         yield np.rint(mixed).astype(np.uint8)[np.newaxis]
 
 
-def _each(batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
-    return (one for batch in batches for one in batch)
+def _single_frames(batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
+    return (frame for batch in batches for frame in batch)
 
 
 def cut_out(
-    frame: Frames, likely: NDArray[np.bool_], sure: NDArray[np.bool_], *, iterations: int
+    frame: Picture, likely: NDArray[np.bool_], sure: NDArray[np.bool_], *, iterations: int
 ) -> NDArray[np.bool_]:
-    """Where a frame (height, width, 3) shows a thing, (height, width).
+    """Return the pixels of a frame (height, width, 3) that show an object, (height, width).
 
-    likely: where it is thought to be, not nowhere nor everywhere. sure: where that is not decided
-    anew.
+    likely: the pixels that probably show it, neither none nor all. sure: the pixels where `likely`
+    is final.
     """
     states = np.where(likely, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
     states[sure & likely] = cv2.GC_FGD

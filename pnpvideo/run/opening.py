@@ -1,8 +1,8 @@
-"""What a run needs, opened: its inputs, its model, the device and the place of its trajectory."""
+"""Opens what a run needs: its inputs, its model, the device and the place of its trajectory."""
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from pnpvideo.errors import InputError, RunError
 from pnpvideo.loading.ip_adapter import find_encoder, read_ip_adapter
 from pnpvideo.models.batches import is_out_of_memory
 from pnpvideo.models.device import default_device, default_dtype
+from pnpvideo.models.model import Model
 from pnpvideo.options.adapter import AdapterSettings
 from pnpvideo.options.settings import MachineSettings, ModelSettings, ReadSettings, Settings
 from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline, picture_of
@@ -23,6 +24,12 @@ from pnpvideo.pixels.mask import Area, check_mask
 from pnpvideo.storage.allocate import Storage
 
 _log = logging.getLogger(__name__)
+
+Loaded = PnPVideoPipeline | Model
+"""A loaded model: a pipeline, or a `Model` of any family."""
+
+Opener = Callable[[ModelSettings], Model]
+"""Loads the model of some settings, as `open_model` does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,19 +112,22 @@ def read_beside(
 
 def storage_of(settings: MachineSettings, folder: Path) -> Storage:
     """Where the trajectory is kept. folder: of the results, for a file."""
-    place, precision = settings.trajectory_place, settings.trajectory_precision
+    place, precision = settings.trajectory, settings.trajectory_precision
     return Storage(place=place, precision=precision, folder=folder)
 
 
 def load_pipeline(settings: ModelSettings, device: torch.device | None = None) -> PnPVideoPipeline:
-    """The model of some settings where it is to work. device: as `choose_device` gives it."""
+    """Load the model of some settings onto its device.
+
+    device: by default the one that `choose_device` returns.
+    """
     device = device or choose_device(settings)
     dtype = getattr(torch, settings.dtype) if settings.dtype else default_dtype(device)
     pipeline = PnPVideoPipeline.from_pretrained(
         settings.model,
         torch_dtype=dtype,
-        loras=settings.loras,
-        embeddings=settings.embeddings,
+        loras=settings.lora,
+        embeddings=settings.embedding,
         config=settings.config_folder,
         controlnet=settings.controlnet,
         prediction_type=settings.prediction_type,
@@ -131,6 +141,16 @@ def load_pipeline(settings: ModelSettings, device: torch.device | None = None) -
         else:
             pipeline.to(device)
     return pipeline
+
+
+def open_model(settings: ModelSettings, device: torch.device | None = None) -> Model:
+    """Load the model of some settings, as `load_pipeline` does."""
+    return load_pipeline(settings, device).model
+
+
+def model_of(loaded: Loaded) -> Model:
+    """Return the model of a pipeline, or the model itself."""
+    return loaded.model if isinstance(loaded, PnPVideoPipeline) else loaded
 
 
 def choose_device(settings: ModelSettings) -> torch.device:

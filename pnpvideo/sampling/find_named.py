@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pnpvideo.models.network import Batch, Network, SelfAttention
+from pnpvideo.models.network import Batch, Network, SelfAttention, as_unet
 from pnpvideo.models.prompt import PromptEmbeddings
 from pnpvideo.sampling.attend import attend, split_heads
 from pnpvideo.storage.trajectory import Trajectory
@@ -39,6 +39,7 @@ def attention_maps(
     replace each place by the mean of the places that it attends to, twice, so that objects are
     covered without holes. The maps are in the computer's memory.
     """
+    network = as_unet(network, "finding what a text names")
     steps, count = len(trajectory.timesteps), trajectory.piece_count
     height, width = trajectory.shape.piece[-2:]
     for first in range(0, count, batch_size):
@@ -53,9 +54,9 @@ def attention_maps(
             seen.append(_even(large))
 
         with ExitStack() as stack:
-            for layer in network.crossings:
+            for layer in network.cross_attentions:
                 stack.enter_context(layer.watched(see))
-            finest = network.observed[-1]
+            finest = network.matching_layers[-1]
             stack.enter_context(finest.watched(tokens.append))
             for progress in _PROGRESS:
                 step = round(progress * (steps - 1))

@@ -7,7 +7,7 @@ from functools import partial
 from torch import Tensor
 
 from pnpvideo.errors import InputError
-from pnpvideo.models.network import Batch, InjectionLayers, Network, SelfAttention, Stretch
+from pnpvideo.models.network import Batch, HookPoint, InjectionLayers, Network, SelfAttention
 from pnpvideo.sampling.frame_attention import FrameAttention
 from pnpvideo.sampling.passes import Features, InjectedBatch
 from pnpvideo.sampling.rows import repeat_rows
@@ -76,9 +76,9 @@ class FeatureInjector:
 
     def compute_features(self, source: Batch) -> Features:
         """Return the features of a batch of source frames; the pass ends after the last one."""
-        computed: dict[Stretch, Tensor] = {}
+        computed: dict[HookPoint, Tensor] = {}
 
-        def keep(block: Stretch, output: Tensor) -> Tensor:
+        def keep(block: HookPoint, output: Tensor) -> Tensor:
             computed[block] = output
             if len(computed) == len(self.blocks):
                 raise _AllComputedError
@@ -107,7 +107,7 @@ class _InjectedFeature:
     to its second convolution, only the source's rows are computed.
     """
 
-    def __init__(self, network: Network, block: Stretch) -> None:
+    def __init__(self, network: Network, block: HookPoint) -> None:
         self.network = network
         self.block = block
         self.rows = 0

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pnpvideo.models.device import exact_dtype
-from pnpvideo.models.network import Batch, Network
+from pnpvideo.models.network import Batch, Network, as_unet
 from pnpvideo.models.prompt import PromptEmbeddings
 from pnpvideo.storage.trajectory import Trajectory
 
@@ -77,6 +77,7 @@ def see_tokens(
     frames: Sequence[int],
 ) -> dict[int, Tensor]:
     """Return the tokens (see `describe_tokens`) of a source's frames at a step's level."""
+    network = as_unet(network, "matching the tokens of frames")
     latents = trajectory.latents[step, frames].to(network.device)
     tokens: dict[int, Tensor] = {}
 
@@ -84,7 +85,7 @@ def see_tokens(
         tokens[seen.shape[1]] = seen
 
     with ExitStack() as stack:
-        for layer in network.observed:
+        for layer in network.matching_layers:
             stack.enter_context(layer.watched(record))
         timestep = trajectory.timesteps[step]
         batch = Batch(latents=latents, timestep=timestep, texts=text, frames=tuple(frames))

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pnpvideo.models.network import Batch, Stretch
+from pnpvideo.models.network import Batch, HookPoint
 from pnpvideo.options.method import AttentionSharing
 
 
@@ -70,7 +70,7 @@ class Sharing:
         return torch.tensor(shares, dtype=torch.float64)
 
 
-Features = Mapping[Stretch, Tensor]
+Features = Mapping[HookPoint, Tensor]
 """The source's features, (frames, channels, height, width), by the block that computes them."""
 
 

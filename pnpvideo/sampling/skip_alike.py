@@ -6,14 +6,17 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import Tensor
 
-from pnpvideo.models.network import Network
+from pnpvideo.models.network import Network, is_unet
 from pnpvideo.sampling.passes import InjectedBatch
 from pnpvideo.sampling.rows import by_branch, rows_of
 
 
 @contextmanager
 def skip_alike(network: Network) -> Iterator[None]:
-    """Within, layers before the first cross-attention get one of the branches of equal latents."""
+    """Within, layers before the first cross-attention get one of the branches of equal latents.
+
+    A network that is not a UNet stays as it is.
+    """
 
     def first_of_each(tensor: Tensor) -> Tensor:
         batch = network.batch
@@ -33,6 +36,6 @@ def skip_alike(network: Network) -> Iterator[None]:
         return torch.cat([own, rows_of(equal)])
 
     with ExitStack() as stack:
-        for layer in network.before_text:
+        for layer in network.layers_before_text if is_unet(network) else ():
             stack.enter_context(layer.changed(first_of_each, repeat))
         yield

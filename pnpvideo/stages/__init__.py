@@ -1,4 +1,4 @@
-"""Each stage of the path with a model. Knows no output file and no command."""
+"""The stages of the main path, each a function of a model. Knows no file and no pipeline.
 
-# Before any file here imports diffusers' pipelines: it hides a notice that they print.
-import pnpvideo.models  # noqa: F401
+`edit` runs them in order: open, invert, sample, finish.
+"""

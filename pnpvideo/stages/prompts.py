@@ -1,22 +1,25 @@
-"""What the results of a run are to show: texts or embeddings, checked, embedded and told apart."""
+"""Embeds what the results of an edit show, given as texts or as embeddings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from PIL import Image
-from torch import Tensor
 
 from pnpvideo.errors import InputError
+from pnpvideo.models.model import Model
 from pnpvideo.models.prompt import PromptEmbeddings, concatenate
+from pnpvideo.options.method import PnPOptions
 from pnpvideo.options.settings import check_negatives
-from pnpvideo.stages.parts import Parts
 from pnpvideo.storage import fingerprint
 from pnpvideo.storage.job_folder import Identity
+
+Texts = str | Sequence[str] | PromptEmbeddings
+"""One text, several, or embeddings of one or several."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prompts:
-    """What the results are to show, and what not: an embedding each for every result.
+    """What the results show and what they must not show: an embedding of each for every result.
 
     identity: what tells them from others.
     """
@@ -29,7 +32,7 @@ class Prompts:
         return len(self.targets)
 
     def one(self, index: int) -> "Prompts":
-        """One of them by itself."""
+        """Return one of them by itself."""
         part = slice(index, index + 1)
         identity = self.identity | {"which of the prompts": str(index)}
         return Prompts(
@@ -38,41 +41,37 @@ class Prompts:
 
 
 def embed_prompts(
-    parts: Parts,
-    prompt: str | Sequence[str] | None,
-    negative_prompt: str | Sequence[str] | None = None,
+    model: Model,
+    prompt: Texts | None,
+    negative_prompt: Texts | None = None,
     *,
-    embeds: PromptEmbeddings | None = None,
-    negative_embeds: PromptEmbeddings | None = None,
-    image: Image.Image | None = None,
-    clip_skip: int = 0,
-    weights: bool = False,
+    picture: Image.Image | None = None,
+    options: PnPOptions,
 ) -> Prompts:
-    """Prompts and negative prompts, as texts or as embeddings: one negative for all, or each.
+    """Embed prompts and negative prompts: one negative prompt for all, or one for each.
 
-    No negative prompt is the empty one. image: what an IP-Adapter reads beside the prompts; beside
-    negative ones it reads none. clip_skip: of the prompts, as in diffusers' pipelines.
-    weights: read them in all texts (see `models.prompt_weights`).
-    InputError where they do not fit together.
+    No negative prompt is the empty one. picture: what an IP-Adapter reads beside the prompts;
+    beside negative ones it reads none. options.clip_skip applies to the prompts alone, as in
+    diffusers' pipelines; options.prompt_weights to all texts.
+    InputError if they do not fit together.
     """
-    if parts.has_ip_adapter != (image is not None):
+    if model.reads_pictures != (picture is not None):
         raise InputError(
             "an IP-Adapter reads a picture; give one with ip_adapter_image"
-            if image is None
+            if picture is None
             else "there is no IP-Adapter that reads ip_adapter_image; load one (ip_adapter)"
         )
-    if (prompt is None) == (embeds is None):
+    if prompt is None:
         raise InputError("give either a prompt or prompt_embeds")
-    if negative_prompt is None and negative_embeds is None:
-        negative_prompt = ""
-    check_negatives(_count(negative_prompt, negative_embeds), _count(prompt, embeds))
-    targets = _embed(parts, prompt, embeds, clip_skip, weights=weights)
-    if image is not None:
-        targets = parts.beside_image(targets, image)
-    negatives = _embed(parts, negative_prompt, negative_embeds, weights=weights)
+    negative_prompt = "" if negative_prompt is None else negative_prompt
+    check_negatives(_count(negative_prompt), _count(prompt))
+    targets = _embed(model, prompt, options.clip_skip, weights=options.prompt_weights)
+    if picture is not None:
+        targets = model.with_image(targets, picture)
+    negatives = _embed(model, negative_prompt, 0, weights=options.prompt_weights)
     identity = {
-        "prompt": _identity_of_texts(prompt, targets),
-        "negative_prompt": _identity_of_texts(negative_prompt, negatives),
+        "prompt": _identity(prompt, targets),
+        "negative_prompt": _identity(negative_prompt, negatives),
     }
     if targets.image is not None:
         identity["ip_adapter_image"] = fingerprint.of_tensors([("image", targets.image)])
@@ -81,36 +80,29 @@ def embed_prompts(
     return Prompts(targets=targets, negatives=negatives, identity=identity)
 
 
-def given_embeddings(hidden: Tensor | None, pooled: Tensor | None) -> PromptEmbeddings | None:
-    return None if hidden is None else PromptEmbeddings(hidden=hidden, pooled=pooled)
+def embed_source_prompt(model: Model, prompt: str, options: PnPOptions) -> PromptEmbeddings:
+    """Embed the inversion prompt.
+
+    clip_skip is not applied to an empty prompt, as for negative prompts.
+    """
+    skip = options.clip_skip if prompt else 0
+    return model.encode_texts([prompt], skip, weights=options.prompt_weights)
 
 
-def _embed(
-    parts: Parts,
-    texts: str | Sequence[str] | None,
-    given: PromptEmbeddings | None,
-    clip_skip: int = 0,
-    *,
-    weights: bool,
-) -> PromptEmbeddings:
-    if texts is not None:
-        all_texts = [texts] if isinstance(texts, str) else list(texts)
-        return parts.encode_texts(all_texts, clip_skip, weights=weights)
-    assert given is not None
-    if (given.pooled is None) != (parts.text_encoder_2 is None):
-        raise InputError("SDXL models, and only they, want pooled embeddings beside the others")
-    return parts.beside_image(given.to(parts._execution_device, parts.unet.dtype))
+def _embed(model: Model, texts: Texts, clip_skip: int, *, weights: bool) -> PromptEmbeddings:
+    if isinstance(texts, PromptEmbeddings):
+        return model.check_embeddings(texts)
+    all_texts = [texts] if isinstance(texts, str) else list(texts)
+    return model.encode_texts(all_texts, clip_skip, weights=weights)
 
 
-def _count(texts: str | Sequence[str] | None, embeddings: PromptEmbeddings | None) -> int:
-    if texts is None:
-        return 0 if embeddings is None else len(embeddings)
+def _count(texts: Texts) -> int:
     return 1 if isinstance(texts, str) else len(texts)
 
 
-def _identity_of_texts(texts: str | Sequence[str] | None, embeddings: PromptEmbeddings) -> str:
-    """Of the texts, or of the embeddings where these were given in their place."""
-    if texts is not None:
+def _identity(texts: Texts, embeddings: PromptEmbeddings) -> str:
+    """Return the fingerprint of the texts, or of the embeddings given in their place."""
+    if not isinstance(texts, PromptEmbeddings):
         return fingerprint.of_values(texts)
     named = {"hidden": embeddings.hidden, "pooled": embeddings.pooled}
     return fingerprint.of_tensors((k, v) for k, v in named.items() if v is not None)

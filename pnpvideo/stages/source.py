@@ -1,10 +1,14 @@
-"""The source as one thing that all stages are given: read once, its scenes found once."""
+"""The source of an edit: its frames, which are read once, its pieces and its trajectory."""
 
 from abc import ABC, abstractmethod
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 from pnpvideo.clips.clip import Clip, Frames
 from pnpvideo.clips.read_ahead import read_ahead
+from pnpvideo.options.method import ControlKind
+from pnpvideo.pixels.control import control_frames, draw_control
 from pnpvideo.pixels.mask import Area
 from pnpvideo.pixels.resize import resize_frames
 from pnpvideo.pixels.scenes import find_scenes
@@ -15,26 +19,14 @@ from pnpvideo.storage.job_folder import Identity
 from pnpvideo.storage.trajectory import Trajectory
 
 
-class Source(ABC):
-    """What is translated. Its frames are read when they are first asked for, and then kept.
+class KeptFrames(ABC):
+    """Frames at the working size. They are read when they are first asked for, and then kept.
 
-    size: the working (width, height) in pixels. trajectory: its latents at all noise levels, some
-    of which may still be missing. identity: what its inversion belongs to, for a job folder.
-    area: which part is edited; None: all. mask: that part, once it is found, as `Weights` of all
-    frames. control_image: what a ControlNet follows, where that is not drawn of the frames;
-    control: what it follows, at the working size, once it is read or drawn.
+    size: the working (width, height) in pixels.
     """
-
-    trajectory: Trajectory
-    identity: Identity
 
     def __init__(self, size: tuple[int, int], storage: Storage) -> None:
         self.size = size
-        self.identity = {}
-        self.area: Area | None = None
-        self.mask: FrameStore | None = None
-        self.control_image: Clip | None = None
-        self.control: FrameStore | None = None
         self._storage = storage
         self._kept: FrameStore | None = None
         self._scenes: tuple[range, ...] = ()
@@ -42,14 +34,14 @@ class Source(ABC):
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """A short text that tells its content from another's."""
+        """A short text that differs for other content."""
 
     @abstractmethod
     def _read(self) -> Iterator[Frames]:
-        """All frames at the working size, some at a time."""
+        """Read all frames at the working size, some at a time."""
 
-    def frames(self, batch_size: int, span: range | None = None) -> Iterator[Frames]:
-        """All frames, or a span of them, at the working size: uint8 (n, height, width, 3)."""
+    def batches(self, batch_size: int, span: range | None = None) -> Iterator[Frames]:
+        """Return all frames, or a span of them: uint8 (n, height, width, 3)."""
         return self._keep().batches(batch_size, span)
 
     @property
@@ -59,7 +51,7 @@ class Source(ABC):
         return self._scenes
 
     def _keep(self) -> FrameStore:
-        """The frames, read now if they are not there yet: the one pass that there is."""
+        """Return the stored frames. The first call reads them, in the only pass there is."""
         if self._kept is None:
             store = self.store(3)
             try:
@@ -71,19 +63,18 @@ class Source(ABC):
         return self._kept
 
     def store(self, *channels: int) -> FrameStore:
-        """An empty one for frames, or masks, of the working size."""
+        """Return an empty store for frames, or masks, of the working size."""
         width, height = self.size
         return FrameStore(*self._storage.open_file(), (height, width, *channels))
 
     def close(self) -> None:
-        """Let go of the frames that are kept; the trajectory stays open."""
-        for store in (self._kept, self.mask, self.control):
-            if store is not None:
-                store.close()
+        """Delete the kept frames."""
+        if self._kept is not None:
+            self._kept.close()
 
 
-class ClipSource(Source):
-    """A source of frames, of which the trajectory is made by inversion."""
+class ClipFrames(KeptFrames):
+    """The frames of a clip, resized to the working size."""
 
     def __init__(
         self, clip: Clip, size: tuple[int, int], storage: Storage, batch_size: int
@@ -95,7 +86,7 @@ class ClipSource(Source):
 
     @property
     def fingerprint(self) -> str:
-        """Of the pixels of all frames as they are in the clip."""
+        """Made of the pixels of all frames as they are in the clip."""
         self._keep()
         return str(self._seen)
 
@@ -105,8 +96,8 @@ class ClipSource(Source):
             yield resize_frames(frames, *self.size)
 
 
-class TrajectorySource(Source):
-    """A source of which there is nothing but the trajectory."""
+class DecodedFrames(KeptFrames):
+    """The frames that the clean latents of a trajectory decode to."""
 
     def __init__(
         self,
@@ -115,23 +106,116 @@ class TrajectorySource(Source):
         storage: Storage,
         decode: Callable[[], Iterator[Frames]],
     ) -> None:
-        """decode: makes its frames of its clean latents."""
+        """decode: makes the frames of the clean latents."""
         super().__init__(size, storage)
-        self.trajectory = trajectory
+        self._trajectory = trajectory
         self._decode = decode
 
     @property
     def fingerprint(self) -> str:
-        """Of the two ends of the trajectory."""
-        ends = (("noise", self.trajectory.noise), ("clean", self.trajectory.clean))
+        """Made of the two ends of the trajectory."""
+        ends = (("noise", self._trajectory.noise), ("clean", self._trajectory.clean))
         return of_tensors(ends)
 
     def _read(self) -> Iterator[Frames]:
         return self._decode()
 
 
+class Source:
+    """What is edited.
+
+    pieces: the numbers of the frames in each piece. trajectory: the latents of all pieces at all
+    noise levels, some of which may not be inverted yet. identity: what its inversion depends on,
+    for a job folder. area: the part that is edited; None: all.
+    """
+
+    def __init__(
+        self,
+        frames: KeptFrames,
+        pieces: tuple[range, ...],
+        trajectory: Trajectory,
+        *,
+        identity: Identity | None = None,
+        area: Area | None = None,
+        control_image: Clip | None = None,
+    ) -> None:
+        """control_image: what a ControlNet follows, if that is not drawn of the frames."""
+        self.pieces, self.trajectory = pieces, trajectory
+        self.identity: Identity = identity or {}
+        self.area = area
+        self._frames = frames
+        self._control_image = control_image
+        self._control: dict[ControlKind | None, FrameStore] = {}
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The working (width, height) in pixels."""
+        return self._frames.size
+
+    @property
+    def frame_count(self) -> int:
+        return self.pieces[-1].stop
+
+    @property
+    def piece_count(self) -> int:
+        return len(self.pieces)
+
+    def frames(self, batch_size: int) -> Iterator[Frames]:
+        """Return all frames at the working size, some at a time: uint8 (n, height, width, 3)."""
+        return self._frames.batches(batch_size)
+
+    def frames_of(self, pieces: range) -> Frames:
+        """Return the frames of consecutive pieces."""
+        span = range(self.pieces[pieces.start].start, self.pieces[pieces.stop - 1].stop)
+        (frames,) = self._frames.batches(len(span), span)
+        return frames
+
+    @property
+    def scenes(self) -> tuple[range, ...]:
+        """The frame numbers of each scene (see `find_scenes`)."""
+        return self._frames.scenes
+
+    @property
+    def piece_scenes(self) -> tuple[range, ...]:
+        """The piece numbers of each scene; a piece belongs to the scene of its first frame."""
+        starts = [piece.start for piece in self.pieces]
+        edges = {bisect_left(starts, scene.start) for scene in self.scenes} | {len(starts)}
+        return tuple(range(first, stop) for first, stop in pairwise(sorted(edges)))
+
+    def is_controlled(self, kind: ControlKind | None) -> bool:
+        """Return whether there is something for a ControlNet to follow, given or to be drawn."""
+        return kind is not None or self._control_image is not None
+
+    def control_pictures(self, kind: ControlKind | None, batch_size: int) -> FrameStore:
+        """Return what a ControlNet follows, read or drawn at the first call.
+
+        kind: what is drawn of the frames, if no pictures were given.
+        """
+        if kind not in self._control:
+            if self._control_image is not None:
+                pictures = control_frames(self._control_image, self.size, batch_size)
+            else:
+                assert kind is not None
+                pictures = (draw_control(frames, kind) for frames in self.frames(batch_size))
+            store = self.store(3)
+            self._control[kind] = store
+            for _ in store.write_all(pictures):
+                pass
+        return self._control[kind]
+
+    def store(self, *channels: int) -> FrameStore:
+        """Return an empty store for frames, or masks, of the working size."""
+        return self._frames.store(*channels)
+
+    def close(self) -> None:
+        """Delete the kept frames and control pictures; the trajectory stays open."""
+        for store in self._control.values():
+            store.close()
+        self._frames.close()
+
+
 def area_identity(area: Area | None) -> Identity:
-    """What tells results apart in which other parts are edited; feathers come after sampling."""
+    """Return what tells apart results that edit other parts; feathers come after sampling."""
     if area is None:
         return {}
     seen = None if area.mask is None else fingerprint_of(area.mask)
@@ -139,7 +223,7 @@ def area_identity(area: Area | None) -> Identity:
 
 
 def fingerprint_of(clip: Clip) -> str:
-    """A short text that tells a clip's pixels from another's."""
+    """Return a short text that differs for other pixels."""
     seen = ClipFingerprint(clip)
     for frames in clip.batches(8):
         seen.add(frames)

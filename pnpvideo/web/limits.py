@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pnpvideo.clips.clip import Frames, tell_frames
+from pnpvideo.clips.clip import Frames, frame_count_text
 from pnpvideo.clips.read import read_clip
 from pnpvideo.clips.stills.decode_image import open_image
 from pnpvideo.clips.video.probe_video import probe_video
@@ -45,7 +45,7 @@ def check_source(source: Path, reading: ReadSettings, limits: Limits) -> Facts:
                 f"{source.name} has more than {limits.frames} frames, which is the limit here; "
                 'take fewer with "frames" or "stride" under "More", or cut it'
             )
-        frames = tell_frames(len(clip))
+        frames = frame_count_text(len(clip))
         rate = f", {float(clip.timing.frame_rate):.4g} a second" if clip.timing else ""
         sound = ", with sound" if clip.sound else ""
         text = f"{source.name}: {frames} of {clip.width} x {clip.height}{rate}{sound}"

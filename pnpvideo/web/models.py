@@ -4,10 +4,10 @@ import gc
 from collections.abc import Sequence
 from pathlib import Path
 
+from pnpvideo.models.model import Model
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.options.settings import ModelSettings
-from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
-from pnpvideo.run.opening import load_pipeline
+from pnpvideo.run.opening import open_model
 
 
 class Models:
@@ -25,8 +25,8 @@ class Models:
             _shown(model): ModelSettings(model=model, device=device, controlnet=controlnet)
             for model in models
         }
-        self._loaded: tuple[str, PnPVideoPipeline] | None = None
-        options = {name: self.load(name).model_options for name in reversed(self._settings)}
+        self._loaded: tuple[str, Model] | None = None
+        options = {name: self.load(name).defaults for name in reversed(self._settings)}
         self.options: dict[str, PnPOptions] = {name: options[name] for name in self._settings}
 
     @property
@@ -37,11 +37,11 @@ class Models:
         """As a run's settings have them."""
         return {"model": self._settings[name].model, "device": self._settings[name].device}
 
-    def load(self, name: str) -> PnPVideoPipeline:
+    def load(self, name: str) -> Model:
         if self._loaded is None or self._loaded[0] != name:
             self._loaded = None  # Two may be more than the memory holds.
             gc.collect()
-            self._loaded = (name, load_pipeline(self._settings[name]))
+            self._loaded = (name, open_model(self._settings[name]))
         return self._loaded[1]
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import yaml
 
-from pnpvideo.clips.clip import tell_frames
+from pnpvideo.clips.clip import frame_count_text
 from pnpvideo.clips.read import read_clip
 from pnpvideo.errors import InputError, RunError
 from pnpvideo.options.settings import ReadSettings, Settings
 from pnpvideo.run.outputs import default_output
 from pnpvideo.run.run import run
+from pnpvideo.stages.callbacks import Callbacks, bars_of
 from pnpvideo.stages.cost import cost_of
 from pnpvideo.stages.source import Source
 from pnpvideo.web.jobs import MASK, Job, JobStore, Kind
@@ -157,33 +158,33 @@ def _output(job: Job, settings: Settings) -> str:
 
 def _translate(job: Job, models: Models, watch: Watch) -> dict[str, object]:
     settings = job_settings(job, models)
-    pipeline = models.load(job.model)
-    options = settings.resolve(pipeline.model_options)
+    model = models.load(job.model)
+    options = settings.resolve(model.defaults)
     made = settings.source is None
     cost = cost_of(options, len(settings.prompt), generated=made)
-    watch.expect([(cost.source_stage, cost.source), ("translating", cost.sampling)])
+    watch.expect(model, [(cost.source_stage, cost.source), ("translating", cost.sampling)])
 
     def keep_made(source: Source) -> None:
         if made:
             save_picture(next(source.frames(1))[0], job.folder / MADE)
 
-    with watch.on(pipeline):
+    with watch.on():
         done = run(
             settings,
-            pipeline,
+            model,
             overwrite=True,
             quiet=True,
-            with_source=keep_made,
+            after_inversion=keep_made,
             on_prediction=watch.on_prediction,
+            bars=watch.bars(),
         )
         watch.check()
         write_views(job.folder, list(done.outputs), settings, job.folder / MADE)
     _forget_places(done.settings, job, models.controlnet)
     others = (*job.files(MASK), *job.files(MADE))
     names = tuple(path.name for path in (*done.outputs, *done.compares, done.settings, *others))
-    message = (
-        f"{tell_frames(done.frames)} of {done.size[0]} x {done.size[1]} in {done.seconds:.0f} s"
-    )
+    width, height = done.size
+    message = f"{frame_count_text(done.frames)} of {width} x {height} in {done.seconds:.0f} s"
     if ignored := settings.ignored(options):
         message += f"; {ignored}"
     return {"results": names, "message": message}
@@ -191,15 +192,15 @@ def _translate(job: Job, models: Models, watch: Watch) -> dict[str, object]:
 
 def _sheet(job: Job, models: Models, watch: Watch) -> dict[str, object]:
     settings = job_settings(job, models)
-    pipeline = models.load(job.model)
-    options = sheet_options(settings, pipeline.model_options)
+    model = models.load(job.model)
+    options = sheet_options(settings, model.defaults)
     cost = cost_of(options, 1, generated=settings.source is None)
     cells = [("translating", cost.sampling)] * len(CELLS)
-    watch.expect([(cost.source_stage, cost.source), *cells])
-    pipeline.set_progress_bar_config(disable=True)
+    watch.expect(model, [(cost.source_stage, cost.source), *cells])
+    callbacks = Callbacks(bars=bars_of(watch.bars(), quiet=True))
     names = []
-    with watch.on(pipeline):
-        for number, frame in make_sheet(pipeline, settings):
+    with watch.on():
+        for number, frame in make_sheet(model, settings, callbacks):
             names.append(f"cell-{number:02d}.png")
             save_picture(frame, job.folder / names[-1])
             if number == 0:

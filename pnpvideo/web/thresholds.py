@@ -1,15 +1,18 @@
 """A sheet that shows what the two thresholds of injection do to the first frame of a source."""
 
+import contextlib
 from collections.abc import Iterator
 from itertools import product
 
-import torch
-
 from pnpvideo.clips.clip import Frames
 from pnpvideo.clips.read import read_clip
+from pnpvideo.models.model import Model
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.options.settings import ReadSettings, Settings
-from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
+from pnpvideo.stages.callbacks import Callbacks
+from pnpvideo.stages.edit import OpenEdit
+from pnpvideo.stages.latents import decode
+from pnpvideo.stages.request import Edit, seeded
 
 TAU_F = (0.2, 0.5, 0.8)
 TAU_A = (0.0, 0.3, 0.5, 0.8)
@@ -18,40 +21,35 @@ CELLS = tuple(product(TAU_F, TAU_A))
 
 
 def sheet_options(settings: Settings, own: PnPOptions) -> PnPOptions:
-    """Those of the one inversion that serves all cells; fast, as a choice needs no more."""
-    return settings.resolve(own).at("fast").override({"tau_f": 1.0, "tau_a": 1.0})
+    """Return the options of all cells but the thresholds; fast, as a choice needs no more."""
+    return settings.resolve(own).at("fast")
 
 
-@torch.no_grad()
-def make_sheet(pipeline: PnPVideoPipeline, settings: Settings) -> Iterator[tuple[int, Frames]]:
-    """Each cell's number and its frame (height, width, 3), as they are made."""
-    options = sheet_options(settings, pipeline.model_options)
-    how = settings.part(ReadSettings) | {"frames": 1}
-    clip = None if settings.source is None else read_clip(settings.source, **how)
-    try:
-        source = pipeline.open_source(
-            clip,
+def make_sheet(
+    model: Model, settings: Settings, callbacks: Callbacks
+) -> Iterator[tuple[int, Frames]]:
+    """Make the cells' frames (height, width, 3), each with its number, from one inversion."""
+    options = sheet_options(settings, model.defaults)
+    with contextlib.ExitStack() as open_things:
+        clip = None
+        if settings.source is not None:
+            how = settings.part(ReadSettings) | {"frames": 1}
+            clip = open_things.enter_context(contextlib.closing(read_clip(settings.source, **how)))
+        request = Edit(
+            source=clip,
             guidance_prompt=settings.guidance_prompt,
             inversion_prompt=settings.inversion_prompt,
             size=settings.size,
+            prompt=settings.prompt[0],
+            negative_prompt=settings.negative_prompt[0] if settings.negative_prompt else None,
             options=options,
-            generator=torch.Generator().manual_seed(settings.seed),
+            generators=seeded(settings.seed),
             batch_size=1,
+            keep="all",
         )
-        prompts = pipeline.prompts(
-            settings.prompt[0],
-            settings.negative_prompt[0] if settings.negative_prompt else None,
-            clip_skip=options.clip_skip,
-            weights=options.prompt_weights,
-        )
+        opened = open_things.enter_context(OpenEdit(model, request, callbacks))
         for number, (tau_f, tau_a) in enumerate(CELLS):
-            generator = torch.Generator().manual_seed(settings.seed)
             here = options.override({"tau_f": tau_f, "tau_a": tau_a})
-            latents = pipeline.sample(source, prompts, here, generator, batch_size=1)
-            for frames in pipeline.decode(latents[0], 1):
+            result = opened.sample(here, generators=seeded(settings.seed))
+            for frames in decode(model, result.latents[0], 1):
                 yield number, frames[0]
-        source.close()
-        source.trajectory.close()
-    finally:
-        if clip is not None:
-            clip.close()

@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from pnpvideo.clips.clip import Frames
 from pnpvideo.files.atomic_output import renamed
-from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
+from pnpvideo.models.model import Model
+from pnpvideo.stages.latents import decode
 from pnpvideo.web.view import SHOWN, contact_strip
 
 _PREVIEW_SHARE = 0.1
@@ -60,22 +61,20 @@ class Watch:
         if self._stopped.is_set():
             raise StoppedError
 
-    def expect(self, stages: Sequence[tuple[str, float]]) -> None:
-        """Set the names of the run's progress bars, in their order, each with its cost."""
-        self._stages = stages
+    def expect(self, model: Model, stages: Sequence[tuple[str, float]]) -> None:
+        """Prepare for a run of a model.
+
+        stages: the names of its progress bars, in their order, each with its cost.
+        """
+        self._model, self._stages = model, stages
         self._whole = sum(cost for _, cost in stages) * (1 + _FINISHING)
 
     @contextlib.contextmanager
-    def on(self, pipeline: PnPVideoPipeline) -> Iterator[None]:
-        """Follow what a pipeline does within this context."""
+    def on(self) -> Iterator[None]:
+        """Let `stop` end what runs within this context."""
         # Check before each layer of any module: a batch may take longer than people wait.
-        hook = register_module_forward_pre_hook(self.check)
-        self._pipeline, pipeline.bars = pipeline, self._bars()
-        try:
+        with register_module_forward_pre_hook(self.check):
             yield
-        finally:
-            pipeline.bars = tqdm
-            hook.remove()
 
     def begin(self, stage: str) -> float:
         """Note that a progress bar began; return its cost."""
@@ -99,7 +98,7 @@ class Watch:
     def on_prediction(self, step: int, predicted: Tensor) -> None:
         """Write, now and then, the clean frames that a step expects of the first result.
 
-        predicted: clean latents (prompts, frames, c, h, w).
+        predicted: clean latents (prompts, pieces, c, h, w).
         """
         self.check()
         began = time.monotonic()
@@ -107,7 +106,7 @@ class Watch:
             return
         last = predicted.shape[1] - 1
         shown = sorted({round(i * last / max(1, SHOWN - 1)) for i in range(SHOWN)})
-        batches = self._pipeline.decode(predicted[0, shown], len(shown))
+        batches = decode(self._model, predicted[0, shown], len(shown))
         self.show([frame for batch in batches for frame in batch])
         took = time.monotonic() - began
         self._next_preview = began + took + max(1.0, took / _PREVIEW_SHARE)
@@ -118,7 +117,7 @@ class Watch:
         with renamed(part, self._preview):
             Image.fromarray(contact_strip(frames)).save(part, format="JPEG", quality=85)
 
-    def _bars(self) -> "type[tqdm[NoReturn]]":
+    def bars(self) -> "type[tqdm[NoReturn]]":
         """Return a class of progress bars that prints nothing and reports to this object."""
         watch = self
 

@@ -1,1 +1,1 @@
-"""Damages media files of every kind that is read, and sees that none does harm."""
+"""Fuzz test of reading: damaged media files of every supported kind must do no harm."""

@@ -1,12 +1,12 @@
-"""Read many damaged media files, as the command does, and count what comes of them.
+"""Read many damaged media files, as the command does, and count the outcomes.
 
     python -m tools.fuzz_media --count 10000 --seed 1
 
-Small files of every kind that is read are made and damaged: bits flipped, cut off, pieces lost,
-repeated or taken from another file. Each is read to its end and written again in a process of its
-own, with a limit of time and memory. It must be read, or refused in one line; a traceback, a crash,
-a hang, words beside that line and files that are left behind are failures, which are kept. The same
-seed makes the same files.
+Small files of every supported kind are made and damaged: flipped bits, cut ends, pieces that are
+lost, repeated or taken from another file. Each is read to its end and written again in another
+process, with limits of time and memory. It must be read, or refused with one line. A traceback, a
+crash, a hang, other output or files that are left behind are failures, and the input is kept. The
+same seed makes the same files.
 """
 
 import argparse
@@ -32,22 +32,22 @@ _ENDINGS = (".png", ".jpg", ".webp", ".tiff", ".bmp", ".gif", ".heic", ".avif", 
 
 
 def main() -> int:
-    """The exit code is 1 where any file does harm."""
+    """Run the command; the exit code is 1 if any file fails."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.fuzz_media",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--count", type=int, default=1000, help="how many files")
-    parser.add_argument("--seed", type=int, default=0, help="of all random choices")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all random choices")
     parser.add_argument("--first", type=int, default=0, help="the number of the first file")
-    parser.add_argument("--only", default="", help="damage the files whose name holds this")
+    parser.add_argument("--only", default="", help="damage only files whose name contains this")
     parser.add_argument("--seconds", type=float, default=60, help="the limit for one file")
     parser.add_argument(
         "--keep", type=Path, default=Path("fuzz-failures"), help="the folder for files that fail"
     )
     given = parser.parse_args()
-    with silenced():  # Encoders tell how they encode.
+    with silenced():  # Encoders print their settings.
         seeds = {n: c for n, c in (*picture_seeds(), *video_seeds()) if given.only in n}
     numbers = range(given.first, given.first + given.count)
     with TemporaryDirectory() as folder:
@@ -55,7 +55,7 @@ def main() -> int:
 
 
 def run(seeds: Seeds, numbers: range, seed: int, seconds: float, keep: Path, folder: Path) -> int:
-    """Read the files of these numbers, tell what comes of them, and return the exit code."""
+    """Read the files of these numbers, print the outcomes, and return the exit code."""
     began = time.monotonic()
     counts: Counter[str] = Counter()
     by_seed: dict[str, Counter[str]] = {name: Counter() for name in seeds}
@@ -75,17 +75,17 @@ def run(seeds: Seeds, numbers: range, seed: int, seconds: float, keep: Path, fol
                 _keep(case, number, name, how, outcome, keep)
             _remove(case.source)
             if done % 500 == 0:
-                print(f"{done} of {len(numbers)}: {_told(counts)}", flush=True)
+                print(f"{done} of {len(numbers)}: {_counts_text(counts)}", flush=True)
     for name, its in by_seed.items():
-        print(f"  {name}: {_told(its)}")
+        print(f"  {name}: {_counts_text(its)}")
     print(f"the slowest: {slowest[1]}, {slowest[0]:.1f} s")
-    print(f"{len(numbers)} files of {len(seeds)} kinds, seed {seed}: {_told(counts)}")
+    print(f"{len(numbers)} files of {len(seeds)} kinds, seed {seed}: {_counts_text(counts)}")
     print(f"in {time.monotonic() - began:.0f} s")
     return int(any(kind not in _FINE for kind in counts))
 
 
 def make_case(seeds: Seeds, number: int, seed: int, folder: Path) -> tuple[Case, str, str]:
-    """The damaged file of a number, the name of what it was and what was done to it."""
+    """Return the damaged file of a number, its original's name and a description of the damage."""
     random = Random(f"{seed} {number}")
     name = random.choice(list(seeds))
     content, how = mutate(seeds[name], seeds[random.choice(list(seeds))], random)
@@ -111,7 +111,7 @@ def make_case(seeds: Seeds, number: int, seed: int, folder: Path) -> tuple[Case,
 
 
 def _check_seeds(seeds: Seeds, worker: Worker, folder: Path) -> None:
-    """Undamaged, all are read, but for what holds no pictures."""
+    """Check that all undamaged files are read, except those without pictures."""
     for name, content in seeds.items():
         path = folder / name
         path.write_bytes(content)
@@ -119,7 +119,7 @@ def _check_seeds(seeds: Seeds, worker: Worker, folder: Path) -> None:
         path.unlink()
         expected = "refused" if name.startswith("sound.") else "read"
         if outcome.kind != expected:
-            sys.exit(f"{name} is whole, and comes to this: {outcome}")
+            sys.exit(f"{name} is undamaged, but gave: {outcome}")
 
 
 def _keep(case: Case, number: int, name: str, how: str, outcome: Outcome, keep: Path) -> None:
@@ -131,9 +131,9 @@ def _keep(case: Case, number: int, name: str, how: str, outcome: Outcome, keep: 
     else:
         shutil.copy(case.source, kept)
     what = {"number": number, "was": name, "damage": how, "options": case.options}
-    what |= {"outcome": outcome.kind, "told": outcome.told}
+    what |= {"outcome": outcome.kind, "message": outcome.message}
     (keep / f"{case.source.name}.json").write_text(json.dumps(what, indent=1) + "\n")
-    print(f"{outcome.kind}: {kept} ({how}): {_last_line(outcome.told)}", flush=True)
+    print(f"{outcome.kind}: {kept} ({how}): {_last_line(outcome.message)}", flush=True)
 
 
 def _last_line(text: str) -> str:
@@ -147,7 +147,7 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _told(counts: Counter[str]) -> str:
+def _counts_text(counts: Counter[str]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in counts.most_common()) or "none"
 
 

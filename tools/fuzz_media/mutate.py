@@ -1,15 +1,15 @@
-"""Ways in which a file can be damaged. One of them needs pieces of another file."""
+"""Ways to damage a file. One of them needs pieces of another file."""
 
 from collections.abc import Callable
 from random import Random
 
-# Where files say how large things are: the first bytes of most formats.
+# The first bytes of most formats, which state sizes.
 _HEAD = 600
 _EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
 
 def mutate(content: bytes, other: bytes, random: Random) -> tuple[bytes, str]:
-    """The damaged content, and what was done to it. other: a file to take pieces from."""
+    """Return damaged content and a description of the damage. other: a file to take pieces from."""
     name, change = random.choice(_WAYS)
     return change(bytearray(content), other, random), name
 

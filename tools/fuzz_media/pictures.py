@@ -1,4 +1,4 @@
-"""Small pictures and animations of every kind that is read, made by what the package has."""
+"""Small pictures and animations of every supported kind, made with the package's dependencies."""
 
 import io
 import struct
@@ -19,7 +19,7 @@ WIDTH, HEIGHT = 48, 32
 
 
 def frames(count: int) -> Frames:
-    """Gradients on which a square moves, with a little grain: (count, height, width, 3)."""
+    """Return gradients on which a square moves, with a little grain: (count, height, width, 3)."""
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
     grain = np.random.default_rng(0).integers(0, 24, (count, HEIGHT, WIDTH, 3))
     plain = np.stack([x * 4, y * 6, (x + y) * 2], axis=-1) + grain
@@ -29,7 +29,7 @@ def frames(count: int) -> Frames:
 
 
 def picture_seeds() -> Iterator[tuple[str, bytes]]:
-    """File names, of which the suffix is the format's, and contents."""
+    """Yield file names with the format's suffix, and contents."""
     pillow_heif.register_heif_opener()
     picture = Image.fromarray(frames(1)[0])
     yield from _by_pillow(picture)
@@ -103,7 +103,7 @@ def _tiff(pixels: NDArray[np.generic], *, bigtiff: bool = False, **options: obje
 
 
 def _psd(pixels: NDArray[np.uint8]) -> bytes:
-    """Photoshop's format with its merged picture alone (its specification, five sections)."""
+    """Return a PSD file with only its merged picture (Photoshop's specification, five sections)."""
     height, width, channels = pixels.shape
     head = struct.pack(">4sH6xHIIHH", b"8BPS", 1, channels, height, width, 8, 3)
     return head + b"\0" * 12 + b"\0\0" + np.moveaxis(pixels, -1, 0).tobytes()
@@ -118,7 +118,7 @@ def _animations(pictures: list[Image.Image]) -> Iterator[tuple[str, bytes]]:
         for suffix, form in (("gif", "GIF"), ("png", "PNG"), ("webp", "WEBP"), ("avif", "AVIF")):
             saved = _saved(first, form, save_all=True, append_images=rest, duration=80)
             yield f"{name}-animation.{suffix}", saved
-    # A still picture for those who cannot show the animation behind it.
+    # With a still picture for viewers that cannot show the animation behind it.
     yield (
         "hidden-animation.png",
         _saved(pictures[0], "PNG", save_all=True, append_images=pictures[1:], default_image=True),
@@ -130,7 +130,7 @@ def _animations(pictures: list[Image.Image]) -> Iterator[tuple[str, bytes]]:
 
 
 def _own(moving: Frames) -> Iterator[tuple[str, bytes]]:
-    """What the package itself writes."""
+    """Yield the formats that the package writes."""
     with TemporaryDirectory() as folder:
         for name, count in (("own.png", 1), ("own.jpg", 1), ("own.webp", 4), ("own.gif", 4)):
             yield name, write_clip([moving[:count]], Path(folder, name)).read_bytes()

@@ -1,4 +1,4 @@
-"""What the command does with a source but for the model: read all of it, and write it again."""
+"""The command's work without the model: read all of a source, and write it again."""
 
 import contextlib
 import gc
@@ -17,7 +17,7 @@ _BATCH = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A damaged source, and how it is asked for. options: of `Settings`."""
+    """A damaged source and the options to read it. options: of `Settings`."""
 
     source: Path
     options: dict[str, object]
@@ -25,10 +25,13 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """kind: "read", "refused" or what went wrong. told: the line that a person sees."""
+    """The outcome of reading a source.
+
+    kind: "read", "refused" or the failure. message: the line that a person sees.
+    """
 
     kind: str
-    told: str
+    message: str
 
 
 def read_one(case: Case, folder: Path) -> Outcome:
@@ -44,16 +47,16 @@ def read_one(case: Case, folder: Path) -> Outcome:
             output = folder / default_output(settings, clip)
             try:
                 write_result(clip.batches(_BATCH), str(output), clip, settings, overwrite=False)
-            except MemoryError:  # As `run` tells it, of frames that are read one by one.
-                return Outcome(kind="refused", told="the memory is not enough")
+            except MemoryError:  # As `run` reports it for frames that are read one by one.
+                return Outcome(kind="refused", message="the memory is not enough")
             count = len(clip)
     except (InputError, RunError) as error:
-        return Outcome(kind="refused", told=str(error))
+        return Outcome(kind="refused", message=str(error))
     except OSError as error:
-        return Outcome(kind="refused", told=str(error))
+        return Outcome(kind="refused", message=str(error))
     finally:
-        gc.collect()  # So that a crash on letting go belongs to this file.
-    return Outcome(kind="read", told=f"{count} frames")
+        gc.collect()  # So that a crash on freeing memory counts for this file.
+    return Outcome(kind="read", message=f"{count} frames")
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Small videos of every container and many codecs that are read, made with PyAV."""
+"""Small videos in every supported container and many codecs, made with PyAV."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ _SAMPLES = 48000
 
 @dataclass(frozen=True, kw_only=True)
 class _Kind:
-    """A file to make. size: None for that of all pictures."""
+    """A file to make. size: None for the usual size."""
 
     container: str
     codec: str | None
@@ -39,7 +39,7 @@ _H264 = {"g": "4", "bf": "2", "preset": "ultrafast", "x264-params": "threads=1"}
 _H265 = {"preset": "ultrafast", "x265-params": "log-level=none:pools=none:frame-threads=1"}
 _AV1 = {"preset": "12", "svtav1-params": "lp=1"}
 _PAL = (720, 576)
-# These two encoders spoil their memory, or stop, with smaller pictures.
+# These two encoders corrupt their memory, or stop, with smaller pictures.
 _LARGER = (64, 64)
 
 _KINDS = {
@@ -108,7 +108,7 @@ _KINDS = {
 
 
 def video_seeds() -> Iterator[tuple[str, bytes]]:
-    """File names, of which the suffix is the format's, and contents."""
+    """Yield file names with the format's suffix, and contents."""
     with TemporaryDirectory() as folder:
         for name, kind in _KINDS.items():
             path = Path(folder, name)
@@ -156,7 +156,7 @@ def _frame(pixels: Frames, number: int, kind: _Kind) -> VideoFrame:
 
 def _sound(file: OutputContainer, codec: str) -> AudioStream:
     rate = 44100 if codec in ("mp3", "wmav2") else _SAMPLES
-    # FFmpeg's own encoder of Vorbis is called experimental.
+    # FFmpeg's Vorbis encoder is marked as experimental.
     stream = file.add_stream(codec, rate=rate, layout="stereo", options={"strict": "-2"})
     assert isinstance(stream, AudioStream)
     stream.bit_rate = 96_000
@@ -164,7 +164,7 @@ def _sound(file: OutputContainer, codec: str) -> AudioStream:
 
 
 def _heard(stream: AudioStream) -> Iterator[AudioFrame]:
-    """A tone as long as the pictures, in pieces of the codec's size."""
+    """Yield a tone as long as the pictures, in frames of the codec's size."""
     context = stream.codec_context
     rate, piece = context.sample_rate, context.frame_size or 1024
     for begin in range(0, rate * _COUNT // _RATE, piece):

@@ -1,4 +1,4 @@
-"""A process that reads one source after the other, and what is left of it when one kills it."""
+"""A process that reads sources one after the other, and is restarted when one of them kills it."""
 
 import logging
 import multiprocessing
@@ -15,18 +15,18 @@ from typing import Self
 
 from tools.fuzz_media.read_one import Case, Outcome, read_one
 
-# More than any of these small files has a right to; other work goes on beside.
+# More than any of these small files should need; other work may run at the same time.
 _MOST_MEMORY = 4 * 2**30
 
 
 class Worker:
-    """Reads sources in a process of its own, which is begun anew where one ends it.
+    """A reader of sources in another process, which is restarted if a source ends it.
 
     folder: for the results, which are removed.
     """
 
     def __init__(self, folder: Path, seconds: float) -> None:
-        """seconds: in which a source must be read."""
+        """Take `seconds`: the time limit for a source."""
         self._folder, self._seconds = folder, seconds
         self._said = folder.with_name("said.txt")
         self._process: multiprocessing.process.BaseProcess | None = None
@@ -38,7 +38,7 @@ class Worker:
         self._stop()
 
     def read(self, case: Case) -> Outcome:
-        """What comes of a source."""
+        """Return the outcome of reading a source."""
         if self._process is None:
             self._start()
         assert self._process is not None
@@ -46,16 +46,16 @@ class Worker:
         try:
             if not self._connection.poll(self._seconds):
                 self._stop()
-                return Outcome(kind="hang", told=f"no answer in {self._seconds:g} s")
+                return Outcome(kind="hang", message=f"no answer in {self._seconds:g} s")
             outcome: Outcome = self._connection.recv()
         except (EOFError, ConnectionError):
             self._process.join()
             code = self._process.exitcode or 0
             self._process = None
-            # What a killed run leaves is cleared by the next one to the same place.
+            # The next run to the same output clears the files of a killed run.
             self._empty()
             name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-            return Outcome(kind="crash", told=f"{name}: {self._words()[-2000:]}")
+            return Outcome(kind="crash", message=f"{name}: {self._words()[-2000:]}")
         return self._after(outcome)
 
     def _after(self, outcome: Outcome) -> Outcome:
@@ -65,15 +65,15 @@ class Worker:
         if outcome.kind not in ("read", "refused"):
             return outcome
         if left:
-            return Outcome(kind="leftover", told=f"{left} after {outcome.told}")
+            return Outcome(kind="leftover", message=f"{left} after {outcome.message}")
         if words:
-            return Outcome(kind="said more", told=words[-2000:])
-        if "\n" in outcome.told or not outcome.told:
-            return Outcome(kind="not one line", told=outcome.told)
+            return Outcome(kind="said more", message=words[-2000:])
+        if "\n" in outcome.message or not outcome.message:
+            return Outcome(kind="not one line", message=outcome.message)
         return outcome
 
     def _empty(self) -> list[str]:
-        """Empty the folder; the names of what was in it."""
+        """Empty the folder; return the names of its contents."""
         left = sorted(path.name for path in self._folder.iterdir())
         for path in self._folder.iterdir():
             if path.is_dir():
@@ -83,7 +83,7 @@ class Worker:
         return left
 
     def _words(self) -> str:
-        """What was printed beside since this was last asked."""
+        """Return the other output since the last call."""
         words = self._said.read_text(errors="replace").strip()
         os.truncate(self._said, 0)
         return words
@@ -106,12 +106,12 @@ class Worker:
 
 
 def _serve(connection: Connection, folder: Path, said: Path) -> None:
-    """Answer the cases that come until no more do. What is printed goes to a file."""
+    """Answer cases until the connection ends. Output goes to a file."""
     with said.open("ab") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
     resource.setrlimit(resource.RLIMIT_AS, (_MOST_MEMORY, _MOST_MEMORY))
-    # As the command: libraries' notices are not shown, and its own are lines that belong there.
+    # As in the command: libraries' notices are hidden, and the package's notices are allowed.
     warnings.filterwarnings("ignore")
     for library in ("tifffile", "PIL"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
@@ -125,7 +125,7 @@ def _serve(connection: Connection, folder: Path, said: Path) -> None:
         try:
             outcome = read_one(case, folder)
         except Exception:
-            outcome = Outcome(kind="traceback", told=traceback.format_exc())
+            outcome = Outcome(kind="traceback", message=traceback.format_exc())
         sys.stdout.flush()
         sys.stderr.flush()
         connection.send(outcome)

@@ -1,1 +1,1 @@
-"""What the documentation's pages are made of at build time."""
+"""Pages of the documentation that are made when it is built."""

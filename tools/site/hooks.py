@@ -1,4 +1,4 @@
-"""mkdocs' hooks: pages that are made and not written (see `mkdocs.yml`)."""
+"""mkdocs' hooks: pages that are made when the documentation is built (see `mkdocs.yml`)."""
 
 from pathlib import Path
 
@@ -7,12 +7,18 @@ from mkdocs.structure.files import File, Files
 
 from tools.site.options_page import options_page
 
+# Pages that are copies of files outside the folder of the documentation.
+COPIED = {
+    "contributing.md": "CONTRIBUTING.md",
+    "embedded-model.md": "pnpvideo/embedded/README.md",
+}
+
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages that are made."""
+    """Add the page of options, and the contributors' page from the project's folder."""
     files.append(File.generated(config, "options.md", content=options_page()))
-    contributing = Path(config.config_file_path).with_name("CONTRIBUTING.md")
-    files.append(
-        File.generated(config, "contributing.md", content=contributing.read_text(encoding="utf-8"))
-    )
+    root = Path(config.config_file_path).parent
+    for page, source in COPIED.items():
+        content = (root / source).read_text(encoding="utf-8")
+        files.append(File.generated(config, page, content=content))
     return files

@@ -1,8 +1,6 @@
-"""The page of every option of every command, made of the options' own declarations."""
+"""The page of every option of every command, made from the declarations of the options."""
 
 from collections.abc import Iterator
-from importlib import import_module
-from types import ModuleType
 
 from pnpvideo.cli import COMMANDS
 from pnpvideo.options.declared import Options, Schema, accepted, declared
@@ -12,11 +10,11 @@ from pnpvideo.options.visualize import ShowSettings
 _INTRODUCTION = """\
 # Every option
 
-This page is made of the declarations that the program itself checks, each time the pages are built.
+This page is built from the declarations that the program itself checks.
 
 A flag such as `--tau-f` is `tau_f` in a settings file and in Python. Flags without a value have an
-opposite: `--no-compare` undoes a `compare: true` of a settings file. Values out of range are
-refused before any work, with a line that says what to give.
+opposite: `--no-compare` undoes a `compare: true` in a settings file. Values out of range are
+rejected before any work, with a line that says what to give.
 """
 
 _PICTURES: dict[type[Options], str] = {
@@ -39,38 +37,22 @@ follows the text more ([choosing thresholds](thresholds.md)).
 
 
 def options_page() -> str:
-    """The page in Markdown. A group that a command shares with one before is linked."""
+    """Return the page in Markdown. A group that an earlier command has too is a link to it."""
     parts = [_INTRODUCTION]
     places: dict[type[Options], str] = {}
-    for command, (_, text) in COMMANDS.items():
-        parts.append(f"## pnpvideo {command}\n\nTo {text}.\n")
-        for title, options in sections_of(import_module(f"pnpvideo.commands.{command}")).items():
+    for name, command in COMMANDS.items():
+        parts.append(f"## pnpvideo {name}\n\n{_sentence(command.summary)}\n")
+        for title, options in command.sections.items():
             if options in places:
                 parts.append(
                     f"**{title}**: as in [{places[options]}](#{_anchor(places[options])}).\n"
                 )
                 continue
-            places[options] = f"{command}: {title.partition(' (')[0]}"
+            places[options] = f"{name}: {title.partition(' (')[0]}"
             parts += [f"### {places[options]}\n", *_table(options)]
             if options in _PICTURES:
                 parts.append(_PICTURES[options])
     return "\n".join(parts)
-
-
-def sections_of(command: ModuleType) -> dict[str, type[Options]]:
-    """The options of a command's module by title: its groups, and what is told of a call alone."""
-    groups: dict[str, type[Options]] = dict(getattr(command, "GROUPS", {}))
-    seen = {name for options in groups.values() for name in declared(options)}
-    others = [one for one in vars(command).values() if _is_declaration(one)]
-    for options in sorted(others, key=lambda one: -len(declared(one))):
-        if not set(declared(options)) <= seen:
-            seen |= set(declared(options))
-            groups["this call" if groups else "options"] = options
-    return groups
-
-
-def _is_declaration(value: object) -> bool:
-    return isinstance(value, type) and issubclass(value, Options) and bool(value.model_fields)
 
 
 def _table(options: type[Options]) -> Iterator[str]:
@@ -93,15 +75,15 @@ def _names(name: str, schema: Schema) -> str:
 
 def _accepted(schema: Schema) -> str:
     if schema.get("type") == "array":
-        return "a text, and again for more"
+        return "a text; can be repeated"
     if schema.get("format") == "path":
         return "a path"
     return accepted(schema).replace("|", "\\|")
 
 
 def _default(schema: Schema) -> str:
-    default = schema["default"]
-    # Of colours the description tells it by name.
+    default = schema.get("default")
+    # The description names colours.
     if default in (None, "", []) or (schema.get("type") == "string" and isinstance(default, list)):
         return ""
     if isinstance(default, bool):

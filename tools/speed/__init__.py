@@ -1,1 +1,1 @@
-"""How fast and how large runs are, beside the plain method; it knows no training."""
+"""Measurement of runs' speed and memory against the plain method. Does not use the training."""

@@ -4,17 +4,18 @@
     python -m tools.speed.benchmark files --frames 16 64 256 1024 --out results
     python -m tools.speed.benchmark profile --models embedded --out results
 
-`models` measures this method, by itself and with each preset, beside the plain one, in one process;
-`files` measures whole runs of the command line, which gets the options after --; `profile` says
-which of PyTorch's operations the time goes to.
+`models` measures this method, by itself and with each preset, against the plain method, in one
+process; `files` measures whole runs of the command line, which gets the options after --; `profile`
+shows which of PyTorch's operations take the time.
 
-The plain method is the same mathematics without our savings: stock diffusers modules with fused
-attention, the source, negative and target branches in one batch at every step, the same precision
-and frames in a pass. All run in turn, `--repeats` times each, and the best time of each stage
-counts. Stable Diffusion models have random weights here, which cost as much time as trained ones.
+The plain method is the same mathematics without this package's savings: stock diffusers modules
+with fused attention, the source, negative and target branches in one batch at every step, the same
+precision and frames in a pass. All run in turn, `--repeats` times each, and the best time of each
+stage counts. Stable Diffusion models have random weights here, which take as much time as trained
+ones.
 
-Prints a table and writes it as NAME.md, and but for `profile` as NAME.csv; `models` also draws a
-plot.
+Prints a table and writes it as NAME.md, and except for `profile` as NAME.csv; `models` also draws
+a plot.
 """
 
 from __future__ import annotations
@@ -39,6 +40,11 @@ from pnpvideo.clips.clip import Frames, clip_of_frames
 from pnpvideo.evaluation.summary import markdown
 from pnpvideo.options.method import DEFAULT_BATCH_SIZE, PRESETS, PnPOptions, Preset
 from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
+from pnpvideo.stages.callbacks import QUIET
+from pnpvideo.stages.edit import OpenEdit
+from pnpvideo.stages.invert import invert_into
+from pnpvideo.stages.latents import decode, encode
+from pnpvideo.stages.request import Edit, seeded
 from pnpvideo.storage.allocate import Storage
 from tools.speed.benchmark_files import measure_files
 from tools.speed.peak_memory import peak_memory, reset_peak_memory
@@ -48,21 +54,21 @@ from tools.tables import Row, report
 
 Method = Literal["plain"] | Preset
 METHODS: tuple[Method, ...] = ("plain", *reversed(PRESETS))
-"""The last ones are ours at each preset; `best` is the exact one, at the same steps as `plain`."""
+"""`plain`, then this method at each preset; `best` is exact, with the same steps as `plain`."""
 SOURCE, TARGET, NEGATIVE = "a drawing", "a photo of a stone", "grey"
-"""The texts, all different: equal ones would save work that real runs do not."""
+"""The texts, all different: equal texts would save work that real runs do."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Seconds by stage, and what came out: clean latents of the target."""
+    """Seconds by stage, and the result: clean latents of the target."""
 
     seconds: dict[str, float]
     latents: Tensor
 
 
 def random_frames(count: int, size: int) -> Frames:
-    """Smooth moving noise, (count, size, size, 3)."""
+    """Return smooth moving noise, (count, size, size, 3)."""
     coarse = torch.randn(1, 3, 12, 12, generator=Generator().manual_seed(2))
     wide = functional.interpolate(coarse, (size + count, size + count), mode="bicubic")
     moving = torch.cat([wide[..., i : i + size, i : i + size] for i in range(count)])
@@ -71,7 +77,7 @@ def random_frames(count: int, size: int) -> Frames:
 
 
 class Clock:
-    """Seconds of named stages, the device's queue emptied around each."""
+    """Seconds of named stages; the device is synchronised before and after each."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -98,30 +104,32 @@ def translate_once(
     options: PnPOptions,
     batch_size: int,
 ) -> Run:
-    """The pipeline's own stages on `frames` (n, size, size, 3), by one of METHODS.
+    """Run the pipeline's stages on `frames` (n, size, size, 3), by one of METHODS.
 
     options: those of `best`.
     """
     clip, size = clip_of_frames(frames), (frames.shape[2], frames.shape[1])
-    plain = method == "plain"
+    plain, model = method == "plain", pipeline.model
     options = options.at(None if method == "plain" else method)
     clock = Clock(pipeline.device)
     with clock.stage("encode"):
-        source = pipeline.open_source(
-            clip,
+        request = Edit(
+            source=clip,
             inversion_prompt=SOURCE,
             size=size,
             options=options,
+            generators=seeded(0),
             batch_size=batch_size,
             storage=Storage(place="memory"),
         )
-        latents = pipeline.encode(source, batch_size)
+        source = OpenEdit(model, request, QUIET).source
+        latents = encode(model, source, batch_size)
     with clock.stage("invert"):
         trajectory = source.trajectory
         if plain:
             trajectory = plain_invert(pipeline, latents, options, SOURCE, batch_size)
         else:
-            pipeline.invert_into(trajectory, latents, options, batch_size=batch_size)
+            invert_into(model, source, latents, options, batch_size=batch_size, callbacks=QUIET)
     with clock.stage("denoise"):
         if plain:
             result = plain_denoise(pipeline, trajectory, options, TARGET, NEGATIVE, batch_size)
@@ -138,13 +146,13 @@ def translate_once(
             )
             result = results[0]
     with clock.stage("decode"):
-        for _ in pipeline.decode(result, batch_size):
+        for _ in decode(model, result, batch_size):
             pass
     return Run(seconds=clock.seconds, latents=result)
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP a second of large matrix products: what the device can do at best."""
+    """Return FLOP per second of large matrix products, the device's practical maximum."""
     side = 8192 if device.type == "cuda" else 2048
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     clock = Clock(device)
@@ -157,15 +165,15 @@ def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def fastest(runs: Sequence[Run]) -> dict[str, float]:
-    """The best time of each stage."""
+    """Return the best time of each stage."""
     return {name: min(run.seconds[name] for run in runs) for name in runs[0].seconds}
 
 
 def count_flops(
     pipeline: PnPVideoPipeline, method: Method, frame: Frames, options: PnPOptions
 ) -> int:
-    """The work of one frame (1, size, size, 3)."""
-    # Torch counts no work of the CPU's fused attention.
+    """Count the FLOP of one frame (1, size, size, 3)."""
+    # Torch does not count the work of the CPU's fused attention.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         translate_once(pipeline, method, frame, options, 1)
     flops: int = counter.get_total_flops()
@@ -183,7 +191,7 @@ def measure(
     flops: Mapping[Method, int],
     rate: float,
 ) -> list[Row]:
-    """One row for each method in flops, which has its work for a frame, "plain" among them."""
+    """Return a row for each method in `flops`, which has its FLOP a frame and includes "plain"."""
     count, device = len(frames), pipeline.device
     runs: dict[Method, list[Run]] = {method: [] for method in flops}
     memory: dict[Method, float] = {}
@@ -225,7 +233,7 @@ def make_table(rows: Sequence[Row]) -> str:
 
 
 def draw_plot(rows: Sequence[Row], path: Path) -> None:
-    """Bars of the seconds a frame."""
+    """Draw bars of the seconds for each frame."""
     longest = max(float(row["seconds a frame"]) for row in rows)
     picture = np.full((34 * len(rows) + 10, 900, 3), 255, np.uint8)
     for line, row in enumerate(rows):
@@ -245,13 +253,13 @@ def draw_plot(rows: Sequence[Row], path: Path) -> None:
 def models(
     arguments: argparse.Namespace,
 ) -> Iterator[tuple[str, PnPVideoPipeline, PnPOptions, int]]:
-    """Each model of the command line with its options and its pixels a side."""
+    """Yield each model of the command line with its options and its pixels a side."""
     for name in arguments.models:
         pipeline = make_pipeline(name, torch.device(arguments.device), _dtype(arguments))
         options = pipeline.model_options.override(
             {"steps": arguments.steps, "tau_f": arguments.tau_f, "tau_a": arguments.tau_a}
         )
-        side, _ = pipeline.working_size(None)
+        side, _ = pipeline.model.default_size
         yield name, pipeline, options, arguments.size or side
 
 
@@ -335,7 +343,7 @@ def main() -> None:
         command.add_argument("--dtype", choices=("float32", "bfloat16", "float16", "float64"))
     files = commands.add_parser("files", help="the command line, from file to file")
     files.add_argument("--frames", type=int, nargs="+", default=[16, 64, 256, 1024])
-    files.add_argument("options", nargs="*", help="of pnpvideo translate, after --")
+    files.add_argument("options", nargs="*", help="options of pnpvideo translate, after --")
     files.set_defaults(run=run_files)
     for command in (models, profile, files):
         command.add_argument("--out", type=Path, required=True, help="folder of the results")

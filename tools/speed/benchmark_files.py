@@ -1,4 +1,4 @@
-"""Whole runs of the command line, from file to file, on clips of several lengths."""
+"""Measurement of whole runs of the command line on clips of several lengths."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tools.make_samples import RISING_ROCKET, drawn
 
 
 def run_command(command: Sequence[str]) -> tuple[float, float]:
-    """Seconds, and peak memory in GiB, of a command. RuntimeError where it fails."""
+    """Return seconds and peak memory in GiB of a command. Raise RuntimeError if it fails."""
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
@@ -33,7 +33,7 @@ def run_command(command: Sequence[str]) -> tuple[float, float]:
 
 
 def copy_clip(source: Path, output: Path) -> float:
-    """Seconds that reading and writing take by themselves, without a model in between."""
+    """Return the seconds of reading and writing alone, without a model in between."""
     start = time.perf_counter()
     clip = read_clip(source)
     write_clip(clip.batches(DEFAULT_BATCH_SIZE), output, timing=clip.timing)
@@ -42,9 +42,9 @@ def copy_clip(source: Path, output: Path) -> float:
 
 
 def measure_files(counts: Sequence[int], options: Sequence[str]) -> list[dict[str, Any]]:
-    """A row for each number of frames, after a run of one frame that stands for the start-up.
+    """Return a row for each number of frames, after a run of one frame for the start-up time.
 
-    options: further ones of `pnpvideo translate`.
+    options: further options of `pnpvideo translate`.
     """
     rows: list[dict[str, Any]] = []
     with TemporaryDirectory() as temporary:

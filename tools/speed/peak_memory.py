@@ -1,4 +1,4 @@
-"""The most memory that a stretch of work held: of the device, or of the process on a CPU."""
+"""The peak memory of a piece of work: of the device, or of the process on a CPU."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PROCESS = Path("/proc/self")
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Begin a stretch. Without Linux's /proc a process's peak stays that of its whole life."""
+    """Reset the peak. Without Linux's /proc, a CPU process's peak is that of its whole life."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif (_PROCESS / "clear_refs").exists():
@@ -19,7 +19,7 @@ def reset_peak_memory(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> float:
-    """GiB, since the last reset."""
+    """Return the peak in GiB since the last reset."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     if (_PROCESS / "status").exists():

@@ -1,4 +1,4 @@
-"""Plug-and-Play sampling without our savings, for the benchmark to compare with."""
+"""Plug-and-Play sampling without this package's savings, as the benchmark's baseline."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pnpvideo.storage.trajectory import LatentMemory, Trajectory
 def plain_injection(
     network: UNet, layers: InjectionLayers, state: dict[str, bool]
 ) -> Iterator[None]:
-    """Install the plain method; `state` says what is injected at the step."""
+    """Keep the plain method installed; `state` says what is injected at the step."""
     injector = FeatureInjector(network, layers)
     with ExitStack() as stack:
         for layer in injector.attentions:
@@ -37,7 +37,7 @@ def plain_injection(
 
 
 def _attend(layer: SelfAttention, state: dict[str, bool], tokens: Tensor) -> Tensor:
-    """The paper's self-attention: all branches' queries and keys are made, then overwritten."""
+    """Compute the paper's self-attention: all queries and keys are made, then overwritten."""
     query, key, value = layer.query(tokens), layer.key(tokens), layer.value(tokens)
     if state["attention"]:
         query, key = (x[: len(x) // 3].repeat(3, 1, 1) for x in (query, key))
@@ -53,10 +53,10 @@ def _repeat_source(state: dict[str, bool], output: Tensor) -> Tensor:
 def plain_invert(
     pipeline: PnPVideoPipeline, latents: Tensor, options: PnPOptions, prompt: str, batch_size: int
 ) -> Trajectory:
-    """Frame batch by frame batch, of the size that all three branches have in sampling."""
+    """Invert in batches of frames of the size that all three branches have in sampling."""
     schedule = pipeline.schedule(options)
     inverted = invert_latents(
-        UNet(pipeline.unet, pipeline.autoencoder.factor),
+        UNet(pipeline.unet, pipeline.model.autoencoder.factor),
         schedule,
         latents,
         pipeline.encode_texts([prompt]),
@@ -76,8 +76,11 @@ def plain_denoise(
     negative_prompt: str,
     batch_size: int,
 ) -> Tensor:
-    """Three branches at every step, frame batch by frame batch. Latents (frames, c, h, w)."""
-    schedule, network = pipeline.schedule(options), UNet(pipeline.unet, pipeline.autoencoder.factor)
+    """Denoise three branches at every step in batches of frames. Return (frames, c, h, w)."""
+    schedule, network = (
+        pipeline.schedule(options),
+        UNet(pipeline.unet, pipeline.model.autoencoder.factor),
+    )
     steps, device = len(schedule.timesteps), network.device
     text = pipeline.encode_texts([trajectory.prompt, negative_prompt, prompt])
     state = {"features": False, "attention": False}

@@ -1,4 +1,4 @@
-"""Pipelines of Stable Diffusion's sizes with random weights, which cost as much time as trained."""
+"""Pipelines of Stable Diffusion's sizes with random weights, as slow as trained ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 
-# What Stable Diffusion's configurations say, where it is not diffusers' default.
+# Stable Diffusion's configurations where they differ from diffusers' defaults.
 _VAE: dict[str, Any] = {
     "block_out_channels": (128, 256, 512, 512),
     "down_block_types": ("DownEncoderBlock2D",) * 4,
@@ -48,7 +48,7 @@ MODELS = ("embedded", *_UNETS)
 
 
 def make_pipeline(name: str, device: torch.device, dtype: torch.dtype) -> PnPVideoPipeline:
-    """One of MODELS, where it is to work, without progress bars."""
+    """Return one of MODELS on its device, without progress bars."""
     pipeline = PnPVideoPipeline.from_pretrained("embedded", torch_dtype=dtype)
     if name != "embedded":
         pipeline = _random_pipeline(name, device, pipeline.tokenizer)
@@ -58,7 +58,7 @@ def make_pipeline(name: str, device: torch.device, dtype: torch.dtype) -> PnPVid
 
 
 def _random_pipeline(name: str, device: torch.device, tokenizer: Any) -> PnPVideoPipeline:
-    """Of Stable Diffusion's sizes but for its vocabulary, which is the tokenizer's."""
+    """Return a pipeline of Stable Diffusion's sizes, except the vocabulary: the tokenizer's."""
     tokenizer = copy.deepcopy(tokenizer)
     tokenizer.model_max_length = 77
     torch.manual_seed(0)

@@ -1,10 +1,10 @@
-"""How the ways to read a video compare: frames, exactness of pixels, time, memory.
+"""Comparison of ways to read a video: frames, exactness of pixels, time, memory.
 
     python -m tools.speed.video_readers FILE...
 
-`av` is the package's own reader, `decord` one thread of it, `process` an ffmpeg that writes raw
-frames to a pipe, and `list` what opening does before any of them: all frames decoded, none kept.
-Each reads each file in a process of its own; its time is that of the processor, ffmpeg's included.
+`av` is the package's reader, `decord` is decord with one thread, `process` is an ffmpeg that writes
+raw frames to a pipe, and `list` is the listing on opening: all frames are decoded, none is kept.
+Each reads each file in another process; times are CPU times, including ffmpeg's.
 """
 
 import hashlib
@@ -67,14 +67,14 @@ WAYS: dict[str, Callable[[Path, VideoFacts, ShownFrames], Pictures]] = {
 
 
 def _used() -> tuple[float, float]:
-    """Seconds of the processor and the most MB so far, of this process and those it started."""
+    """Return the CPU seconds and peak MB so far, of this process and its children."""
     uses = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     seconds = sum(use.ru_utime + use.ru_stime for use in uses)
     return seconds, sum(use.ru_maxrss for use in uses) / 1024
 
 
 def _measure(way: str, path: Path) -> None:
-    """Print what one way makes of one file, as JSON."""
+    """Print the measures of one way and one file as JSON."""
     facts = probe_video(path)
     shown = list_frames(path, facts, None if way == "av" else 1)
     before, _ = _used()
@@ -83,8 +83,13 @@ def _measure(way: str, path: Path) -> None:
     pixels = hashlib.sha256()
     for picture in WAYS[way](path, facts, shown):
         pixels.update(picture.tobytes())
-    told = {"frames": count, "seconds": after - before, "peak": peak, "pixels": pixels.hexdigest()}
-    print(json.dumps(told))
+    measures = {
+        "frames": count,
+        "seconds": after - before,
+        "peak": peak,
+        "pixels": pixels.hexdigest(),
+    }
+    print(json.dumps(measures))
 
 
 def main(files: list[str]) -> None:
@@ -97,14 +102,15 @@ def main(files: list[str]) -> None:
             done = subprocess.run(command, capture_output=True, text=True)
             found[way] = json.loads(done.stdout) if done.returncode == 0 else None
         exact = found["process"] or {}
-        for way, told in found.items():
+        for way, measures in found.items():
             row = f"| {Path(file).name} | {way} | "
-            if told is None:
+            if measures is None:
                 print(f"{row}fails | | | |")
                 continue
-            same = "yes" if told["pixels"] == exact.get("pixels") else "no"
-            frames = ("", "") if way == "list" else (told["frames"], same)
-            print(f"{row}{frames[0]} | {frames[1]} | {told['seconds']:.3f} | {told['peak']:.0f} |")
+            same = "yes" if measures["pixels"] == exact.get("pixels") else "no"
+            frames = ("", "") if way == "list" else (measures["frames"], same)
+            seconds, peak = measures["seconds"], measures["peak"]
+            print(f"{row}{frames[0]} | {frames[1]} | {seconds:.3f} | {peak:.0f} |")
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""The embedded model and its world: artwork, scenes, captions, and the stages of training."""
+"""Training of the embedded model and its synthetic world: artwork, scenes, captions, stages."""

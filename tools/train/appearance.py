@@ -1,7 +1,7 @@
-"""How things look beside their own colours: colours, materials, and the light of a scene.
+"""Appearances of things other than their natural one: colours, materials, and a scene's light.
 
-An appearance maps the brightness of a thing's picture, stretched over its own range, through a
-palette, so that shading, eyes and outlines stay. Colours are (red, green, blue) in [0, 1].
+An appearance maps the brightness of a thing's picture, stretched to its range, through a palette,
+so that shading, eyes and outlines stay. Colours are (red, green, blue) in [0, 1].
 """
 
 from __future__ import annotations
@@ -90,18 +90,18 @@ LIGHTS: dict[str, tuple[Colour, Colour]] = {
     "sunset": ((1.00, 0.68, 0.45), (0.06, 0.01, 0.02)),
     "night": ((0.40, 0.48, 0.78), (0.01, 0.02, 0.07)),
 }
-"""What a light multiplies the picture by, and what it adds."""
+"""The factors and offsets of each light for a picture."""
 
 
 def recoloured(layer: Layer, appearance: str) -> Layer:
-    """The layer of a thing, all of it in a colour or made of a material of `PALETTES`."""
+    """Return the layer of a thing in a colour or a material of `PALETTES`."""
     palette = PALETTES[appearance]
     opacity = layer[..., 3:].astype(np.float32) / 255
     brightness = layer[..., :3].astype(np.float32) @ _LUMA / 255
     shown = opacity[..., 0] > 0.5
     level = brightness / np.maximum(opacity[..., 0], 1e-3)
     low, high = np.percentile(level[shown], (4, 96)) if shown.any() else (0.0, 1.0)
-    # A plain white thing keeps its soft shades: the range is never stretched without end.
+    # A plain white thing keeps its soft shades: the range is not stretched without limit.
     middle, half = (low + high) / 2, max((high - low) / 2, 0.2)
     share = np.clip(0.5 + 0.45 * (level - middle) / half, 0, 1)
     if palette.shine:
@@ -117,18 +117,18 @@ def recoloured(layer: Layer, appearance: str) -> Layer:
 
 
 def _veins(size: int) -> Pixels:
-    """Streaks in [0, 1], the same for all things: where smooth noise crosses its middle."""
+    """Return streaks in [0, 1], the same for all things, at the zero crossings of smooth noise."""
     noise = smooth_noise(size, 5, seed=11) + 0.5 * smooth_noise(size, 11, seed=12)
     return np.exp(-((noise / 0.16) ** 2)).astype(np.float32)
 
 
 def smooth_noise(size: int, cells: int, *, seed: int) -> Pixels:
-    """Noise around 0 (size, size) with about `cells` waves on a side."""
+    """Return noise around 0 (size, size) with about `cells` waves on a side."""
     values = np.random.default_rng(seed).standard_normal((cells, cells)).astype(np.float32)
     return np.asarray(cv2.resize(values, (size, size), interpolation=cv2.INTER_CUBIC))
 
 
 def lit(picture: Pixels, light: str) -> Pixels:
-    """A picture (H, W, 3) in [0, 1] as the light shows it."""
+    """Return a picture (H, W, 3) in [0, 1] under a light."""
     factor, offset = (np.array(values, np.float32) for values in LIGHTS[light])
     return picture * factor + offset

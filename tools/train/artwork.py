@@ -1,10 +1,10 @@
-"""The designs that scenes are made of: each as line drawing, cartoon and 3D render, aligned.
+"""The designs that scenes consist of, each as aligned line drawing, cartoon and 3D render.
 
 A folder of artwork holds `things.json` (name -> SVG body, category, whether held out of training)
 and a 3D render `renders/NAME.webp` of every thing. `tools/train/artwork` is a small part of
 Microsoft's Fluent Emoji (MIT licence); `python -m tools.train.get_artwork` fetches the rest.
 
-A layer is a picture of a thing alone: (LAYER, LAYER, 4) uint8, its colours multiplied by its
+A layer is a picture of a single thing: (LAYER, LAYER, 4) uint8, its colours multiplied by its
 opacity, on the square of the SVG's view with a margin of one unit.
 """
 
@@ -55,9 +55,7 @@ class Thing:
 
 
 class Artwork:
-    """The things of a folder by name; layers are drawn when first asked for, or all at once into
-    one file, which processes share.
-    """
+    """The things of a folder by name. Layers are drawn on first use, or all into a shared file."""
 
     def __init__(self, folder: Path = SMALL) -> None:
         entries = json.loads((folder / "things.json").read_text("utf-8"))
@@ -70,7 +68,7 @@ class Artwork:
         self._outlines: dict[str, npt.NDArray[np.bool_]] = {}
 
     def names(self, *, held_out: bool | None = None) -> tuple[str, ...]:
-        """All names, or those that are held out of training, or those that are not."""
+        """Return all names, or those that are held out of training, or those that are not."""
         return tuple(
             name
             for name, thing in self.things.items()
@@ -78,21 +76,21 @@ class Artwork:
         )
 
     def layer(self, name: str, style: str) -> Layer:
-        """The layer of a thing in one of the styles `DRAWN`."""
+        """Return the layer of a thing in one of the styles `DRAWN`."""
         if self._layers is not None:
             kept: Layer = self._layers[self._numbers[name], DRAWN.index(style)]
             return kept
         return draw_layer(self.things[name], style)
 
     def outline(self, name: str) -> npt.NDArray[np.bool_]:
-        """What a thing covers, (32, 32)."""
+        """Return the mask of a thing, (32, 32)."""
         if name not in self._outlines:
             opacity = self.layer(name, "cartoon")[..., 3]
             self._outlines[name] = cv2.resize(opacity, (32, 32)) > 127
         return self._outlines[name]
 
     def keep_layers(self, path: Path) -> None:
-        """Use the layers of a file, which is made where it is missing."""
+        """Use the layers of a file, which is made if it is missing."""
         if not path.exists():
             partial = path.with_suffix(".partial")
             shape = (len(self.things), len(DRAWN), LAYER, LAYER, 4)
@@ -122,7 +120,7 @@ def draw_layer(thing: Thing, style: str) -> Layer:
 
 
 def line_art(body: str, *, width: float = 0.7) -> str:
-    """An ink drawing of the same paths: every fill white, every outline a stroke."""
+    """Return an ink drawing of the same paths: every fill white, every outline a stroke."""
 
     def draw(match: re.Match[str]) -> str:
         element = match.group()
@@ -138,13 +136,13 @@ def line_art(body: str, *, width: float = 0.7) -> str:
 
 
 def overlap(one: Layer, other: Layer) -> float:
-    """Intersection over union of what two layers cover."""
+    """Return the intersection over union of the masks of two layers."""
     covered, also = one[..., 3] > 127, other[..., 3] > 127
     return float((covered & also).sum() / max((covered | also).sum(), 1))
 
 
 def look_alikes(artwork: Artwork, names: Sequence[str], count: int) -> dict[str, tuple[str, ...]]:
-    """The `count` things whose outline overlaps most with that of each of the names."""
+    """Return for each name the `count` things whose outlines overlap most with its own."""
     flat = np.stack([artwork.outline(name).ravel() for name in names]).astype(np.float32)
     common = flat @ flat.T
     sizes = flat.sum(1)
@@ -155,7 +153,7 @@ def look_alikes(artwork: Artwork, names: Sequence[str], count: int) -> dict[str,
 
 
 def _with_margin(image: Image.Image) -> Image.Image:
-    """A 3D render fills its square; the SVG's view has a margin."""
+    """Add the margin of the SVG's view to a 3D render, which fills its square."""
     inner = round(LAYER * 32 / VIEW)
     layer = Image.new("RGBA", (LAYER, LAYER))
     left = (LAYER - inner) // 2

@@ -1,4 +1,4 @@
-"""The stages `vae` and `decoder` of the embedded model's training: pictures to latents and back."""
+"""The stages `vae` and `decoder` of the embedded model's training: its autoencoder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RESCALED = 0.35  # share of the steps that decode smaller latents to the smaller
 
 
 class Pictures(Dataset[Tensor]):
-    """Picture of number `start` on: (3, SIZE, SIZE) uint8, sources and targets of pairs in turn."""
+    """Pictures from number `start` on: (3, SIZE, SIZE) uint8, a pair's source, then its target."""
 
     def __init__(self, artwork: Artwork, *, start: int, count: int, held_out: bool = False) -> None:
         self.artwork, self.start, self.count = artwork, start, count
@@ -42,7 +42,7 @@ class Pictures(Dataset[Tensor]):
 
 
 def crops(pictures: Tensor, generator: Generator) -> Tensor:
-    """`CROPS` of each picture (N, 3, SIZE, SIZE), as (N * CROPS, 3, CROP, CROP) in [-1, 1]."""
+    """Cut `CROPS` of each picture (N, 3, SIZE, SIZE): (N * CROPS, 3, CROP, CROP) in [-1, 1]."""
     starts = torch.randint(0, SIZE - CROP + 1, (len(pictures), CROPS, 2), generator=generator)
     cut = [
         picture[:, top : top + CROP, left : left + CROP]
@@ -53,7 +53,9 @@ def crops(pictures: Tensor, generator: Generator) -> Tensor:
 
 
 def reconstruction_loss(error: Tensor) -> Tensor:
-    """Of an error (B, 3, H, W): absolute, squared, of 8 x 8 block means (true colours) and of
+    """Return the loss of an error (B, 3, H, W).
+
+    It sums the absolute and squared error, that of 8 x 8 block means (true colours), and that of
     differences between neighbours (sharp edges).
     """
     blocks = functional.avg_pool2d(error, 8)
@@ -64,11 +66,11 @@ def reconstruction_loss(error: Tensor) -> Tensor:
 def vae_loss(
     vae: AutoencoderTiny, images: Tensor, generator: Generator, *, encode: bool
 ) -> tuple[Tensor, Tensor]:
-    """Loss and mean squared error on `images` (B, 3, H, W) in [-1, 1].
+    """Return the loss and mean squared error on `images` (B, 3, H, W) in [-1, 1].
 
-    What makes latents easy for a diffusion model: they are pulled to mean 0 and deviation 1 a
-    channel; they are decoded with noise, as a UNet will leave some; and they are equivariant to
-    scale: smaller latents decode to the smaller picture (EQ-VAE, Kouzelis et al. 2025, section 3).
+    To be easy for a diffusion model, latents are pulled to mean 0 and deviation 1 in each channel,
+    are decoded with noise, as a UNet will leave some, and are equivariant to scale: smaller latents
+    decode to the smaller picture (EQ-VAE, Kouzelis et al. 2025, section 3).
     """
     with torch.set_grad_enabled(encode):
         latents = vae.encode(images).latents.float()
@@ -91,9 +93,10 @@ def vae_loss(
 def train_vae(
     work: Path, stage: str, artwork: Artwork, *, minutes: float, device: str, workers: int
 ) -> None:
-    """Train the stage `vae`, or the decoder of its result alone (stage `decoder`), for `minutes` in
-    all, the last third with a falling rate; then print how good it is. Goes on from
-    `vae.safetensors` in `work`, if that is there.
+    """Train the stage `vae`, or only its decoder (stage `decoder`), and print its quality.
+
+    It takes `minutes` in all, the last third with a falling learning rate, and starts from
+    `vae.safetensors` in `work`, if that exists.
     """
     encode = stage == "vae"
     final = work / "vae.safetensors"
@@ -159,7 +162,7 @@ def _encode(vae: AutoencoderTiny, images: Tensor) -> Tensor:
 def measure_vae(
     vae: AutoencoderTiny, artwork: Artwork, *, count: int = 128, held_out: bool = False
 ) -> str:
-    """Mean PSNR (dB) of held-out pictures, and the mean error of their 16 x 16 blocks' colours."""
+    """Return the PSNR (dB) of held-out pictures, and their mean colour error in 16 x 16 blocks."""
     ratios, colours = [], []
     for images in _some(artwork, count, held_out=held_out):
         error = (vae.decode(_encode(vae, images)).sample.clamp(-1, 1) - images) / 2
@@ -170,7 +173,7 @@ def measure_vae(
 
 
 def load_vae(path: Path) -> AutoencoderTiny:
-    """The trained autoencoder, with its scaling factor."""
+    """Return the trained autoencoder, with its scaling factor."""
     vae = new_vae()
     vae.load_state_dict(load_file(path))
     with safe_open(path, framework="pt") as file:

@@ -29,7 +29,7 @@ def measure_styles(
     steps: int | None,
     processes: int | None = None,
 ) -> list[Row]:
-    """A row of `work` for each of `count` held-out scenes in every style."""
+    """Return a row of `work` for each of `count` held-out scenes in every style."""
     jobs = [
         Job(artwork=artwork, index=index, style=style, steps=steps)
         for index in range(count)

@@ -1,4 +1,4 @@
-"""Captions of scenes in several wordings; what is not named stays free."""
+"""Captions of scenes in several wordings; attributes that are not named are free."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def with_article(words: str) -> str:
 
 
 def looks_of(thing: Object) -> tuple[str, ...]:
-    """Words for an appearance, the usual one first; none for natural colours."""
+    """Return words for an appearance, the usual one first; none for natural colours."""
     if thing.appearance == NATURAL:
         return ()
     return APPEARANCE_NAMES.get(thing.appearance, (thing.appearance,))
 
 
 def ground_names(ground: str) -> tuple[str, ...]:
-    """Words for a ground, the usual ones first."""
+    """Return words for a ground, the usual ones first."""
     if ground in PLAIN:
         return (f"on {with_article(ground)} background", f"on {ground}")
     return PLACE_NAMES[ground]
@@ -98,14 +98,14 @@ def caption(scene: Scene, style: str, generator: np.random.Generator) -> str:
         return text
     if generator.random() < 0.85:
         text += f" {choose(ground_names(scene.ground))}"
-    # Day goes without saying more often than not.
+    # Daylight is usually not mentioned.
     if generator.random() < (0.3 if scene.light == "day" else 0.9):
         text += f" {choose(LIGHT_NAMES[scene.light])}"
     return text
 
 
 def full_caption(scene: Scene, style: str) -> str:
-    """Name all that a picture in `style` shows, in the first wording of each."""
+    """Return a caption of everything in a picture in `style`, in the first wording of each."""
     pen = style in PENS
 
     def describe(thing: Object) -> str:

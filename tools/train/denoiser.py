@@ -26,13 +26,13 @@ LEARNING_RATE = 3e-4
 AVERAGE_DECAY = 0.999
 NOISY = 600  # a quarter of the targets have timesteps from here on
 UNCAPTIONED = 0.12  # share of captions left out, for classifier-free guidance
-UNCAPTIONED_SOURCE = 0.5  # where features are injected; in sampling the source has no prompt
+UNCAPTIONED_SOURCE = 0.5  # if features are injected; in sampling the source has no prompt
 SUPERVISION = 0.02  # weight of the heads' loss beside the v-prediction loss
 INJECTED = 0.85  # share of the pairs whose target gets the source's features
 CLEARER = 0.75  # share of the injected pairs whose source is less noisy than its target
-CLEAR = (60, 450)  # timesteps of such a source: where noise is strong it shows no layout
-ON_OBJECTS = 2.0  # what a place counts more in the loss where it shows an object
-OF_TARGETS = 3.0  # times what one in a source counts
+CLEAR = (60, 450)  # timesteps of such a source: with strong noise it would not show the layout
+ON_OBJECTS = 2.0  # weight of an object's pixels in the loss
+OF_TARGETS = 3.0  # weight of a target's loss, relative to a source's
 STRAYED = 1.4  # times 1 - alpha: largest share of the source, or of any picture, in such a target
 YARDSTICK = 256  # held-out pairs
 YARDSTICK_LEVELS = (100, 250, 400, 550, 700, 850, 950, 999)  # timesteps of their targets
@@ -40,7 +40,7 @@ YARDSTICK_LEVELS = (100, 250, 400, 550, 700, 850, 950, 999)  # timesteps of thei
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """What chance decides of a step with B pairs of sources and targets.
+    """The random choices of a step with B pairs of sources and targets.
 
     timesteps, left_out: (B, 2), the levels of noise and whether captions are left out.
     injected: (B, 2), whether a target gets its source's features, and its queries and keys.
@@ -63,21 +63,21 @@ def draw_conditions(shape: Sequence[int], alphas: Tensor, draw: Generator) -> Co
     def uniform(*size: int) -> Tensor:
         return torch.rand(*size, generator=draw)
 
-    # Attention is injected for a part of the steps in which features are.
+    # Attention is injected in a part of the steps in which features are.
     injected = uniform(pairs, 1) < torch.tensor([INJECTED, 0.85 * INJECTED])
     uncaptioned = torch.full((pairs, 2), UNCAPTIONED)
     uncaptioned[injected[:, 0], 0] = UNCAPTIONED_SOURCE
     left_out = uniform(pairs, 2) < uncaptioned
     target = torch.randint(1000, (pairs,), generator=draw)
-    # Where the noise is strong the text matters most.
+    # The text matters most when the noise is strong.
     target[::4] = torch.randint(NOISY, 1000, target[::4].shape, generator=draw)
     clearer = (uniform(pairs) < CLEARER) & injected[:, 0]
     clear = torch.randint(*CLEAR, (pairs,), generator=draw).minimum(target)
     noise = torch.randn(*shape, generator=draw)
     fresh = uniform(pairs, 1, 1, 1)
     noise[:, 1] = (1 - fresh).sqrt() * noise[:, 0] + fresh.sqrt() * noise[:, 1]
-    # What sampling has drawn so far may be wrong, and the source's features are to mend it; or it
-    # still looks like the source, whose inverted noise it starts from.
+    # In sampling, earlier steps may be wrong, and the source's features must correct them; or the
+    # picture still looks like the source, from whose inverted noise it starts.
     wrong = uniform(pairs) * (STRAYED * (1 - alphas[target])).clamp(max=1) * injected[:, 0]
     return Conditions(
         timesteps=torch.stack((torch.where(clearer, clear, target), target), 1),
@@ -90,8 +90,9 @@ def draw_conditions(shape: Sequence[int], alphas: Tensor, draw: Generator) -> Co
 
 
 def yardstick_conditions(shape: Sequence[int], alphas: Tensor) -> Conditions:
-    """Return the conditions of the held-out pairs, the same at each call: all injected from clear
-    sources without a caption, the targets' levels in turn.
+    """Return the conditions of the held-out pairs, the same at each call.
+
+    All are injected from clear sources without a caption, with the targets' levels in turn.
     """
     conditions = draw_conditions(shape, alphas, Generator().manual_seed(0))
     pairs = shape[0]
@@ -107,7 +108,7 @@ def yardstick_conditions(shape: Sequence[int], alphas: Tensor) -> Conditions:
 
 
 class DenoiserTraining:
-    """Trains from the latest checkpoint in `work` on, or from nothing."""
+    """The training of the denoiser, from the latest checkpoint in `work` or from scratch."""
 
     def __init__(
         self,
@@ -166,7 +167,7 @@ class DenoiserTraining:
         return {name: torch.cat(values) for name, values in parts.items()}
 
     def _batch(self) -> dict[str, Tensor]:
-        """The pairs of the current step, which its number decides."""
+        """Return the pairs of the current step, which depend only on its number."""
         steps = CHUNK // self.pairs
         number, step = divmod(self.state.step, PASSES * steps)
         if number != self.chunk_number:
@@ -180,9 +181,7 @@ class DenoiserTraining:
         return {name: value[rows.to(value.device)] for name, value in self.chunk.items()}
 
     def _losses(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the current batch's v-prediction loss (Salimans and Ho 2022), the same as it is
-        weighted, and the heads' loss.
-        """
+        """Return v-prediction loss (Salimans and Ho 2022), weighted loss and heads' loss."""
         batch = self._batch()
         draw = Generator().manual_seed(self.state.step)
         conditions = draw_conditions(batch["latents"].shape, self.alphas, draw)
@@ -229,8 +228,7 @@ class DenoiserTraining:
     def yardstick(self) -> dict[int, float]:
         """Return the averaged weights' loss on targets of held-out pairs, by level of noise.
 
-        Pairs, noise and levels are the same at each call, so that two checkpoints differ by what
-        was learnt alone.
+        Pairs, noise and levels are the same at each call, so that two checkpoints can be compared.
         """
         if self.held_out is None:
             self.held_out = self._draw_pairs(HELD_OUT, YARDSTICK)
@@ -255,7 +253,7 @@ class DenoiserTraining:
         print(f"held out: images {self.state.images}, loss {mean:.4f} ({levels})", flush=True)
 
     def run(self, seconds: float, *, cooling: bool = False) -> None:
-        """Train for `seconds`; with `cooling`, the learning rate falls to 0 over them."""
+        """Train for `seconds`; with `cooling`, the learning rate falls to 0 in this time."""
         start = last = time.perf_counter()
         self.state.model.train()
         losses: list[Tensor] = []
@@ -286,11 +284,10 @@ class DenoiserTraining:
 
 
 def weighted_mean(errors: Tensor, cover: Tensor) -> Tensor:
-    """Return the mean of errors (B, 2, h, w) of sources and targets, or (B, 1, h, w) of targets,
-    weighted to what is hard.
+    """Return the weighted mean of errors (B, 2, h, w) of pairs, or (B, 1, h, w) of targets.
 
-    cover: in [0, 1], shaped as the errors, where there are objects. Most is left to learn there;
-    and of a source only the features are wanted, while a target is drawn.
+    cover: in [0, 1], shaped as the errors, 1 on objects. These are the hardest to learn; and only
+    the features of a source matter, while a target is drawn.
     """
     of_roles = cover.new_tensor([1.0, OF_TARGETS])[-cover.shape[1] :].view(-1, 1, 1)
     weights = (1 + ON_OBJECTS * cover) * of_roles

@@ -1,4 +1,4 @@
-"""Measure the method where the truth is known: in the world of `tools/train/scenes.py`.
+"""Measure the method against the ground truth, in the world of `tools/train/scenes.py`.
 
     python -m tools.train.evaluate scenes --count 200 --out results/scenes
     python -m tools.train.evaluate things --count 60 --out results/things
@@ -8,11 +8,11 @@
     python -m tools.train.evaluate masks --count 20 --out results/masks
     python -m tools.train.evaluate drawings --drawings samples/drawings --out results/drawings
 
-`scenes` are of things that training saw, `things` of those it never did; `--artwork` is a folder
-that `tools.train.get_artwork` made, the small part of the repository by default. Writes results.csv
-(one line for each picture or clip), results.md (means) and a sheet.jpg of what this method made,
-and of several methods methods.png, structure kept against text followed; `drawings` have no truth
-and give a sheet alone.
+`scenes` are of things that training saw, `things` of those it did not; `--artwork` is a folder that
+`tools.train.get_artwork` made, by default the small part in the repository. Writes results.csv (one
+line for each picture or clip), results.md (means) and a sheet.jpg of this method's results, and for
+several methods methods.png, structure kept against text followed; `drawings` have no ground truth
+and give only a sheet.
 """
 
 from __future__ import annotations
@@ -65,8 +65,9 @@ def run_scenes(arguments: argparse.Namespace) -> None:
 
 
 def mixed(results: Sequence[Result], *, count: int = 24) -> list[Result]:
-    """Up to `count` results, not chosen: the first scene with the first task, the second scene with
-    the second task, and so on.
+    """Return up to `count` results, not selected by quality.
+
+    They are the first scene with the first task, the second scene with the second task, and so on.
     """
     tasks = list(dict.fromkeys(result.example.task for result in results))
     return [
@@ -138,7 +139,12 @@ def main() -> None:
     scenes.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
     scenes.set_defaults(run=run_scenes, held_out=False)
     things = commands.add_parser("things", help="drawings of things that training never saw")
-    things.add_argument("--count", type=int, default=60, help="things; more come again elsewhere")
+    things.add_argument(
+        "--count",
+        type=int,
+        default=60,
+        help="things; beyond their number they repeat in other places",
+    )
     drawn = evaluate_scenes.THINGS
     things.add_argument("--tasks", nargs="+", choices=drawn, default=drawn)
     things.set_defaults(run=run_scenes, held_out=True)

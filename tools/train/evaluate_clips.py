@@ -1,4 +1,4 @@
-"""Translate held-out moving scenes with each way of temporal sharing, and measure what came out."""
+"""Translate held-out moving scenes with each way of temporal sharing, and measure the results."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Generator, Tensor
 
 from pnpvideo.clips.as_clip import as_clip
@@ -17,7 +16,10 @@ from pnpvideo.clips.clip import Clip
 from pnpvideo.evaluation.clip_metrics import warp_error
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
-from pnpvideo.stages.source import Source as OpenSource
+from pnpvideo.stages.callbacks import QUIET
+from pnpvideo.stages.edit import OpenEdit
+from pnpvideo.stages.finish import finish
+from pnpvideo.stages.request import Edit, seeded
 from pnpvideo.storage.allocate import Storage
 from tools.metrics import flicker
 from tools.speed.peak_memory import peak_memory, reset_peak_memory
@@ -34,7 +36,7 @@ from tools.train.tasks import GOAL, World, make_moving, open_world
 from tools.train.translators import side_of
 
 STYLES = ("cartoon", "line drawing")
-"""Of the sources, in turn."""
+"""Styles of the sources, in turn."""
 _NOISE: dict[str, Any] = {"noise_share": 0.1}
 MODES: dict[str, dict[str, Any]] = {
     "frame by frame": {"noise_share": 0.0, "attention_sharing": "none", "blend_radius": 0},
@@ -82,7 +84,7 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a mode made of clip `index`: frames (n, size, size, 3) in [0, 1]; the table's row."""
+    """A mode's result of clip `index`: frames (n, size, size, 3) in [0, 1], and the table's row."""
 
     index: int
     mode: str
@@ -108,25 +110,26 @@ def make_source(world: World, index: int, count: int, size: int) -> Source:
 
 
 class ModeSampler:
-    """Translates a clip in several modes; what they have in common is sampled once."""
+    """A translator of a clip in several modes; their common sampling is done once."""
 
     def __init__(self, pipeline: PnPVideoPipeline, clip: Clip, prompt: str, job: Job) -> None:
         self.pipeline, self.prompt, self.job = pipeline, prompt, job
         started = time.perf_counter()
-        self.source = invert(pipeline, clip, job.steps)
+        self.opened = invert(pipeline, clip, job.steps)
         self.inversion = time.perf_counter() - started
         self._sampled: dict[PnPOptions, tuple[Tensor, float, float]] = {}
 
     def frames(self, mode: str) -> tuple[Pixels, float, float]:
-        """What the mode makes of the clip, its seconds in all and its peak memory in GiB."""
+        """Return the mode's frames of the clip, its seconds in all and its peak memory in GiB."""
         options = self.pipeline.model_options.override(MODES[mode])
-        # Blending comes after sampling, which modes that differ in it alone have in common.
+        # Blending follows sampling, which modes that differ only in blending share.
         sampling = options.override({"blend_radius": 0})
         if sampling not in self._sampled:
             self._sampled[sampling] = self._sample(mode)
         latents, seconds, memory = self._sampled[sampling]
         started = time.perf_counter()
-        clip = self.pipeline.finish(latents, self.source, options.blend_radius)
+        source, size = self.opened.source, self.opened.request.batch_size
+        clip = finish(self.opened.model, latents, source, None, options.blend_radius, size)
         frames = np.asarray(np.concatenate(list(clip)) / 255, np.float32)
         return frames, self.inversion + seconds + time.perf_counter() - started, memory
 
@@ -136,7 +139,7 @@ class ModeSampler:
         started = time.perf_counter()
         output, _ = self.pipeline(
             self.prompt,
-            trajectory=self.source.trajectory,
+            trajectory=self.opened.source.trajectory,
             num_inference_steps=self.job.steps,
             generator=Generator().manual_seed(self.job.index),
             output_type="latent",
@@ -146,13 +149,17 @@ class ModeSampler:
         return output[0], time.perf_counter() - started, peak_memory(device)
 
 
-@torch.no_grad()
-def invert(pipeline: PnPVideoPipeline, clip: Clip, steps: int | None) -> OpenSource:
-    """A clip with its trajectory, the same for all modes."""
-    options = pipeline.model_options.override({"steps": steps})
-    source = pipeline.open_source(clip, options=options, storage=Storage(place="memory"))
-    pipeline.invert(source, options)
-    return source
+def invert(pipeline: PnPVideoPipeline, clip: Clip, steps: int | None) -> OpenEdit:
+    """Open and invert a clip, once for all modes."""
+    request = Edit(
+        source=clip,
+        options=pipeline.model_options.override({"steps": steps}),
+        generators=seeded(0),
+        storage=Storage(place="memory"),
+    )
+    opened = OpenEdit(pipeline.model, request, QUIET)
+    opened.invert()
+    return opened
 
 
 def work(pipeline: PnPVideoPipeline, job: Job) -> list[Result]:
@@ -177,9 +184,9 @@ def work(pipeline: PnPVideoPipeline, job: Job) -> list[Result]:
 
 
 def measure_clip(frames: Pixels, source: Source, world: World) -> Row:
-    """Measures of a translated clip by the columns of FORMATS."""
+    """Return the measures of a translated clip by the columns of FORMATS."""
     times, motion = frame_times(len(frames)), source.motion
-    # Attributes are the same in every frame; three of them are looked at.
+    # Attributes are the same in every frame; three frames are measured.
     looked_at = sorted({0, len(frames) // 2, len(frames) - 1})
     rows = [
         world.judge.measure(frames[i], source.scene, GOAL, time=times[i]).row() for i in looked_at
@@ -203,7 +210,7 @@ def evaluate_clips(
     modes: Sequence[str] = tuple(MODES),
     processes: int | None = None,
 ) -> list[Result]:
-    """Results of all modes on `count` held-out clips."""
+    """Return the results of all modes on `count` held-out clips."""
     jobs = [
         Job(artwork=artwork, index=index, frames=frames, steps=steps, modes=modes)
         for index in range(count)
@@ -212,8 +219,9 @@ def evaluate_clips(
 
 
 def make_sheet(results: Sequence[Result], artwork: Path, path: Path, *, shown: int = 6) -> None:
-    """Of the clip with the greatest warp error frames of source, truth and every mode in rows, each
-    with its x-t slice: the middle row of pixels over time, downwards.
+    """Write frames of source, truth and every mode for the clip with the largest warp error.
+
+    Each row ends with its x-t slice: the middle row of pixels over time, downwards.
     """
     worst = max(results, key=lambda result: float(result.row["warp"]))
     mine = [result for result in results if result.index == worst.index]

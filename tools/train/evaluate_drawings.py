@@ -1,6 +1,6 @@
-"""Translate drawings that are given as files, whose truth nobody knows, to look at them.
+"""Translate drawings from files, which have no ground truth, to look at the results.
 
-A folder holds the drawings and `prompts.yaml`: the name of each and what it is to become.
+A folder has the drawings and `prompts.yaml`: the name and the prompt of each.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Job = tuple[Path, str, int | None]
 
 
 def read_drawing(path: Path, size: int) -> Pixels:
-    """A picture file on a white square: (size, size, 3) in [0, 1]."""
+    """Read a picture file onto a white square: (size, size, 3) in [0, 1]."""
     with Image.open(path) as image:
         pixels = np.asarray(image.convert("RGB"), np.float32) / 255
     height, width = pixels.shape[:2]
@@ -37,7 +37,7 @@ def read_drawing(path: Path, size: int) -> Pixels:
 
 
 def read_prompts(folder: Path) -> dict[Path, str]:
-    """The prompt of each drawing of a folder."""
+    """Read the prompt of each drawing in a folder."""
     prompts: dict[str, str] = yaml.safe_load((folder / PROMPTS).read_text("utf-8"))
     return {folder / name: prompt for name, prompt in prompts.items()}
 
@@ -51,7 +51,7 @@ def work(pipeline: PnPVideoPipeline, job: Job) -> tuple[Pixels, Pixels]:
 def translate_drawings(
     model: str, folder: Path, *, steps: int | None, processes: int | None = None
 ) -> list[tuple[tuple[Pixels, Pixels], str]]:
-    """Source and result of every drawing, with its prompt: rows of a sheet."""
+    """Return source and result of every drawing, with its prompt: rows of a sheet."""
     prompts = read_prompts(folder)
     jobs = [(path, prompt, steps) for path, prompt in prompts.items()]
     pictures = run_jobs(work, jobs, model, processes)

@@ -1,4 +1,4 @@
-"""How near held-out scenes come when their inversion is sampled back, and by the VAE alone."""
+"""Measurement of the inversion's reconstruction of held-out scenes, and of the VAE's alone."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import torch
 from pnpvideo.clips.as_clip import as_clip
 from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 from pnpvideo.run.run import check_inversion
+from pnpvideo.stages.callbacks import QUIET
+from pnpvideo.stages.edit import OpenEdit
+from pnpvideo.stages.request import Edit, seeded
 from pnpvideo.storage.allocate import Storage
 from tools.tables import Row
 from tools.train.by_style import Job
@@ -26,7 +29,14 @@ def work(pipeline: PnPVideoPipeline, job: Job) -> Row:
     scene = make_example(world, "cartoon", job.index).source
     clip = as_clip(render(scene, job.style, world.artwork, size=side_of(pipeline))[None])
     options = pipeline.model_options.override({"steps": job.steps})
-    source = pipeline.open_source(clip, options=options, storage=Storage(place="memory"))
-    pipeline.invert(source, options, batch_size=1)
-    inversion = check_inversion(pipeline, source, options, 1)
+    request = Edit(
+        source=clip,
+        options=options,
+        generators=seeded(job.index),
+        batch_size=1,
+        storage=Storage(place="memory"),
+    )
+    with OpenEdit(pipeline.model, request, QUIET) as opened:
+        opened.invert()
+        inversion = check_inversion(opened)
     return {"style": job.style, "index": job.index, **asdict(inversion)}

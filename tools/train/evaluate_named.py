@@ -1,4 +1,4 @@
-"""How well a mask found by a name covers the thing, on held-out scenes."""
+"""Measurement of masks that are found by a thing's name, on held-out scenes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from pnpvideo.clips.as_clip import as_clip
 from pnpvideo.errors import InputError
 from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 from pnpvideo.pixels.mask import Area
+from pnpvideo.stages.callbacks import QUIET
+from pnpvideo.stages.edit import OpenEdit
+from pnpvideo.stages.request import Edit, seeded
 from pnpvideo.storage.allocate import Storage
 from tools.metrics import iou
 from tools.tables import Row
@@ -17,8 +20,8 @@ from tools.train.tasks import make_example, open_world
 from tools.train.translators import side_of
 
 FORMATS = {"found": ".2f", "iou": ".3f"}
-"""Columns of the table: the share that is found at all, and intersection over union, 0 where it is
-not.
+"""Columns of the table: the share of things that are found, and intersection over union (0 if not
+found).
 """
 
 
@@ -33,14 +36,21 @@ def work(pipeline: PnPVideoPipeline, job: Job) -> Row:
     clip = as_clip(render(scene, job.style, world.artwork, size=side)[None])
     options = pipeline.model_options.override({"steps": job.steps})
     area = Area(named=f"the {front}", feather=0)
-    storage = Storage(place="memory")
-    source = pipeline.open_source(clip, area=area, options=options, storage=storage)
-    pipeline.invert(source, options, batch_size=1)
+    request = Edit(
+        source=clip,
+        area=area,
+        options=options,
+        generators=seeded(job.index),
+        batch_size=1,
+        storage=Storage(place="memory"),
+    )
     row: Row = {"style": job.style, "index": job.index, "name": front, "found": 0.0, "iou": 0.0}
-    try:
-        pipeline.find_mask(source, options, batch_size=1)
-    except InputError:
-        return row
-    assert source.mask is not None
-    ((found,),) = source.mask.batches(1)
+    with OpenEdit(pipeline.model, request, QUIET) as opened:
+        opened.invert()
+        try:
+            mask = opened.find_mask()
+        except InputError:
+            return row
+        assert mask is not None
+        ((found,),) = mask.frames.batches(1)
     return row | {"found": 1.0, "iou": iou(found > 127, truth)}

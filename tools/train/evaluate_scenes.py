@@ -1,4 +1,4 @@
-"""Translate held-out scenes, or held-out things, whose true translation is known, and measure."""
+"""Translate held-out scenes or things with a known true translation, and measure the results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tools.train.tasks import DRAWINGS, GOAL, TASKS, Example, make_example, make
 from tools.train.translators import METHODS, Setting, Translator, side_of
 
 THINGS = ("line drawing", "cartoon")
-"""Styles in which held-out things are drawn."""
+"""Styles of drawings of held-out things."""
 FORMATS = {
     "psnr": ".1f",
     "ssim": ".3f",
@@ -32,8 +32,9 @@ _FOLLOWED = ("style", "natural", "colour", "material", "light", "ground")
 
 
 def standing(rows: Sequence[Row]) -> tuple[float, float]:
-    """Structure kept, the mean of overlap and classes kept, and the text followed, the mean of all
-    other attributes; 0 to 1.
+    """Return the scores of structure and text, 0 to 1.
+
+    Structure is the mean of overlap and kept classes; text is the mean of all other attributes.
     """
     kept, followed = (
         mean(float(row[name]) for row in rows for name in names) for names in (_KEPT, _FOLLOWED)
@@ -43,7 +44,7 @@ def standing(rows: Sequence[Row]) -> tuple[float, float]:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a method made of an example: pictures (size, size, 3) in [0, 1], and its measures.
+    """A method's result of an example: pictures (size, size, 3) in [0, 1], and its measures.
 
     setting: the number of the setting among those of the evaluation.
     """
@@ -125,10 +126,11 @@ def evaluate_scenes(
     processes: int | None = None,
     held_out: bool = False,
 ) -> list[Result]:
-    """Results of all methods and settings on `count` held-out examples of each task; `held_out`: of
-    held-out things by themselves, the tasks being DRAWINGS.
+    """Return the results of all methods and settings on `count` held-out examples of each task.
+
+    held_out: use held-out things by themselves; the tasks must be DRAWINGS.
     """
-    # The tasks that edit a 3D render all edit the same one.
+    # All tasks that edit a 3D render edit the same one.
     groups: list[Sequence[str]] = [(task,) for task in tasks if task in DRAWINGS]
     groups.append([task for task in tasks if task not in DRAWINGS])
     jobs = [

@@ -1,7 +1,7 @@
-"""What training sees: pairs of pictures of one layout with captions, drawn from the pair's number.
+"""Training examples: pairs of pictures of one layout with captions, made from the pair's number.
 
-The source is a drawing, a cartoon or a 3D render; the target shows the same things in place, as a
-3D render mostly, now and then edited.
+The source is a drawing, a cartoon or a 3D render; the target shows the same things at the same
+places, usually as a 3D render and sometimes edited.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from tools.train.scenes import (
 )
 
 SOURCES = {"line drawing": 0.32, "rough drawing": 0.23, "cartoon": 0.27, "3D render": 0.18}
-"""How often each style is the source."""
-EDITED = 0.4  # share of the drawings' targets with other looks than the source's
+"""The frequency of each style as the source."""
+EDITED = 0.4  # share of the drawings' targets whose appearance is edited
 BACK = 0.04  # share of the pairs from a 3D render to a drawing
-HELD_OUT = 10_000_000  # pairs from this number on are never trained on
+HELD_OUT = 10_000_000  # pairs from this number on are not used in training
 OBJECTS = 3  # in a scene, at most
-UNSEEN = -1  # class of what a picture does not show
+UNSEEN = -1  # class of attributes that a picture does not show
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class Picture:
 
 
 def edit(scene: Scene, generator: np.random.Generator) -> Scene:
-    """The same layout with other looks."""
+    """Return the same layout with other appearances."""
 
     def other(share: float, old: str, new: str) -> str:
         return new if generator.random() < share else old
@@ -69,7 +69,7 @@ def edit(scene: Scene, generator: np.random.Generator) -> Scene:
 
 
 def make_pair(number: int, names: tuple[str, ...]) -> tuple[Picture, Picture]:
-    """Source and target of pair `number`."""
+    """Return source and target of pair `number`."""
     generator = np.random.default_rng(number)
     scene = random_scene(generator, names)
     style = list(SOURCES)[int(generator.choice(len(SOURCES), p=list(SOURCES.values())))]
@@ -87,12 +87,13 @@ def make_pair(number: int, names: tuple[str, ...]) -> tuple[Picture, Picture]:
 
 
 class Pairs(Dataset[dict[str, Tensor]]):
-    """Pairs from number `start` on, as tensors: `pictures` (2, 3, SIZE, SIZE) uint8, `tokens` (2,
-    TEXT_LENGTH) and the truth that heads read, at the latents' size: `cover` (2, h, w) in [0, 1]
-    and classes (2, h, w) of `thing` and `appearance`, (2,) of `ground`, `light` and `style`, all
-    `UNSEEN` where the picture does not tell. Where cross-attention is to look: `words` (2, OBJECTS,
-    TEXT_LENGTH), the tokens that name an object, and `masks` (2, OBJECTS, h, w) in [0, 1] of all
-    objects of that name.
+    """Pairs from number `start` on, as tensors.
+
+    `pictures` (2, 3, SIZE, SIZE) uint8, `tokens` (2, TEXT_LENGTH); the truth for the heads, at the
+    latents' size: `cover` (2, h, w) in [0, 1] and classes (2, h, w) of `thing` and `appearance`,
+    (2,) of `ground`, `light` and `style`, `UNSEEN` if the picture does not show them; and for
+    cross-attention: `words` (2, OBJECTS, TEXT_LENGTH), the tokens that name an object, and `masks`
+    (2, OBJECTS, h, w) in [0, 1] of all objects of that name.
     """
 
     def __init__(self, artwork: Artwork, tokenizer: CLIPTokenizer, *, start: int, count: int):
@@ -149,18 +150,18 @@ class Pairs(Dataset[dict[str, Tensor]]):
 
 
 def draw(picture: Picture, artwork: Artwork) -> Tensor:
-    """(3, SIZE, SIZE) uint8."""
+    """Draw a picture, (3, SIZE, SIZE) uint8."""
     drawn: npt.NDArray[np.float32] = render(picture.scene, picture.style, artwork)
     return torch.from_numpy((255 * drawn).round().astype(np.uint8)).movedim(-1, 0)
 
 
 def scaled(pictures: Tensor) -> Tensor:
-    """uint8 to the range of the autoencoder, [-1, 1]."""
+    """Convert uint8 to the range of the autoencoder, [-1, 1]."""
     return pictures.float() / 127.5 - 1
 
 
 def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
-    """Token ids (N, TEXT_LENGTH)."""
+    """Return token ids (N, TEXT_LENGTH)."""
     ids: Tensor = tokenizer(
         texts,
         padding="max_length",

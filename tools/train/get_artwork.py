@@ -1,15 +1,15 @@
-"""Fetch Microsoft's Fluent Emoji (MIT licence) and keep what scenes can be made of.
+"""Fetch Microsoft's Fluent Emoji (MIT licence) and keep the things that scenes can use.
 
     python -m tools.train.get_artwork WORK/artwork
 
-Two npm packages hold the designs as flat vector art and as 3D renders. Kept are things whose two
-forms lie on each other, without letters, flags, scenes in frames, and near doubles. Of these some
-are held out of training, chosen by chance, and training sees those that `known_things.txt` lists.
+Two npm packages have the designs as flat vector art and as 3D renders. Things are kept if their two
+forms are aligned, without letters, flags, scenes in frames and near duplicates. Some of these,
+chosen at random, are held out of training, and training sees those in `known_things.txt`.
 `--small FOLDER` also writes the small part that the repository has.
 
-The list was made by hand: things that people name in a prompt and recognize in a thumbnail, and one
-of each group that looks alike ("train" and "tram", "hut" and "house"). Half as many things are seen
-twice as often.
+The list was made by hand: things that people name in a prompt and recognise in a thumbnail, and one
+from each group of similar things ("train" and "tram", "hut" and "house"). With half as many things,
+each is seen twice as often.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FLAT = "@iconify-json/fluent-emoji-flat@1.2.6"
 RENDERS = "@lobehub/fluent-emoji-3d@1.1.0"
 CATEGORIES = ("Animals & Nature", "Food & Drink", "Activities", "Travel & Places", "Objects")
 OTHERS = ("robot", "ghost", "skull", "alien", "bomb", "heart-decoration")
-"""Things of other categories."""
+"""Things from other categories."""
 LEFT_OUT = re.compile(
     # Letters and digits.
     r"oclock|thirty|medal|banknote|convenience-store|^hotel|love-hotel|post-office|bus-stop|calendar"
@@ -46,14 +46,14 @@ LEFT_OUT = re.compile(
     r"|cityscape|sunrise|sunset|at-night|with-stars|milky|motorway|national-park|railway-track|foggy"
     r"|fog|fireworks|sparkler|moon-viewing|shooting-star|desert$|elevator|station$|flag|mountain-rail"
     r"|framed|metro|paw-prints|film-frames|contr"
-    # Other states of what is there already, and weapons.
+    # Variants of other things, and weapons.
     r"|mailbox|-book$|with-lock|locked-with|speaker|globe|moon-face|with-face|quarter|gibbous|waxing"
     r"|waning|low-battery|optical-disk|envelope-with|incoming|with-arrow|tilted-right|with-pen"
     r"|white-flower|guide-dog|service-dog|cigarette|bikini|briefs|swimsuit|coffin|pistol|microbe"
     r"|drop-of|file|folder|card-|page-|bookmark|notebook|tabs|ledger|with-rain|with-slash|cockroach"
 )
 ALIGNED = 0.80  # smallest overlap of the two forms
-DOUBLE = 0.03  # largest mean difference of two things that are as good as one
+DOUBLE = 0.03  # largest mean difference of near duplicates
 HELD_OUT = 60
 KNOWN = frozenset(
     Path(__file__).with_name("known_things.txt").read_text(encoding="utf-8").splitlines()
@@ -76,7 +76,7 @@ SMALL = (
     *("owl", "elephant", "duck", "flamingo", "cat", "panda", "watermelon", "green apple"),
     *("hot dog", "ghost", "airplane", "backpack", "canoe", "locomotive", "bathtub", "telephone"),
 )
-"""Things of the small part, some of them held out of training."""
+"""Things in the small part, some of them held out of training."""
 NOTICE = """The artwork in this folder is from Fluent Emoji by Microsoft Corporation
 (https://github.com/microsoft/fluentui-emoji), taken from the npm packages
 @iconify-json/fluent-emoji-flat and @lobehub/fluent-emoji-3d.
@@ -103,7 +103,7 @@ CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
 
 
 def fetch(package: str, folder: Path) -> Path:
-    """Download an npm package and unpack it; the folder with its files."""
+    """Download and unpack an npm package; return the folder with its files."""
     npm = shutil.which("npm")
     if npm is None:
         sys.exit(
@@ -125,7 +125,7 @@ def fetch(package: str, folder: Path) -> Path:
 
 
 def designs(flat: Path, renders: Path) -> Iterator[Thing]:
-    """The things of the categories that exist in both forms."""
+    """Yield the things of the categories that exist in both forms."""
     icons = json.loads((flat / "icons.json").read_text("utf-8"))["icons"]
     codes = {name: code for code, name in json.loads((flat / "chars.json").read_text()).items()}
     categories = json.loads((flat / "metadata.json").read_text())["categories"]
@@ -147,7 +147,7 @@ def designs(flat: Path, renders: Path) -> Iterator[Thing]:
 
 
 def suitable(things: Iterable[Thing]) -> list[Thing]:
-    """Those that are aligned and no near double of one before."""
+    """Return the things that are aligned and not near duplicates of earlier ones."""
     kept: list[Thing] = []
     seen: list[np.ndarray] = []
     for thing in things:
@@ -166,12 +166,12 @@ def hold_out(things: list[Thing]) -> list[Thing]:
 
 
 def taught(things: Iterable[Thing]) -> list[Thing]:
-    """Keep the things that are held out and those that training sees."""
+    """Return the things that are held out and those that training sees."""
     return [thing for thing in things if thing.held_out or thing.name in KNOWN]
 
 
 def write(things: Iterable[Thing], folder: Path) -> None:
-    """A folder of artwork, as `Artwork` reads it."""
+    """Write a folder of artwork, as `Artwork` reads it."""
     (folder / "renders").mkdir(parents=True, exist_ok=True)
     entries = {}
     for thing in things:

@@ -1,7 +1,7 @@
-"""Scenes of the world as plain data, and where their things are at a moment.
+"""Scenes of the world as plain data, and the positions of their things over time.
 
-Coordinates: the default camera sees x, y in [-1, 1], x to the right and y down. Angles are
-radians. Time runs from 0 to 1 over a clip. A transform is a 3 x 3 matrix of homogeneous places.
+Coordinates: the default camera sees x, y in [-1, 1], x to the right and y down. Angles are in
+radians. Time runs from 0 to 1 over a clip. Transforms are 3 x 3 matrices (homogeneous coordinates).
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ import numpy.typing as npt
 Matrix = npt.NDArray[np.floating]
 
 NATURAL = "natural"
-"""The appearance of a thing in its own colours."""
+"""The appearance of a thing in its natural colours."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Object:
-    """One thing. `x`, `y`: place; `size`: half of its square's side; `angle`; `flipped` left to
-    right; `appearance`: `NATURAL`, a colour or a material. Then its motion over the clip: `dx`,
-    `dy` (way made from time 0 to 1), `bow` (sideways swing of the path), `spin` (turn) and
+    """One thing in a scene.
+
+    `x`, `y`: position; `size`: half of its square's side; `angle`; `flipped` left to right;
+    `appearance`: `NATURAL`, a colour or a material. Its motion over the clip: `dx`, `dy`
+    (displacement from time 0 to 1), `bow` (sideways swing of the path), `spin` (rotation) and
     `growth` (logarithm of the change in size).
     """
 
@@ -72,7 +74,7 @@ def similarity(x: float, y: float, scale: float, angle: float, *, flipped: bool 
 
 
 def object_to_world(thing: Object, time: float) -> Matrix:
-    """From a thing's square, [-1, 1] on both axes, to the world."""
+    """Return the transform from a thing's square, [-1, 1] on both axes, to the world."""
     swing = thing.bow * math.sin(math.pi * time)
     way = math.hypot(thing.dx, thing.dy) or 1.0
     return similarity(
@@ -85,7 +87,7 @@ def object_to_world(thing: Object, time: float) -> Matrix:
 
 
 def world_to_view(camera: Camera, time: float) -> Matrix:
-    """From the world to what the camera sees, [-1, 1] on both axes."""
+    """Return the transform from the world to the camera's view, [-1, 1] on both axes."""
     view = similarity(
         camera.x + camera.dx * time,
         camera.y + camera.dy * time,
@@ -96,7 +98,7 @@ def world_to_view(camera: Camera, time: float) -> Matrix:
 
 
 def square_to_pixels(size: int) -> Matrix:
-    """From [-1, 1] on both axes to the numbers of pixels, whose centres are whole."""
+    """Return the transform from [-1, 1] on both axes to pixels, whose centres are integers."""
     half = size / 2
     return np.array([[half, 0, half - 0.5], [0, half, half - 0.5], [0, 0, 1]])
 

@@ -1,9 +1,10 @@
-"""Measures of a picture against the scene that it should show, by analysis by synthesis.
+"""Measures of a picture against the scene that it should show, through analysis by synthesis.
 
-The scene is rendered with every value of one attribute; the attribute is right if the true value's
-render is the nearest to the picture. Looks come first, the class last, each in a scene that already
-has the values found: a thing in the wrong colour can be the right thing. No classifier is trained,
-and the true picture itself scores 1 everywhere, which `tools.train.evaluate` prints as the ceiling.
+The scene is rendered with every value of one attribute; the attribute is right if the render with
+the true value is the closest to the picture. Appearances come first, the class last, each in a
+scene with the values found so far: a thing in the wrong colour can be the right thing. No
+classifier is trained, and the true picture scores 1 everywhere, which `tools.train.evaluate` prints
+as the upper bound.
 """
 
 from __future__ import annotations
@@ -25,18 +26,20 @@ from tools.train.layout import NATURAL, Object, Scene
 from tools.train.scenes import APPEARANCES, GROUNDS, PENS, STYLES, object_masks, render
 
 ATTRIBUTES = ("natural", "colour", "material", "light", "ground", "class")
-"""`natural`, `colour` and `material` are the appearance, of things that have one of the kind."""
+"""`natural`, `colour` and `material` are kinds of appearance, each for the things that have it."""
 SIZE = 128  # pixels a side at which pictures are compared with renders
-ALIKE, UNLIKE = 6, 5  # other things that a class is told from
-_GROWTH = 1.4  # how much larger than true an object may come out and still be found
+ALIKE, UNLIKE = 6, 5  # other things with which a class is compared, similar and not
+_GROWTH = 1.4  # how much larger than the truth an object may be and still be found
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measures:
-    """psnr (dB) and ssim against the true picture; style: whether the true style's render is the
-    nearest; attributes: share of the values found right, over the objects where they have it, not a
-    number where none has it; iou: of the objects' area found in the picture with the true area.
-    Pens show no attributes; nor is their area measured.
+    """The measures of a picture.
+
+    psnr (dB) and ssim: against the true picture. style: whether the true style's render is the
+    closest. attributes: the share of right values over the objects that have the attribute, NaN if
+    none has it. iou: of the objects' area in the picture with the true area. Drawings do not show
+    attributes, and their area is not measured.
     """
 
     psnr: float
@@ -46,32 +49,32 @@ class Measures:
     iou: float
 
     def row(self) -> dict[str, float]:
-        """All of them by name, for a table."""
+        """Return all measures by name, for a table."""
         first = {"psnr": self.psnr, "ssim": self.ssim, "style": self.style}
         return first | self.attributes | {"iou": self.iou}
 
 
 def kind_of(appearance: str) -> str:
-    """Which of the first three ATTRIBUTES an appearance counts to."""
+    """Return the one of the first three ATTRIBUTES to which an appearance belongs."""
     if appearance == NATURAL:
         return "natural"
     return "colour" if appearance in COLOURS else "material"
 
 
 def with_object(scene: Scene, index: int, thing: Object) -> Scene:
-    """The scene with object `index` exchanged."""
+    """Return the scene with object `index` replaced."""
     return replace(scene, objects=(*scene.objects[:index], thing, *scene.objects[index + 1 :]))
 
 
 class Judge:
-    """Measures pictures of a world made of `artwork`."""
+    """A judge of pictures of a world that consists of `artwork`."""
 
     def __init__(self, artwork: Artwork) -> None:
         self.artwork = artwork
         self._alike = look_alikes(artwork, artwork.names(), ALIKE)
 
     def classes(self, name: str) -> tuple[str, ...]:
-        """The thing, and others to tell it from: those most alike in outline, and some more."""
+        """Return the thing and others to compare: the most similar in outline, and some more."""
         alike = self._alike[name]
         others = [other for other in self.artwork.names() if other not in (name, *alike)]
         chosen = np.random.default_rng(zlib.crc32(name.encode())).permutation(others)[:UNLIKE]
@@ -100,7 +103,7 @@ class Judge:
     def _find_attributes(
         self, picture: Pixels, scene: Scene, style: str, time: float
     ) -> tuple[dict[str, float], Scene]:
-        """The share of right values of each attribute, and the scene in the looks found."""
+        """Return the share of right values of each attribute, and the scene with those found."""
 
         def found(options: Sequence[Scene]) -> Scene:
             return options[_nearest(picture, [self._drawn(one, style, time) for one in options])]
@@ -123,10 +126,10 @@ class Judge:
         return {name: mean(values) for name, values in hits.items()}, looks
 
     def _object_iou(self, picture: Pixels, scene: Scene, style: str, time: float) -> float:
-        """Intersection over union of the objects' area in the picture and in the scene.
+        """Return the intersection over union of the objects' area in the picture and the scene.
 
-        A pixel is an object's where the picture is nearer, in a window of 3 pixels, to the objects'
-        look than to the ground's; outside the true area that look is of the same objects grown.
+        A pixel belongs to an object if the picture is closer, in a window of 3 pixels, to the
+        objects' render than to the ground's. Outside the true area, that render has larger objects.
         """
         grown = replace(
             scene, objects=tuple(replace(one, size=_GROWTH * one.size) for one in scene.objects)
@@ -146,12 +149,12 @@ class Judge:
         inside = area(scene)
         mask = inside[..., None]
         nearer = error(np.where(mask, true, large)) < error(np.where(mask, bare, true))
-        # What is grown need not cover what it grew from.
+        # An enlarged object need not cover its original area.
         return iou((inside | area(grown)) & nearer, inside)
 
 
 def shrunk(picture: Pixels) -> Pixels:
-    """A picture at SIZE, each pixel the mean of those that it covers."""
+    """Return a picture at SIZE, each pixel the mean of those that it covers."""
     if len(picture) == SIZE:
         return picture
     how = cv2.INTER_AREA if len(picture) > SIZE else cv2.INTER_CUBIC
@@ -160,7 +163,7 @@ def shrunk(picture: Pixels) -> Pixels:
 
 @lru_cache(maxsize=512)
 def _drawn(artwork: Artwork, scene: Scene, style: str, time: float) -> Pixels:
-    """`render` at SIZE, remembered for the pictures of other methods that should show the same."""
+    """Call `render` at SIZE, cached for other methods' pictures of the same scene."""
     return render(scene, style, artwork, size=SIZE, time=time)
 
 

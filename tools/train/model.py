@@ -1,4 +1,4 @@
-"""The parts of the embedded model: their configurations, tokenizer, and the folder they form."""
+"""The parts of the embedded model: their configurations, tokenizer and folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LATENT_SIZE = 32
 
 
 def new_vae() -> AutoencoderTiny:
-    """Factor 8: 256 px to LATENT_CHANNELS x 32 x 32.
+    """Return an autoencoder of factor 8: 256 px to LATENT_CHANNELS x 32 x 32.
 
     Most of the work is done at a quarter and half of the full size; the last step is linear.
     """
@@ -39,15 +39,15 @@ def new_vae() -> AutoencoderTiny:
 
 @torch.no_grad()
 def lead_colours_through(vae: AutoencoderTiny) -> None:
-    """Let the first three channels of all layers start as the picture's own colours, averaged on
-    the way to the latents and smoothly enlarged on the way back.
+    """Set the first three channels of all layers to start as the picture's colours.
 
-    Training then adds what is missing. From random weights it is long content with two dimensions
-    of colour, in which purple is blue.
+    They are averaged on the way to the latents and smoothly enlarged on the way back; training adds
+    the rest. From random weights, training would spend a long time with two dimensions of colour,
+    in which purple is blue.
     """
     average, enlarge = torch.zeros(3, 3), torch.tensor([1.0, 2.0, 1.0]) / 4
     average[1:, 1:] = 0.25
-    spread = 3.0  # brings colours to the latents' deviation
+    spread = 3.0  # scales colours to the latents' standard deviation
     keep = torch.zeros(3, 3)
     keep[1, 1] = 1
 
@@ -77,11 +77,11 @@ def lead_colours_through(vae: AutoencoderTiny) -> None:
 
 
 def new_unet() -> UNet2DConditionModel:
-    """Four levels as Stable Diffusion 1.5, with no attention at full latent size: there it would
-    take two fifths of a training step, and the method does not need it. So features are injected
-    before the last level, and two wide blocks are left to draw the new look.
+    """Return a UNet with four levels as in Stable Diffusion 1.5, without attention at full size.
 
-    The pooled text joins the time embedding, as in SDXL: named colours are learnt sooner.
+    There it would take two fifths of a training step, and the method does not need it. So features
+    are injected before the last level, and two wide blocks remain to draw the new appearance. The
+    pooled text is added to the time embedding, as in SDXL: named colours are learnt sooner.
     """
     return UNet2DConditionModel(
         sample_size=LATENT_SIZE,
@@ -119,10 +119,11 @@ def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 
 def new_scheduler() -> DDIMScheduler:
-    """Noisier at its end than Stable Diffusion's (alpha_bar 0.0003, not 0.005): there an object's
-    average colour shows through all noise at 32 x 32 latents, and its name is never needed.
+    """Return a scheduler with more noise at its end than Stable Diffusion's.
 
-    v prediction gets brightness and colours right sooner.
+    alpha_bar is 0.0003, not 0.005, with which an object's average colour would show through the
+    noise of 32 x 32 latents, so that its name would not be needed. With v prediction, brightness
+    and colours are right sooner.
     """
     return DDIMScheduler(
         beta_start=0.00085,
@@ -137,8 +138,9 @@ def new_scheduler() -> DDIMScheduler:
 
 
 def make_tokenizer(folder: Path, texts: Iterable[str]) -> None:
-    """Write a byte-level BPE tokenizer in CLIP's file format: every word of `texts` becomes one
-    token, and the bytes cover all other text.
+    """Write a byte-level BPE tokenizer in CLIP's file format.
+
+    Every word of `texts` becomes one token, and bytes cover all other text.
     """
     end = "</w>"
     bpe = Tokenizer(models.BPE(end_of_word_suffix=end))
@@ -219,18 +221,18 @@ def export(pipeline: StableDiffusionPipeline, tokenizer_files: Path, folder: Pat
     `pipeline` is left in half precision. Other files of the folder (the model card) stay.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    # Beside the folder, so that renaming never copies.
+    # Beside the folder, so that renaming does not copy.
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as name:
         fresh, old = Path(name, "new"), Path(name, "old")
         pipeline.to(torch.float16).save_pretrained(fresh, safe_serialization=True)
-        # transformers loads in the type the configuration names, diffusers in single precision:
-        # they must agree, or the pipeline mixes types.
+        # transformers loads in the dtype of the configuration, diffusers in float32: they must
+        # agree, or the pipeline mixes dtypes.
         config = fresh / "text_encoder" / "config.json"
         settings = {**json.loads(config.read_text()), "dtype": "float32"}
         config.write_text(json.dumps(settings, indent=2))
         for path in tokenizer_files.iterdir():
             shutil.copy(path, fresh / "tokenizer")
-        # safetensors keeps its files to the owner; others install and read the package.
+        # safetensors makes files that only the owner can read, but everyone must read the package.
         for path in fresh.rglob("*.safetensors"):
             path.chmod(0o644)
         old.mkdir()

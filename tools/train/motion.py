@@ -14,15 +14,15 @@ from tools.train.artwork import Artwork
 from tools.train.layout import Scene
 from tools.train.scenes import object_masks, optical_flow
 
-_NEAR = 9  # pixels from the objects in which the ground is not looked at
+_NEAR = 9  # pixels around the objects in which the ground is not measured
 
 
 @dataclass(frozen=True, kw_only=True)
 class Motion:
-    """Between the neighbouring frames of a clip, n frames in all.
+    """The motion between the neighbouring frames of a clip of n frames.
 
     flow: (n - 1, 2, size, size) in pixels, x first; visible: (n - 1, size, size), whether the
-    surface is in sight in the next frame too; ground: (n - 1, size, size), away from all objects.
+    surface is visible in the next frame too; ground: (n - 1, size, size), away from all objects.
     """
 
     flow: Pixels
@@ -31,7 +31,7 @@ class Motion:
 
 
 def frame_times(count: int) -> list[float]:
-    """Scene times 0 to 1 of a clip's frames."""
+    """Return the scene times of a clip's frames, 0 to 1."""
     return [i / max(count - 1, 1) for i in range(count)]
 
 
@@ -42,7 +42,7 @@ def find_motion(scene: Scene, artwork: Artwork, count: int, size: int) -> Motion
         strict=True,
     )
     reach = np.ones((2 * _NEAR + 1, 2 * _NEAR + 1), np.uint8)
-    # Far enough that neither a frame's window nor the next one's holds a part of an object.
+    # Far enough that neither a frame's window nor the next one's contains a part of an object.
     near = np.stack(
         [
             cv2.dilate(object_masks(scene, artwork, size=size, time=time).sum(0), reach) > 0.01

@@ -1,11 +1,11 @@
-"""A set like PIE-Bench made from the world, with all its edit types, and what methods make of it.
+"""A set like PIE-Bench made from the world, with all its edit types, and other methods' results.
 
     python -m tools.train.pie_bench make --out results/world --count 100
     python -m tools.train.pie_bench translate --data results/world --methods ddim generation
     pnpvideo evaluate pie-bench results/world -o results/pie --method truth=results/world/truth ...
 
-`make` writes the set as PIE-Bench is published, and the true translations as if a method had made
-them, in OUT/truth. `translate` adds a folder beside it for each other method on the same model.
+`make` writes the set in PIE-Bench's format, and the true translations as a method's results in
+OUT/truth. `translate` adds a folder beside it for each other method on the same model.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from tools.train.tasks import EDITS, GOAL, HELD_OUT, World, make_example, open_w
 from tools.train.translators import METHODS, Translator, side_of
 
 SIDE = 512
-_SPREAD = 25  # pixels around what changes, for shadows
+_SPREAD = 25  # pixels around changed things, for shadows
 Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Edit:
-    """A scene and the one that it is to become, each in its style."""
+    """A scene and its true edit, each in its style."""
 
     source: Scene
     style: str
@@ -51,10 +51,10 @@ class Edit:
 
 
 def make_edit(world: World, kind: str, index: int) -> Edit:
-    """Held-out edit `index` of one of PIE-Bench's types.
+    """Return held-out edit `index` of one of PIE-Bench's types.
 
-    The world has no words for poses: in their place the light changes. Another content is another
-    thing behind the first.
+    The world has no words for poses, so the light changes instead. "Content" edits change the thing
+    behind the first.
     """
     tasks = {"1": "class", "5": "light", "6": "colour", "7": "material", "8": "ground"}
     if kind == "0":
@@ -83,8 +83,10 @@ def make_edit(world: World, kind: str, index: int) -> Edit:
 
 
 def edited_part(world: World, edit: Edit) -> Mask:
-    """What is to be edited (SIDE, SIDE): things that change, and what is around them; the ground
-    where that changes; everything where style or light do.
+    """Return the mask of the edited part (SIDE, SIDE).
+
+    It covers changed things and their surroundings; the ground if it changes; everything if style
+    or light change.
     """
     before, after = edit.source, edit.target
     if edit.style != edit.target_style or before.light != after.light:
@@ -108,7 +110,7 @@ def edited_part(world: World, edit: Edit) -> Mask:
 
 
 def run_lengths(mask: Mask) -> list[int]:
-    """start, length, start, length, ... of what is True, over the pixels in rows."""
+    """Return start, length, start, length, ... of True pixels, row by row."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.ravel().astype(np.int8), [0]])))
     return [
         int(number)

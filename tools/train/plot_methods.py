@@ -1,4 +1,4 @@
-"""Methods by what they keep of the structure and how far they follow the text, as a plot."""
+"""Plot of methods by the structure that they keep and the text that they follow."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tools.train.evaluate_scenes import standing
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """A method's means. structure: what is lost of it, 0 to 1. text: how far it is followed."""
+    """A method's means. structure: the loss, 0 to 1. text: how well it is followed, 0 to 1."""
 
     name: str
     structure: float
@@ -25,7 +25,7 @@ class Point:
 
 
 def points_of(rows: Sequence[Row]) -> list[Point]:
-    """Of all methods but the truth, with the Pareto front marked."""
+    """Return the points of all methods except the truth, with the Pareto front marked."""
     names = [name for name in dict.fromkeys(str(row["method"]) for row in rows) if name != "truth"]
     stands = [standing([row for row in rows if row["method"] == name]) for name in names]
     lost, followed = [1 - kept for kept, _ in stands], [text for _, text in stands]
@@ -38,7 +38,7 @@ def points_of(rows: Sequence[Row]) -> list[Point]:
 
 
 def plot_methods(rows: Sequence[Row], path: Path) -> None:
-    """Write the plot, where there is more than one method to compare."""
+    """Write the plot if there is more than one method to compare."""
     points = points_of(rows)
     if len(points) > 1:
         structure = "structure lost: 1 - mean of overlap and classes kept"

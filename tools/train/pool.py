@@ -20,7 +20,7 @@ _pipeline: PnPVideoPipeline
 
 def _start(model: str) -> None:
     global _pipeline
-    # One thread a process uses a CPU better than many threads of one.
+    # Many processes with one thread use a CPU better than one process with many threads.
     torch.set_num_threads(1)
     _pipeline = PnPVideoPipeline.from_pretrained(model, torch_dtype=torch.float32)
     _pipeline.set_progress_bar_config(disable=True)
@@ -37,7 +37,7 @@ def run_jobs(
     model: str,
     processes: int | None = None,
 ) -> list[Outcome]:
-    """Outcomes of `work(pipeline, job)` in the jobs' order, from one process for each CPU core."""
+    """Return `work(pipeline, job)` in the jobs' order, with one process for each CPU core."""
     with ProcessPoolExecutor(
         processes or os.cpu_count(),
         torch.multiprocessing.get_context("spawn"),

@@ -1,4 +1,4 @@
-"""The world of the embedded model: scenes that exist in every style, with their truth.
+"""The world of the embedded model: scenes that exist in every style, with ground truth.
 
 A `Scene` is plain data: one to three things on a ground, in a light, seen by a camera, moving.
 `render` draws the same layout as line drawing, rough drawing, cartoon or 3D render, so the true
@@ -30,7 +30,7 @@ from tools.train.layout import (
 
 STYLES = ("line drawing", "rough drawing", "cartoon", "3D render")
 PENS = ("line drawing", "rough drawing")
-"""Styles that show nothing but outlines."""
+"""Styles that show only outlines."""
 SIZE = 256
 
 PLAIN: dict[str, tuple[float, float, float]] = {
@@ -66,7 +66,7 @@ _PENCIL = np.array((0.20, 0.19, 0.21), np.float32)
 def random_scene(
     generator: np.random.Generator, names: Sequence[str], *, moving: bool = False
 ) -> Scene:
-    """Draw a scene of the named things; with `moving`, they and the camera move."""
+    """Return a random scene of the named things; with `moving`, they and the camera move."""
 
     def uniform(low: float, high: float) -> float:
         return float(generator.uniform(low, high))
@@ -79,7 +79,7 @@ def random_scene(
         size = uniform(small, large)
         reach = 1.02 - size
         x, y = uniform(-reach, reach), uniform(-reach, reach)
-        # Neighbours may touch, but each thing stays readable at time 0.
+        # Neighbours may touch, but each thing must be recognisable at time 0.
         if any(
             math.hypot(x - other.x, y - other.y) < 0.95 * (size + other.size) for other in objects
         ):
@@ -158,7 +158,7 @@ def render(
 
 
 def object_masks(scene: Scene, artwork: Artwork, *, size: int = SIZE, time: float = 0.0) -> Pixels:
-    """The visible share of each pixel by object: (N, size, size) in [0, 1], back to front."""
+    """Return each object's visible share of pixels, (N, size, size) in [0, 1], back to front."""
     masks: list[Pixels] = []
     for thing in scene.objects:
         layer = artwork.layer(thing.name, "cartoon")
@@ -170,9 +170,10 @@ def object_masks(scene: Scene, artwork: Artwork, *, size: int = SIZE, time: floa
 def optical_flow(
     scene: Scene, artwork: Artwork, t0: float, t1: float, *, size: int = SIZE
 ) -> tuple[Pixels, npt.NDArray[np.bool_]]:
-    """Motion of what time t0 shows: flow (2, size, size) in pixels, x first, and a visibility map
-    (size, size), true where the same surface is in sight at t1.
+    """Return the motion from time t0 to t1 and the visibility at t1.
 
+    Flow is (2, size, size) in pixels, x first; visibility is (size, size), True if the same surface
+    is visible at t1.
     A pixel moves with the object that covers half of it or more, or with the ground; shadows are
     ignored.
     """
@@ -196,7 +197,7 @@ def optical_flow(
 
 
 def _owners(scene: Scene, artwork: Artwork, size: int, time: float) -> npt.NDArray[np.int64]:
-    """Number of the front object that covers half of a pixel, from 1 on; 0 is the ground."""
+    """Return the number of the front object that covers half of a pixel; 0 for the ground."""
     owner = np.zeros((size, size), np.int64)
     for number, thing in enumerate(scene.objects, 1):
         layer = artwork.layer(thing.name, "cartoon")
@@ -211,11 +212,11 @@ def _looks(artwork: Artwork, name: str, appearance: str, style: str) -> Layer:
 
 
 def _place(layer: Layer, thing: Object, camera: Camera, time: float, size: int) -> Pixels:
-    """The layer where the camera sees it: (size, size, 4) in [0, 1]."""
+    """Return the layer as the camera sees it: (size, size, 4) in [0, 1]."""
     matrix = object_to_pixels(thing, camera, time, size)
     shrunk = float(np.sqrt(abs(np.linalg.det(matrix[:2, :2])))) * 2 / LAYER
     side = LAYER
-    # Averaged first where much smaller, so that thin lines do not fall between the pixels.
+    # Average it first if it shrinks a lot, so that thin lines do not fall between the pixels.
     while shrunk < 0.7 and side > 32:
         layer = cv2.resize(layer, (side // 2, side // 2), interpolation=cv2.INTER_AREA)
         side, shrunk = side // 2, shrunk * 2
@@ -246,7 +247,7 @@ def _draw_ground(scene: Scene, style: str, size: int, time: float) -> Pixels:
 
 
 def _shadow(cover: Pixels, thing: Object, camera: Camera, size: int) -> Pixels:
-    """A soft shadow below the thing and a little to the right, as a share that it takes away."""
+    """Return a soft shadow below the thing and to its right, as the share of light that is lost."""
     reach = thing.size * camera.zoom * size / 2
     move = np.array([[1, 0, 0.06 * reach], [0, 1, 0.11 * reach]])
     moved = cv2.warpAffine(cover, move, (size, size))
@@ -255,14 +256,14 @@ def _shadow(cover: Pixels, thing: Object, camera: Camera, size: int) -> Pixels:
 
 
 def _draw_ink(scene: Scene, artwork: Artwork, size: int, time: float) -> Pixels:
-    """How dark the pen makes each pixel, in [0, 1]; things hide what is behind them."""
+    """Return how dark the pen makes each pixel, in [0, 1]; front things hide those behind."""
     ink = np.zeros((size, size), np.float32)
     for thing in scene.objects:
         layer = artwork.layer(thing.name, "line drawing")
         placed = _place(layer, thing, scene.camera, time, size)
         dark = placed[..., 3] - placed[..., 1]
         ink = ink * (1 - placed[..., 3]) + dark
-    return ink / 0.9  # a line's own ink is not quite black
+    return ink / 0.9  # a line's ink is not quite black
 
 
 def _pen(ink: Pixels) -> Pixels:
@@ -272,7 +273,7 @@ def _pen(ink: Pixels) -> Pixels:
 
 @lru_cache(maxsize=64)
 def _strokes(size: int, hand: int) -> tuple[tuple[Pixels, Pixels, Pixels], ...]:
-    """Of each of two strokes: where from, along x and y, and how hard the pencil is pressed."""
+    """Return for two strokes the coordinates to sample, x and y, and the pencil's pressure."""
     rows, columns = np.indices((size, size), np.float32)
     strokes = []
     for stroke, (wobble, force) in enumerate(((0.006, 0.95), (0.009, 0.65))):
@@ -284,7 +285,7 @@ def _strokes(size: int, hand: int) -> tuple[tuple[Pixels, Pixels, Pixels], ...]:
 
 
 def _pencil(ink: Pixels, hand: int) -> Pixels:
-    """The same strokes drawn twice, wobbling, and pressed unevenly, so that they break."""
+    """Draw the same strokes twice, wobbling and with uneven pressure, so that lines break."""
     drawn = np.zeros_like(ink)
     for x, y, press in _strokes(len(ink), hand):
         stroke = cv2.remap(ink, x, y, cv2.INTER_LINEAR)

@@ -1,12 +1,11 @@
-"""Search where and how long to inject for a model, on held-out scenes: structure or attributes.
+"""Search for the best layers and durations of injection for a model, on held-out scenes.
 
     python -m tools.train.search_injection --artwork WORK/artwork --count 6 --steps 20 --out results
 
-From the model's own `pnp.json` on, one choice after another is varied while the others stay; the
-best of it is kept. Structure is the mean of the objects' overlap (IoU) and of their classes kept;
-attributes the mean accuracy of style, natural colours, named ones, material, light and ground.
-Writes search.csv with every setting tried, best ones marked as Pareto, and pnp.json with the best
-sum.
+Starting from the model's `pnp.json`, one option after another is varied while the others stay, and
+its best value is kept. Structure is the mean of the objects' overlap (IoU) and of kept classes;
+attributes are the mean accuracy of style, natural and named colours, material, light and ground.
+Writes search.csv with every setting tried, the Pareto front marked, and pnp.json with the best sum.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from tools.train.tasks import DRAWINGS
 from tools.train.translators import Setting
 
 TASKS = (*DRAWINGS, "colour", "material", "ground", "light")
-"""Those that keep the things, so that one measure of structure holds for all."""
+"""Tasks that keep the things, so that one measure of structure applies to all."""
 OPTIONS: dict[str, tuple[Any, ...]] = {
     "guidance_scale": (1.0, 1.5, 2.0, 3.0),
     "noise_share": (0.0, 0.1, 0.3),
@@ -51,11 +50,11 @@ NEGATIVES: tuple[dict[str, Any], ...] = (
     {"negative_schedule": "linear", "negative_alpha": 1.0},
     {"negative_schedule": "exp", "negative_alpha": 1.0},
 )
-"""Schedules by which the source's caption as the negative prompt grows stronger (section 4.3)."""
+"""Schedules for the strength of the source's caption as the negative prompt (section 4.3)."""
 
 
 def evaluate(settings: Sequence[Setting], arguments: argparse.Namespace) -> list[Row]:
-    """Structure and attributes of each setting, 0 to 1."""
+    """Return structure and attributes of each setting, 0 to 1."""
     results = evaluate_scenes(
         arguments.model,
         arguments.artwork,
@@ -87,7 +86,7 @@ def evaluate(settings: Sequence[Setting], arguments: argparse.Namespace) -> list
 
 
 def mark_best(rows: Sequence[Row]) -> None:
-    """Add "pareto": no other setting is better in one of the two and as good in the other."""
+    """Add "pareto": whether no other setting is better in one value and as good in the other."""
     for row in rows:
         mine = _goals(row)
         others = [_goals(other) for other in rows]
@@ -101,7 +100,7 @@ def _goals(row: Row) -> tuple[float, float]:
 
 
 def variants(kind: str, name: str, values: Sequence[Any], base: Setting) -> list[Setting]:
-    """`base` with each of the values of one choice but its own."""
+    """Return `base` with each other value of one option."""
     old = getattr(base, kind)
     changes: list[dict[str, Any]] = [
         {kind: {**old, name: value}} for value in values if value != old.get(name)
@@ -110,7 +109,7 @@ def variants(kind: str, name: str, values: Sequence[Any], base: Setting) -> list
 
 
 def search(arguments: argparse.Namespace) -> tuple[Setting, list[Row]]:
-    """The best setting found, and all that were tried."""
+    """Return the best setting, and rows of all that were tried."""
     own = load_model(arguments.model).recommended
     options = own.options.model_dump(exclude_unset=True)
     best = Setting(options=options, layers=asdict(own.layers) if own.layers else {})

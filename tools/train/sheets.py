@@ -1,4 +1,4 @@
-"""Sheets of pictures to look at: rows of pictures with a text below."""
+"""Contact sheets: rows of pictures with a text below."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ GAP = 12  # pixels between two rows of pictures
 def write_sheet(
     rows: Sequence[tuple[Sequence[Pixels], str]], path: Path, *, columns: int = 4
 ) -> None:
-    """Rows of pictures (height, width, 3) in [0, 1], all alike in size, side by side without a gap,
-    each row with its text, in `columns`.
+    """Write rows of pictures (height, width, 3) in [0, 1] of one size, with texts, in `columns`.
+
+    The pictures of a row are side by side without a gap.
     """
     height = max(len(picture) for picture in rows[0][0])
     width = sum(picture.shape[1] for picture in rows[0][0])

@@ -1,4 +1,4 @@
-"""What the stages of training share: their state, its safetensors files, and their precision."""
+"""The state of a training stage, its safetensors files, and its precision."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 class TrainingState:
     """A model in training with AdamW and an exponential moving average (EMA) of its weights.
 
-    `step` counts updates; the average's decay grows with it up to `decay`, so that a young average
+    `step` counts updates; the average's decay grows with it up to `decay`, so that an early average
     forgets the random start.
     """
 
@@ -31,7 +31,7 @@ class TrainingState:
         )
 
     def update(self, loss: Tensor, *, factor: float = 1.0) -> None:
-        """One step down `loss`, the learning rate times `factor`."""
+        """Make one optimiser step on `loss`, with the learning rate times `factor`."""
         rate = self.learning_rate * factor * min(1.0, (self.step + 1) / self.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -50,12 +50,12 @@ class TrainingState:
         model.load_state_dict(self.average, strict=False)
 
     def restart_average(self) -> None:
-        """Let the average start from the weights as they are."""
+        """Restart the average from the current weights."""
         for name, value in self.model.named_parameters():
             self.average[name].copy_(value.detach())
 
     def save(self, folder: Path, stage: str, *, keep: int = 2) -> Path:
-        """Write a checkpoint named for stage and step; all but the newest `keep` are removed."""
+        """Write a checkpoint named by stage and step, and remove all but the newest `keep`."""
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.items()}
         for index, slots in self.optimizer.state_dict()["state"].items():
@@ -78,7 +78,7 @@ class TrainingState:
         model: dict[str, Tensor] = {}
         slots: dict[int, dict[str, Tensor]] = {}
         with safe_open(path, framework="pt") as file:
-            for key in file.keys():  # noqa: SIM118 - the file is no mapping
+            for key in file.keys():  # noqa: SIM118 - the file is not a mapping
                 kind, name = key.split(".", 1)
                 value = file.get_tensor(key)
                 if kind == "model":
@@ -98,12 +98,12 @@ class TrainingState:
 
 
 def checkpoints(folder: Path, stage: str) -> list[Path]:
-    """Checkpoints of a stage, oldest first."""
+    """Return the checkpoints of a stage, oldest first."""
     return sorted(folder.glob(f"{stage}-????????.safetensors"))
 
 
 def autocast(device: torch.device | str) -> torch.autocast:
-    """bfloat16, but on a CPU that only emulates it, at a tenth of the speed."""
+    """Return autocast to bfloat16, disabled on a CPU that only emulates it (10 times slower)."""
     kind = torch.device(device).type
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.autocast(kind, torch.bfloat16, enabled=kind != "cpu" or native)

@@ -1,16 +1,16 @@
-"""What the embedded model's training has beside the denoising loss: heads and injection.
+"""The embedded model's training objectives besides the denoising loss: heads and injection.
 
 REPA (Yu et al. 2024) aligns a diffusion model's inner features with a pretrained encoder's, and
-training takes a fraction of the images. Here the world's own truth takes the encoder's place: small
-heads read from the decoder's coarser features what is where, the same for all styles, and the looks
-(appearance, ground, light, style) near its end. The heads are not exported. Cross-attention is held
-to look at a named thing where the thing is (TokenCompose, Wang et al. 2024, equation 3), so that
-names find their places sooner, and a mask can be read from it.
+training then needs a fraction of the images. Here the world's ground truth replaces the encoder:
+small heads predict from the decoder's coarser features which thing is where, the same for all
+styles, and near its end the attributes (appearance, ground, light, style). The heads are not
+exported. Cross-attention to a thing's name is trained to lie on the thing (TokenCompose, Wang et
+al. 2024, equation 3), so that names are learnt sooner, and a mask can be read from it.
 
-Pictures come in pairs of one layout, and in a part of them the second is denoised with the first
-one's features, queries and keys, as sampling injects them (Tumanyan et al. 2023, section 4). That
-features say what is where, and not in which style, large models have from their data; this one has
-it from being trained so.
+Pictures come in pairs of one layout, and in a part of them the second is denoised with the
+features, queries and keys of the first, as sampling injects them (Tumanyan et al. 2023, section 4).
+Large models learn from their data that features describe the layout and not the style; this model
+learns it from this training.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ ATTENTIONS = (
     "up_blocks.2.attentions.1",
     "up_blocks.2.attentions.2",
 )
-"""Where training injects; the embedded model's `pnp.json` names the same."""
-GAZE = 2.0  # weight of cross-attention's loss, the mean of all layers, beside a head's
+"""The layers of injection in training, the same as in the embedded model's `pnp.json`."""
+GAZE = 2.0  # weight of cross-attention's loss, the mean of all layers, relative to a head's
 LOOKS = {
     "appearance": len(APPEARANCES),
     "ground": len(GROUNDS),
@@ -48,7 +48,7 @@ LOOKS = {
 class SupervisedDenoiser(nn.Module):
     """A denoiser in training, with heads of one linear layer on its decoder's features.
 
-    things: how many kinds of things the world has.
+    things: the number of kinds of things in the world.
     """
 
     def __init__(self, denoiser: Denoiser, things: int):
@@ -107,9 +107,9 @@ class SupervisedDenoiser(nn.Module):
         injected: Tensor,
         truth: dict[str, Tensor],
     ) -> tuple[Tensor, Tensor]:
-        """Predict v, and measure what the heads read against the truth of `Pairs`.
+        """Predict v, and return the heads' loss against the truth of `Pairs`.
 
-        Rows are pairs, source and target in turn; `injected` (pairs, 2) tells whether the target
+        Rows are pairs, source and target in turn; `injected` (pairs, 2) says whether the target
         gets the source's features, and whether its queries and keys.
         """
         self._injected = {"features": injected[:, 0], "attentions": injected[:, 1]}
@@ -140,9 +140,9 @@ class SupervisedDenoiser(nn.Module):
 
 
 def gaze_loss(queries: Tensor, keys: Tensor, heads: int, words: Tensor, masks: Tensor) -> Tensor:
-    """How far the attention to words (B, N, L) strays from the masks (B, N, h, w) of what they
-    name: the mean of -log of the share of it that lies inside, over all that is named and seen.
+    """Return how far attention to words (B, N, L) lies outside their masks (B, N, h, w).
 
+    It is the mean of -log of the share of attention inside, over all things named and visible.
     queries (B, places, heads * C) and keys (B, L, heads * C) of one layer, places of a square grid.
     """
     width = queries.shape[2] // heads
@@ -160,8 +160,9 @@ def gaze_loss(queries: Tensor, keys: Tensor, heads: int, words: Tensor, masks: T
 
 
 def _class_loss(read: Tensor, classes: Tensor) -> Tensor:
-    """The mean cross entropy of (B, C, H, W) over a picture's places, then over pictures, so that
-    small objects count in full.
+    """Return the mean cross entropy of (B, C, H, W) over a picture's positions, then over pictures.
+
+    So small objects count in full.
     """
     seen = (classes != UNSEEN).sum((1, 2)).clamp(min=1)
     each = functional.cross_entropy(read, classes, ignore_index=UNSEEN, reduction="none")

@@ -1,4 +1,4 @@
-"""Held-out examples of what the model is for: a source, a prompt, and the true translation."""
+"""Held-out examples of the model's tasks: a source, a prompt and the true translation."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from tools.train.scenes import GROUNDS, random_scene
 DRAWINGS = ("line drawing", "rough drawing", "cartoon")
 EDITS = ("class", "colour", "material", "light", "ground")
 TASKS = (*DRAWINGS, *EDITS)
-"""A drawing becomes a 3D render, or of a 3D render one attribute changes."""
+"""A drawing becomes a 3D render, or one attribute of a 3D render changes."""
 GOAL = "3D render"
 HELD_OUT = 20_000_000  # seeds of still scenes; training uses smaller ones
 MOVING = 30_000_000  # seeds of moving scenes
-_LOOK_ALIKES = 3  # among which another class is chosen
+_LOOK_ALIKES = 3  # number of similar things among which another class is chosen
 
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """`source` drawn in `style` is to become a 3D render of `target`, as `prompt` says."""
+    """A source in `style` that should become a 3D render of `target`, as `prompt` says."""
 
     task: str
     index: int
@@ -40,7 +40,7 @@ class Example:
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """What examples are made of, and measured by. alike: look-alikes of each known thing."""
+    """The artwork and judge of examples. alike: similar things for each known thing."""
 
     artwork: Artwork
     known: Sequence[str]
@@ -51,7 +51,7 @@ class World:
 
 @lru_cache(maxsize=1)
 def open_world(folder: Path) -> World:
-    """The world of a folder of artwork; a process opens it once."""
+    """Open the world of a folder of artwork, once in each process."""
     artwork = Artwork(folder)
     known = artwork.names(held_out=False)
     return World(
@@ -64,9 +64,9 @@ def open_world(folder: Path) -> World:
 
 
 def make_example(world: World, task: str, index: int) -> Example:
-    """Held-out example `index` of a task; an edit is of the front object, where objects have it.
+    """Return held-out example `index` of a task; edits of objects change the front object.
 
-    Another class is one with nearly the same outline.
+    A changed class has nearly the same outline.
     """
     generator = np.random.default_rng(HELD_OUT + index)
     source = random_scene(generator, world.known)
@@ -82,7 +82,7 @@ def make_example(world: World, task: str, index: int) -> Example:
 
 
 def make_thing(world: World, style: str, index: int) -> Example:
-    """Held-out thing `index`, alone, drawn in `style`, is to become a 3D render."""
+    """Return an example of held-out thing `index` alone, from `style` to a 3D render."""
     name = world.held_out[index % len(world.held_out)]
     generator = np.random.default_rng(HELD_OUT + index)
     scene = random_scene(generator, (name,))
@@ -93,7 +93,7 @@ def make_thing(world: World, style: str, index: int) -> Example:
 
 
 def make_moving(world: World, index: int) -> Scene:
-    """Held-out moving scene. In every fifth one thing crosses in front of another."""
+    """Return a held-out moving scene. In every fifth, one thing crosses in front of another."""
     generator = np.random.default_rng(MOVING + index)
     scene = random_scene(generator, world.known, moving=True)
     if index % 5 != 4:

@@ -1,15 +1,15 @@
-"""Train the embedded model from nothing and export it in the diffusers folder format.
+"""Train the embedded model from scratch and export it in the diffusers folder format.
 
     python -m tools.train.get_artwork WORK/artwork
     python -m tools.train.train --work-dir WORK --export pnpvideo/embedded
 
-Stages, each resumed from what lies in the work folder: `vae`, its `decoder` alone, and `unet` (with
-the text encoder and heads that supervise both, see `supervise`). What a step sees is drawn from its
-number, so a resumed run goes on as if it had never stopped. The autoencoder starts as the
-embedded model's, so that its stage is needed only to better it.
+The stages, each resumed from the work folder, are `vae`, its `decoder` alone, and `unet` (with the
+text encoder and heads that supervise both, see `supervise`). A step's examples depend only on its
+number, so a resumed run continues as if it had not stopped. The autoencoder starts as the embedded
+model's, so that its stage is needed only to improve it.
 
-On a Linux CPU MALLOC_MMAP_THRESHOLD_=4294967296 and MALLOC_TRIM_THRESHOLD_=8589934592 in the
-environment keep glibc from giving memory back after every step, which took a fifth of the time.
+On a Linux CPU, MALLOC_MMAP_THRESHOLD_=4294967296 and MALLOC_TRIM_THRESHOLD_=8589934592 in the
+environment keep glibc from returning memory after every step, which took a fifth of the time.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ EMBEDDED = Path(pnpvideo.__file__).with_name("embedded")
 
 
 def vocabulary(artwork: Artwork, *, pairs: int = 20_000) -> list[str]:
-    """Captions that hold every word of the world, those of held-out things too."""
+    """Return captions with every word of the world, including those of held-out things."""
     names = artwork.names()
     captions = [picture.caption for row in range(pairs) for picture in make_pair(row, names)]
     return [*captions, *names]
@@ -44,8 +44,9 @@ def vocabulary(artwork: Artwork, *, pairs: int = 20_000) -> list[str]:
 
 @torch.no_grad()
 def load_exported(folder: Path, tokenizer: CLIPTokenizer) -> Denoiser:
-    """Return the denoiser of an exported model, to go on from. Layers of another shape start anew;
-    words that both tokenizers know keep their embeddings.
+    """Return the denoiser of an exported model, to continue training.
+
+    Layers of another shape start with new weights; words in both tokenizers keep their embeddings.
     """
     denoiser = Denoiser(tokenizer)
     parts = (
@@ -71,10 +72,10 @@ def main() -> None:
     parser.add_argument("--work-dir", type=Path, required=True, help="artwork and checkpoints")
     parser.add_argument("--export", type=Path, help="folder of the exported model")
     parser.add_argument(
-        "--init-from", type=Path, help="exported model whose tokenizer and denoiser to go on from"
+        "--init-from", type=Path, help="exported model whose tokenizer and denoiser to start from"
     )
     parser.add_argument(
-        "--init-images", type=int, default=0, help="images it has seen, not to be drawn again"
+        "--init-images", type=int, default=0, help="number of images it has seen, which are skipped"
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--vae-minutes", type=float, default=0.0, help="whole autoencoder")
@@ -135,8 +136,8 @@ def main() -> None:
         training.state.save(work, "unet")
         training.report_yardstick()
         publish()
-    # The falling rate does the averaging; a long memory would only lag. Only this last export has
-    # the cooled weights, so that a later sitting goes on from the warm ones.
+    # The falling rate already averages; a long average would only lag. Only this last export has
+    # the cooled weights, so that a later session continues from the others.
     training.state.restart_average()
     training.state.decay = 0.98
     training.run(cooldown, cooling=True)

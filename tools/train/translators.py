@@ -1,4 +1,4 @@
-"""Ways to translate a picture: this one, and those that it is compared with, on the same model."""
+"""Methods to translate a picture: this one, and those that it is compared with, on one model."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from pnpvideo.storage.trajectory import Trajectory
 from tools.train.appearance import Pixels
 
 STRENGTHS = (0.4, 0.6, 0.8)
-GUIDANCE_SCALE = 3.0  # of methods without injection: what the model wants from text alone
+GUIDANCE_SCALE = 3.0  # of methods without injection: the model's best value for text alone
 _PLAIN = {"tau_f": 0.0, "tau_a": 0.0, "noise_share": 0.0}
 FROM_INVERSION: dict[str, dict[str, Any]] = {
     "pnp": {},
     "ddim": _PLAIN,
     "ddim guided": _PLAIN | {"guidance_scale": GUIDANCE_SCALE},
 }
-"""Methods that start from the inverted noise, with the options that replace the model's own."""
+"""Methods that start from the inverted noise, with the options that replace the model's."""
 METHODS = ("truth", *FROM_INVERSION, *(f"sdedit {s}" for s in STRENGTHS), "generation")
-"""`truth` is what the others are measured by."""
+"""All methods; the others are measured against `truth`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """Options and injected layers that replace the model's own.
+    """Options and injected layers that replace the model's.
 
     negated: whether the source's caption is the negative prompt.
     """
@@ -54,19 +54,18 @@ class Setting:
 
 
 def side_of(pipeline: PnPVideoPipeline) -> int:
-    """Pixels a side of the pictures that a model was made for."""
-    return pipeline.working_size(None)[0]
+    """Return the pixels a side of the pictures that a model was trained for."""
+    width, _ = pipeline.model.default_size
+    return width
 
 
 class Translator:
-    """Translates one source picture (size, size, 3), which is inverted once for all prompts and
-    methods.
-    """
+    """A translator of one picture (size, size, 3), inverted once for all prompts and methods."""
 
     def __init__(self, pipeline: PnPVideoPipeline, source: Pixels, *, steps: int | None) -> None:
         self.pipeline = pipeline
         self.source = torch.from_numpy(source).movedim(-1, 0)[None]
-        # Without a number of steps this method has the model's own; the others need one.
+        # This method uses the model's steps by default; the others need a number.
         self.steps = pipeline.model_options.steps if steps is None else steps
         names = ("vae", "text_encoder", "tokenizer", "unet", "scheduler")
         self._parts = {name: pipeline.components[name] for name in names} | {
@@ -79,7 +78,7 @@ class Translator:
     def translate(
         self, prompts: Sequence[str], method: str = "pnp", *, seed: int, negative: str | None = None
     ) -> list[Pixels]:
-        """A method's picture for each prompt; `negative`: the negative prompt of this one."""
+        """Return a method's picture for each prompt; `negative`: the negative prompt."""
         generator = Generator().manual_seed(seed)
         common: dict[str, Any] = {"num_inference_steps": self.steps, "output_type": "pt"}
         if method in FROM_INVERSION:

@@ -1,1 +1,1 @@
-"""The sound tracks of video files. Knows no pictures."""
+"""The sound tracks of video files. Does not handle pictures."""

@@ -1,4 +1,4 @@
-"""A track of sound that is decoded and encoded anew on its way into a file."""
+"""A sound track that is decoded and re-encoded."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from pnpvideo.clips.sound.sound_track import GAP, Track
 
 @dataclass(frozen=True, kw_only=True)
 class _Encoding:
-    """How a container's sound is encoded anew.
+    """The codec settings for a container's re-encoded sound.
 
-    layouts: what its players know, from few channels to many. (Opus has 5.0 and 6.1, too, but what
-    FFmpeg encodes of these comes back in another order.)
+    layouts: those that players support, from few channels to many. (Opus also has 5.0 and 6.1, but
+    FFmpeg returns their channels in another order after encoding.)
     """
 
     codec: str
@@ -46,17 +46,18 @@ _AAC = _Encoding(
 
 
 class EncodedTrack(Track):
-    """Samples decoded and encoded anew, silent from the first picture to the source's first sample.
+    """A re-encoded track, silent from the first picture to the source's first sample.
 
-    mixed_down: the source's layout and ours, where ours has not all of its channels; else None.
+    mixed_down: the layouts of the source and of the result, if the result has fewer channels;
+    otherwise None.
     """
 
     def __init__(self, file: OutputContainer, source: AudioStream, duration: Fraction) -> None:
         super().__init__(file, source, duration)
         encoding = _OPUS if file.format.name == "webm" else _AAC
-        layout = _known(source.codec_context.layout)
+        layout = _with_positions(source.codec_context.layout)
         self._layout = _choose_layout(layout, encoding.layouts)
-        lost = _places(layout) - _places(AudioLayout(self._layout))
+        lost = _positions(layout) - _positions(AudioLayout(self._layout))
         self.mixed_down = (layout.name, self._layout) if lost else None
         rates = Codec(encoding.codec, "w").audio_rates or []
         rate = source.codec_context.sample_rate
@@ -71,40 +72,40 @@ class EncodedTrack(Track):
             bit_rate=max(160_000, 64_000 * channels),
         )
         assert isinstance(stream, AudioStream)
-        self._stream = self._named(stream)
+        self._stream = self._with_source_names(stream)
         self._graph: Graph | None = None
-        self._taken: tuple[str, str, int] | None = None
-        self._done = 0
+        self._input_kind: tuple[str, str, int] | None = None
+        self._samples_done = 0
         self._next = 0
 
     def take(self, packet: Packet[AudioStream]) -> list[Packet[AudioStream]]:
         return self._encode(self._decode(packet))
 
     def flush(self) -> list[Packet[AudioStream]]:
-        left = self._encode(self._decode(None))
-        return [*left, *self._drain(), *self._stream.encode(None)]
+        packets = self._encode(self._decode(None))
+        return [*packets, *self._drain(), *self._stream.encode(None)]
 
     def _encode(self, frames: list[AudioFrame]) -> list[Packet[AudioStream]]:
         packets = []
         for frame in frames:
-            begin = self._begin_of(frame)
-            self._next = begin + frame.samples
-            if begin + frame.samples <= 0:
+            start = self._start_of(frame)
+            self._next = start + frame.samples
+            if start + frame.samples <= 0:
                 continue
             kind = (frame.format.name, frame.layout.name, frame.sample_rate)
-            if kind != self._taken:  # At the first, and where a broadcast changes.
+            if kind != self._input_kind:  # For the first frame, and whenever a broadcast changes.
                 packets += self._drain()
-                self._graph, self._taken = self._make_graph(*kind), kind
+                self._graph, self._input_kind = self._make_graph(*kind), kind
             assert self._graph is not None
-            frame.pts, frame.time_base = begin, Fraction(1, frame.sample_rate)
+            frame.pts, frame.time_base = start, Fraction(1, frame.sample_rate)
             self._graph.push(frame)
             packets += self._pull()
         return packets
 
-    def _begin_of(self, frame: AudioFrame) -> int:
-        """The sample at which a frame begins: behind the one before, where nothing tells it.
+    def _start_of(self, frame: AudioFrame) -> int:
+        """Return a frame's first sample; if the frame has no time, the end of the previous one.
 
-        What Windows Media's decoder holds back to the end has no time.
+        Frames that the Windows Media decoder holds back until the end have no time.
         """
         if frame.pts is None or frame.time_base is None:
             return self._next
@@ -118,23 +119,25 @@ class EncodedTrack(Track):
 
     def _pull(self) -> list[Packet[AudioStream]]:
         packets = []
-        for frame in _pulled(self._graph):
-            self._done += frame.samples
+        for frame in _ready_frames(self._graph):
+            self._samples_done += frame.samples
             packets += self._stream.encode(frame)
         return packets
 
     def _make_graph(self, sample_format: str, layout: str, rate: int) -> Graph:
-        """To our layout, format and rate, with silence where samples are missing, to the end."""
+        """Return a graph that converts to the output format and fills gaps with silence."""
         try:
-            return self._linked(sample_format, layout, rate)
-        except FFmpegError:  # Nobody knows where these channels are to be heard.
+            return self._build_graph(sample_format, layout, rate)
+        except FFmpegError:  # These channels have no known positions.
             count = AudioLayout(layout).nb_channels
             mean = "+".join(f"{1 / count}*c{i}" for i in range(count))
-            # The first channel of ambisonic sound is what is heard from all sides.
+            # The first channel of ambisonic sound is the sound from all directions.
             mono = "c0" if layout.startswith("ambisonic") else mean
-            return self._linked(sample_format, layout, rate, pan=f"mono|c0={mono}")
+            return self._build_graph(sample_format, layout, rate, pan=f"mono|c0={mono}")
 
-    def _linked(self, sample_format: str, layout: str, rate: int, pan: str | None = None) -> Graph:
+    def _build_graph(
+        self, sample_format: str, layout: str, rate: int, pan: str | None = None
+    ) -> Graph:
         graph = Graph()
         filters = [
             graph.add(
@@ -146,10 +149,14 @@ class EncodedTrack(Track):
         if pan is not None:
             filters.append(graph.add("pan", pan))
         for name, options in (
-            # A gap or an overlap is mended where it could be noticed; pts begin where we are.
+            # Repair audible gaps and overlaps; pts start at the samples already written.
             (
                 "aresample",
-                {"async": "1", "min_hard_comp": str(float(GAP)), "first_pts": str(self._done)},
+                {
+                    "async": "1",
+                    "min_hard_comp": str(float(GAP)),
+                    "first_pts": str(self._samples_done),
+                },
             ),
             ("aformat", {"sample_fmts": self._format, "channel_layouts": self._layout}),
             ("atrim", {"end_pts": str(round(self._duration * self._rate))}),
@@ -162,8 +169,8 @@ class EncodedTrack(Track):
         return graph
 
 
-def _pulled(graph: Graph | None) -> Iterator[AudioFrame]:
-    """What a graph has ready."""
+def _ready_frames(graph: Graph | None) -> Iterator[AudioFrame]:
+    """Yield the frames that a graph has ready."""
     while graph is not None:
         try:
             frame = graph.pull()
@@ -173,26 +180,29 @@ def _pulled(graph: Graph | None) -> Iterator[AudioFrame]:
         yield frame
 
 
-def _known(layout: AudioLayout) -> AudioLayout:
-    """A layout with places, where a file gives but a number of channels: the usual one."""
+def _with_positions(layout: AudioLayout) -> AudioLayout:
+    """Return the usual layout for a file that states only a number of channels."""
     try:
         return AudioLayout(f"{layout.nb_channels}c") if "channels" in layout.name else layout
     except ValueError:
         return layout
 
 
-def _places(layout: AudioLayout) -> set[str]:
-    """Where a layout is heard. At the sides is behind, where a layout has nothing behind."""
+def _positions(layout: AudioLayout) -> set[str]:
+    """Return the positions of a layout's channels; side counts as back if it has no back."""
     names = {channel.name for channel in layout.channels}
-    alike = {"DL": "FL", "DR": "FR"}  # Mixed down before.
+    equivalent = {"DL": "FL", "DR": "FR"}  # Already mixed down to stereo.
     if not names & {"BL", "BR"}:
-        alike |= {"SL": "BL", "SR": "BR"}
-    return {alike.get(name, name) for name in names}
+        equivalent |= {"SL": "BL", "SR": "BR"}
+    return {equivalent.get(name, name) for name in names}
 
 
-def _choose_layout(layout: AudioLayout, taken: tuple[str, ...]) -> str:
-    """The smallest of the layouts that holds all of a source's channels, or the largest."""
-    wanted = _places(layout)
-    if not wanted & {"FL", "FC"}:  # Nobody knows where it is to be heard.
+def _choose_layout(layout: AudioLayout, supported: tuple[str, ...]) -> str:
+    """Return the smallest layout that holds all of the source's channels, or the largest."""
+    source_positions = _positions(layout)
+    if not source_positions & {"FL", "FC"}:  # The positions of its channels are unknown.
         return "stereo"
-    return next((one for one in taken if wanted <= _places(AudioLayout(one))), taken[-1])
+    return next(
+        (name for name in supported if source_positions <= _positions(AudioLayout(name))),
+        supported[-1],
+    )

@@ -1,4 +1,4 @@
-"""One track of sound on its way into a file, and one that is copied bit for bit."""
+"""A sound track that is written to a file, and the kind that is copied bit for bit."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from av.container import OutputContainer
 from av.error import FFmpegError
 from av.packet import Packet
 
-# Containers that can hide what is before the first picture; in others it would delay the pictures.
+# Containers that can hide sound before the first picture; in others it would delay the pictures.
 _HIDING = ("mp4", "mov")
-# A gap in the source of more than this (seconds) is filled, so that what follows stays in step.
+# A longer gap than this (seconds) in the source is filled, so that later sound stays in step.
 GAP = Fraction(1, 25)
 
 
 class Track(ABC):
-    """A sound track of a file that is written.
+    """A sound track of an output file.
 
     heard: whether any of it could be decoded.
     """
@@ -27,29 +27,29 @@ class Track(ABC):
     heard = False
 
     def __init__(self, file: OutputContainer, source: AudioStream, duration: Fraction) -> None:
-        """duration: seconds from the first picture to the end."""
+        """Take `duration`: seconds from the first picture to the end."""
         self._file = file
         self._source = source
         self._duration = duration
 
     @abstractmethod
     def take(self, packet: Packet[AudioStream]) -> list[Packet[AudioStream]]:
-        """What the source's next packet gives to write."""
+        """Return the packets to write for the source's next packet."""
 
     @abstractmethod
     def flush(self) -> list[Packet[AudioStream]]:
-        """What is left to write at the end."""
+        """Return the packets that are left to write at the end."""
 
     def _decode(self, packet: Packet[AudioStream] | None) -> list[AudioFrame]:
         try:
             frames = self._source.codec_context.decode(packet)
         except FFmpegError:
-            return []  # A damaged moment, which is silent.
+            return []  # A damaged packet becomes silence.
         self.heard = self.heard or bool(frames)
         return frames
 
-    def _named(self, stream: AudioStream) -> AudioStream:
-        """The track of the file, called as the source calls it."""
+    def _with_source_names(self, stream: AudioStream) -> AudioStream:
+        """Give a stream the source's name, language and disposition, and return it."""
         stream.disposition = self._source.disposition
         for name in ("language", "title"):
             if name in self._source.metadata:
@@ -58,49 +58,51 @@ class Track(ABC):
 
 
 class CopiedTrack(Track):
-    """Packets as they are. ValueError or FFmpegError where the container does not take them."""
+    """A copied track. Raises ValueError or FFmpegError if the container does not take it."""
 
     def __init__(self, file: OutputContainer, source: AudioStream, duration: Fraction) -> None:
         super().__init__(file, source, duration)
-        self._stream = self._named(file.add_stream_from_template(source))
-        self._hides = file.format.name in _HIDING
-        self._before: Packet[AudioStream] | None = None
-        self._last: Fraction | None = None
-        # QuickTime counts samples where they are not compressed: a gap must be silence.
-        self._counts = self._hides and source.codec_context.codec.canonical_name.startswith("pcm_")
+        self._stream = self._with_source_names(file.add_stream_from_template(source))
+        self._can_hide = file.format.name in _HIDING
+        self._last_hidden: Packet[AudioStream] | None = None
+        self._last_start: Fraction | None = None
+        # QuickTime counts uncompressed samples, so a gap must be filled with silence.
+        self._needs_silence = (
+            self._can_hide and source.codec_context.codec.canonical_name.startswith("pcm_")
+        )
         self._end: int | None = None
 
     def take(self, packet: Packet[AudioStream]) -> list[Packet[AudioStream]]:
         if not self.heard:
             self._decode(packet)
         assert packet.pts is not None
-        begin, tick = packet.pts * packet.time_base, packet.time_base
-        if begin >= self._duration or (self._last is not None and begin <= self._last):
+        start, tick = packet.pts * packet.time_base, packet.time_base
+        if start >= self._duration or (self._last_start is not None and start <= self._last_start):
             return []
-        if begin + (packet.duration or 0) * tick <= 0:
-            # The last one before the first picture: what follows overlaps with it in most codecs.
-            self._before = packet
+        if start + (packet.duration or 0) * tick <= 0:
+            # The last packet before the first picture: in most codecs the next overlaps with it.
+            self._last_hidden = packet
             return []
-        kept = [packet]
-        if self._hides and self._before is not None:
-            kept = [self._before, packet]
-        elif not self._hides and begin < 0:
-            if begin < Fraction(-1, 1000):
+        packets = [packet]
+        if self._can_hide and self._last_hidden is not None:
+            packets = [self._last_hidden, packet]
+        elif not self._can_hide and start < 0:
+            if start < Fraction(-1, 1000):
                 return []
             packet.pts = packet.dts = 0
-        self._before, self._last = None, begin
+        self._last_hidden, self._last_start = None, start
         if packet.duration:
-            # It may reach over the end (by 20 ms or so): it is told to stop there.
-            left = round(self._duration / tick) - packet.pts
-            packet.duration = min(packet.duration, max(1, left))
-        if self._counts:
-            kept = self._without_gap(packet)
-        for one in kept:
-            one.stream = self._stream
-        return kept
+            # It may extend past the end (by about 20 ms), so its duration is cut.
+            remaining = round(self._duration / tick) - packet.pts
+            packet.duration = min(packet.duration, max(1, remaining))
+        if self._needs_silence:
+            packets = self._without_gap(packet)
+        for written in packets:
+            written.stream = self._stream
+        return packets
 
     def _without_gap(self, packet: Packet[AudioStream]) -> list[Packet[AudioStream]]:
-        """A packet of uncompressed samples, behind one of silence where samples are missing."""
+        """Return a packet of uncompressed samples, after one of silence if samples are missing."""
         assert packet.pts is not None
         assert packet.duration
         missing = 0 if self._end is None else packet.pts - self._end

@@ -1,4 +1,4 @@
-"""A source's sound beside the pictures of a file: which tracks, and how each is written."""
+"""Writing of a source's sound: the choice of tracks, and how to write each."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from pnpvideo.clips.sound.sound_track import CopiedTrack, Track
 from pnpvideo.errors import InputError
 from pnpvideo.options.values import Tracks
 
-# Codecs that go into a container as they are, and play there; Matroska takes and plays all that
-# FFmpeg writes into it. All others are encoded anew.
+# Codecs that a container takes unchanged and that players support; Matroska takes all that
+# FFmpeg writes into it. All others are re-encoded.
 _ISO_SOUND = frozenset({"aac", "mp3", "ac3", "eac3", "alac"})
 _COPIED_SOUND = {
     "mp4": _ISO_SOUND,
@@ -33,16 +33,16 @@ _COPIED_SOUND = {
     | {f"pcm_{kind}" for kind in ("s16le", "s16be", "s24le", "s24be", "s32le", "s32be", "f32le")},
     "webm": frozenset({"opus", "vorbis"}),
 }
-# Packets that tell whether a track can be decoded and written: a second of most codecs.
-_TRIED = 50
+# Packets to try, to see whether a track can be decoded and written: a second of most codecs.
+_PACKETS_TO_TRY = 50
 
 _log = logging.getLogger(__name__)
 
 
 class SoundWriter:
-    """Writes a source's sound beside pictures. Trouble with it is told, and costs no picture.
+    """A writer of a source's sound. Errors in the sound are logged and do not affect the pictures.
 
-    Errors of the disk that is written to are raised as those of the pictures are.
+    Errors of the output disk are raised as for the pictures.
     """
 
     def __init__(
@@ -60,8 +60,8 @@ class SoundWriter:
             if not chosen:
                 return
             self._source = SoundSource(sound, [number for number, _ in chosen])
-            for stream, (_, kind) in zip(self._source.streams, chosen, strict=True):
-                self._tracks[stream.index] = kind(file, stream, sound.duration)
+            for stream, (_, track_type) in zip(self._source.streams, chosen, strict=True):
+                self._tracks[stream.index] = track_type(file, stream, sound.duration)
             self._packets = self._source.packets()
             self._next = next(self._packets, None)
         except (FFmpegError, OSError, InputError) as error:
@@ -70,12 +70,12 @@ class SoundWriter:
         for track in self._tracks.values():
             if isinstance(track, EncodedTrack) and track.mixed_down is not None:
                 _log.warning(
-                    "the sound of %s is mixed down from %s to %s, the nearest that %s has",
+                    "the sound of %s is mixed down from %s to %s, the closest layout that %s has",
                     *(self._path, *track.mixed_down, container),
                 )
 
     def write_until(self, seconds: Fraction | None) -> None:
-        """Write what begins before this time, counted from the first picture; all where None."""
+        """Write the packets before this time, counted from the first picture; None for all."""
         while self._next is not None:
             packet = self._next
             assert packet.pts is not None
@@ -104,43 +104,43 @@ class SoundWriter:
         try:
             return make()
         except (FFmpegError, ValueError) as error:
-            _log.warning("the sound of %s breaks off: %s", self._path, error)
+            _log.warning("the sound of %s ends early: %s", self._path, error)
             self._next = None
             return []
 
 
 def _mux(file: OutputContainer, packets: list[Packet[AudioStream]]) -> None:
     for packet in packets:
-        # A damaged moment may be one that the container does not take.
+        # The container may reject a damaged packet.
         with contextlib.suppress(InvalidDataError, ArgumentError):
             file.mux(packet)
 
 
 def choose_tracks(container: str, sound: Sound, *, every: bool) -> list[tuple[int, type[Track]]]:
-    """The numbers of the sound tracks to write, and how; errors as `SoundSource` has.
+    """Return the numbers of the sound tracks to write, and how; raises as `SoundSource` does.
 
-    every: all that can be decoded, not only the default one. What is passed over is told.
+    every: all tracks that can be decoded, not only the default. Skipped tracks are logged.
     """
     with SoundSource(sound) as source:
         codecs = [stream.codec_context and _codec(stream) for stream in source.streams]
-        likeliest = source.likeliest()
+        numbers = source.default_first()
     chosen: dict[int, type[Track]] = {}
     refused = []
-    for number in likeliest:
-        copies = container not in _COPIED_SOUND or codecs[number] in _COPIED_SOUND[container]
-        for kind in (CopiedTrack, EncodedTrack) if copies else (EncodedTrack,):
-            if codecs[number] is not None and _works(kind, container, sound, number):
-                chosen[number] = kind
+    for number in numbers:
+        can_copy = container not in _COPIED_SOUND or codecs[number] in _COPIED_SOUND[container]
+        for track_type in (CopiedTrack, EncodedTrack) if can_copy else (EncodedTrack,):
+            if codecs[number] is not None and _works(track_type, container, sound, number):
+                chosen[number] = track_type
                 break
         else:
             refused.append(f"{number + 1} ({codecs[number] or 'of an unknown codec'})")
         if chosen and not every:
             break
     if refused:
-        taken = f"track {min(chosen) + 1} is taken" if chosen else "the result has no sound"
+        consequence = f"track {min(chosen) + 1} is used" if chosen else "the result has no sound"
         _log.warning(
             "track %s of the sound of %s cannot be decoded: %s",
-            *(", ".join(refused), sound.path, taken),
+            *(", ".join(refused), sound.path, consequence),
         )
     return sorted(chosen.items(), key=itemgetter(0))
 
@@ -149,19 +149,19 @@ def _codec(stream: AudioStream) -> str:
     return stream.codec_context.codec.canonical_name
 
 
-def _works(kind: type[Track], container: str, sound: Sound, number: int) -> bool:
-    """Whether the beginning of a track can be decoded and written in this way."""
+def _works(track_type: type[Track], container: str, sound: Sound, number: int) -> bool:
+    """Return whether the beginning of a track can be decoded and written with this class."""
     try:
         with (
             SoundSource(sound, [number]) as source,
             av.open(io.BytesIO(), "w", format=container) as file,
         ):
-            track = kind(file, source.streams[0], sound.duration)
-            tried = 0
-            for packet in islice(source.packets(), _TRIED):
-                tried += 1
+            track = track_type(file, source.streams[0], sound.duration)
+            packet_count = 0
+            for packet in islice(source.packets(), _PACKETS_TO_TRY):
+                packet_count += 1
                 _mux(file, track.take(packet))
             _mux(file, track.flush())
     except (FFmpegError, ValueError):
         return False
-    return track.heard or not tried
+    return track.heard or not packet_count

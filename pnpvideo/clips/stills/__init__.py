@@ -1,1 +1,1 @@
-"""Image files, animated images and folders of images. Knows no video and no sound."""
+"""Image files, animated images and folders of images. Does not handle video or sound."""

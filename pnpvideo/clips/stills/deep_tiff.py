@@ -1,4 +1,4 @@
-"""TIFF pictures that Pillow does not read: of floating point, many bits or separate planes."""
+"""TIFF pictures that Pillow cannot read: floating point, many bits or separate planes."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ _COLOURS = frozenset(
     (tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB)
 )
 _RAW = (tifffile.PHOTOMETRIC.CFA, tifffile.PHOTOMETRIC.LINEAR_RAW)
-# Pillow's modes; a small a means that the colours are multiplied with it.
+# Pillow's modes; a lower-case a means that colours are premultiplied by alpha.
 _MODES: dict[tuple[int, int | None], str] = {
     (1, None): "L",
     (1, tifffile.EXTRASAMPLE.ASSOCALPHA): "La",
@@ -26,9 +26,9 @@ _MODES: dict[tuple[int, int | None], str] = {
 
 
 def open_deep_tiff(path: Path) -> Image.Image | None:
-    """The first picture of a TIFF with 8 bits, None where the file is no TIFF.
+    """Return the first picture of a TIFF, with 8 bits. Return None if the file is not a TIFF.
 
-    InputError where it is one that cannot be used.
+    Raise InputError if it is a TIFF that cannot be used.
     """
     with path.open("rb") as file:
         if file.read(4) not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
@@ -38,37 +38,37 @@ def open_deep_tiff(path: Path) -> Image.Image | None:
             return _picture(tiff.pages.first, path)
     except InputError:
         raise
-    # Its parsers and codecs raise errors of many kinds.
+    # tifffile's parsers and codecs raise many kinds of errors.
     except Exception as error:
-        why = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path} is a TIFF that cannot be read: {why}") from None
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path} is a TIFF that cannot be read: {reason}") from None
 
 
 def _picture(page: tifffile.TiffPage, path: Path) -> Image.Image:
     if page.is_dng or page.photometric in _RAW:
         raise raw_photo(path)
     if page.photometric not in _COLOURS or page.ndim not in (2, 3):
-        kind = getattr(page.photometric, "name", page.photometric)
+        photometric = getattr(page.photometric, "name", page.photometric)
         raise InputError(
-            f"{path} is a TIFF of a kind that is not read ({kind}, {page.bitspersample} bits); "
+            f"{path} is a TIFF of an unsupported kind ({photometric}, {page.bitspersample} bits); "
             "save it as RGB"
         )
-    # Their values are scaled in float64.
+    # The values are scaled in float64.
     check_memory((page.imagewidth, page.imagelength), path, bytes_a_pixel=100)
     values: NDArray[np.generic] = page.asarray()
     if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and values.ndim == 3:
         values = np.moveaxis(values, 0, -1)
     if values.ndim == 2:
         values = values[..., np.newaxis]
-    eight = to_eight_bits(values, path)
+    pixels = to_eight_bits(values, path)
     if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
-        eight = 255 - eight
+        pixels = 255 - pixels
     colours = 3 if page.photometric == tifffile.PHOTOMETRIC.RGB else 1
     extra = page.extrasamples[0] if page.extrasamples else None
     mode = _MODES.get((colours, extra), "L" if colours == 1 else "RGB")
-    height, width, _ = eight.shape
-    kept = np.ascontiguousarray(eight[..., : len(mode)])
-    image = Image.frombuffer(mode, (width, height), kept.tobytes(), "raw", mode, 0, 1)
+    height, width, _ = pixels.shape
+    used = np.ascontiguousarray(pixels[..., : len(mode)])
+    image = Image.frombuffer(mode, (width, height), used.tobytes(), "raw", mode, 0, 1)
     image.getexif()[0x0112] = page.tags.valueof(0x0112, default=1)
     profile = page.tags.valueof(34675)
     if profile is not None:
@@ -77,10 +77,10 @@ def _picture(page: tifffile.TiffPage, path: Path) -> Image.Image:
 
 
 def to_eight_bits(values: NDArray[np.generic], name: Path | str) -> NDArray[np.uint8]:
-    """The same picture with 8 bits, of whole numbers of any size or of floating-point ones.
+    """Return the picture with 8 bits, from whole numbers of any size or floating-point values.
 
-    Those count from 0 to 1, and may go somewhat beyond, or from 0 to 255. InputError where they do
-    neither. name: of the picture.
+    Floating-point values range from 0 to 1 (or slightly more), or from 0 to 255. Raise InputError
+    if they are larger. name: the picture's name in errors.
     """
     if values.dtype == np.uint8:
         return values.astype(np.uint8, copy=False)

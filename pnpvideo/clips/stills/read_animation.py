@@ -1,4 +1,4 @@
-"""An animated image -> Clip, its frames laid over each other as browsers do."""
+"""Reading of an animated image -> Clip, with frames composed as browsers do."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from pnpvideo.clips.clip import Alpha, Clip, FrameReader, Frames
 from pnpvideo.clips.read_options import ReadOptions
 from pnpvideo.clips.refusals import damaged
 from pnpvideo.clips.stills.decode_image import (
-    BROKEN,
+    DECODING_ERRORS,
     cut_picture,
     decode_alpha,
     decode_image,
@@ -31,26 +31,26 @@ from pnpvideo.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Moment:
-    """A frame as it is seen, and for how long."""
+    """A composed frame and how long it is shown."""
 
-    seen: Image.Image
+    picture: Image.Image
     seconds: Fraction
 
 
 def is_animation(image: Image.Image) -> bool:
-    """Whether an opened image has frames. Several pages, sizes or views are none (TIFF, ICO)."""
-    if image.format == "PNG":  # One frame may hide behind a picture for other viewers.
+    """Return whether an opened image has frames, not pages, sizes or views (TIFF, ICO)."""
+    if image.format == "PNG":  # A single frame may lie behind a picture for other viewers.
         return "default_image" in image.info or getattr(image, "is_animated", False)
-    # Of a GIF only its end tells.
+    # Only the end of a GIF shows whether it is animated.
     return image.format == "GIF" or (
         image.format in ("WEBP", "AVIF") and getattr(image, "is_animated", False)
     )
 
 
 def read_animation(image: Image.Image, path: Path, options: ReadOptions) -> Clip | None:
-    """Clip of an opened image that has frames; one with a single frame is a picture.
+    """Return a clip of an opened animated image; with a single frame it has no timing.
 
-    None where none of them is whole, and what there is of the first is wanted.
+    Return None if no frame is complete and the caller accepts a truncated first frame.
     """
     split = SPLIT.get(image.format)
     moments: Callable[[], Iterator[Moment]] = partial(_moments_of_sequence, path)
@@ -64,7 +64,7 @@ def read_animation(image: Image.Image, path: Path, options: ReadOptions) -> Clip
     if len(durations) > 1:
         times = [sum(durations[:i], Fraction(0)) for i in range(len(durations) + 1)]
         until = min(chosen[-1] + options.stride, len(durations))
-        # Animated images count in milliseconds or hundredths, and mean them.
+        # Animated images state milliseconds or hundredths, and these are exact.
         timing = find_timing(
             times[options.start : until],
             times[until],
@@ -85,28 +85,28 @@ def read_animation(image: Image.Image, path: Path, options: ReadOptions) -> Clip
 def _compose(
     parts: Callable[[], Iterator[Part]], image: Image.Image, path: Path
 ) -> Iterator[Moment]:
-    """The canvas after each part. It is transparent first, whatever background the file names."""
-    # Which way up it is, Pillow finds in these.
+    """Yield the canvas after each part. It starts transparent; the file's background is ignored."""
+    # Pillow finds the orientation in these.
     tags = ("exif", "xmp", "XML:com.adobe.xmp")
     canvas = Image.new("RGBA", image.size)
     for part in parts():
-        picture, corner = to_rgba(io.BytesIO(part.picture), path), part.place[:2]
-        before = canvas.copy()
+        picture, corner = to_rgba(io.BytesIO(part.picture), path), part.box[:2]
+        previous = canvas.copy()
         if part.over:
             canvas.alpha_composite(picture, corner)
         else:
             canvas.paste(picture, corner)
-        seen = canvas.copy()
-        seen.info = {tag: image.info[tag] for tag in tags if tag in image.info}
-        yield Moment(seen=seen, seconds=part.seconds)
+        composed = canvas.copy()
+        composed.info = {tag: image.info[tag] for tag in tags if tag in image.info}
+        yield Moment(picture=composed, seconds=part.seconds)
         if part.after is After.CLEAR:
-            canvas.paste((0, 0, 0, 0), part.place)
+            canvas.paste((0, 0, 0, 0), part.box)
         elif part.after is After.RESTORE:
-            canvas = before
+            canvas = previous
 
 
 def _moments_of_sequence(path: Path) -> Iterator[Moment]:
-    """Of a file whose frames are whole pictures."""
+    """Yield the frames of a file whose frames are whole pictures."""
     image = open_image(path)
     assert image is not None
     with image:
@@ -114,27 +114,27 @@ def _moments_of_sequence(path: Path) -> Iterator[Moment]:
             image.seek(number)
             image.load()
             milliseconds = Fraction(image.info.get("duration", 0)).limit_denominator(10_000)
-            yield Moment(seen=image, seconds=milliseconds / 1000)
+            yield Moment(picture=image, seconds=milliseconds / 1000)
 
 
 def _look_through(
     moments: Callable[[], Iterator[Moment]], path: Path, allow_truncated: bool
 ) -> tuple[list[Fraction], bool]:
-    """Seconds for which each frame is shown, and whether any is transparent in parts.
+    """Return the seconds that each frame is shown, and whether any has transparent parts.
 
-    All are decoded, so that damage is found before the expensive work.
+    All frames are decoded, so that damage is found before the expensive work.
     """
     durations: list[Fraction] = []
     transparent = False
     try:
         for moment in moments():
-            # As browsers do: a frame shown for next to no time is one without a stated time.
+            # As in browsers, a frame that is shown for almost no time counts as having no time.
             stated = moment.seconds > Fraction(1, 100)
             durations.append(moment.seconds if stated else Fraction(1, 10))
-            transparent = transparent or has_transparent_parts(moment.seen)
+            transparent = transparent or has_transparent_parts(moment.picture)
     except InputError:
         raise
-    except BROKEN as error:
+    except DECODING_ERRORS as error:
         if not allow_truncated and durations:
             raise damaged(path, reason(error), len(durations)) from None
         if not allow_truncated:
@@ -143,7 +143,7 @@ def _look_through(
 
 
 class AnimationReader(FrameReader):
-    """Frames `chosen` of an animated image."""
+    """A reader of the chosen frames of an animated image."""
 
     def __init__(
         self,
@@ -153,8 +153,8 @@ class AnimationReader(FrameReader):
         chosen: range,
         options: ReadOptions,
     ) -> None:
-        """moments: begins at the first frame. size: width and height as shown."""
-        self._begin = moments
+        """Take `moments`, which starts at the first frame, and `size`: (width, height) as shown."""
+        self._restart = moments
         self._path = path
         self._size = size
         self._chosen = chosen
@@ -169,33 +169,33 @@ class AnimationReader(FrameReader):
         width, height = self._size
         frames = np.empty((stop - start, height, width, 3), np.uint8)
         for frame, number in zip(frames, self._chosen[start:stop], strict=True):
-            frame[:] = decode_image(self._seen(number), self._path, self._options)
+            frame[:] = decode_image(self._frame(number), self._path, self._options)
         return frames
 
     def read_alpha(self, start: int, stop: int) -> Alpha:
         width, height = self._size
         alpha = np.empty((stop - start, height, width), np.uint8)
         for frame, number in zip(alpha, self._chosen[start:stop], strict=True):
-            frame[:] = decode_alpha(self._seen(number), self._path, self._options)
+            frame[:] = decode_alpha(self._frame(number), self._path, self._options)
         return alpha
 
-    def _seen(self, number: int) -> Image.Image:
-        """A frame of the file. What is seen hangs on the frames before: there is no way back."""
+    def _frame(self, number: int) -> Image.Image:
+        """Return a frame of the file. It depends on previous frames: going back starts over."""
         if self._last is not None and number < self._last[0]:
-            self._moments, self._last = self._begin(), None
-        done = -1 if self._last is None else self._last[0]
+            self._moments, self._last = self._restart(), None
+        last_number = -1 if self._last is None else self._last[0]
         try:
-            for at in range(done + 1, number + 1):
+            for i in range(last_number + 1, number + 1):
                 moment = next(self._moments, None)
                 if moment is None:
                     raise InputError(f"{self._path} has fewer frames than when it was opened")
-                self._last = (at, moment)
+                self._last = (i, moment)
         except InputError:
             raise
-        except BROKEN as error:
+        except DECODING_ERRORS as error:
             raise InputError(f"{self._path} is damaged: {reason(error)}") from None
         assert self._last is not None
-        return self._last[1].seen
+        return self._last[1].picture
 
     def close(self) -> None:
         self._moments, self._last = iter(()), None

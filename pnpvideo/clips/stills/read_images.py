@@ -1,4 +1,4 @@
-"""Image files -> Clip: one image, or many images that are frames."""
+"""Reading of image files -> Clip: a single image, or many images as frames."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from pnpvideo.clips.stills.decode_image import (
     can_be_transparent,
     decode_alpha,
     decode_image,
-    holds_several,
+    has_several_pictures,
     open_image,
     upright_size,
 )
@@ -28,23 +28,23 @@ Decode = Callable[[Image.Image, Path, ReadOptions], NDArray[np.uint8]]
 
 
 def read_folder(folder: Path, options: ReadOptions) -> Clip:
-    """The images of a folder (see `images_in`)."""
+    """Return a clip of the images in a folder (see `images_in`)."""
     return _clip(images_in(folder), folder.resolve().name, folder, options)
 
 
 def read_pattern(pattern: Path, options: ReadOptions) -> Clip:
-    """The images that a pattern names (see `images_like`)."""
+    """Return a clip of the images that match a pattern (see `images_like`)."""
     return _clip(images_like(pattern), fixed_folder(pattern).resolve().name, pattern, options)
 
 
 def read_image(image: Image.Image, path: Path, options: ReadOptions) -> Clip:
-    """Clip of an opened image, which is closed here: animated where it has several frames."""
+    """Return a clip of an opened image, and close the image. An animation gives several frames."""
     with image:
         clip = read_animation(image, path, options) if is_animation(image) else None
         if clip is not None:
             return clip
-        if holds_several(image):
-            _tell_several(path)
+        if has_several_pictures(image):
+            _warn_several_pictures(path)
         options.choose(1, path)
         transparent = can_be_transparent(image)
         # So that damage is found before the expensive work.
@@ -59,7 +59,7 @@ def read_image(image: Image.Image, path: Path, options: ReadOptions) -> Clip:
 
 
 class ImageReader(FrameReader):
-    """Frames from image files of one size."""
+    """A reader of frames from image files of one size."""
 
     def __init__(
         self,
@@ -92,9 +92,10 @@ class ImageReader(FrameReader):
             with _open(path) as image:
                 decoded = decode(image, path, self._options)
             if decoded.shape != picture.shape:
-                (height, width), told = decoded.shape[:2], f"{picture.shape[1]}x{picture.shape[0]}"
+                (height, width), expected = decoded.shape[:2], picture.shape[:2]
                 raise InputError(
-                    f"{path} is damaged: it holds {width}x{height} pixels, and tells of {told}"
+                    f"{path} is damaged: it holds {width}x{height} pixels, and its header says "
+                    f"{expected[1]}x{expected[0]}"
                 )
             picture[:] = decoded
 
@@ -102,20 +103,21 @@ class ImageReader(FrameReader):
 def _clip(paths: list[Path], name: str, source: Path, options: ReadOptions) -> Clip:
     chosen = [paths[i] for i in options.choose(len(paths), source)]
     size: tuple[int, int] | None = None
-    transparent, several = False, False
+    transparent, has_several = False, False
     for path in chosen:
         with _open(path) as image:
-            its = upright_size(image)
+            image_size = upright_size(image)
             transparent = transparent or can_be_transparent(image)
-            if not several and holds_several(image):
-                several = True
-                _tell_several(path)
-        if size is not None and its != size:
+            if not has_several and has_several_pictures(image):
+                has_several = True
+                _warn_several_pictures(path)
+        if size is not None and image_size != size:
             raise InputError(
-                f"{source} has images of differing sizes: {chosen[0].name} has "
-                f"{size[0]}x{size[1]}, {path.name} has {its[0]}x{its[1]}; make them the same"
+                f"{source} has images of different sizes: {chosen[0].name} has "
+                f"{size[0]}x{size[1]}, {path.name} has {image_size[0]}x{image_size[1]}; "
+                "make them the same"
             )
-        size = its
+        size = image_size
     assert size is not None
     return Clip(
         reader=ImageReader(chosen, size, options),
@@ -126,8 +128,8 @@ def _clip(paths: list[Path], name: str, source: Path, options: ReadOptions) -> C
     )
 
 
-def _tell_several(path: Path) -> None:
-    _log.warning("%s holds several pictures, of which one is read", path)
+def _warn_several_pictures(path: Path) -> None:
+    _log.warning("%s holds several pictures; only one is read", path)
 
 
 def _open(path: Path) -> Image.Image:

@@ -1,1 +1,1 @@
-"""Video files, through FFmpeg. Knows no still pictures."""
+"""Video files, through FFmpeg. Does not handle still pictures."""

@@ -1,4 +1,4 @@
-"""Time stamps -> Timing: the exact frame rate where there is one, each frame's time where not."""
+"""Timing from time stamps: the exact frame rate if there is one, otherwise each frame's time."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -7,7 +7,7 @@ from math import ceil, floor
 from pnpvideo.clips.clip import Timing
 
 _LONGEST = 24 * 60 * 60
-"""Seconds for which a frame may be shown; damage makes years of them."""
+"""Seconds for which a frame may be shown; damaged files claim years."""
 
 
 def find_timing(
@@ -18,17 +18,20 @@ def find_timing(
     claims: Sequence[float] = (),
     stride: int,
 ) -> Timing:
-    """Timing of every `stride`-th of some frames.
+    """Return the timing of every `stride`-th frame.
 
-    times, end: seconds at which each frame appears and at which the last one ends.
-    tick: seconds, the step to which the file rounds its times.
-    claims: frame rates the file claims, with two decimals; they settle what rounding leaves open.
+    times, end: seconds at which each frame appears, and at which the last one ends.
+    tick: the step, in seconds, to which the file rounds its times.
+    claims: frame rates that the file claims, with two decimals; they decide if rounding leaves
+        several possible rates.
     """
     steps = [b - a for a, b in zip(times, [*times[1:], end], strict=True)]
-    # A file without usable times: all that is left is what it claims.
+    # A file without usable times: use the rate that it claims.
     if not all(0 < step <= _LONGEST for step in steps):
-        claimed = (_plain_rate(claim) for claim in claims)
-        return Timing(frame_rate=next((r for r in claimed if r), Fraction(25)) / stride)
+        claimed_rates = (_plain_rate(claim) for claim in claims)
+        return Timing(
+            frame_rate=next((rate for rate in claimed_rates if rate), Fraction(25)) / stride
+        )
     shifts = [time - times[0] for time in times]
     rate = _constant_rate(shifts, end - times[0], tick, claims)
     if rate is not None:
@@ -42,9 +45,9 @@ def find_timing(
 def _constant_rate(
     shifts: Sequence[Fraction], length: Fraction, tick: Fraction, claims: Sequence[float]
 ) -> Fraction | None:
-    """The rate r with shift i = i / r up to one tick, the simplest or the claimed one of these."""
+    """Return the rate r with shift i = i / r up to one tick: a claimed one, or the simplest."""
     count = len(shifts)
-    low, high = Fraction(0), 2 * length  # Bounds of the seconds between two frames.
+    low, high = Fraction(0), 2 * length  # Bounds of the frame duration in seconds.
     for i in range(1, count):
         low = max(low, (shifts[i] - tick) / i)
         high = min(high, (shifts[i] + tick) / i)
@@ -53,14 +56,15 @@ def _constant_rate(
     low = max(low, tick / 2)
     if low > high:
         return None
-    # The last frame's length is often carelessly written; only where it is clearly held (or cut)
-    # do the times have to be kept one by one.
+    # The last frame's duration is often wrong; keep each frame's time only if it is clearly
+    # longer or shorter.
     if abs(length - count * (low + high) / 2) > (low + high) / 4:
         return None
     exact = shifts[-1] / (count - 1) if count > 1 else length
     even = all(shifts[i] == i * exact for i in range(count))
     candidates = [rate for claim in claims if (rate := _plain_rate(claim))]
-    if even and tick < Fraction(1, 5000):  # Coarser times, milliseconds say, look even by rounding.
+    # Coarser times, such as milliseconds, look even because they are rounded.
+    if even and tick < Fraction(1, 5000):
         candidates.append(1 / exact)
     for rate in candidates:
         if low <= 1 / rate <= high:
@@ -74,7 +78,7 @@ def _constant_rate(
 
 
 def _plain_rate(claim: float) -> Fraction | None:
-    """The rate meant by a figure with two decimals: 29.97 is 30000/1001, 25 is 25."""
+    """Return the exact rate for one with two decimals: 30000/1001 for 29.97, 25 for 25."""
     if claim <= 0:
         return None
     if abs(claim - round(claim)) < 1e-6:
@@ -84,7 +88,7 @@ def _plain_rate(claim: float) -> Fraction | None:
 
 
 def _simplest(low: Fraction, high: Fraction) -> Fraction:
-    """The fraction with the smallest denominator in [low, high], both above 0 (Stern-Brocot)."""
+    """Return the fraction with the smallest denominator in [low, high], low > 0 (Stern-Brocot)."""
     whole = floor(low)
     if whole == low:
         return Fraction(whole)

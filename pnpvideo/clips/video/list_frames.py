@@ -11,7 +11,7 @@ from pathlib import Path
 
 from av.video.frame import VideoFrame
 
-from pnpvideo.clips.video.open_video import DamageError, OpenVideo, complaints
+from pnpvideo.clips.video.open_video import DamageError, OpenVideo, captured_messages
 from pnpvideo.clips.video.probe_video import VideoFacts
 
 LONGEST_GAP = 10
@@ -129,7 +129,7 @@ class _Listing:
         self.damage: str | None = None
         self._step = 0
         self._joins: list[int] = []
-        with complaints() as said, contextlib.closing(OpenVideo(path, threads)) as video:
+        with captured_messages() as said, contextlib.closing(OpenVideo(path, threads)) as video:
             self.time_base = video.stream.time_base or Fraction(1, 1000)
             self._may_join = "mpeg" in video.container.format.name
             frames = video.frames(strict=True)

@@ -1,4 +1,4 @@
-"""A video file opened with PyAV: its first picture stream, decoded, with FFmpeg's complaints."""
+"""Decoding of a video file's first picture stream with PyAV, and capture of FFmpeg's messages."""
 
 import contextlib
 import re
@@ -20,13 +20,13 @@ from av.video.stream import VideoStream
 
 from pnpvideo.errors import InputError
 
-# Containers we open. Others of FFmpeg's would turn text into video or follow links in playlists.
+# The containers that are opened. Others would turn text into video or follow links in playlists.
 _CONTAINERS = (
     "mov,matroska,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,nut,ivf,dv,rm,wtv,gxf,h264,hevc,av1,obu"
     ",m4v,mjpeg,yuv4mpegpipe,gif,swf,mp3,wav,flac,aac,ac3,aiff,amr,caf,w64"
 )
 
-# FFmpeg's own decoders leave out the alpha of these two.
+# FFmpeg's own decoders drop the alpha of these two.
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 _log_level = threading.RLock()
@@ -38,60 +38,60 @@ _GENPTS = 0x1  # AVFMT_FLAG_GENPTS, which PyAV sets.
 
 
 class DamageError(Exception):
-    """Why the frames after the last one cannot be read."""
+    """Damage in a video; the message says why no further frame can be read."""
 
 
 @contextlib.contextmanager
-def complaints(level: int = av.logging.ERROR) -> Iterator[list[tuple[int, str, str]]]:
-    """What FFmpeg says meanwhile in this thread, as (level, who, words).
+def captured_messages(level: int = av.logging.ERROR) -> Iterator[list[tuple[int, str, str]]]:
+    """Keep a list of FFmpeg's messages in this thread, as (level, component, text).
 
-    FFmpeg has one log for all threads, so one thread at a time listens.
+    FFmpeg has one log for all threads, so one thread at a time captures it.
     """
     with _log_level:
         av.logging.set_level(level)
         try:
-            with av.logging.Capture() as said:
-                yield said
+            with av.logging.Capture() as messages:
+                yield messages
         finally:
             av.logging.set_level(None)
 
 
-def open_container(path: Path, form: str | None = None) -> InputContainer:
-    """The open file, as a file whatever its name holds, and no playlist. InputError else.
+def open_container(path: Path, file_format: str | None = None) -> InputContainer:
+    """Open a path as a file, whatever its name contains, and never as a playlist.
 
-    form: its format in FFmpeg's words, where its contents are not to tell it.
+    file_format: FFmpeg's name of the format; None to detect it. Raise InputError if it fails.
     """
     try:
         try:
-            return _open(f"file:{path}", form)
+            return _open(f"file:{path}", file_format)
         except av.error.FFmpegError:
-            # FFmpeg puts the suffix above some contents, and takes them for what we do not open.
+            # FFmpeg prefers the suffix to some contents, and then chooses a refused format.
             with path.open("rb") as file:
-                return _open("fd:", form, fd=str(file.fileno()))
+                return _open("fd:", file_format, fd=str(file.fileno()))
     except av.error.FFmpegError as error:
         with path.open("rb") as file:
             if file.read(8)[4:] == b"ftyp":
                 raise InputError(
-                    f"{path} is cut off: the table of its frames is missing, so none can be read"
+                    f"{path} is cut off: its index is missing, so no frame can be read"
                 ) from None
-        why = error.strerror
-        raise InputError(f"{path} is not an image, not a video, or is damaged: {why}") from None
+        reason = error.strerror
+        raise InputError(f"{path} is not an image, not a video, or is damaged: {reason}") from None
 
 
-def _open(url: str, form: str | None, **options: str) -> InputContainer:
+def _open(url: str, file_format: str | None, **options: str) -> InputContainer:
     limits = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file,fd"}
-    # Titles may be no UTF-8, as in many an AVI.
+    # Titles may not be UTF-8, as in many AVI files.
     return av.open(
-        url, "r", format=form, container_options=limits | options, metadata_errors="replace"
+        url, "r", format=file_format, container_options=limits | options, metadata_errors="replace"
     )
 
 
 def is_motion_jpeg(path: Path) -> bool:
-    """Whether a file that begins with a JPEG picture goes on with another one of its size."""
+    """Return whether a file begins with two JPEG pictures of the same size."""
     try:
         with contextlib.closing(open_container(path, "mjpeg")) as container:
             first, second = islice(container.decode(video=0), 2)
-    except (InputError, ValueError, av.error.FFmpegError):  # One picture, and what else follows.
+    except (InputError, ValueError, av.error.FFmpegError):  # One picture, then something else.
         return False
     return (first.width, first.height) == (second.width, second.height)
 
@@ -99,14 +99,14 @@ def is_motion_jpeg(path: Path) -> bool:
 class OpenVideo:
     """The first picture stream of a video file.
 
-    threads: "FRAME" decodes several frames at a time, and "SLICE" one after the other, where each
-    error belongs to a known frame. stream_count: of picture streams. packet_count: of packets that
-    were decoded.
+    threads: "FRAME" decodes several frames at a time; "SLICE" decodes one after the other, so that
+    each error belongs to a known frame. stream_count: the number of picture streams. packet_count:
+    the number of decoded packets.
     """
 
     def __init__(self, path: Path, threads: str = "FRAME") -> None:
         self.container = open_container(path)
-        # Times that FFmpeg makes up for packets without are not always those of the frames.
+        # Times that FFmpeg invents for packets without them do not always match the frames.
         self.container.flags &= ~_GENPTS
         pictures = [
             stream
@@ -116,20 +116,20 @@ class OpenVideo:
         if not pictures:
             sounds = self.container.streams.audio
             self.container.close()
-            what = "it holds sound only" if sounds else "it holds no frames"
-            raise InputError(f"{path} is not a video: {what}")
+            reason = "it holds sound only" if sounds else "it holds no frames"
+            raise InputError(f"{path} is not a video: {reason}")
         self.stream: VideoStream = pictures[0]
         self.stream_count = len(pictures)
         if self.stream.codec_context is None:
             self.container.close()
-            raise InputError(f"{path} cannot be read: no decoder knows its pictures")
+            raise InputError(f"{path} cannot be read: FFmpeg has no decoder for its pictures")
         self.packet_count = 0
-        self._decoder = _decoder_of(self.stream, threads)
+        self._decoder = _create_decoder(self.stream, threads)
 
     def frames(self, *, strict: bool) -> Iterator[VideoFrame]:
-        """The frames from here on in the order of showing, as FFmpeg shows them.
+        """Yield the remaining frames in display order, as FFmpeg shows them.
 
-        strict: the first frame that is damaged raises DamageError, instead of being guessed at.
+        strict: raise DamageError at the first damaged frame, instead of concealing the damage.
         """
         for packet in self._packets(strict):
             self.packet_count += packet is not None
@@ -145,9 +145,9 @@ class OpenVideo:
                 yield frame
 
     def _packets(self, strict: bool) -> Iterator[VideoPacket]:
-        """The stream's packets, and None at the end."""
+        """Yield the stream's packets, and None at the end."""
         demuxed = self.container.demux(self.stream)
-        before: VideoPacket = None
+        previous: VideoPacket = None
         while True:
             try:
                 packet = next(demuxed, None)
@@ -157,47 +157,47 @@ class OpenVideo:
                 packet = None
             if packet is not None and not packet.size:
                 continue
-            if before is not None:
-                # Where transport streams are joined, the last packet of a part looks as if the
-                # part's end were lost. A new part starts with a keyframe.
+            if previous is not None:
+                # In joined transport streams, the last packet of a part looks cut off. A new part
+                # starts with a keyframe.
                 if packet is not None and packet.is_keyframe:
-                    before.is_corrupt = False
-                yield before
+                    previous.is_corrupt = False
+                yield previous
             if packet is None:
                 yield None
                 return
-            before = packet
+            previous = packet
 
     def seek(self, time: int) -> None:
-        """Go to the keyframe at or before a time of the stream."""
+        """Seek to the keyframe at or before a time, in the stream's time base."""
         self.container.seek(time, stream=self.stream)
         self._decoder.flush_buffers()
 
     def crop(self) -> tuple[int, int, int, int]:
-        """Pixels that the container hides: left, right, top, bottom."""
-        # PyAV passes on all of a stream's side data but this; FFmpeg prints it.
-        with complaints(av.logging.INFO):
+        """Return the pixels that the container crops: left, right, top, bottom."""
+        # PyAV does not expose this side data of a stream, but FFmpeg prints it.
+        with captured_messages(av.logging.INFO):
             printed: str = self.container.dumps_format()  # type: ignore[attr-defined]
         streams = re.split(r"(?m)^  Stream #0:", printed)
         stream = next(s for s in streams if re.match(rf"{self.stream.index}\b", s))
-        found = re.search(r"Frame Cropping: (\d+)/(\d+)/(\d+)/(\d+)", stream)
-        left, right, top, bottom = map(int, found.groups()) if found else (0, 0, 0, 0)
+        match = re.search(r"Frame Cropping: (\d+)/(\d+)/(\d+)/(\d+)", stream)
+        left, right, top, bottom = map(int, match.groups()) if match else (0, 0, 0, 0)
         return left, right, top, bottom
 
     def close(self) -> None:
-        # Its threads end here, where Python is not held: freeing the decoder holds it, and waits
-        # for ever for a thread that wants to tell something.
+        # End its threads here, without the GIL: freeing the decoder holds the GIL, and would wait
+        # for ever for a thread that wants to log.
         self._decoder.flush_buffers()
         self.container.close()
 
 
-def _decoder_of(stream: VideoStream, threads: str) -> VideoCodecContext:
+def _create_decoder(stream: VideoStream, threads: str) -> VideoCodecContext:
     decoder: CodecContext = stream.codec_context
     name = _ALPHA_DECODERS.get(decoder.name)
     if name is not None and stream.metadata.get("alpha_mode") == "1":
         decoder = CodecContext.create(name, "r")
     decoder.thread_type = threads
-    # Its threads must not wait for Python, which may be waiting for them: they stay silent.
+    # Its threads must not log: they would wait for the GIL, whose holder may wait for them.
     decoder.options = {"log_level_offset": "1000"}
     assert isinstance(decoder, VideoCodecContext)
     return decoder

@@ -1,4 +1,4 @@
-"""A video file's facts, as the file and its first frame tell them."""
+"""Facts about a video file, from its headers and its first frame."""
 
 import contextlib
 import re
@@ -19,28 +19,28 @@ from pnpvideo.clips.video.tone_map import HLG, PQ, HighRange
 from pnpvideo.errors import InputError
 
 Filters = tuple[tuple[str, str], ...]
-"""FFmpeg's filters, each with its options."""
+"""FFmpeg filters, each with its options."""
 
-_UNTOLD = 2  # Of a colour matrix, AVCOL_SPC_UNSPECIFIED.
+_UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED, of a colour matrix.
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoFacts:
-    """What a video file says of its first picture stream.
+    """The facts about a video file's first picture stream.
 
-    width, height: in pixels as shown, upright and square (a non-square pixel is only ever
-        stretched, never shrunk).
-    upright: the filters that cut and turn a stored frame to what is shown.
-    square: whether the stored pixels are.
-    pixel_format, container: in FFmpeg's words, such as "yuv420p" and "matroska,webm".
+    width, height: in pixels as shown, upright and square (non-square pixels are stretched, never
+        shrunk).
+    upright: the filters that crop and rotate a stored frame to what is shown.
+    square: whether the stored pixels are square.
+    pixel_format, container: FFmpeg's names, such as "yuv420p" and "matroska,webm".
     has_alpha: whether frames can be transparent.
-    colour: of the stored frames. high_range: None where they are of the standard one.
-    matrix: of stored frames that do not tell theirs and need one; None otherwise.
+    colour: of the stored frames. high_range: None if they have a standard dynamic range.
+    matrix: the assumed colour matrix, if the frames need one and do not state it; otherwise None.
     rates: frame rates the file claims, likeliest first, with two decimals.
-    start: seconds at which the file's own clock starts.
-    until: seconds, by that clock, at which the pictures end; None where the file does not say.
-    has_sound: whether there is any, of whatever codec.
-    stream_count: how many picture streams there are; the first is read.
+    start: seconds at which the file's clock starts.
+    until: seconds, by that clock, at which the pictures end; None if the file does not state it.
+    has_sound: whether there is sound, in any codec.
+    stream_count: the number of picture streams; the first is read.
     """
 
     width: int
@@ -61,7 +61,7 @@ class VideoFacts:
 
 
 def probe_video(path: Path) -> VideoFacts:
-    """Facts of a video file. InputError where it is none, or has no frame that can be read."""
+    """Return a video's facts. Raise InputError if it is not a video or no frame can be read."""
     with contextlib.closing(OpenVideo(path, "SLICE")) as video:
         try:
             frame = next(video.frames(strict=True), None)
@@ -90,13 +90,13 @@ def _facts(video: OpenVideo, frame: VideoFrame) -> VideoFacts:
         height = round(height / ratio)
     start = Fraction(container.start_time or 0, 1_000_000)
     until = None
-    # Matroska tells each stream's end; elsewhere the file's own may be that of a longer sound.
-    if (own := _told_end(stream.metadata.get("DURATION", ""))) is not None:
-        until = own
+    # Matroska states each stream's end; other files' duration may be that of longer sound.
+    if (stream_end := _parse_duration(stream.metadata.get("DURATION", ""))) is not None:
+        until = stream_end
     elif not container.streams.audio and container.duration:
         until = start + Fraction(container.duration, 1_000_000)
     colour = _colour(frame)
-    untold = frame.colorspace == _UNTOLD and not frame.format.is_rgb
+    unspecified = frame.colorspace == _UNSPECIFIED and not frame.format.is_rgb
     return VideoFacts(
         width=width,
         height=height,
@@ -107,8 +107,8 @@ def _facts(video: OpenVideo, frame: VideoFrame) -> VideoFacts:
         has_alpha=any(part.is_alpha for part in frame.format.components),
         colour=colour,
         high_range=_high_range(frame, colour.transfer),
-        # As players guess: what is high definition, 720 lines or more, has its matrix.
-        matrix=("bt709" if frame.height >= 720 else "bt601") if untold else None,
+        # As players assume: BT.709 for high definition (720 lines or more), otherwise BT.601.
+        matrix=("bt709" if frame.height >= 720 else "bt601") if unspecified else None,
         rates=tuple(
             round(float(rate), 2) for rate in (stream.average_rate, stream.base_rate) if rate
         ),
@@ -119,17 +119,17 @@ def _facts(video: OpenVideo, frame: VideoFrame) -> VideoFacts:
     )
 
 
-def _told_end(text: str) -> Fraction | None:
-    """The seconds of "00:00:01.280000000"; None where a text says no time."""
-    found = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", text)
-    if found is None:
+def _parse_duration(text: str) -> Fraction | None:
+    """Return the seconds of a text such as "00:00:01.280000000"; None if it is not a time."""
+    match = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", text)
+    if match is None:
         return None
-    hours, minutes, seconds = map(Fraction, found.groups())
+    hours, minutes, seconds = map(Fraction, match.groups())
     return hours * 3600 + minutes * 60 + seconds
 
 
 def _turn(frame: VideoFrame) -> Filters:
-    """The filters that make a stored frame upright, as ffmpeg's command line chooses them."""
+    """Return the filters that rotate a stored frame upright, as FFmpeg's command line chooses."""
     stored = _side_data(frame, "DISPLAYMATRIX")
     if not stored:
         return ()
@@ -149,16 +149,16 @@ def _turn(frame: VideoFrame) -> Filters:
 
 
 def _colour(frame: VideoFrame) -> Colour:
-    """What a frame's tags say; what they leave open is as in BT.709."""
-    known = Colour()
+    """Return the colour in a frame's tags; unspecified values are as in BT.709."""
+    colour = Colour()
     with contextlib.suppress(ValueError):
         name = ColorTrc(frame.color_trc).name.lower().replace("_", "-")
-        known = Colour(transfer=known.transfer if name == "unspecified" else name)
+        colour = Colour(transfer=colour.transfer if name == "unspecified" else name)
     with contextlib.suppress(ValueError):
         name = ColorPrimaries(frame.color_primaries).name.lower()
         if name != "unspecified":
-            known = Colour(primaries=name, transfer=known.transfer)
-    return known
+            colour = Colour(primaries=name, transfer=colour.transfer)
+    return colour
 
 
 def _high_range(frame: VideoFrame, transfer: str) -> HighRange | None:
@@ -177,6 +177,6 @@ def _high_range(frame: VideoFrame, transfer: str) -> HighRange | None:
 
 
 def _side_data(frame: VideoFrame, name: str) -> bytes:
-    """What a frame brings of one kind, as FFmpeg's structure of it; empty where nothing."""
-    found = frame.side_data.get(name)
-    return bytes(found) if isinstance(found, SideData) else b""
+    """Return a frame's side data of one kind, as FFmpeg's structure; empty if it has none."""
+    data = frame.side_data.get(name)
+    return bytes(data) if isinstance(data, SideData) else b""

@@ -1,4 +1,4 @@
-"""Frames of plain clips through decord, which is let go of on its first failure or silence."""
+"""Reading of plain clips with decord, which is given up at its first error or time-out."""
 
 import contextlib
 import queue
@@ -31,46 +31,47 @@ _MOST_PIXELS = 1280 * 720
 # not (single pixels differ by up to 180 of 255 at coloured edges).
 _FORMATS = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "gray")
 
-# Of others, it cannot read some, and says so on the terminal.
+# It cannot read some other containers, and prints errors to the terminal.
 _CONTAINERS = ("mov,", "matroska,")
 
-# Seconds for one batch, which takes a fraction of one. Nobody waits longer for it.
-_PATIENCE = 20.0
+# Time-out for one batch in seconds; a batch normally takes a fraction of a second.
+_TIME_OUT_SECONDS = 20.0
 
 T = TypeVar("T")
 
 
 def is_plain(facts: VideoFacts, shown: ShownFrames) -> bool:
-    """Whether decord is there and known to give FFmpeg's frames of such a video."""
+    """Return whether decord is installed and known to return FFmpeg's frames for this video."""
     size = facts.width % 2 == 0 and facts.height % 2 == 0
     size = size and facts.width * facts.height <= _MOST_PIXELS
-    whole = not facts.upright and facts.square and not shown.interlaced
-    # A damaged file may hang decord or make it repeat frames; it takes BT.601 for granted.
-    told = facts.pixel_format in _FORMATS and facts.matrix != "bt709" and not facts.high_range
-    known = facts.container.startswith(_CONTAINERS) and shown.damage is None
-    return decord is not None and size and whole and told and known
+    unfiltered = not facts.upright and facts.square and not shown.interlaced
+    # decord assumes BT.601.
+    colours = facts.pixel_format in _FORMATS and facts.matrix != "bt709" and not facts.high_range
+    # A damaged file may hang decord or make it repeat frames.
+    readable = facts.container.startswith(_CONTAINERS) and shown.damage is None
+    return decord is not None and size and unfiltered and colours and readable
 
 
 class DecordFrames:
-    """Chosen frames of a plain video. Any exception means that decord is of no use for it."""
+    """The chosen frames of a plain video. Any exception means that decord cannot be used for it."""
 
     def __init__(self, path: Path, chosen: range, times: Sequence[Fraction]) -> None:
-        """times: seconds at which the chosen frames are shown."""
+        """Take `times`: the seconds at which the chosen frames are shown."""
         self._path, self._chosen, self._times = path, chosen, times
         self._reader: _Reader | None = None
 
     def read(self, start: int, stop: int) -> Frames:
-        """Frames start to stop - 1 of the chosen ones."""
-        # What it cannot open it tells the terminal; of frames it is silent.
+        """Read the chosen frames start to stop - 1."""
+        # decord prints errors on opening to the terminal, but none for frames.
         quiet = silenced() if self._reader is None else contextlib.nullcontext()
         with quiet:
-            return within(_PATIENCE, lambda: self._read(start, stop))
+            return call_with_time_out(_TIME_OUT_SECONDS, lambda: self._read(start, stop))
 
     def _read(self, start: int, stop: int) -> Frames:
         if self._reader is None:
             decord.logging.set_level(decord.logging.QUIET)
             reader: _Reader = decord.VideoReader(str(self._path), ctx=decord.cpu(0), num_threads=1)
-            _same_times(reader, self._chosen, self._times)
+            _check_times(reader, self._chosen, self._times)
             self._reader = reader
         return np.ascontiguousarray(self._reader.get_batch(self._chosen[start:stop]).asnumpy())
 
@@ -80,28 +81,28 @@ class _Array(Protocol):
 
 
 class _Reader(Protocol):
-    """What is used of `decord.VideoReader`, which has no types."""
+    """The used part of `decord.VideoReader`, which has no types."""
 
     def __len__(self) -> int: ...
     def get_batch(self, indices: Sequence[int]) -> _Array: ...
     def get_frame_timestamp(self, idx: list[int]) -> NDArray[np.floating]: ...
 
 
-def _same_times(reader: _Reader, chosen: range, times: Sequence[Fraction]) -> None:
-    """ValueError unless decord counts the frames as FFmpeg shows them (edit lists: it does not)."""
+def _check_times(reader: _Reader, chosen: range, times: Sequence[Fraction]) -> None:
+    """Raise ValueError unless decord has FFmpeg's frame times (with edit lists it does not)."""
     if len(reader) <= chosen[-1]:
         raise ValueError("decord finds fewer frames")
-    theirs = reader.get_frame_timestamp(list(chosen))[:, 0]
-    ours = np.array([float(time) for time in times])
-    closest = float(np.diff(ours).min()) if len(ours) > 1 else 0.02
-    if np.abs(theirs - ours).max() > max(closest / 4, 1e-4):
+    decord_times = reader.get_frame_timestamp(list(chosen))[:, 0]
+    expected = np.array([float(time) for time in times])
+    closest = float(np.diff(expected).min()) if len(expected) > 1 else 0.02
+    if np.abs(decord_times - expected).max() > max(closest / 4, 1e-4):
         raise ValueError("decord finds other times")
 
 
-def within(seconds: float, call: Callable[[], T]) -> T:
-    """What a call gives or raises; TimeoutError where it takes longer.
+def call_with_time_out(seconds: float, call: Callable[[], T]) -> T:
+    """Return the result of a call, or raise its exception; raise TimeoutError if it takes longer.
 
-    It then goes on in a thread that nothing waits for, the end of the program neither.
+    After a time-out, the call goes on in a thread that nothing waits for, not even program exit.
     """
     answer: queue.SimpleQueue[T | Exception] = queue.SimpleQueue()
 
@@ -113,9 +114,9 @@ def within(seconds: float, call: Callable[[], T]) -> T:
 
     threading.Thread(target=run, daemon=True).start()
     try:
-        given = answer.get(timeout=seconds)
+        result = answer.get(timeout=seconds)
     except queue.Empty:
         raise TimeoutError(f"no answer in {seconds} s") from None
-    if isinstance(given, Exception):
-        raise given
-    return given
+    if isinstance(result, Exception):
+        raise result
+    return result

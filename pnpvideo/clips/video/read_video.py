@@ -1,4 +1,4 @@
-"""A video file -> Clip: through PyAV, and through decord where that is known to be the same."""
+"""Reading of a video file -> Clip with PyAV, or with decord if that gives the same frames."""
 
 import contextlib
 import logging
@@ -27,17 +27,20 @@ _log = logging.getLogger(__name__)
 
 
 def read_video(path: Path, options: ReadOptions) -> Clip:
-    """Clip of a video file. InputError where it is none, or damaged in what is wanted of it."""
+    """Return a clip of a video file.
+
+    Raise InputError if it is not a video, or if the requested part of it is damaged.
+    """
     facts = probe_video(path)
     stop = options.stop
-    # A few frames more tell how long the last one is shown.
+    # A few more frames show how long the last one lasts.
     shown = list_frames(path, facts, None if stop is None else stop + options.stride)
     count = len(shown.times)
     short = shown.damage is not None and (stop is None or count < stop)
     if short and (count == 0 or not options.allow_truncated):
         raise damaged(path, str(shown.damage), count)
     chosen = options.choose(count if stop is None else min(stop, count), path)
-    # The span shown while the chosen frames are, in the file's own time.
+    # The times of all frames in the chosen range, by the file's clock.
     until = min(chosen[-1] + options.stride, count)
     times = [time * shown.time_base for time in shown.times[options.start : until]]
     end = (shown.times[until] if until < count else shown.end) * shown.time_base
@@ -50,7 +53,7 @@ def read_video(path: Path, options: ReadOptions) -> Clip:
         start = max(times[0] - facts.start, Fraction(0))
         joins = tuple(join * shown.time_base for join in shown.joins)
         sound = Sound(path=path, start=start, duration=duration, joins=joins)
-    _tell(path, facts, shown, options)
+    _log_facts(path, facts, shown, options)
     mapped = facts.high_range is not None and options.hdr == "map"
     return Clip(
         reader=VideoReader(path, facts, shown, chosen, options),
@@ -64,24 +67,26 @@ def read_video(path: Path, options: ReadOptions) -> Clip:
     )
 
 
-def _tell(path: Path, facts: VideoFacts, shown: ShownFrames, options: ReadOptions) -> None:
-    """What is done to the frames that a person would not expect, and what is guessed."""
+def _log_facts(path: Path, facts: VideoFacts, shown: ShownFrames, options: ReadOptions) -> None:
+    """Log conversions that users may not expect, and assumptions."""
     if facts.stream_count > 1:
-        _log.info("%s holds %d videos: the first is read", path, facts.stream_count)
+        _log.info("%s has %d video streams: reading the first", path, facts.stream_count)
     if facts.high_range is not None:
-        done = "tone-mapped to BT.709" if options.hdr == "map" else "kept as it is"
-        _log.info("%s has a high dynamic range (%s): %s", path, facts.high_range.transfer, done)
+        treatment = "tone-mapped to BT.709" if options.hdr == "map" else "kept as it is"
+        _log.info(
+            "%s has a high dynamic range (%s): %s", path, facts.high_range.transfer, treatment
+        )
     if shown.interlaced:
         _log.info("%s is interlaced: its frames are deinterlaced", path)
     if facts.matrix is not None:
-        _log.debug("%s does not tell its colour matrix: read as %s", path, facts.matrix)
+        _log.debug("%s does not state its colour matrix: assuming %s", path, facts.matrix)
 
 
 class VideoReader(FrameReader):
-    """Frames `chosen` of a video file whose frames were listed before.
+    """A reader of the chosen frames of a video file whose frames have been listed.
 
-    decord is used where it is known to give FFmpeg's frames; it goes for good, in favour of PyAV,
-    on the first failure.
+    decord is used if it is known to return FFmpeg's frames; after its first failure PyAV reads all
+    further frames.
     """
 
     def __init__(
@@ -105,8 +110,8 @@ class VideoReader(FrameReader):
         return len(self._chosen)
 
     @property
-    def through_decord(self) -> bool:
-        """Whether decord reads this file (known for certain once a frame has been read)."""
+    def uses_decord(self) -> bool:
+        """Return whether decord reads this file (certain only after a frame has been read)."""
         return self._decord is not None
 
     def read(self, start: int, stop: int) -> Frames:
@@ -138,10 +143,10 @@ class VideoReader(FrameReader):
 
 
 class DecodedFrames:
-    """Chosen frames of a video through PyAV, as `Converter` makes them.
+    """The chosen frames of a video, read with PyAV and converted by `Converter`.
 
-    One decoder runs on while frames are read in order; going back starts anew, at the keyframe
-    before.
+    One decoder continues while frames are read in order; going back starts a new one at the
+    previous keyframe.
     """
 
     def __init__(
@@ -155,22 +160,22 @@ class DecodedFrames:
         self._pictures: Iterator[NDArray[np.uint8]] | None = None
         self._open_file = contextlib.ExitStack()
         self._next = 0
-        # Elsewhere (transport streams, AVI) a seek may land on another frame than asked for.
+        # In other containers (transport streams, AVI) a seek may land on the wrong frame.
         self._can_seek = facts.container.startswith(("mov,", "matroska,"))
 
     def read(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """Frames start to stop - 1 of the chosen ones. InputError where the file has changed."""
+        """Read the chosen frames start to stop - 1. Raise InputError if the file has changed."""
         frames = np.empty((stop - start, *self._shape), np.uint8)
         if start == stop:
             return frames
         if not self._fill(frames, start):
-            # A seek may have started the decoder at a frame that it cannot start from.
+            # A seek may have led to a frame from which decoding cannot start.
             self._can_seek = False
             self.close()
             if not self._fill(frames, start):
                 self.close()
                 raise InputError(
-                    f"{self._path} cannot be read to its end: frames from {start} on fail"
+                    f"{self._path} cannot be read to its end: decoding fails from frame {start} on"
                 )
         self._next = stop
         if stop == len(self._chosen):
@@ -181,12 +186,12 @@ class DecodedFrames:
         if self._pictures is None or not self._next <= start < self._next + 64:
             self._open(start)
         assert self._pictures is not None
-        done = 0
+        count = 0
         try:
             for picture in islice(self._pictures, start - self._next, None):
-                frames[done] = picture
-                done += 1
-                if done == len(frames):
+                frames[count] = picture
+                count += 1
+                if count == len(frames):
                     return True
         except DamageError:
             pass
@@ -194,7 +199,7 @@ class DecodedFrames:
 
     def _open(self, start: int) -> None:
         self.close()
-        # Frames that are shown in an order known to be right need no look at each error.
+        # An intact file can be decoded by several threads; a damaged one needs exact errors.
         video = OpenVideo(self._path, "FRAME" if self._shown.damage is None else "SLICE")
         self._open_file.callback(video.close)
         first, self._next = self._chosen[start], start
@@ -204,23 +209,23 @@ class DecodedFrames:
                 frame for number, frame in numbered if number in self._chosen
             )
             return
-        # What lies between two lines is seen in the frames before and after, too.
-        begin = max(first - 1, 0)
-        all_frames = (frame for _, frame in self._numbered(video, begin))
+        # Deinterlacing needs the frames before and after, too.
+        first_needed = max(first - 1, 0)
+        all_frames = (frame for _, frame in self._numbered(video, first_needed))
         pictures = self._converter.convert(all_frames)
-        self._pictures = islice(pictures, first - begin, None, self._chosen.step)
+        self._pictures = islice(pictures, first - first_needed, None, self._chosen.step)
 
     def _numbered(self, video: OpenVideo, first: int) -> Iterator[tuple[int, VideoFrame]]:
-        """The frames from number `first` on, with their numbers."""
+        """Yield the frames from number `first` on, with their numbers."""
         times, number = self._shown.times, 0
         frames = video.frames(strict=self._shown.damage is None)
         if self._can_seek and first > 0:
             video.seek(times[first])
             frames = (frame for frame in frames if frame.pts is None or frame.pts >= times[first])
-            begin = next(frames, None)
-            if begin is None or begin.pts != times[first]:
+            first_frame = next(frames, None)
+            if first_frame is None or first_frame.pts != times[first]:
                 return
-            yield first, begin
+            yield first, first_frame
             number = first + 1
         yield from ((i, frame) for i, frame in enumerate(frames, number) if i >= first)
 

@@ -1,4 +1,4 @@
-"""Frames -> a video file: exact times, true colours, the source's sound and its transparency."""
+"""Writing of frames to a video file with exact times, correct colours, sound and transparency."""
 
 import contextlib
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from pnpvideo.clips.video.encode_pictures import Clock, PictureEncoder
 from pnpvideo.errors import InputError, RunError
 from pnpvideo.options.values import Tracks
 
-# Suffix -> FFmpeg's name of the container.
+# FFmpeg's name of the container for each suffix.
 CONTAINERS = {
     **{".mp4": "mp4", ".m4v": "mp4", ".mov": "mov"},
     **{".mkv": "matroska", ".webm": "webm", ".gif": "gif"},
@@ -34,9 +34,9 @@ def write_video(
     colour: Colour,
     quality: int,
 ) -> None:
-    """Write `part`, whose suffix says the format and which `output` is the later name of.
+    """Write `part` in the format of its suffix; errors name `output`, its final name.
 
-    frames: RGB or RGBA. The rest is as in `write_clip`.
+    frames: RGB or RGBA. Other parameters are as in `write_clip`.
     """
     container = CONTAINERS[part.suffix.lower()]
     first = next(frames, None)
@@ -48,8 +48,10 @@ def write_video(
     with _opened(part, container, output) as file:
         clock = Clock(timing, gif=container == "gif")
         pictures = PictureEncoder(file, container, shape, clock, colour, quality, output)
-        kept = None if container == "gif" else sound
-        with contextlib.closing(SoundWriter(file, container, kept, tracks)) as heard:
+        written_sound = None if container == "gif" else sound
+        with contextlib.closing(
+            SoundWriter(file, container, written_sound, tracks)
+        ) as sound_writer:
             number = 0
             for batch in frames:
                 if batch.shape[1:] != shape or batch.dtype != np.uint8:
@@ -60,16 +62,16 @@ def write_video(
                 for frame in batch:
                     file.mux(pictures.encode(frame, number))
                     number += 1
-                    heard.write_until(timing.start_of(number))
+                    sound_writer.write_until(timing.start_of(number))
             for packet in pictures.flush():
                 file.mux(packet)
-            heard.finish()
+            sound_writer.finish()
 
 
 @contextlib.contextmanager
 def _opened(part: Path, container: str, output: Path) -> Iterator[OutputContainer]:
-    """The file to write to, complete at the end. RunError where that cannot be."""
-    # MP4's index is moved to the front at the end, so that a player can begin at once.
+    """Open a file for writing, and complete it at the end. Raise RunError if writing fails."""
+    # MP4's index is moved to the front at the end, so that players can start at once.
     options = {"movflags": "+faststart"} if container in ("mp4", "mov") else {}
     try:
         file = av.open(f"file:{part}", "w", format=container, container_options=options)
@@ -77,12 +79,12 @@ def _opened(part: Path, container: str, output: Path) -> Iterator[OutputContaine
             yield file
             file.close()
         except BaseException:
-            # Without a name it is closed at once, as there is nothing to move to the front of.
+            # Unlink first: then closing does not spend time on moving the index.
             part.unlink(missing_ok=True)
             with contextlib.suppress(FFmpegError):
                 file.close()
             raise
     except FFmpegError as error:
-        if isinstance(error, OSError):  # The disk's, which `atomic_output` knows.
+        if isinstance(error, OSError):  # A disk error, which `atomic_output` handles.
             raise
         raise RunError(f"{output} cannot be written: {error.strerror}") from None

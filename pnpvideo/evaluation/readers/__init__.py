@@ -1,1 +1,1 @@
-"""A file for each published format of a benchmark; all give the same items."""
+"""Readers of published benchmarks, one file for each format; all return the same items."""

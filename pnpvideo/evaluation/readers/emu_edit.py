@@ -1,8 +1,8 @@
-"""EMU Edit's test set (Sheynin et al. 2023, arXiv 2311.10089): a table of instruction, image, task,
-split, idx, hash, input_caption and output_caption.
+"""EMU Edit's test set (Sheynin et al. 2023, arXiv 2311.10089).
 
-As parquet with the pictures in it, as the hub has it, or as CSV or JSON lines with their paths.
-Some rows have no captions of their own but the same one everywhere; they cannot be edited by text.
+A table with instruction, image, task, split, idx, hash, input_caption and output_caption: parquet
+with embedded pictures, as on the hub, or CSV or JSON lines with their paths. Some rows have a
+placeholder instead of captions; they cannot be edited by text.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,8 +11,8 @@ from pathlib import Path
 from pnpvideo.errors import InputError
 from pnpvideo.evaluation.items import (
     Benchmark,
+    BenchmarkEntry,
     Collector,
-    Entry,
     Item,
     ReadRequest,
     UnusableError,
@@ -21,14 +21,14 @@ from pnpvideo.evaluation.items import (
 from pnpvideo.evaluation.readers.table_file import TABLE_SUFFIXES, read_table
 
 PLACEHOLDER = "a train station in city"
-"""What stands in place of a caption where the authors had none."""
+"""The text in place of a missing caption."""
 
 
-class _Picture(Entry):
+class _Picture(BenchmarkEntry):
     bytes: bytes
 
 
-class _Entry(Entry):
+class _Entry(BenchmarkEntry):
     idx: int
     task: str
     instruction: str
@@ -38,7 +38,7 @@ class _Entry(Entry):
 
 
 def read(data: Path, request: ReadRequest) -> Benchmark:
-    """The rows of a table, or of all tables of a folder, that a caption tells what to do."""
+    """Return the rows with captions of a table, or of all tables in a folder."""
     collector = Collector()
     for path, name, row in _rows(data):
         with collector.entry(name):
@@ -58,14 +58,14 @@ def read(data: Path, request: ReadRequest) -> Benchmark:
 
 
 def _rows(data: Path) -> Iterator[tuple[Path, str, Mapping[str, object]]]:
-    """Each row with its file and name."""
+    """Yield each row with its file and name."""
     paths = [data]
     if data.is_dir():
-        inside = sorted(path for path in data.rglob("*") if path.suffix in TABLE_SUFFIXES)
-        # The hub has other splits beside the test.
-        paths = [path for path in inside if path.name.startswith("test")] or inside
+        tables = sorted(path for path in data.rglob("*") if path.suffix in TABLE_SUFFIXES)
+        # The hub has other splits besides the test split.
+        paths = [path for path in tables if path.name.startswith("test")] or tables
     if not paths:
-        raise InputError(f"{data} has no table; known are {', '.join(TABLE_SUFFIXES)}")
+        raise InputError(f"{data} has no table; give {', '.join(TABLE_SUFFIXES)}")
     for path in paths:
         for number, row in enumerate(read_table(path)):
             yield path, str(row.get("idx", f"row {number} of {path.name}")), row
@@ -76,7 +76,7 @@ def _check_captions(entry: _Entry) -> None:
         text.strip().rstrip(".").lower() for text in (entry.input_caption, entry.output_caption)
     ]
     if PLACEHOLDER in captions:
-        raise UnusableError("its caption is the placeholder", by_rule=True)
+        raise UnusableError("its caption is a placeholder", by_rule=True)
     if captions[0] == captions[1]:
         raise UnusableError("its two captions are the same", by_rule=True)
 

@@ -1,14 +1,21 @@
 """FiVE-Bench (Li et al. 2025, arXiv 2503.13684): 420 edits of clips in six files.
 
 edit_prompt/edit1_FiVE.json ... edit6_FiVE.json    video_name, save_dir, source_prompt, ...
-images/CLIP/00001.jpg  bmasks/CLIP/00001.jpg       frames, and what is to be edited of them
+images/CLIP/00001.jpg  bmasks/CLIP/00001.jpg       frames, and masks of the part to edit
 videos/CLIP.mp4                                    the same frames
 """
 
 from pathlib import Path
 
 from pnpvideo.errors import InputError
-from pnpvideo.evaluation.items import Benchmark, Collector, Entry, Item, ReadRequest, UnusableError
+from pnpvideo.evaluation.items import (
+    Benchmark,
+    BenchmarkEntry,
+    Collector,
+    Item,
+    ReadRequest,
+    UnusableError,
+)
 from pnpvideo.evaluation.masks import MaskPictures
 from pnpvideo.evaluation.readers.json_file import read_list
 from pnpvideo.evaluation.readers.pie_bench import without_brackets
@@ -24,7 +31,7 @@ EDIT_TYPES = {
 }
 
 
-class _Entry(Entry):
+class _Entry(BenchmarkEntry):
     video_name: str
     source_prompt: str
     target_prompt: str
@@ -32,17 +39,23 @@ class _Entry(Entry):
 
 
 def read(data: Path, request: ReadRequest) -> Benchmark:
-    """The items of those of the six files that are there."""
-    collector, found = Collector(), False
-    for kind, text in EDIT_TYPES.items():
-        path = data / "edit_prompt" / f"edit{kind}_FiVE.json"
+    """Return the items of those of the six files that exist."""
+    collector, found_any = Collector(), False
+    for number, text in EDIT_TYPES.items():
+        path = data / "edit_prompt" / f"edit{number}_FiVE.json"
         if not path.is_file():
             continue
-        found = True
-        for number, value in enumerate(read_list(path)):
-            with collector.entry(f"edit{kind} entry {number}"):
-                _add(collector, data, f"{kind} {text}", f"edit{kind}", _Entry.model_validate(value))
-    if not found:
+        found_any = True
+        for index, value in enumerate(read_list(path)):
+            with collector.entry(f"edit{number} entry {index}"):
+                _add(
+                    collector,
+                    data,
+                    f"{number} {text}",
+                    f"edit{number}",
+                    _Entry.model_validate(value),
+                )
+    if not found_any:
         raise InputError(f"{data} has no edit_prompt/edit1_FiVE.json to edit6_FiVE.json")
     return collector.done()
 
@@ -64,7 +77,7 @@ def _add(collector: Collector, data: Path, edit_type: str, kind: str, entry: _En
             prompt=without_brackets(entry.target_prompt),
             source_prompt=without_brackets(entry.source_prompt),
             edit_type=edit_type,
-            # Its evaluation takes all that is not black.
+            # The benchmark's evaluation counts all pixels that are not black.
             mask=MaskPictures(path=masks, above=0),
             result=f"{entry.video_name}/{directory}",
         )

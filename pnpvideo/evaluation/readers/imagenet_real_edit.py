@@ -1,7 +1,7 @@
-"""ImageNet-real-edit: a JSON list of image_name, soure_prompt (so it is spelt) and edit_prompt.
+"""ImageNet-real-edit: a JSON list of image_name, soure_prompt (sic) and edit_prompt.
 
-With FlexIT's metrics (Couairon et al. 2022, arXiv 2203.04705), which ask whether a classifier sees
-the class that the prompt names.
+Measured by FlexIT's metrics (Couairon et al. 2022, arXiv 2203.04705): does a classifier see the
+class that the prompt names?
 """
 
 from pathlib import Path
@@ -11,8 +11,8 @@ from pydantic import AliasChoices, Field
 from pnpvideo.errors import InputError
 from pnpvideo.evaluation.items import (
     Benchmark,
+    BenchmarkEntry,
     Collector,
-    Entry,
     Item,
     ReadRequest,
     find_picture,
@@ -20,7 +20,7 @@ from pnpvideo.evaluation.items import (
 from pnpvideo.evaluation.readers.json_file import read_list
 
 
-class _Entry(Entry):
+class _Entry(BenchmarkEntry):
     image_name: str
     edit_prompt: str
     source_prompt: str = Field(validation_alias=AliasChoices("soure_prompt", "source_prompt"))
@@ -28,13 +28,13 @@ class _Entry(Entry):
 
 
 def read(data: Path, request: ReadRequest) -> Benchmark:
-    """The items of a JSON file, or of the only one in a folder, whose pictures lie around it."""
+    """Return the items of a JSON file, or of the only one in a folder, with pictures beside it."""
     path = data
     if data.is_dir():
-        found = sorted(data.glob("*.json"))
-        if len(found) != 1:
-            raise InputError(f"{data} has {len(found)} JSON files; give the one of the benchmark")
-        path = found[0]
+        paths = sorted(data.glob("*.json"))
+        if len(paths) != 1:
+            raise InputError(f"{data} has {len(paths)} JSON files; give the benchmark's file")
+        path = paths[0]
     collector = Collector()
     for number, value in enumerate(read_list(path)):
         with collector.entry(f"entry {number}"):

@@ -1,4 +1,4 @@
-"""JSON files of benchmarks, as their authors wrote them."""
+"""Reading of benchmarks' JSON files, which may have duplicate names."""
 
 import json
 from pathlib import Path
@@ -6,27 +6,27 @@ from pathlib import Path
 from pnpvideo.errors import InputError
 
 
-class Repeats(dict[str, object]):
-    """An object of JSON. repeated: the later values of names that come more than once in it."""
+class JsonObject(dict[str, object]):
+    """A JSON object with its first values. repeated: the names that occur again."""
 
     repeated: tuple[str, ...] = ()
 
 
 def read_text(path: Path) -> str:
-    """A text file's content. InputError where it cannot be read."""
+    """Read a text file. Raise InputError if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise InputError(f"{path} is no text in UTF-8") from None
+        raise InputError(f"{path} is not UTF-8 text") from None
 
 
 def read_json(path: Path) -> object:
-    """What a JSON file holds; its objects are `Repeats`. InputError where it is none."""
+    """Read a JSON file, with objects as `JsonObject`. Raise InputError if it is not JSON."""
 
-    def keep(pairs: list[tuple[str, object]]) -> Repeats:
-        result = Repeats()
+    def keep(pairs: list[tuple[str, object]]) -> JsonObject:
+        result = JsonObject()
         repeated = []
         for name, value in pairs:
             if name in result:
@@ -42,17 +42,17 @@ def read_json(path: Path) -> object:
         raise InputError(f"{path} is not JSON: {error}") from None
 
 
-def read_object(path: Path) -> Repeats:
-    """The object that a JSON file holds. InputError where it holds something else."""
-    found = read_json(path)
-    if not isinstance(found, Repeats):
-        raise InputError(f"{path} holds no object of JSON: its entries need names")
-    return found
+def read_object(path: Path) -> JsonObject:
+    """Read a JSON file's object. Raise InputError if it holds something else."""
+    content = read_json(path)
+    if not isinstance(content, JsonObject):
+        raise InputError(f"{path} does not hold a JSON object; its entries need names")
+    return content
 
 
 def read_list(path: Path) -> list[object]:
-    """The list that a JSON file holds. InputError where it holds something else."""
-    found = read_json(path)
-    if not isinstance(found, list):
-        raise InputError(f"{path} holds no list of JSON")
-    return found
+    """Read a JSON file's list. Raise InputError if it holds something else."""
+    content = read_json(path)
+    if not isinstance(content, list):
+        raise InputError(f"{path} does not hold a JSON list")
+    return content

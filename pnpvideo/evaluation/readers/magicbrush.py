@@ -1,13 +1,13 @@
-"""MagicBrush's test set (Zhang et al. 2023, arXiv 2306.10012): sessions of edits, each on the last.
+"""MagicBrush's test set (Zhang et al. 2023, arXiv 2306.10012): sessions of successive edits.
 
     edit_sessions.json          id -> list of input, mask, output, instruction
     images/ID/                  ID-input.png, ID-mask1.png, ID-output1.png, ID-mask2.png, ...
     global_descriptions.json    id -> picture -> caption
-    local_descriptions.json     the same, of the edited part
+    local_descriptions.json     the same for the edited part
 
-Single turn: each edit starts from the authors' picture. Multi turn: from the own result before, and
-the last one of a session counts. Results are named as their evaluation wants them: ID/ID_1, then
-ID/ID_inde_2 and ID/ID_iter_2.
+Single turn: each edit starts from the authors' picture. Multi turn: each edit starts from the
+method's previous result, and a session's last one is scored. Results have the names of MagicBrush's
+evaluation: ID/ID_1, then ID/ID_inde_2 and ID/ID_iter_2.
 """
 
 from collections.abc import Mapping
@@ -18,8 +18,8 @@ from pydantic import TypeAdapter
 from pnpvideo.errors import InputError
 from pnpvideo.evaluation.items import (
     Benchmark,
+    BenchmarkEntry,
     Collector,
-    Entry,
     Item,
     ReadRequest,
     UnusableError,
@@ -32,7 +32,7 @@ SINGLE, MULTI = "single turn", "multi turn"
 Captions = Mapping[str, Mapping[str, str]]
 
 
-class _Turn(Entry):
+class _Turn(BenchmarkEntry):
     input: str
     output: str
     instruction: str
@@ -40,16 +40,16 @@ class _Turn(Entry):
 
 
 def read(data: Path, request: ReadRequest) -> Benchmark:
-    """The items of all sessions: each turn by itself, then the chain of a session's turns."""
+    """Return the items of all sessions: each single turn, then the chain of a session's turns."""
     prompts = _captions(data / "global_descriptions.json")
     captions = _captions(request.captions or data / "local_descriptions.json") or prompts
     if request.captions is not None and not captions:
-        raise InputError(f"{request.captions} cannot be read: there is no such file")
+        raise InputError(f"{request.captions} cannot be read: it does not exist")
     collector = Collector()
     sessions = read_object(data / "edit_sessions.json")
     for name in sessions.repeated:
         with collector.entry(name):
-            raise UnusableError("this id comes twice; the first one counts")
+            raise UnusableError("this id occurs twice; the first entry is used")
     for name, value in sessions.items():
         with collector.entry(name):
             turns = TypeAdapter(list[_Turn]).validate_python(value)
@@ -68,12 +68,12 @@ class _Session:
     def __init__(
         self, data: Path, name: str, prompts: Mapping[str, str], captions: Mapping[str, str]
     ) -> None:
-        inside = [data / "images" / name, data / name, data / "images"]
-        self.folder = next((path for path in inside if path.is_dir()), data)
+        candidates = [data / "images" / name, data / name, data / "images"]
+        self.folder = next((path for path in candidates if path.is_dir()), data)
         self.name, self.prompts, self.captions = name, prompts, captions
 
     def items(self, turns: list[_Turn]) -> list[Item]:
-        """Those of single turn, then those of multi turn. UnusableError where a picture is gone."""
+        """Return the single-turn, then the multi-turn items. Raise UnusableError for lost files."""
         single = [self._item(turn, number) for number, turn in enumerate(turns, 1)]
         chain = [self._chained(turn, number, len(turns)) for number, turn in enumerate(turns, 1)]
         return [*single, *chain]
@@ -102,7 +102,7 @@ class _Session:
         scored: bool = True,
     ) -> Item:
         mask = find_picture(self.folder, turn.mask) if turn.mask else None
-        usual = f"{self.name}/{self.name}_{'1' if number == 1 else f'inde_{number}'}"
+        default_result = f"{self.name}/{self.name}_{'1' if number == 1 else f'inde_{number}'}"
         return Item(
             id=name or f"{self.name} turn {number}",
             source=find_picture(self.folder, turn.input) if after is None else None,
@@ -112,7 +112,7 @@ class _Session:
             edit_type=edit_type,
             mask=None if mask is None else MaskPictures(path=mask),
             reference=find_picture(self.folder, turn.output),
-            result=result or usual,
+            result=result or default_result,
             after=after,
             group=f"session {self.name}",
             scored=scored,
@@ -120,10 +120,10 @@ class _Session:
 
 
 def _captions(path: Path) -> Captions:
-    """By session and picture; none where there is no such file."""
+    """Read captions by session and picture; return none if the file does not exist."""
     if not path.is_file():
         return {}
-    found = read_object(path)
-    if not all(isinstance(value, dict) for value in found.values()):
-        raise InputError(f"{path} holds no captions by session and picture")
-    return TypeAdapter(dict[str, dict[str, str]]).validate_python(found)
+    sessions = read_object(path)
+    if not all(isinstance(value, dict) for value in sessions.values()):
+        raise InputError(f"{path} does not hold captions by session and picture")
+    return TypeAdapter(dict[str, dict[str, str]]).validate_python(sessions)

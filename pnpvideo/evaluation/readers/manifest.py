@@ -1,15 +1,15 @@
-"""Any pictures and clips, by a table (CSV, TSV, JSON lines) with one edit a row.
+"""Any pictures and clips, listed in a table (CSV, TSV, JSON lines) with one edit on each row.
 
-Columns: source and target_prompt; where they are known, source_prompt, mask, reference, id, type,
-caption and label. Paths start from the table's folder.
+Columns: source and target_prompt; optionally source_prompt, mask, reference, id, type, caption and
+label. Paths are relative to the table's folder.
 """
 
 from pathlib import Path
 
 from pnpvideo.evaluation.items import (
     Benchmark,
+    BenchmarkEntry,
     Collector,
-    Entry,
     Item,
     ReadRequest,
     UnusableError,
@@ -18,7 +18,7 @@ from pnpvideo.evaluation.masks import MaskPictures
 from pnpvideo.evaluation.readers.table_file import read_table
 
 
-class _Entry(Entry):
+class _Entry(BenchmarkEntry):
     source: str
     target_prompt: str
     source_prompt: str = ""
@@ -31,10 +31,10 @@ class _Entry(Entry):
 
 
 def read(data: Path, request: ReadRequest) -> Benchmark:
-    """The items of a table, or of `manifest` in a folder."""
+    """Return the items of a table, or of `manifest.*` in a folder."""
     if data.is_dir():
-        found = [path for path in sorted(data.glob("manifest.*")) if path.is_file()]
-        data = found[0] if found else data / "manifest.csv"
+        manifests = [path for path in sorted(data.glob("manifest.*")) if path.is_file()]
+        data = manifests[0] if manifests else data / "manifest.csv"
     collector = Collector()
     for number, row in enumerate(read_table(data), 1):
         name = str(row.get("id") or f"{number:05d}")

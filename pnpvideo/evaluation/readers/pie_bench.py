@@ -10,8 +10,8 @@ from typing import Literal
 from pnpvideo.errors import InputError
 from pnpvideo.evaluation.items import (
     Benchmark,
+    BenchmarkEntry,
     Collector,
-    Entry,
     Item,
     ReadRequest,
     UnusableError,
@@ -35,7 +35,7 @@ EDIT_TYPES = {
 IMAGES = "annotation_images"
 
 
-class _Entry(Entry):
+class _Entry(BenchmarkEntry):
     image_path: str
     original_prompt: str
     editing_prompt: str
@@ -44,14 +44,14 @@ class _Entry(Entry):
 
 
 def read(data: Path, request: ReadRequest) -> Benchmark:
-    """The items of a folder as it is published, in the file's order."""
+    """Return the items of the published folder, in the file's order."""
     mapping = read_object(data / "mapping_file.json")
     if not (data / IMAGES).is_dir():
-        raise InputError(f"{data} has no folder {IMAGES}; give the folder that holds it")
+        raise InputError(f"{data} has no folder {IMAGES}; give its parent folder")
     collector = Collector()
     for name in mapping.repeated:
         with collector.entry(name):
-            raise UnusableError("this id comes twice; the first one counts")
+            raise UnusableError("this id occurs twice; the first entry is used")
     for name, value in mapping.items():
         with collector.entry(name):
             collector.add(_item(data, name, _Entry.model_validate(value)))
@@ -59,9 +59,9 @@ def read(data: Path, request: ReadRequest) -> Benchmark:
 
 
 def _item(data: Path, name: str, entry: _Entry) -> Item:
-    if wrong := check_runs(entry.mask):
-        raise UnusableError(wrong)
-    inside = Path(IMAGES) / entry.image_path
+    if problem := check_runs(entry.mask):
+        raise UnusableError(problem)
+    image_path = Path(IMAGES) / entry.image_path
     return Item(
         id=name,
         source=find_picture(data / IMAGES, entry.image_path),
@@ -69,10 +69,10 @@ def _item(data: Path, name: str, entry: _Entry) -> Item:
         source_prompt=without_brackets(entry.original_prompt),
         edit_type=f"{entry.editing_type_id} {EDIT_TYPES[entry.editing_type_id]}",
         mask=RunLengths(runs=entry.mask),
-        result=inside.with_suffix("").as_posix(),
+        result=image_path.with_suffix("").as_posix(),
     )
 
 
 def without_brackets(prompt: str) -> str:
-    """A prompt without the marks of the words that change."""
+    """Return a prompt without the brackets around words that change."""
     return prompt.replace("[", "").replace("]", "")

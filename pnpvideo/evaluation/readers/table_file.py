@@ -1,4 +1,4 @@
-"""Tables by their suffix: CSV, TSV, JSON lines and parquet."""
+"""Reading of tables by suffix: CSV, TSV, JSON lines and parquet."""
 
 import csv
 import io
@@ -6,17 +6,17 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from pnpvideo.errors import InputError
+from pnpvideo.errors import InputError, needs
 from pnpvideo.evaluation.readers.json_file import read_text
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
 def read_table(path: Path) -> Iterator[Mapping[str, object]]:
-    """The rows of a table by column; those of CSV are all texts. InputError where it is none."""
+    """Yield a table's rows by column; CSV has only text. Raise InputError if it is not a table."""
     suffix = path.suffix.lower()
     if suffix not in TABLE_SUFFIXES:
-        raise InputError(f"{path} is no table; known are {', '.join(TABLE_SUFFIXES)}")
+        raise InputError(f"{path} is not a table; give {', '.join(TABLE_SUFFIXES)}")
     if suffix == ".parquet":
         yield from _read_parquet(path)
     elif suffix == ".jsonl":
@@ -25,10 +25,10 @@ def read_table(path: Path) -> Iterator[Mapping[str, object]]:
         text = io.StringIO(read_text(path), newline="")
         try:
             for row in csv.DictReader(text, delimiter="\t" if suffix == ".tsv" else ","):
-                # What a row has too much or too little stands under None, or is None.
+                # Extra values of a row are under the name None; missing values are None.
                 yield {name: value for name, value in row.items() if name and value is not None}
         except csv.Error as error:
-            raise InputError(f"{path} is no {suffix[1:].upper()}: {error}") from None
+            raise InputError(f"{path} is not {suffix[1:].upper()}: {error}") from None
 
 
 def _read_lines(path: Path) -> Iterator[Mapping[str, object]]:
@@ -40,22 +40,17 @@ def _read_lines(path: Path) -> Iterator[Mapping[str, object]]:
         except json.JSONDecodeError as error:
             raise InputError(f"{path}, line {number}, is not JSON: {error}") from None
         if not isinstance(row, dict):
-            raise InputError(f"{path}, line {number}, holds no object of JSON")
+            raise InputError(f"{path}, line {number}, is not a JSON object")
         yield row
 
 
 def _read_parquet(path: Path) -> Iterator[Mapping[str, object]]:
-    try:
-        # Of the extra [eval], and large.
+    with needs("eval", str(path)):  # It is large, too.
         import pyarrow
         import pyarrow.parquet
-    except ModuleNotFoundError:
-        raise InputError(
-            f"{path} needs pyarrow; install it with: pip install 'pnpvideo[eval]'"
-        ) from None
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=16):
                 yield from batch.to_pylist()
     except (pyarrow.ArrowInvalid, OSError) as error:
-        raise InputError(f"{path} is no parquet file, or damaged: {error}") from None
+        raise InputError(f"{path} is not a parquet file, or is damaged: {error}") from None

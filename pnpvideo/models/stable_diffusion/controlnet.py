@@ -2,17 +2,15 @@
 Text-to-Image Diffusion Models", arXiv 2302.05543), as a `Network`.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from diffusers import ControlNetModel
 from torch import Tensor
 
-from pnpvideo.clips.clip import Frames
 from pnpvideo.errors import InputError
-from pnpvideo.models.network import Batch, Stretch
+from pnpvideo.models.model import Control
+from pnpvideo.models.network import Batch, HookPoint
 from pnpvideo.models.stable_diffusion.unet import UNet
 
 _SAME = {
@@ -23,19 +21,6 @@ _SAME = {
     "projection_class_embeddings_input_dim": "channels of the conditions beside the text",
 }
 """What a ControlNet's configuration has to have as the UNet's, in words."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Control:
-    """What a ControlNet follows, and how.
-
-    pictures: of frames by their numbers, uint8 (n, height, width, 3), at the working size.
-    scale: how much its outputs count; 1 is all. rests_at: it acts at timesteps above this one.
-    """
-
-    pictures: Callable[[Sequence[int]], Frames]
-    scale: float
-    rests_at: float
 
 
 class ControlledUNet(UNet):
@@ -54,16 +39,16 @@ class ControlledUNet(UNet):
         self._half = UNet(controlnet, pixels)
 
     @property
-    def text_projections(self) -> list[Stretch]:
+    def text_projections(self) -> list[HookPoint]:
         return [*super().text_projections, *self._half.text_projections]
 
     @property
-    def before_text(self) -> list[Stretch]:
-        return [*super().before_text, *self._half.before_text]
+    def layers_before_text(self) -> list[HookPoint]:
+        return [*super().layers_before_text, *self._half.layers_before_text]
 
     def _conditions(self, batch: Batch) -> dict[str, Any]:
         conditions = super()._conditions(batch)
-        if batch.timestep <= self.control.rests_at:
+        if batch.timestep <= self.control.inactive_at_or_below:
             return conditions
         down, middle = self.controlnet(
             batch.latents.to(self.unet.dtype),

@@ -5,12 +5,12 @@ from contextlib import ExitStack, contextmanager
 
 from torch import Tensor
 
-from pnpvideo.models.network import Network
+from pnpvideo.models.network import UNetNetwork
 from pnpvideo.models.prompt import PromptEmbeddings
 
 
 @contextmanager
-def text_cache(network: Network) -> Iterator[None]:
+def text_cache(network: UNetNetwork) -> Iterator[None]:
     """Within, each layer that sees nothing but the text sees each text once, and then none.
 
     Texts are known by the object that holds them.
@@ -25,7 +25,7 @@ def text_cache(network: Network) -> Iterator[None]:
 class _CachedProjection:
     """What one layer has made of texts, which no step changes."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: UNetNetwork) -> None:
         self.network = network
         # The texts are held, so that no other object comes to have the identity of one.
         self.made: dict[int, tuple[PromptEmbeddings, Tensor]] = {}

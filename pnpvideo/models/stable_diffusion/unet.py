@@ -14,9 +14,9 @@ from pnpvideo.models.network import (
     Batch,
     Change,
     DecoderLayer,
+    HookPoint,
     InjectionLayers,
     SelfAttention,
-    Stretch,
 )
 
 
@@ -97,7 +97,7 @@ class UNet:
             for i in range(len(block.resnets))
         ]
 
-    def feature(self, name: str) -> Stretch:
+    def feature(self, name: str) -> HookPoint:
         block = self._module(name)
         if not hasattr(block, "conv2"):
             raise InputError(f"{name!r} is no residual block, so it has no features to inject")
@@ -107,17 +107,17 @@ class UNet:
         return [_Attention(layer) for layer in _self_attentions(self._module(name))]
 
     @property
-    def text_projections(self) -> list[Stretch]:
-        layers = (crossing.layer for crossing in self.crossings)
+    def text_projections(self) -> list[HookPoint]:
+        layers = (crossing.layer for crossing in self.cross_attentions)
         return [_Module(one) for layer in layers for one in (layer.to_k, layer.to_v)]
 
     @property
-    def crossings(self) -> list["_CrossAttention"]:
+    def cross_attentions(self) -> list["_CrossAttention"]:
         modules = self.unet.modules()
         return [_CrossAttention(m) for m in modules if getattr(m, "is_cross_attention", False)]
 
     @property
-    def before_text(self) -> list[Stretch]:
+    def layers_before_text(self) -> list[HookPoint]:
         if self.unet.config.addition_embed_type is not None:
             return []  # A text is in the timestep's embedding, so no layer is without one.
         block = self.unet.down_blocks[0]
@@ -127,7 +127,7 @@ class UNet:
         return [_Module(layer) for layer in (block.resnets[0], *_self_attentions(attention))]
 
     @property
-    def observed(self) -> list[SelfAttention]:
+    def matching_layers(self) -> list[SelfAttention]:
         """The first layers in the middle and of each decoder level."""
         levels = [_self_attentions(b) for b in (self.unet.mid_block, *self.unet.up_blocks)]
         return [_Attention(layers[0]) for layers in levels if layers]

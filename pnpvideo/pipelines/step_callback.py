@@ -9,14 +9,11 @@ from torch import Tensor
 
 from pnpvideo.errors import InputError
 from pnpvideo.models.prompt import PromptEmbeddings, concatenate
+from pnpvideo.pipelines.components import Components
 from pnpvideo.sampling.guidance import Guidance, Texts
-from pnpvideo.stages.parts import Parts
 
 TENSORS = ("latents", "prompt_embeds", "negative_prompt_embeds", "add_text_embeds")
 """Those that it may see and replace, by the names that they have in diffusers' pipelines."""
-
-GuidedStep = Callable[[int, float, Tensor, Guidance], Tensor]
-"""Called with step, timestep, latents (prompts, frames, c, h, w) and guidance; returns latents."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +27,7 @@ class StepCallback:
     names: of those that it is given.
     """
 
-    pipeline: Parts
+    pipeline: Components
     function: Callable[..., Mapping[str, Any] | None]
     names: tuple[str, ...]
 

@@ -1,9 +1,8 @@
-"""The parts of one model, with all that diffusers' users do to those of its own pipelines."""
+"""The components of a Stable Diffusion pipeline, and all that diffusers' users do with them."""
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,8 +24,6 @@ from diffusers.loaders import (
     StableDiffusionXLLoraLoaderMixin,
     TextualInversionLoaderMixin,
 )
-from peft.tuners.tuners_utils import BaseTunerLayer
-from PIL import Image
 
 from pnpvideo.errors import InputError
 from pnpvideo.loading.hub import local_checkpoint
@@ -35,22 +32,26 @@ from pnpvideo.loading.load import load_model
 from pnpvideo.loading.load_controlnet import check_named, load_controlnet
 from pnpvideo.loading.lora import check_loadable
 from pnpvideo.loading.recommended import Recommended, read_recommended, write_recommended
-from pnpvideo.models.autoencoder import Autoencoder
+from pnpvideo.models.autoencoder import ImageAutoencoder
 from pnpvideo.models.device import default_device, default_dtype
-from pnpvideo.models.prompt import PromptEmbeddings, encode_prompt
+from pnpvideo.models.noise_schedule import NoiseSchedule
+from pnpvideo.models.prompt import PromptEmbeddings
 from pnpvideo.models.stable_diffusion.controlnet import check_controlnet
-from pnpvideo.models.stable_diffusion.ip_adapter import check_ip_adapter, embed_image
+from pnpvideo.models.stable_diffusion.ip_adapter import check_ip_adapter
+from pnpvideo.models.stable_diffusion.model import (
+    IP_IMAGE_PROJ,
+    StableDiffusion,
+    own_words,
+    scaled_loras,
+)
 from pnpvideo.models.stable_diffusion.unet import default_layers
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.options.values import EMBEDDED_MODEL
 
 _log = logging.getLogger(__name__)
 
-_PICTURES = "ip_image_proj"
-"""What diffusers calls it where a UNet has an IP-Adapter."""
 
-
-class Parts(
+class Components(
     DiffusionPipeline,
     StableDiffusionMixin,
     # Of the two for LoRA, XL's does the work: its second text encoder may be missing.
@@ -59,12 +60,12 @@ class Parts(
     TextualInversionLoaderMixin,
     IPAdapterMixin,
 ):
-    """The parts of a Stable Diffusion 1.x, 2.x or XL model, by the names that diffusers gives.
+    """The components of a Stable Diffusion 1.x, 2.x or XL model, by the names that diffusers gives.
 
-    Of any scheduler the noise levels and timesteps count; between them the steps are DDIM's, which
-    the inversion undoes. The safety checker of other pipelines is kept for these and not used.
-    `model_options` and `layers` hold what the model's `pnp.json` says; they are
-    the paper's without one.
+    Of the scheduler only the noise levels and timesteps are used; the steps between them are
+    DDIM's, which the inversion undoes. The safety checker of other pipelines is kept for these and
+    not used. `model_options` and `layers` hold what the model's `pnp.json` says; without one they
+    are the paper's. `model` is what the stages are given.
     """
 
     _optional_components = (
@@ -77,7 +78,7 @@ class Parts(
     )
     model_cpu_offload_seq = "text_encoder->text_encoder_2->image_encoder->unet->vae"
 
-    # Of the call under way, or of the last one.
+    # Properties of the call under way, or of the last one.
     guidance_scale = StableDiffusionPipeline.guidance_scale
     guidance_rescale = StableDiffusionPipeline.guidance_rescale
     do_classifier_free_guidance = StableDiffusionPipeline.do_classifier_free_guidance
@@ -125,15 +126,15 @@ class Parts(
                 f"{vae.config.latent_channels} latent ones; give a text-to-image model "
                 "(no inpainting, depth or pix2pix model)"
             )
-        if unet.config.encoder_hid_dim_type not in (None, _PICTURES):
+        if unet.config.encoder_hid_dim_type not in (None, IP_IMAGE_PROJ):
             raise InputError(
                 f"the UNet wants {unet.config.encoder_hid_dim_type} beside texts, which is known "
                 "of no Stable Diffusion model"
             )
-        if unet.config.encoder_hid_dim_type == _PICTURES and image_encoder is None:
+        if unet.config.encoder_hid_dim_type == IP_IMAGE_PROJ and image_encoder is None:
             raise InputError("the UNet has an IP-Adapter, and no image encoder is given for it")
         if controlnet is not None:
-            check_controlnet(controlnet, unet, Autoencoder(vae).factor)
+            check_controlnet(controlnet, unet, ImageAutoencoder(vae).factor)
         if safety_checker is not None:
             _log.warning("the safety checker is not used: nothing checks what results show")
         self.model_options = PnPOptions()
@@ -177,9 +178,9 @@ class Parts(
         if isinstance(controlnet, str | Path):
             unet = loaded.components["unet"]
             controlnet = load_controlnet(controlnet, unet, dtype, options)
-        parts = cls(**loaded.components, controlnet=controlnet)
-        parts._use(loaded.recommended)
-        return parts
+        pipeline = cls(**loaded.components, controlnet=controlnet)
+        pipeline._use(loaded.recommended)
+        return pipeline
 
     @classmethod
     def from_single_file(cls, checkpoint: str | Path, **options: Any) -> Self:
@@ -191,13 +192,13 @@ class Parts(
 
     @classmethod
     def from_pipe(cls, pipeline: Any, **options: Any) -> Self:
-        """Of another pipeline's parts, and what its folder or itself says of their use."""
-        parts: Self = super().from_pipe(pipeline, **options)
-        if isinstance(pipeline, Parts):
-            parts._use(Recommended(options=pipeline.model_options, layers=pipeline.layers))
+        """Make a pipeline of another one's components, with its options and layers."""
+        made: Self = super().from_pipe(pipeline, **options)
+        if isinstance(pipeline, Components):
+            made._use(Recommended(options=pipeline.model_options, layers=pipeline.layers))
         elif pipeline.name_or_path is not None:
-            parts._use(read_recommended(Path(pipeline.name_or_path)))
-        return parts
+            made._use(read_recommended(Path(pipeline.name_or_path)))
+        return made
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:
         """Write a folder that diffusers loads as the model's own pipeline, and `pnp.json` in it.
@@ -228,43 +229,24 @@ class Parts(
         if clip_skip is not None and prompt is not None:
             # diffusers looks for the encoder's last norm where transformers 5 has it no longer.
             texts = [prompt] if isinstance(prompt, str) else prompt
-            with self.scaled_loras(options.get("lora_scale")):
+            with scaled_loras(self, options.get("lora_scale")):
                 options["prompt_embeds"] = self.encode_texts(texts, clip_skip).hidden
         return StableDiffusionPipeline.encode_prompt(self, prompt, *others, **options)
 
     def encode_texts(
         self, texts: Sequence[str], clip_skip: int = 0, *, weights: bool = False
     ) -> PromptEmbeddings:
-        """Embeddings of texts, with this pipeline's one or two text encoders.
+        """Embed texts with the model's one or two text encoders (see `Model.encode_texts`)."""
+        return self.model.encode_texts(texts, clip_skip, weights=weights)
 
-        The rest is as in `models.prompt.encode_prompt`.
-        """
-        encoders = [(self.tokenizer, self.text_encoder)]
-        if self.text_encoder_2 is not None:
-            encoders.append((self.tokenizer_2, self.text_encoder_2))
-        embeddings = encode_prompt(
-            texts,
-            encoders,
-            self._execution_device,
-            clip_skip=clip_skip,
-            weights=weights,
-            zeros_for_empty=self.config.force_zeros_for_empty_prompt,
-            convert=self.maybe_convert_prompt,
-        )
-        return self.beside_image(embeddings)
-
-    def beside_image(
-        self, embeddings: PromptEmbeddings, image: Image.Image | None = None
-    ) -> PromptEmbeddings:
-        """Embeddings with what an IP-Adapter sees of a picture, or of none, beside each text."""
-        if not self.has_ip_adapter:
-            return embeddings
-        return embeddings.beside(embed_image(self, image))
+    def schedule(self, options: PnPOptions) -> NoiseSchedule:
+        """Return the noise levels that a call with these options has."""
+        return self.model.schedule(options, self.model.default_size)
 
     @property
-    def has_ip_adapter(self) -> bool:
-        """Whether the UNet looks at pictures beside texts."""
-        return bool(self.unet.config.encoder_hid_dim_type == _PICTURES)
+    def model(self) -> StableDiffusion:
+        """The model of these components, as the stages see it."""
+        return StableDiffusion(self)
 
     def load_ip_adapter(
         self,
@@ -302,57 +284,11 @@ class Parts(
     def maybe_convert_prompt(self, prompt: Any, tokenizer: Any) -> Any:
         """As in diffusers' pipelines, and the words of textual inversions in capitals too."""
         texts = prompt if isinstance(prompt, list) else [prompt]
-        for _, word in self.own_words:
+        for _, word in own_words(self.tokenizer):
             spelled = word.replace("\\", r"\\")
             texts = [re.sub(re.escape(word), spelled, text, flags=re.I) for text in texts]
         converted = super().maybe_convert_prompt(texts, tokenizer)
         return converted if isinstance(prompt, list) else converted[0]
-
-    def words_in(self, text: str) -> list[tuple[str, list[int]]]:
-        """Each word of a text but articles, and the numbers of its tokens."""
-        text = self.maybe_convert_prompt(text, self.tokenizer)
-        ids = self.tokenizer(text, truncation=True).input_ids
-        words: list[tuple[str, list[int]]] = []
-        ended = True
-        for number, token in list(enumerate(self.tokenizer.convert_ids_to_tokens(ids)))[1:-1]:
-            word, numbers = ("", []) if ended else words.pop()
-            words.append((word + token.removesuffix("</w>"), [*numbers, number]))
-            ended = token.endswith("</w>") or token in self.tokenizer.added_tokens_encoder
-        return [(word, numbers) for word, numbers in words if word not in ("a", "an", "the")]
-
-    def words_of(self, text: str) -> list[int]:
-        """The numbers of the tokens that a text's words have, without articles."""
-        return [number for _, numbers in self.words_in(text) for number in numbers]
-
-    @property
-    def own_words(self) -> list[tuple[int, str]]:
-        """Those of textual inversions, by the numbers of their tokens."""
-        added = self.tokenizer.added_tokens_decoder.items()
-        return [(number, token.content) for number, token in added if not token.special]
-
-    @property
-    def lora_layers(self) -> list[Any]:
-        """Those that LoRA files are loaded into and not fused with."""
-        parts = (self.unet, self.text_encoder, self.text_encoder_2)
-        modules = (module for part in parts if part is not None for module in part.modules())
-        return [module for module in modules if isinstance(module, BaseTunerLayer)]
-
-    @contextmanager
-    def scaled_loras(self, scale: float | None) -> Iterator[None]:
-        """Within, they count for as much; None: as they do."""
-        layers = self.lora_layers
-        before = [dict(layer.scaling) for layer in layers]
-        try:
-            for layer in layers:
-                layer.scale_layer(1.0 if scale is None else scale)
-            yield
-        finally:
-            for layer, scaling in zip(layers, before, strict=True):
-                layer.scaling.update(scaling)
-
-    @property
-    def autoencoder(self) -> Autoencoder:
-        return Autoencoder(self.vae)
 
     # diffusers up to 0.40 has these four; later ones leave them to the autoencoder.
 
@@ -363,7 +299,7 @@ class Parts(
         self.vae.disable_slicing()
 
     def enable_vae_tiling(self) -> None:
-        self.autoencoder.use_tiles()
+        self.model.autoencoder.use_tiles()
 
     def disable_vae_tiling(self) -> None:
         self.vae.disable_tiling()

@@ -1,0 +1,125 @@
+"""Inverts a source to its trajectory, and samples it back from there."""
+
+import torch
+from torch import Tensor
+
+from pnpvideo.models.batches import Batches
+from pnpvideo.models.failures import check_finite
+from pnpvideo.models.model import Control, Model
+from pnpvideo.options.method import BRANCHES, PnPOptions
+from pnpvideo.sampling.invert import invert_latents, reconstruct_latents
+from pnpvideo.sampling.solvers import choose_solver
+from pnpvideo.sampling.spans import widened
+from pnpvideo.stages.callbacks import Callbacks
+from pnpvideo.stages.latents import encode
+from pnpvideo.stages.prompts import embed_source_prompt
+from pnpvideo.stages.source import Source
+
+
+def invert(
+    model: Model,
+    source: Source,
+    options: PnPOptions,
+    *,
+    batch_size: int,
+    control: Control | None = None,
+    span: range | None = None,
+    callbacks: Callbacks,
+) -> None:
+    """Complete the trajectory of a source, or of a span of its pieces.
+
+    control: what a ControlNet follows. The pieces that the trajectory has already stay.
+    """
+    count = source.piece_count
+    # In the batches that all pieces together have, as others would be rounded otherwise.
+    span = widened(span or range(count), BRANCHES * batch_size, count)
+    if source.trajectory.unfinished(batch_size, span):
+        latents = encode(model, source, batch_size, span)
+        invert_into(
+            model,
+            source,
+            latents,
+            options,
+            batch_size=batch_size,
+            control=control,
+            first=span.start,
+            callbacks=callbacks,
+        )
+
+
+def invert_into(
+    model: Model,
+    source: Source,
+    latents: Tensor,
+    options: PnPOptions,
+    *,
+    batch_size: int,
+    control: Control | None = None,
+    first: int = 0,
+    callbacks: Callbacks,
+) -> None:
+    """Complete the trajectory of a source from clean latents of its pieces from `first` on."""
+    trajectory, span = source.trajectory, range(first, first + len(latents))
+    schedule = model.schedule(options, source.size)
+    text = embed_source_prompt(model, trajectory.prompt, options)
+    solver = choose_solver(options.inversion_iterations)
+    passes = len(schedule.inversion_timesteps) * solver.predictions
+    at_once = BRANCHES * batch_size
+    left = trajectory.unfinished(at_once, span)
+    done = len(latents) - sum(part.stop - part.start for part in left)
+    batches = Batches(at_once)
+    with (
+        model.network(control) as network,
+        callbacks.bar("inverting", len(latents) * passes, done * passes) as bar,
+    ):
+        for part in left:
+            inverted = invert_latents(
+                network,
+                schedule,
+                latents[part.start - first : part.stop - first],
+                text,
+                solver=solver,
+                batches=batches,
+                first=part.start,
+                progress=bar.update,
+            )
+            check_finite(inverted, "network", model.dtype)
+            trajectory.write(part.start, inverted)
+
+
+def reconstruct(
+    model: Model,
+    source: Source,
+    options: PnPOptions,
+    *,
+    batch_size: int,
+    control: Control | None = None,
+    callbacks: Callbacks,
+) -> Tensor:
+    """Sample back from z_T to clean latents (pieces, c, h, w): what the inversion preserved.
+
+    control: what a ControlNet followed in the inversion.
+    """
+    schedule = model.schedule(options, source.size)
+    text = embed_source_prompt(model, source.trajectory.prompt, options)
+    noise = source.trajectory.noise.to(model.latent_dtype)
+    clean = torch.empty_like(noise)
+    at_once = BRANCHES * batch_size
+    batches = Batches(at_once)
+    with (
+        model.network(control) as network,
+        callbacks.bar("reconstructing", len(noise) * len(schedule.timesteps)) as bar,
+    ):
+        for first in range(0, len(noise), at_once):
+            # A batch at a time: all steps of all pieces would be as large as the trajectory.
+            part = slice(first, first + at_once)
+            clean[part] = reconstruct_latents(
+                network,
+                schedule,
+                noise[part],
+                text,
+                batches=batches,
+                first=first,
+                progress=bar.update,
+            )[-1]
+    return clean

@@ -1,0 +1,190 @@
+"""Opens the source of an edit: a clip, a clip with a job, a trajectory, or a generated one."""
+
+from dataclasses import asdict
+
+import torch
+
+from pnpvideo.clips.clip import Clip
+from pnpvideo.errors import InputError
+from pnpvideo.models.autoencoder import working_size
+from pnpvideo.models.model import Model, Size, words_of
+from pnpvideo.options.declared import Lifetime
+from pnpvideo.options.method import PnPOptions
+from pnpvideo.pixels.control import check_control as check_control_image
+from pnpvideo.pixels.mask import check_feather, check_mask
+from pnpvideo.sampling.denoise import source_steps
+from pnpvideo.stages.callbacks import Callbacks
+from pnpvideo.stages.control import check_control
+from pnpvideo.stages.generate import generate_source
+from pnpvideo.stages.latents import decode
+from pnpvideo.stages.request import Edit
+from pnpvideo.stages.source import ClipFrames, DecodedFrames, KeptFrames, Source, fingerprint_of
+from pnpvideo.storage import fingerprint
+from pnpvideo.storage.allocate import empty_trajectory
+from pnpvideo.storage.job_folder import Identity, JobFolder
+from pnpvideo.storage.trajectory import Trajectory
+
+
+def check_source(model: Model, request: Edit) -> None:
+    """Raise InputError if the source of an edit, or what goes with it, cannot be used.
+
+    Loads nothing and calls no network.
+    """
+    given, area, options = request.source, request.area, request.options
+    if (given is None) == (request.guidance_prompt is None):
+        raise InputError("give either a source or a guidance prompt")
+    check_control(model, options, request.control_image, generated=given is None)
+    if area is not None and area.mask is None and not words_of(model, area.named):
+        raise InputError(
+            f"mask_from_prompt is {area.named!r}, which names nothing; name what the source shows"
+        )
+    size = _working_size(model, request)
+    if isinstance(given, Trajectory):
+        _check_levels(model, given, options, size)
+        shown = size, model.autoencoder.frame_count(given.piece_count)
+    elif given is None:
+        shown = size, model.autoencoder.frame_count(1)
+    else:
+        shown = (given.width, given.height), len(given)
+    if area is not None and area.mask is not None:
+        check_mask(area.mask, *shown)
+    if request.control_image is not None:
+        check_control_image(request.control_image, *shown)
+    if not isinstance(given, Trajectory):
+        check_feather(area, size)
+    if options.noise_motion and any(len(x) > 1 for x in model.autoencoder.pieces(shown[1])):
+        raise InputError(
+            "noise_motion carries noise from frame to frame, and this model has several frames in "
+            "one piece of noise; leave it out"
+        )
+
+
+def open_source(
+    model: Model, request: Edit, generator: torch.Generator, callbacks: Callbacks
+) -> Source:
+    """Open the source of an edit that `check_source` accepts.
+
+    A clip is not inverted yet. generator: draws for a source that the model generates.
+    """
+    if isinstance(request.source, Trajectory):
+        return _open_trajectory(model, request, request.source)
+    if request.source is None:
+        return _open_generated(model, request, generator, callbacks)
+    if request.job is None:
+        return _open_clip(model, request, request.source)
+    return _open_with_job(model, request, request.source, request.job)
+
+
+def _open_clip(model: Model, request: Edit, clip: Clip) -> Source:
+    size, options = _working_size(model, request), request.options
+    everything = request.keep == "all" or request.area is not None
+    trajectory = empty_trajectory(
+        model.autoencoder.latents_shape(len(clip), size),
+        model.schedule(options, size).timesteps,
+        request.inversion_prompt,
+        request.storage,
+        model.latent_dtype,
+        steps_read=None if everything else source_steps(options),
+    )
+    frames = ClipFrames(clip, size, request.storage, request.batch_size)
+    pieces = model.autoencoder.pieces(len(clip))
+    return _source(request, frames, pieces, trajectory)
+
+
+def _open_with_job(model: Model, request: Edit, clip: Clip, job: JobFolder) -> Source:
+    size, storage = _working_size(model, request), request.storage
+    frames = ClipFrames(clip, size, storage, request.batch_size)
+    identity = _identity(model, request, frames, request.inversion_prompt)
+    trajectory = job.trajectory(
+        identity,
+        model.autoencoder.latents_shape(len(clip), size),
+        model.schedule(request.options, size).timesteps,
+        request.inversion_prompt,
+        storage.dtype(model.latent_dtype),
+    )
+    return _source(
+        request, frames, model.autoencoder.pieces(len(clip)), trajectory, identity=identity
+    )
+
+
+def _open_trajectory(model: Model, request: Edit, trajectory: Trajectory) -> Source:
+    autoencoder = model.autoencoder
+    frames = DecodedFrames(
+        trajectory,
+        autoencoder.size_of(trajectory.latents.shape),
+        request.storage,
+        lambda: decode(model, trajectory.clean, request.batch_size),
+    )
+    pieces = autoencoder.pieces(autoencoder.frame_count(trajectory.piece_count))
+    identity: Identity = {}
+    if request.job is not None:
+        identity = _identity(model, request, frames, trajectory.prompt)
+    return _source(request, frames, pieces, trajectory, identity=identity)
+
+
+def _open_generated(
+    model: Model, request: Edit, generator: torch.Generator, callbacks: Callbacks
+) -> Source:
+    assert request.guidance_prompt is not None
+    size = _working_size(model, request)
+    trajectory = generate_source(
+        model, request.guidance_prompt, size, request.options, generator, callbacks
+    )
+    return _open_trajectory(model, request, trajectory)
+
+
+def _source(
+    request: Edit,
+    frames: KeptFrames,
+    pieces: tuple[range, ...],
+    trajectory: Trajectory,
+    *,
+    identity: Identity | None = None,
+) -> Source:
+    return Source(
+        frames,
+        pieces,
+        trajectory,
+        identity=identity,
+        area=request.area,
+        control_image=request.control_image,
+    )
+
+
+def _working_size(model: Model, request: Edit) -> Size:
+    """Return the size at which the source goes through the model. InputError for a wrong one."""
+    given, (width, height) = request.source, model.default_size
+    if isinstance(given, Trajectory):
+        return model.autoencoder.size_of(given.latents.shape)
+    side: float = (width * height) ** 0.5
+    if given is not None:
+        width, height = given.width, given.height
+    return working_size(width, height, side, model.multiple, request.size)
+
+
+def _check_levels(model: Model, trajectory: Trajectory, options: PnPOptions, size: Size) -> None:
+    """Raise InputError unless a trajectory has the noise levels of the run."""
+    if trajectory.timesteps != model.schedule(options, size).timesteps:
+        raise InputError(
+            f"the trajectory has {len(trajectory.timesteps)} timesteps that are not the "
+            f"{options.steps} of this run; use the steps and the model it was made with"
+        )
+
+
+def _identity(model: Model, request: Edit, frames: KeptFrames, prompt: str) -> Identity:
+    """Return what an inversion depends on; batch size and device only change its rounding."""
+    options, image = request.options, request.control_image
+    dtype = request.storage.dtype(model.latent_dtype)
+    controlled = options.control is not None or image is not None
+    identity = {
+        "source": frames.fingerprint,
+        "size": f"{frames.size[0]}x{frames.size[1]}",
+        "schedule": fingerprint.of_values(asdict(model.schedule(options, frames.size))),
+        "inversion_prompt": prompt,
+        "trajectory_precision": str(dtype).removeprefix("torch."),
+        **model.identity(controlled=controlled),
+        **options.identity(Lifetime.INVERSION),
+    }
+    if image is not None:
+        identity["control_image"] = fingerprint_of(image)
+    return identity

@@ -1,0 +1,63 @@
+"""What one edit is made of, as a value: the source, the texts, the options and the resources."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from PIL import Image
+from torch import Generator
+
+from pnpvideo.clips.clip import Clip
+from pnpvideo.models.model import Size
+from pnpvideo.options.method import DEFAULT_BATCH_SIZE, PnPOptions
+from pnpvideo.pixels.mask import Area
+from pnpvideo.stages.prompts import Texts
+from pnpvideo.storage.allocate import Storage
+from pnpvideo.storage.job_folder import JobFolder
+from pnpvideo.storage.trajectory import Trajectory
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edit:
+    """An edit of one source to one or several prompts, which share its inversion."""
+
+    # The source: exactly one of these two.
+    source: Clip | Trajectory | None = None
+    guidance_prompt: str | None = None
+    """Lets the model generate a source of one piece from this text."""
+
+    inversion_prompt: str = ""
+    """Describes the source; '' as in the paper."""
+    size: Size | None = None
+    """The working size; by default the model's own area in the source's aspect ratio."""
+    area: Area | None = None
+    """The part that is edited; by default all."""
+    control_image: Clip | None = None
+    """What the ControlNet follows, with a frame for each of the source's."""
+
+    # The texts, or embeddings in their place.
+    prompt: Texts | None = None
+    negative_prompt: Texts | None = None
+    """One for all prompts, or one for each; by default the empty text."""
+    picture: Image.Image | None = None
+    """What an IP-Adapter reads beside the prompts."""
+
+    # The method.
+    options: PnPOptions
+    results_per_prompt: int = 1
+    generators: Sequence[Generator]
+    """One that draws all noise, or one for each result. The first also draws for the source."""
+
+    # The machine.
+    batch_size: int = DEFAULT_BATCH_SIZE
+    """Pieces in one pass of sampling; changes memory and time, not the result."""
+    storage: Storage = field(default_factory=Storage)
+    job: JobFolder | None = None
+    """Keeps the trajectory and the finished steps, from which the same edit goes on."""
+    keep: Literal["read", "all"] = "read"
+    """Which noise levels a trajectory on disk keeps: those that these options read, or all."""
+
+
+def seeded(seed: int) -> tuple[Generator, ...]:
+    """Return a new generator with this seed, as `Edit.generators`."""
+    return (Generator().manual_seed(seed),)
