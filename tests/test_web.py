@@ -322,7 +322,7 @@ def test_a_new_server_goes_on_with_what_is_left(
     assert (done.name, done.state, failed.state) == (left.name, "done", "failed")
     assert "33x32" in failed.message
     assert str(tmp_path) not in failed.message
-    assert "negative_prompt does nothing at guidance_scale 1" in done.message
+    assert "negative_prompt has no effect at guidance_scale 1" in done.message
     given = ("source0.png", "--prompt", "a stone", "--steps", "2", "--seed", "4")
     assert cli(*given, "--guidance-scale", "1")[0] == 0
     name = "source0-translated.png"
