@@ -60,7 +60,7 @@ def test_a_negative_prompt_that_does_nothing_is_told(
         results.append(pixels(tmp_path / name))
     assert told == [
         [],
-        ["negative_prompt does nothing at guidance_scale 1; give a larger one"],
+        ["negative_prompt has no effect at guidance_scale 1; give a larger one"],
         [],
         [],
     ]

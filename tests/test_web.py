@@ -144,7 +144,7 @@ def test_a_mask_is_drawn_and_moves(
     says(page, "a.mp4: 3 frames", "#facts")
     page.click("#part button")
     page.click("#move")
-    says(page, "draw on the first frame what is to be edited", "#refusal")
+    says(page, "draw on the first frame over what should be edited", "#refusal")
     draw(page, [(0.3, 0.5), (0.6, 0.5)])
     page.click("#move")
     says(page, "red is what will be edited")
@@ -410,7 +410,7 @@ def test_a_drawing_everywhere_is_refused(models: Models, picture: Path, tmp_path
     limits = Limits(pixels=10_000, frames=4, waiting=1)
     service = Service(store=store, runner=runner, models=models, limits=limits, samples=[])
     given = picture, {"prompt": ["a stone"]}, np.full((32, 48), 255, np.uint8)
-    with pytest.raises(InputError, match="all of the first frame is drawn on; draw only on what"):
+    with pytest.raises(InputError, match="all of the first frame is drawn on; draw only over what"):
         service.submit("translate", "me", models.names[0], *given)
     assert store.all() == []
     runner.close()
@@ -506,7 +506,7 @@ def test_controls_come_from_the_declarations() -> None:
     [
         ({"login": "nobody.txt"}, "the login file nobody.txt cannot be read"),
         ({"login": "wrong.txt"}, "needs lines of NAME:PASSWORD"),
-        ({"samples": "nowhere"}, "samples is nowhere, which is no folder"),
+        ({"samples": "nowhere"}, "samples is nowhere, which is not a folder"),
         ({"model": "nowhere/at/all"}, "nowhere/at/all"),
     ],
 )
