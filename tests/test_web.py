@@ -212,7 +212,7 @@ def test_two_visitors_and_the_thresholds(
     second.click("#thresholds")
     says(second, "number 2 in line")
     first.click("#stop")
-    says(second, "click one to choose")
+    says(second, "click one to use")
     settings = sorted((folder / "served" / "jobs").glob("*/settings.yaml"))[-1].read_text()
     assert "steps: 3" in settings
     second.locator("#cells button.thumbnail-item").nth(len(CELLS) - 2).click()
