@@ -32,7 +32,7 @@ EXTRAS: dict[Extra, tuple[str, ...]] = {
 
 @contextlib.contextmanager
 def needs(extra: Extra, what: str) -> Iterator[None]:
-    """Within, a missing module that an extra installs is an InputError that names the extra.
+    """Raise InputError that names the extra if a module that it installs is missing.
 
     what: what needs the module, as the message begins. Other missing modules are errors as usual.
     """

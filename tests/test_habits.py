@@ -159,9 +159,12 @@ def test_a_single_file(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda p: setattr(p, "scheduler", euler(p)), "EulerDiscreteScheduler is no DDIMScheduler"),
+        (
+            lambda p: setattr(p, "scheduler", euler(p)),
+            "EulerDiscreteScheduler is not a DDIMScheduler",
+        ),
         (lambda p: again(p, text_encoder=None), "no first text encoder; give a whole model"),
-        (lambda p: PnPVideoPipeline.from_pretrained(scheduler=euler(p)), "is no DDIMScheduler"),
+        (lambda p: PnPVideoPipeline.from_pretrained(scheduler=euler(p)), "is not a DDIMScheduler"),
         (lambda p: PnPVideoPipeline.from_pretrained(dtype="half"), "dtype is 'half'"),
         (lambda p: PnPVideoPipeline.from_pretrained(use_safetensors=False), "use_safetensors is F"),
     ],

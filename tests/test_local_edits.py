@@ -294,7 +294,7 @@ def test_a_job_with_another_mask_samples_anew(cli: Cli, tmp_path: Path) -> None:
         (("--mask", "masks"), "the mask has 2 frames and the source 1; give 1 frames, or 1"),
         (("--mask", "cut.png"), "cut.png"),
         (("--mask", "nothing"), "nothing is empty"),
-        (("--mask", "notes"), "notes holds no images"),
+        (("--mask", "notes"), "notes has no images"),
         (("--mask", "sizes"), "different sizes"),
         (("--mask", "dim.png"), "the mask is black everywhere, so nothing would be edited"),
         (

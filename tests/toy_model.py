@@ -136,7 +136,7 @@ class ToyNetwork:
         self.passes = 0
 
     def predict(self, batch: Batch) -> Tensor:
-        text = batch.texts.hidden.mean(1).repeat_interleave(batch.frame_count, dim=0)
+        text = batch.texts.hidden.mean(1).repeat_interleave(batch.piece_count, dim=0)
         self.batch = batch
         self.passes += 1
         try:

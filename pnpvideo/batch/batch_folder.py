@@ -106,7 +106,7 @@ class BatchFolder(SharedFolder):
         return self.path / "jobs" / job.id
 
     def is_begun(self, job: Job) -> bool:
-        """Whether there is something of a run of the whole that can be gone on with."""
+        """Return whether a run of the whole job has begun, which can be continued."""
         return (self.job_folder(job) / JOURNAL).exists()
 
     def span_folder(self, span: Span) -> Path:

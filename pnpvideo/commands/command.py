@@ -44,7 +44,7 @@ class Command(Generic[S, C]):
 
     @property
     def sections(self) -> dict[str, type[Options]]:
-        """All options by the title of their section in a help text."""
+        """Return all options by the title of their section in a help text."""
         own = {"this call": self.call} if self.call.model_fields else {}
         return {**self.groups, **own}
 
@@ -71,7 +71,7 @@ AnyCommand = Command[Any, Any]
 
 @contextlib.contextmanager
 def logging_for(call: Options, arguments: Sequence[str]) -> Iterator[None]:
-    """Within, print and keep the log messages that a call asks for."""
+    """Print and keep the log messages that a call asks for, within the context."""
     if not isinstance(call, NoticeOptions):
         yield
         return

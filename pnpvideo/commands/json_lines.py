@@ -20,7 +20,7 @@ def report(event: str, **values: object) -> None:
 
 @contextlib.contextmanager
 def errors_as_json(*, wanted: bool) -> Iterator[None]:
-    """Within, an error that ends the run is reported too, if that is wanted."""
+    """Also report an error that ends the run as JSON, if that is wanted."""
     try:
         yield
     except (InputError, RunError, OSError) as error:

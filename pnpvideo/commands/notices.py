@@ -19,7 +19,7 @@ _log = logging.getLogger("pnpvideo")
 
 
 class NoticeOptions(Options):
-    """What one call prints, and where."""
+    """Options of what one call prints, and where."""
 
     quiet: Annotated[bool, Lifetime.NOTHING] = Field(
         default=False, description="print no progress bars and no notices, only warnings"
@@ -71,7 +71,7 @@ def show_notices(*, quiet: bool, verbose: bool) -> None:
 
 @contextlib.contextmanager
 def kept_log(path: str | None, arguments: object) -> Iterator[None]:
-    """Within, append all log messages to a file, with times and the traceback of an error.
+    """Append all log messages to a file, with times and the traceback of an error.
 
     arguments: of the call. InputError if the file cannot be written.
     """

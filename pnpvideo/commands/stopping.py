@@ -20,7 +20,7 @@ class Stopped(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def stopped_by_signals() -> Iterator[None]:
-    """Within, raise `Stopped` in the main thread on the first such signal that is not ignored."""
+    """Raise `Stopped` in the main thread on the first such signal that is not ignored."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

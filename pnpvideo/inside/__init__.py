@@ -1,1 +1,1 @@
-"""What happens inside a network, as pictures. Changes nothing that is made."""
+"""Pictures of what happens inside a network. Does not change any result."""

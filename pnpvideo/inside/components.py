@@ -29,7 +29,7 @@ class Basis:
     directions: Tensor
 
     def project(self, tokens: Tensor) -> Projections:
-        """Tokens (n, height, width, channels) along the components; missing ones are 0."""
+        """Project tokens (n, height, width, channels) onto the components; 0 for missing ones."""
         along = (tokens.cpu().double() - self.mean) @ self.directions.T
         found = np.zeros((*tokens.shape[:-1], _COLOURS), np.float32)
         found[..., : along.shape[-1]] = along.numpy()

@@ -20,7 +20,7 @@ _NAMES = 120
 
 
 def font(size: int = _TEXT) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """The one that comes with Pillow."""
+    """Return the font that comes with Pillow."""
     return ImageFont.load_default(size)
 
 
@@ -83,7 +83,7 @@ def sheet(
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """Lines of at most so many pixels, as far as words allow; at most four."""
+    """Break a text into at most four lines of so many pixels, if its words are short enough."""
     lines: list[str] = []
     for word in text.split():
         longer = f"{lines[-1]} {word}" if lines else word
@@ -95,7 +95,7 @@ def wrapped(text: str, width: int) -> list[str]:
 
 
 def over(picture: Picture, weights: NDArray[np.floating]) -> Picture:
-    """A picture in grey under a heat map (h, w) of values from 0 to 1, stretched to its size."""
+    """Draw a heat map (h, w) of values from 0 to 1 over a grey picture, stretched to its size."""
     height, width, _ = picture.shape
     large = cv2.resize(weights.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
     heat = cv2.applyColorMap(np.rint(large.clip(0, 1) * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
@@ -103,13 +103,13 @@ def over(picture: Picture, weights: NDArray[np.floating]) -> Picture:
 
 
 def mixed(picture: Picture, colours: Picture, share: float = 0.6) -> Picture:
-    """A picture in grey with colours over it. share: of the colours."""
+    """Mix a grey picture with colours. share: of the colours, 0 to 1."""
     grey = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     return np.asarray(cv2.addWeighted(grey, 1 - share, colours, share, 0))
 
 
 def _fitted(picture: Picture, side: int) -> Picture:
-    """At a longest side; a coarse one keeps its squares, so that it is seen how coarse it is."""
+    """Resize to a longest side. A coarse picture keeps its squares, to show how coarse it is."""
     height, width = picture.shape[:2]
     scale = side / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))

@@ -1,4 +1,4 @@
-"""Where frames, and other sources, show what the first frame shows."""
+"""Show where frames, and other sources, match the first frame."""
 
 import numpy as np
 import torch
@@ -17,9 +17,9 @@ Places = NDArray[np.int64]
 
 
 def show_correspondence(subject: Subject, shares: tuple[float, ...]) -> list[Strip]:
-    """Tokens in the colour of the place that they match in the first frame, and its pixels there.
+    """Show each token in the colour of its match in the first frame, and with the pixels there.
 
-    The tokens are those that keyframes' attention is carried by (see `describe_tokens`).
+    They are the tokens by which keyframes' attention is propagated (see `describe_tokens`).
     """
     steps = subject.steps(shares) if shares else [matching_step(subject.options.steps)]
     strips = []
@@ -43,7 +43,7 @@ def show_correspondence(subject: Subject, shares: tuple[float, ...]) -> list[Str
 
 
 def find_places(subject: Subject, step: int) -> tuple[list[Places], tuple[int, int]]:
-    """Each source's matches, and the (height, width) of the first frame's tokens."""
+    """Return each source's matches, and the (height, width) of the first frame's tokens."""
     text, first = subject.text, subject.edits[0]
     with subject.network_of(first) as any_network:
         network = as_unet(any_network, "correspondence")
@@ -71,7 +71,7 @@ def _places_of(
 
 
 def place_chart(height: int, width: int) -> Picture:
-    """A colour for each place: one for each corner, and those between."""
+    """Return a colour for each place, interpolated between one for each corner."""
     corners = np.array([[(230, 60, 60), (245, 200, 50)], [(60, 90, 230), (50, 190, 110)]], float)
     down, across = (np.linspace(0, 1, n)[:, None] for n in (height, width))
     left, right = ((1 - down) * corners[0, x] + down * corners[1, x] for x in (0, 1))
@@ -80,7 +80,7 @@ def place_chart(height: int, width: int) -> Picture:
 
 
 def moved_pixels(picture: Picture, grid: tuple[int, int], places: NDArray[np.int64]) -> Picture:
-    """A picture whose tokens show what `picture` shows at given places.
+    """Return a picture whose tokens show the content of `picture` at given places.
 
     grid: (height, width) of the tokens of `picture`. places: (height, width, 2), row and column.
     """
@@ -91,7 +91,7 @@ def moved_pixels(picture: Picture, grid: tuple[int, int], places: NDArray[np.int
 
 
 def _as_large(colours: Frames, frame: Picture) -> Picture:
-    """Squares of colour at a frame's size."""
+    """Enlarge colours to squares that fill a frame."""
     rows, columns = (
         np.arange(whole) * part // whole
         for whole, part in zip(frame.shape[:2], colours.shape[:2], strict=True)

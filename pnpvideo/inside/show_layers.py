@@ -1,4 +1,4 @@
-"""What decoder layers hold of sources, as colours: figures 3 and 6 of Tumanyan et al. 2022."""
+"""Show the activations of decoder layers as colours: figures 3 and 6 of Tumanyan et al. 2022."""
 
 from collections.abc import Iterator, Sequence
 
@@ -18,7 +18,7 @@ _SHARES = (0.2, 0.5, 0.8)
 def show_features(
     subject: Subject, layers: Sequence[str], shares: tuple[float, ...]
 ) -> list[Strip]:
-    """Residual features, which are injected up to tau_f."""
+    """Show the residual features, which are injected up to tau_f."""
     known = {str(number): layer.feature for number, layer in enumerate(_decoder(subject))}
     injected = set(subject.model.layers.features)
     modules = _chosen(known, layers, sorted(injected))
@@ -28,7 +28,7 @@ def show_features(
 def show_attention(
     subject: Subject, layers: Sequence[str], shares: tuple[float, ...]
 ) -> list[Strip]:
-    """Self-attention, whose queries and keys are injected up to tau_a."""
+    """Show the self-attention, whose queries and keys are injected up to tau_a."""
     if len({source.size for source in subject.sources}) > 1:
         raise InputError(
             "attention is compared place by place, and the sources have several shapes; give --size"
@@ -55,7 +55,7 @@ def _is_injected(subject: Subject, name: str) -> bool:
 def _chosen(
     known: dict[str, str], layers: Sequence[str], always: Sequence[str] = ()
 ) -> dict[str, str]:
-    """Modules by what they are called: layers by number or name, else some of all and `always`."""
+    """Return modules by layer number or name; without a choice, some of all and `always`."""
     if not layers:
         numbers = list(known)
         some = {numbers[round(share * (len(numbers) - 1))] for share in _LAYERS}
@@ -105,7 +105,7 @@ def _show(
 def _seen(
     subject: Subject, step: int, watch: Watch, names: Sequence[str]
 ) -> Iterator[tuple[int, Seen]]:
-    """The number of each source, and what modules hold of some of its frames."""
+    """Yield the number of each source, and the activations of modules for some of its frames."""
     text = subject.text
     for number, opened in enumerate(subject.edits):
         trajectory, size = opened.source.trajectory, subject.batch_size

@@ -72,7 +72,7 @@ def _of_sources(subject: Subject, step: int) -> Strip:
                     latents=latents,
                     timestep=source.trajectory.timesteps[step],
                     texts=subject.text,
-                    frames=tuple(range(first, first + len(latents))),
+                    pieces=tuple(range(first, first + len(latents))),
                 )
                 output = network.predict(batch)
                 level, kind = schedule.levels[step], schedule.prediction_type

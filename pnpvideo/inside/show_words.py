@@ -1,4 +1,4 @@
-"""Where the words of texts look in a source."""
+"""Show where the words of texts attend to in a source."""
 
 from collections.abc import Sequence
 
@@ -16,10 +16,10 @@ from pnpvideo.stages.edit import OpenEdit
 
 
 def show_words(subject: Subject, texts: Sequence[str]) -> list[Strip]:
-    """The cross-attention of each word over the frames (see `attention_maps`).
+    """Show the cross-attention of each word over the frames (see `attention_maps`).
 
-    A word's colours go from its least attended place in all frames to its most attended one; one
-    that stands out nowhere is dim everywhere.
+    A word's colours range from its least to its most attended place in all frames; a word that
+    stands out nowhere is dim everywhere.
     """
     frames = [subject.frames(source) for source in subject.sources]
     strips = []

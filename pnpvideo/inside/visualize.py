@@ -79,7 +79,7 @@ def _show(subject: Subject, settings: VisualizeSettings) -> list[Strip]:
 
 
 def _still(subject: Subject, strips: Sequence[Strip], side: int) -> Picture:
-    """Frames of all sources below one another, on one sheet for all rows of the strips."""
+    """Draw frames of all sources below one another, on one sheet for all rows of the strips."""
     each = max(1, _MOST // len(subject.sources))
     frames = [subject.frames(source) for source in subject.sources]
     chosen = [_some(len(one), each) for one in frames]
@@ -90,7 +90,7 @@ def _still(subject: Subject, strips: Sequence[Strip], side: int) -> Picture:
 
 
 def _moving(subject: Subject, strips: Sequence[Strip], side: int) -> Iterator[Picture]:
-    """A sheet of each frame of all sources, as long as the shortest."""
+    """Draw a sheet for each frame, up to the end of the shortest source."""
     frames = [subject.frames(source) for source in subject.sources]
     for frame in range(min(map(len, frames))):
         places = [(source, frame) for source in range(len(frames))]
@@ -128,5 +128,5 @@ def _name(subject: Subject, kind: str, source: int, frame: int, count: int) -> s
 
 
 def _some(count: int, most: int) -> list[int]:
-    """Numbers of at most so many frames, evenly from the first to the last."""
+    """Return the numbers of at most so many frames, evenly from the first to the last."""
     return sorted({round(place) for place in np.linspace(0, count - 1, min(count, most))})

@@ -96,7 +96,7 @@ def look(
             part = slice(first, min(first + batch_size, count))
             latents = trajectory.latents[step, part].to(network.device)
             timestep = trajectory.timesteps[step]
-            frames = tuple(range(part.start, part.stop))
-            batch = Batch(latents=latents, timestep=timestep, texts=text, frames=frames)
+            pieces = tuple(range(part.start, part.stop))
+            batch = Batch(latents=latents, timestep=timestep, texts=text, pieces=pieces)
             network.predict(batch)
             yield dict(seen)

@@ -1,4 +1,4 @@
-"""How a model answers when it is called. Knows neither its files nor the sampling."""
+"""Loaded models, and what they answer when called. Knows neither their files nor the sampling."""
 
 from pnpvideo.models.quiet import hide_torchvision_notice
 

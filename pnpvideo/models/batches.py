@@ -26,9 +26,9 @@ class Batches:
         self.last_resort = last_resort
 
     def run(self, count: int, work: Callable[[slice], T]) -> Iterator[T]:
-        """The results of `work` on frames 0 to count - 1, a batch at a time and in order.
+        """Yield the results of `work` on items 0 to count - 1, a batch at a time and in order.
 
-        Raises what `work` raises, running out of memory only where nothing more can be done.
+        Raises what `work` raises, and running out of memory only if even one item is too much.
         """
         start = 0
         while start < count:

@@ -1,4 +1,4 @@
-"""Where a model works, which with offloading is not where it lies, and in which precision.
+"""The device that a model works on, which with offloading is not where it lies, and precisions.
 
 Latents over the steps, and tokens that are compared, must not be rounded.
 """
@@ -9,7 +9,7 @@ import torch
 
 
 def working_device(model: Any) -> torch.device:
-    """The device that a model's inputs must be on.
+    """Return the device that a model's inputs must be on.
 
     Offloaded (`DiffusionPipeline.enable_model_cpu_offload`), a model lies in the computer's memory
     until it is called.

@@ -32,11 +32,11 @@ def check_not_plain(
     *,
     last_piece: int = 1,
 ) -> Iterator[Frames]:
-    """The frames of one result as they come; after the last a RunError if all are of one colour.
+    """Yield the frames of one result; after the last, raise RunError if all are of one colour.
 
-    That is right where the source shows hardly more (a fade, a title card), and where the latents
-    are those of a picture of that colour, as the prompt may have asked for: then the autoencoder
-    makes much the same of it. A clip may begin or end with frames of one colour.
+    One colour is right if the source shows hardly more (a fade, a title card), or if the latents
+    are those of a picture of that colour, as the prompt may have asked for: encoding it gives
+    about the same latents. A clip may begin or end with frames of one colour.
     frames: uint8 (n, height, width, 3), decoded from latents (frames, c, h, w). source: its frames
     in the same form. encode: makes latents of frames. dtype: that the autoencoder runs in.
     last_piece: how many frames the last of the latents makes.
@@ -55,7 +55,7 @@ def check_not_plain(
 
 
 def is_plain(frames: Frames, levels: int) -> bool:
-    """Whether in each frame the pixels differ by so many levels at most."""
+    """Return whether in each frame the pixels differ by at most so many levels."""
     return bool(np.ptp(frames, axis=(1, 2)).max() <= levels)
 
 

@@ -1,4 +1,4 @@
-"""What the stages ask of a model, whatever its family. Contains no class of diffusers."""
+"""The protocols that every family of models implements. Contains no class of diffusers."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager

@@ -35,18 +35,18 @@ class Batch:
 
     latents: (branches * pieces, c, h, w), branch-major. timestep: the number that the network
     expects for the noise level, such as 981 (UNets) or 0.98 (flow models).
-    texts: one for each branch, in the branches' order. frames: the numbers of the pieces in the
-    source, for networks with an input for each of them; the same in each branch. For image models
-    a piece is a frame.
+    texts: one for each branch, in the branches' order. pieces: their numbers in the source, for
+    networks with an input for each of them; the same in each branch. For models of images a piece
+    is a frame.
     """
 
     latents: Tensor
     timestep: float
     texts: PromptEmbeddings
-    frames: tuple[int, ...] = ()
+    pieces: tuple[int, ...] = ()
 
     @property
-    def frame_count(self) -> int:
+    def piece_count(self) -> int:
         """The number of pieces in each branch."""
         return len(self.latents) // len(self.texts)
 

@@ -55,7 +55,7 @@ class PromptEmbeddings:
         return self._each(lambda tensor: tensor.to(device, dtype))
 
     def with_image(self, image: Tensor) -> "PromptEmbeddings":
-        """The same with one picture's embedding, (1, 1, ...), beside each text."""
+        """Return the same with one picture's embedding, (1, 1, ...), beside each text."""
         image = image.to(self.hidden.device, self.hidden.dtype)
         return replace(self, image=image.expand(len(self), *image.shape[1:]))
 
@@ -65,10 +65,10 @@ class PromptEmbeddings:
 
 
 def concatenate(parts: Sequence[PromptEmbeddings]) -> PromptEmbeddings:
-    """The texts of all parts, in order.
+    """Return the texts of all parts, in order.
 
-    Of different lengths they are repeated to a common one: cross-attention gives the same for
-    keys and values as for these several times over.
+    Texts of different lengths are repeated to a common length: cross-attention gives the same
+    output if all keys and values are repeated equally often.
     """
     pooled = [part.pooled for part in parts if part.pooled is not None]
     images = [part.image for part in parts if part.image is not None]
@@ -149,7 +149,7 @@ class _Reader:
         return min(longest, getattr(self.encoder.config, "max_position_embeddings", longest))
 
     def tokens(self, text: str) -> list[int]:
-        """All that a text has, without those of its beginning and end."""
+        """Return the tokens of a text, without those that mark its beginning and end."""
         (read,) = self.convert([text], self.tokenizer)
         ids: list[int] = self.tokenizer(read, truncation=False, verbose=False).input_ids
         return ids[1:-1]
@@ -166,7 +166,7 @@ class _Reader:
         return self._embed(tokens.input_ids, tokens.attention_mask)
 
     def weighted(self, text: str) -> PromptEmbeddings:
-        """One text whose tokens count as its weights say.
+        """Embed one text with weighted tokens.
 
         A token of weight w is e + w (z - e), with z its embedding and e that of the empty text in
         the same place.
@@ -191,7 +191,7 @@ class _Reader:
         return PromptEmbeddings(hidden=hidden.flatten(0, 1)[None], pooled=pooled)
 
     def _embed(self, tokens: Tensor, mask: Tensor) -> PromptEmbeddings:
-        """Tokens (n, longest), and where they are more than padding."""
+        """Embed tokens (n, longest); also return where they are not padding."""
         masked = getattr(self.encoder.config, "use_attention_mask", False)
         output = self.encoder(
             tokens.to(self.device),
@@ -203,7 +203,7 @@ class _Reader:
 
 
 def _last_but(clip_skip: int, encoder: Any, output: Any, *, large: bool) -> Tensor:
-    """What the UNet sees of an encoder's layers; a large model never sees the last one's."""
+    """Return the output of the layer that the UNet reads; SDXL never reads the last layer."""
     layers = encoder.config.num_hidden_layers
     if clip_skip > layers - large:
         raise InputError(f"clip_skip is {clip_skip}; give at most {layers - large} for this model")
@@ -230,7 +230,7 @@ def _notices(texts: Sequence[str], readers: Sequence[_Reader], *, weights: bool)
 
 
 def _short(text: str, longest: int = 100) -> str:
-    """A text that fits in a line: of a long one its beginning and its end."""
+    """Shorten a text to one line: the beginning and the end of a long one."""
     text = " ".join(text.split())
     half = (longest - 5) // 2
     return text if len(text) <= longest else f"{text[:half]} ... {text[-half:]}"

@@ -26,9 +26,9 @@ _MARK = re.compile("|".join(f"({mark})" for mark in _MEANINGS))
 
 
 def foreign_marks(text: str, *, weights: bool = False) -> Iterator[str]:
-    """A line for each kind of mark in a text, with the first of that kind.
+    """Return a line for each kind of unread mark in a text, with the first of that kind.
 
-    weights: these are read, and no foreign marks.
+    weights: weights are read, so their marks are not reported.
     """
     first: dict[str, str] = {}
     for found in _MARK.finditer(text):

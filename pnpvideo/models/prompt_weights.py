@@ -37,10 +37,10 @@ class Chunk:
 
 
 def read_weights(text: str) -> list[list[Part]]:
-    """What stands between breaks, in parts.
+    """Split a text at its breaks, each into weighted parts.
 
     (red) counts 1.1 times, [red] 1 / 1.1 times, (red:1.3) 1.3 times; brackets within brackets
-    multiply, those that nothing closes reach to the end, and \\( is a bracket that says nothing.
+    multiply, unclosed brackets reach to the end, and \\( is a plain bracket.
     """
     texts: list[str] = []
     weights: list[float] = []
@@ -95,10 +95,10 @@ def _joined(texts: list[str], weights: list[float]) -> Iterator[Part]:
 def chunks_of(
     text: str, tokenize: Callable[[str], list[int]], size: int, comma: int
 ) -> list[Chunk]:
-    """A text's tokens in chunks of at most `size`; at least one, perhaps without tokens.
+    """Cut a text's tokens into chunks of at most `size`; at least one chunk, perhaps empty.
 
-    A chunk ends at a break, and else where it is full: behind the last comma of its end, where
-    there is one. comma: its token.
+    A chunk ends at a break, or when it is full: then after the last comma near its end, if there
+    is one. comma: its token.
     """
     chunks = []
     for parts in read_weights(text):

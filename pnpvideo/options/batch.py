@@ -21,10 +21,7 @@ Combine = Literal["product", "pairs"]
 
 
 class BatchOptions(Options, title="batch"):
-    """Which runs there are, and which workers do them.
-
-    Which jobs there are changes the result of none of them.
-    """
+    """The runs of a batch and its workers. Adding or removing a job changes no result."""
 
     jobs: Annotated[PathText, Lifetime.NOTHING] = Field(
         description="jobs.jsonl or jobs.csv with the settings of one run in each line, or a folder "

@@ -59,7 +59,7 @@ class Options(BaseModel):
     """Frozen options, each with its type, limits, default, lifetime and one line of help.
 
     An option whose attribute has another name than its flag (`frame_count`, `--frames`) can be
-    given under either. `model_fields_set` tells which options were given. InputError names the
+    given under either. `model_fields_set` holds the options that were given. InputError names the
     first that cannot be used.
     """
 

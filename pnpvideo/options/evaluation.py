@@ -26,7 +26,7 @@ OURS = "ours"
 
 
 class BenchmarkSettings(Options, title="benchmark"):
-    """What is evaluated, and where the results go."""
+    """The benchmark to evaluate, and the folder of the results."""
 
     benchmark: Annotated[BenchmarkName, Lifetime.INVERSION] = Field(
         description="pie-bench, wild-ti2i, imagenet-r-ti2i, emu-edit, magicbrush, "
@@ -71,7 +71,7 @@ class BenchmarkSettings(Options, title="benchmark"):
 
 
 class MeasureSettings(Options, title="measures"):
-    """How results are measured."""
+    """Options of measuring results."""
 
     network: Annotated[Texts, Lifetime.MEASURING] = Field(
         default=(),
@@ -100,7 +100,7 @@ class MeasureSettings(Options, title="measures"):
 
 
 class MakeSettings(Options, title="results"):
-    """How results are made, in addition to the method's own options."""
+    """Options of making results, in addition to those of the method."""
 
     inversion_text: Annotated[Literal["empty", "source"], Lifetime.INVERSION] = Field(
         default="empty",

@@ -37,7 +37,7 @@ _DEFAULT = ("tau_f=0.2,0.4,0.6,0.8,1", "tau_a=0.2,0.5,0.8,1")
 
 
 class GridChoice(Options, title="grid"):
-    """What is tried, and where the results go."""
+    """The values to try, and the folder of the results."""
 
     # Each combination has a result of its own, and values can be added.
     grid: Annotated[Texts, Lifetime.NOTHING] = Field(

@@ -12,7 +12,7 @@ DEFAULT_FEATHER = 2
 
 
 class MaskOptions(Options):
-    """How the edited part is found. Outside it the result is the source itself."""
+    """Options for finding the edited part. Outside it the result is the source itself."""
 
     mask_from_prompt: Annotated[str | None, Lifetime.SAMPLING] = Field(
         default=None,

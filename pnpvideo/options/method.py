@@ -177,7 +177,7 @@ class MethodOptions(Options):
 
 
 class PnPOptions(MethodOptions):
-    """How a source is inverted and how its translation is sampled: all options, fit together."""
+    """All options of inverting a source and sampling its translation, checked together."""
 
     def _decided(self) -> set[str]:
         return set(MethodOptions.model_fields)

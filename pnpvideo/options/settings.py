@@ -41,7 +41,7 @@ from pnpvideo.options.values import (
 
 
 class ReadSettings(Options):
-    """Which frames of a source are read, and how (see `read_clip`)."""
+    """Options of reading a source: which frames, and how (see `read_clip`)."""
 
     start: Annotated[int, Lifetime.INVERSION] = Field(
         default=0, ge=0, description="number of the first frame, from 0"
@@ -101,7 +101,7 @@ class SourceSettings(ReadSettings, title="source"):
 
 
 class TextSettings(Options, title="text"):
-    """What the results show."""
+    """The texts that say what the results show."""
 
     prompt: Annotated[Texts, Lifetime.SAMPLING] = Field(
         default=(),
@@ -204,7 +204,7 @@ class ModelSettings(Options, title="model"):
 
 
 class MachineSettings(Options, title="machine"):
-    """How the machine is used. Only the precision changes the result."""
+    """Options of the machine: device, memory and storage. Only the precision changes the result."""
 
     job: Annotated[PathText | None, Lifetime.NOTHING] = Field(
         default=None,

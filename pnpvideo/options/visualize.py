@@ -36,7 +36,7 @@ Shares = Annotated[
 
 
 class ShowSettings(Options, title="pictures"):
-    """What is shown, and where the pictures go."""
+    """The things to show, and the place of the pictures."""
 
     show: Annotated[Show, Lifetime.FINISHING] = Field(
         default="features",

@@ -13,7 +13,7 @@ DEFAULT_FOLDER = "pnpvideo-web"
 
 
 class WebOptions(Options, title="page"):
-    """Where the page is, what it offers, and how much it accepts from each visitor."""
+    """The address of the page, the models it offers, and the limits for each visitor."""
 
     model: Annotated[Texts, Lifetime.INVERSION] = Field(
         default=(EMBEDDED_MODEL,),

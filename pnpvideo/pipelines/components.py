@@ -184,9 +184,10 @@ class Components(
 
     @classmethod
     def from_single_file(cls, checkpoint: str | Path, **options: Any) -> Self:
-        """As `from_pretrained`, of a `.safetensors` file or the hub's link to one.
+        """Load a `.safetensors` file, or the hub's link to one, as `from_pretrained` does.
 
-        config: a diffusers folder with the configuration of its kind of model, else the hub's.
+        config: a diffusers folder with the configuration of its kind of model; by default the
+        hub's.
         """
         return cls.from_pretrained(local_checkpoint(checkpoint, options), **options)
 
@@ -203,7 +204,7 @@ class Components(
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:
         """Write a folder that diffusers loads as the model's own pipeline, and `pnp.json` in it.
 
-        A ControlNet is no part of that; it has a save_pretrained of its own.
+        A ControlNet is not included; it has its own save_pretrained.
         """
         large = self.text_encoder_2 is not None
         kind = StableDiffusionXLPipeline if large else StableDiffusionPipeline
@@ -222,7 +223,7 @@ class Components(
     def encode_prompt(
         self, prompt: Any, *others: Any, clip_skip: int | None = None, **options: Any
     ) -> Any:
-        """As StableDiffusionPipeline's, or StableDiffusionXLPipeline's for XL models."""
+        """Encode prompts as StableDiffusionPipeline does, or StableDiffusionXLPipeline for XL."""
         if self.text_encoder_2 is not None:
             options["clip_skip"] = clip_skip
             return StableDiffusionXLPipeline.encode_prompt(self, prompt, *others, **options)
@@ -256,10 +257,10 @@ class Components(
         image_encoder_folder: str | Path | None = None,
         **how: Any,
     ) -> None:
-        """As in diffusers' pipelines, one from a folder or, with no more, from a file.
+        """Load one IP-Adapter as diffusers' pipelines do, from a folder or from a file.
 
         weight_name: of a `.safetensors` file in the folder and subfolder. image_encoder_folder: by
-        default image_encoder beside the file. InputError where it does not fit the model.
+        default image_encoder beside the file. InputError if it does not fit the model.
         """
         if how:
             raise InputError(f"an IP-Adapter is read from files alone; leave out {min(how)}")
@@ -271,18 +272,18 @@ class Components(
         super().load_ip_adapter(state, subfolder="", weight_name="", image_encoder_folder=None)
 
     def load_lora_weights(self, given: Any, adapter_name: str | None = None, **how: Any) -> None:
-        """As in diffusers' pipelines, for LoRA alone. InputError for what is another kind."""
+        """Load a LoRA as diffusers' pipelines do. InputError for other kinds of files."""
         check_loadable(given, how.get("weight_name"))
         super().load_lora_weights(given, adapter_name, **how)
 
     def load_textual_inversion(self, given: Any, *others: Any, **how: Any) -> None:
-        """As in diffusers' pipelines, of safetensors only: other files can hold code."""
+        """Load a textual inversion as diffusers does, but only from safetensors, without code."""
         if how.get("use_safetensors") is False or _names_other_file(given, how):
             raise InputError("a textual inversion is read from a .safetensors file only")
         super().load_textual_inversion(given, *others, **{**how, "use_safetensors": True})
 
     def maybe_convert_prompt(self, prompt: Any, tokenizer: Any) -> Any:
-        """As in diffusers' pipelines, and the words of textual inversions in capitals too."""
+        """Convert a prompt as diffusers does, also if a textual inversion's word is in capitals."""
         texts = prompt if isinstance(prompt, list) else [prompt]
         for _, word in own_words(self.tokenizer):
             spelled = word.replace("\\", r"\\")
@@ -309,7 +310,7 @@ class Components(
 
 
 def _names_other_file(given: Any, how: dict[str, Any]) -> bool:
-    """Whether a file is named that is no safetensors."""
+    """Return whether a file is named that is not a safetensors file."""
     names = [how.get("weight_name"), *(given if isinstance(given, list) else [given])]
     paths = [Path(name) for name in names if isinstance(name, str | Path)]
     return any(path.suffix != ".safetensors" and path.is_file() for path in paths) or (
@@ -320,6 +321,6 @@ def _names_other_file(given: Any, how: dict[str, Any]) -> bool:
 def _check_scheduler(scheduler: Any) -> None:
     if not isinstance(scheduler, DDIMScheduler):
         raise InputError(
-            f"a {type(scheduler).__name__} is no DDIMScheduler, whose steps the inversion undoes; "
-            "give DDIMScheduler.from_config(its config)"
+            f"a {type(scheduler).__name__} is not a DDIMScheduler, whose steps the inversion "
+            "undoes; give DDIMScheduler.from_config(its config)"
         )

@@ -134,11 +134,8 @@ class PnPVideoPipeline(Components):
         area, changes = _area(mask, changes)
         options = self._options(options, preset, changes)
         _check_drawn(num_images_per_prompt, options)
-        if self.controlnet is not None and options.control is None and control_image is None:
-            raise InputError(
-                "the pipeline has a ControlNet, which needs something to follow; give control or "
-                "control_image"
-            )
+        if self.controlnet is not None:
+            _check_followed(options, control_image)
         embeds, pooled = negative_prompt_embeds, negative_pooled_prompt_embeds
         texts = _one_of("prompt", prompt, prompt_embeds, pooled_prompt_embeds)
         request = Edit(
@@ -164,18 +161,19 @@ class PnPVideoPipeline(Components):
             stopped=lambda: self.interrupt,
             after_step=self._callback(callback_on_step_end, names, job),
         )
-        scale = self._begin(options, cross_attention_kwargs)
-        with scaled_loras(self, scale):
-            opened = OpenEdit(self.model, request, callbacks)
-            try:
-                result = opened.sample()
-                frames = _output(result, output_type)
-            finally:
-                opened.close_frames()
+        with scaled_loras(self, self._begin(options, cross_attention_kwargs)):
+            output = self._run(request, callbacks, output_type)
+        return output if return_dict else (output.frames, output.trajectory)
+
+    def _run(self, request: Edit, callbacks: Callbacks, output_type: str) -> PnPVideoPipelineOutput:
+        """Run an edit to its frames. The trajectory stays open."""
+        opened = OpenEdit(self.model, request, callbacks)
+        try:
+            frames = _output(opened.sample(), output_type)
+        finally:
+            opened.close_frames()
         self.maybe_free_model_hooks()
-        if not return_dict:
-            return frames, result.source.trajectory
-        return PnPVideoPipelineOutput(frames=frames, trajectory=result.source.trajectory)
+        return PnPVideoPipelineOutput(frames=frames, trajectory=opened.source.trajectory)
 
     def _begin(self, options: PnPOptions, kwargs: Mapping[str, float] | None) -> float | None:
         """Set what the properties of a call say from now on. Returns the scale of LoRA layers."""
@@ -293,6 +291,15 @@ def _check_drawn(images: int, options: PnPOptions) -> None:
         raise InputError(
             f"num_images_per_prompt is {images}, and all would be the same, as the noise is the "
             "source's; give noise_share or eta above 0"
+        )
+
+
+def _check_followed(options: PnPOptions, control_image: Video | None) -> None:
+    """Raise InputError if a ControlNet has nothing to follow."""
+    if options.control is None and control_image is None:
+        raise InputError(
+            "the pipeline has a ControlNet, which needs something to follow; give control or "
+            "control_image"
         )
 
 

@@ -1,4 +1,4 @@
-"""What a caller does after each step of sampling, in diffusers' terms."""
+"""The callback after each step of sampling, as diffusers defines it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -36,7 +36,7 @@ class StepCallback:
             _check_name("callback_on_step_end_tensor_inputs", name)
 
     def __call__(self, step: int, timestep: float, latents: Tensor, guidance: Guidance) -> Tensor:
-        """The latents to go on with; the rest that it changes goes to the guidance."""
+        """Return the latents to continue with, and pass its other changes to the guidance."""
         texts = guidance.run_texts
         guides = [texts.negatives] if guidance.scale != 1 else []
         both = [*guides, texts.targets]

@@ -9,9 +9,9 @@ from pnpvideo.run.outputs import plan_outputs
 
 
 def preview_settings(settings: Settings, *, overwrite: bool) -> Settings | None:
-    """The settings of a run of the first frame alone; None where there is no other frame.
+    """Return the settings for a run of the first frame alone; None if there is no other frame.
 
-    Its result is OUT-preview.png. InputError where the whole run could not be made.
+    Its result is OUT-preview.png. InputError if the whole run would be refused.
     """
     if settings.source is None:
         return None
@@ -27,5 +27,5 @@ def preview_settings(settings: Settings, *, overwrite: bool) -> Settings | None:
 
 
 def is_preview(settings: Settings) -> bool:
-    """Whether what has the name of a preview is one: its settings lie beside it."""
+    """Return whether a file with the name of a preview is one: its settings lie beside it."""
     return Path(f"{settings.output}.yaml").is_file()

@@ -34,8 +34,8 @@ Opener = Callable[[ModelSettings], Model]
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """What a run reads. clip: the source; None where the model makes it. picture: what an
-    IP-Adapter reads.
+    """The inputs of a run. clip: the source; None if the model generates it. picture: for an
+    IP-Adapter.
     """
 
     clip: Clip | None
@@ -45,7 +45,7 @@ class Inputs:
 
 
 def read_inputs(settings: Settings, open_things: contextlib.ExitStack) -> Inputs:
-    """All that a run reads, closed at the end of a context. InputError where that cannot be."""
+    """Read the inputs of a run; a context closes them at its end. InputError if one is unusable."""
     clip = picture = None
     if settings.source is not None:
         clip = read_clip(settings.source, **settings.part(ReadSettings))
@@ -61,7 +61,7 @@ def read_inputs(settings: Settings, open_things: contextlib.ExitStack) -> Inputs
 def read_area(
     settings: Settings, clip: Clip | None, open_things: contextlib.ExitStack
 ) -> Area | None:
-    """What a run edits."""
+    """Read the part that a run edits."""
     mask = None
     if settings.mask is not None:
         mask = read_beside(settings.mask, settings, open_things, background="black")
@@ -73,7 +73,7 @@ def read_area(
 def read_control(
     settings: Settings, clip: Clip | None, open_things: contextlib.ExitStack
 ) -> Clip | None:
-    """What a ControlNet follows, where it is not drawn of the source."""
+    """Read the pictures that a ControlNet follows; None if they are drawn from the source."""
     if settings.control_image is None:
         return None
     image = read_beside(settings.control_image, settings, open_things)
@@ -83,7 +83,7 @@ def read_control(
 
 
 def check_additions(settings: Settings) -> None:
-    """InputError where a ControlNet or an IP-Adapter is missing that what is given is for."""
+    """Raise InputError if the ControlNet or the IP-Adapter that other options need is missing."""
     if settings.ip_adapter_image is not None and settings.ip_adapter is None:
         raise InputError("ip_adapter_image is read by an IP-Adapter; give one with ip_adapter")
     if settings.ip_adapter is not None:
@@ -97,9 +97,9 @@ def check_additions(settings: Settings) -> None:
 def read_beside(
     path: str, settings: ReadSettings, open_things: contextlib.ExitStack, **changes: object
 ) -> Clip:
-    """A clip that goes with a source, read as that is, so that frame belongs to frame.
+    """Read a clip that goes with a source, with the same options, so that frames correspond.
 
-    changes: what it is read otherwise by.
+    changes: options that differ.
     """
     beside = read_clip(path, **changes)
     if len(beside) > 1:
@@ -111,7 +111,7 @@ def read_beside(
 
 
 def storage_of(settings: MachineSettings, folder: Path) -> Storage:
-    """Where the trajectory is kept. folder: of the results, for a file."""
+    """Return how the trajectory is kept. folder: of the results, for a file."""
     place, precision = settings.trajectory, settings.trajectory_precision
     return Storage(place=place, precision=precision, folder=folder)
 
@@ -154,7 +154,7 @@ def model_of(loaded: Loaded) -> Model:
 
 
 def choose_device(settings: ModelSettings) -> torch.device:
-    """The device that settings name, or the best one. InputError where it is not there."""
+    """Return the device that settings name, or the best one. InputError if it does not exist."""
     device = default_device()
     if settings.device is not None:
         try:
@@ -172,7 +172,7 @@ def choose_device(settings: ModelSettings) -> torch.device:
 
 @contextlib.contextmanager
 def told_memory(device: torch.device) -> Iterator[None]:
-    """A RunError in one line where the memory is not enough."""
+    """Turn running out of memory within the context into a RunError of one line."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:

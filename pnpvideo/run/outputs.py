@@ -22,9 +22,9 @@ _KEPT_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".gif", ".webp", *SIN
 
 @dataclass(frozen=True, kw_only=True)
 class Outputs:
-    """Where a run writes.
+    """The files that a run writes.
 
-    output: what was asked for; results: one for each prompt; compares: the same, source beside
+    output: as requested; results: one for each prompt; compares: the same, source beside
     result, or none; record: the settings. A name of a folder may end with a slash.
     """
 
@@ -35,9 +35,9 @@ class Outputs:
 
 
 def plan_outputs(settings: Settings, clip: Clip | None, overwrite: bool) -> Outputs:
-    """The names of all that a run writes. InputError unless all can be written; changes nothing.
+    """Return the files that a run writes. InputError unless all can be written; changes nothing.
 
-    clip: the source, None where the model makes it.
+    clip: the source; None if the model generates it.
     """
     if settings.compare and clip is None:
         raise InputError("a generated source has no file to compare with; leave out compare")
@@ -69,7 +69,7 @@ def plan_outputs(settings: Settings, clip: Clip | None, overwrite: bool) -> Outp
 
 
 def _leads_to(output: Path, source: Path) -> bool:
-    """Whether an output, by any path or link, is the source, holds it or is one of its frames."""
+    """Return whether an output, by any path or link, is or holds the source or its frames."""
     if not output.exists():
         return False
     # A pattern of images is what its folders hold.
@@ -113,7 +113,7 @@ def write_result(
 
 
 def _alpha_like(frames: Iterator[Frames], clip: Clip) -> Iterator[Alpha]:
-    """The opacity of a clip's frames, in batches and at the size of the given ones."""
+    """Yield the opacity of a clip's frames, in batches and at the size of the given frames."""
     done = 0
     for batch in frames:
         _, height, width, _ = batch.shape
@@ -155,13 +155,13 @@ def _write(
 
 
 def default_output(settings: Settings, clip: Clip | None) -> str:
-    """In the current folder, named for the source, in its format where that can be written."""
+    """Return a name in the current folder, after the source and in its format if possible."""
     stem, suffix = default_name(settings, clip)
     return f"{stem}-translated{suffix}"
 
 
 def default_name(settings: Settings, clip: Clip | None) -> tuple[str, str]:
-    """What a result is named after, and the suffix of its format, '' for a folder of frames."""
+    """Return the stem of a result's name, and its suffix; '' for a folder of frames."""
     if clip is None or settings.source is None:
         return "generated", ".png"
     source = Path(settings.source)
@@ -180,7 +180,7 @@ def default_name(settings: Settings, clip: Clip | None) -> tuple[str, str]:
 
 
 def _beside(output: str, ending: str) -> str:
-    """The same name with an ending before its suffix."""
+    """Return the same name with an ending before its suffix."""
     path = Path(output)
     if output.endswith("/"):
         return f"{path}{ending}/"

@@ -122,15 +122,14 @@ def run(
         if pipeline is None:
             check_additions(settings)
         outputs = plan_outputs(settings, clip, overwrite)
-        for path in (*outputs.results, *outputs.compares, str(outputs.record)):
-            open_things.enter_context(claimed(Path(path)))
+        _claim(outputs, open_things)
         kept = settings.job if job is None else job
         folder = None if kept is None else open_things.enter_context(JobFolder(kept))
 
         # 2. Load the model
         model = open_model(settings, device) if pipeline is None else model_of(pipeline)
-        _log.debug("%s on %s in %s", settings.model, device, model.dtype)
         options = settings.resolve(model.defaults)
+        _log.debug("%s on %s in %s", settings.model, device, model.dtype)
         if ignored := settings.ignored(options):
             _log.warning("%s", ignored)
         callbacks = Callbacks(
@@ -141,8 +140,8 @@ def run(
         )
         with told_memory(device):
             # 3. Read, invert, denoise
-            results = folder_above(Path(outputs.output))
-            request = _request(settings, options, inputs, results, folder)
+            place = folder_above(Path(outputs.output))
+            request = _request(settings, options, inputs, place, folder)
             opened = open_things.enter_context(OpenEdit(model, request, callbacks))
             result = opened.sample()
             # 4. Decode and write
@@ -177,6 +176,12 @@ def run_span(settings: Settings, pipeline: Loaded, job: Path, *, number: int, co
             spans = opened.spans(count)
             if number < len(spans):
                 opened.sample(span=spans[number])
+
+
+def _claim(outputs: Outputs, open_things: contextlib.ExitStack) -> None:
+    """Keep other runs from writing the same files until a context ends."""
+    for path in (*outputs.results, *outputs.compares, str(outputs.record)):
+        open_things.enter_context(claimed(Path(path)))
 
 
 def _request(

@@ -70,9 +70,8 @@ def denoise_latents(
     it. scenes: see `find_scenes`; None means one. origins: how shared noise moves, see
     `noise_origins`. span: sample only these pieces, with the result that they have among all; None:
     all. resume: a state to continue from instead of `start`. stopped: called before each step; if
-    it returns True, this step and all later ones are left out. on_prediction: called at each step,
-    before after_step, which may change the latents; pieces outside the span are as in `start`.
-    Returns latents in the shape of `start`, clean in the span.
+    it returns True, this step and all later ones are left out. on_prediction: called at each step
+    before after_step. Returns latents in the shape of `start`, clean in the span.
     """
     x, done = start.clone(), 0
     span = range(trajectory.piece_count) if span is None else span
@@ -92,7 +91,7 @@ def denoise_latents(
             keyframes=keyframes,
             span=span,
             batches=Batches(batch_size),
-            predicted=None if on_prediction is None else start.clone(),
+            predicted=None if on_prediction is None else (start.clone(), on_prediction),
         )
         for i, timestep in list(enumerate(schedule.timesteps))[done:]:
             if stopped():
@@ -100,8 +99,6 @@ def denoise_latents(
             noise = step_noise(start[0], options, generator, origins) if options.eta > 0 else None
             for count in runner.run(x, i, noise):
                 progress(count)
-            if on_prediction is not None and runner.predicted is not None:
-                on_prediction(i, runner.predicted)
             if after_step is not None:
                 x = after_step(i, timestep, x)
     return x
@@ -139,7 +136,8 @@ def _injected(network: Network, layers: InjectionLayers, *, sharing: bool) -> It
 class _StepRunner:
     """The steps of one run, each taken for some of its pieces at a time.
 
-    predicted: receives the clean latents that each step expects, (prompts, pieces, c, h, w).
+    predicted: receives the clean latents that each step expects, (prompts, pieces, c, h, w), and is
+    given to its function; outside the span it stays as it is.
     """
 
     predict: Predict
@@ -151,7 +149,7 @@ class _StepRunner:
     keyframes: KeyframeSharing | None
     span: range
     batches: Batches
-    predicted: Tensor | None
+    predicted: tuple[Tensor, OnPrediction] | None
 
     def run(self, x: Tensor, i: int, noise: Tensor | None) -> Iterator[int]:
         """Take x through step i, in place; yields how many pieces are done, some at a time.
@@ -169,6 +167,9 @@ class _StepRunner:
                 yield advance(slice(None))
             else:
                 yield from self.batches.run(len(frame_pass.frames), advance)
+        if self.predicted is not None:
+            clean, show = self.predicted
+            show(i, clean)
 
     def _advance(
         self, x: Tensor, i: int, noise: Tensor | None, frame_pass: Pass, part: slice
@@ -181,8 +182,9 @@ class _StepRunner:
         output, kind = self.guidance.combine(i, outputs), self.schedule.prediction_type
         start, end = self.schedule.levels[i : i + 2]
         if self.predicted is not None:
+            all_clean, _ = self.predicted
             clean, _ = clean_and_noise(target, output, start, kind)
-            self.predicted[:, pieces] = clean.to(self.predicted)
+            all_clean[:, pieces] = clean.to(all_clean)
         x[:, pieces] = ddim_step(
             target,
             output,
@@ -208,7 +210,7 @@ class _StepRunner:
             latents=latents,
             timestep=self.schedule.timesteps[i],
             texts=texts if with_source else texts.rest,
-            frames=frame_pass.frames,
+            pieces=frame_pass.frames,
             with_source=with_source,
             features=features,
             attention=attention,

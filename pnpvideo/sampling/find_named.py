@@ -62,7 +62,7 @@ def attention_maps(
                 step = round(progress * (steps - 1))
                 latents = trajectory.latents[step, frames].to(network.device)
                 timestep = trajectory.timesteps[step]
-                batch = Batch(latents=latents, timestep=timestep, texts=text, frames=tuple(frames))
+                batch = Batch(latents=latents, timestep=timestep, texts=text, pieces=tuple(frames))
                 network.predict(batch)
         maps = torch.stack(seen).mean(0)
         if spread:

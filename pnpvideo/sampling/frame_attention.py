@@ -55,7 +55,7 @@ class FrameAttention:
                 return self._take_outputs(tokens, batch, batch.sharing)
             return self._attend_to_keyframes(tokens, batch, batch.sharing)
         injects = self.injects and batch.attention
-        return self._attend(tokens[: batch.frame_count] if injects else tokens, tokens)
+        return self._attend(tokens[: batch.piece_count] if injects else tokens, tokens)
 
     def _attend(self, source: Tensor, tokens: Tensor) -> Tensor:
         """Compute each frame's attention alone, with the queries and keys of `source`."""
@@ -78,7 +78,7 @@ class FrameAttention:
     def _attend_to_keyframes(
         self, tokens: Tensor, batch: InjectedBatch, sharing: Sharing
     ) -> Tensor:
-        layer, frame_pass, frames = self.layer, sharing.frame_pass, batch.frame_count
+        layer, frame_pass, frames = self.layer, sharing.frame_pass, batch.piece_count
         # If they are injected, one branch of queries and keys: the source's.
         inject, own = self.injects and batch.attention, int(batch.with_source)
         source = tokens[:frames] if inject else tokens

@@ -47,7 +47,7 @@ def invert_latents(
         numbers = _numbers(first, part)
 
         def predict(z: Tensor, timestep: float) -> Tensor:
-            batch = Batch(latents=z, timestep=timestep, texts=text, frames=numbers)
+            batch = Batch(latents=z, timestep=timestep, texts=text, pieces=numbers)
             return network.predict(batch)
 
         trajectory = empty_latents(len(schedule.timesteps), latents[part])
@@ -94,7 +94,7 @@ def reconstruct_latents(
         trajectory[0] = noise[part]
         for i, timestep in enumerate(schedule.timesteps):
             rows = repeat_rows(x, len(texts))
-            batch = Batch(latents=rows, timestep=timestep, texts=texts, frames=numbers)
+            batch = Batch(latents=rows, timestep=timestep, texts=texts, pieces=numbers)
             output = network.predict(batch)
             if len(texts) == 2:
                 negative, positive = output.chunk(2)

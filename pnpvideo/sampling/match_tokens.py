@@ -88,7 +88,7 @@ def see_tokens(
         for layer in network.matching_layers:
             stack.enter_context(layer.watched(record))
         timestep = trajectory.timesteps[step]
-        batch = Batch(latents=latents, timestep=timestep, texts=text, frames=tuple(frames))
+        batch = Batch(latents=latents, timestep=timestep, texts=text, pieces=tuple(frames))
         network.predict(batch)
     height, width = latents.shape[-2:]
     return describe_tokens(tokens, lambda count: network.grid(count, height, width))

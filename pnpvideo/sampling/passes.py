@@ -94,7 +94,7 @@ class InjectedBatch(Batch):
     @property
     def source_rows(self) -> int:
         """How many rows of the batch are the source's; they come first."""
-        return self.frame_count if self.with_source else 0
+        return self.piece_count if self.with_source else 0
 
 
 def plan_alone(frames: range, batch_size: int) -> Iterator[Pass]:

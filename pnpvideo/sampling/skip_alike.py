@@ -23,7 +23,7 @@ def skip_alike(network: Network) -> Iterator[None]:
         if not isinstance(batch, InjectedBatch) or batch.branches_with_equal_latents == 1:
             return tensor
         own, rest = tensor[: batch.source_rows], tensor[batch.source_rows :]
-        equal = by_branch(rest, batch.frame_count)
+        equal = by_branch(rest, batch.piece_count)
         return torch.cat([own, rows_of(equal[:: batch.branches_with_equal_latents])])
 
     def repeat(output: Tensor) -> Tensor:
@@ -31,7 +31,7 @@ def skip_alike(network: Network) -> Iterator[None]:
         if not isinstance(batch, InjectedBatch) or batch.branches_with_equal_latents == 1:
             return output
         own, rest = output[: batch.source_rows], output[batch.source_rows :]
-        firsts = by_branch(rest, batch.frame_count)
+        firsts = by_branch(rest, batch.piece_count)
         equal = firsts.repeat_interleave(batch.branches_with_equal_latents, dim=0)
         return torch.cat([own, rows_of(equal)])
 

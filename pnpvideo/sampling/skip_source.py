@@ -26,7 +26,7 @@ def skip_source(injector: FeatureInjector) -> Predict:
                 latents=batch.latents[:rows],
                 timestep=batch.timestep,
                 texts=batch.texts.first,
-                frames=batch.frames,
+                pieces=batch.pieces,
             )
             features = injector.compute_features(source)
         targets = replace(

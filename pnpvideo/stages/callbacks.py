@@ -1,4 +1,4 @@
-"""What a caller is called back for while the stages run: progress, inversion, steps, stopping."""
+"""Functions that the stages call while they run: progress, inversion, steps, stopping."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a ControlNet follows of a source, and whether there is a ControlNet that can."""
+"""The pictures that a ControlNet follows, and the checks that it can."""
 
 from pnpvideo.clips.clip import Clip
 from pnpvideo.errors import InputError

@@ -27,10 +27,10 @@ from pnpvideo.stages.source import Source
 
 @dataclass(frozen=True, kw_only=True)
 class EditResult:
-    """What an edit made.
+    """The result of an edit.
 
     latents: clean latents (results, pieces, c, h, w), prompt by prompt. mask: the part of the
-    source that was edited. It is of use while its `OpenEdit` is open.
+    source that was edited. It can be used while its `OpenEdit` is open.
     """
 
     model: Model
@@ -110,7 +110,7 @@ class OpenEdit:
 
     @property
     def control(self) -> Control | None:
-        """What a ControlNet follows."""
+        """Return the pictures that a ControlNet follows; None without one."""
         request = self.request
         return find_control(self.model, self.source, request.options, batch_size=request.batch_size)
 

@@ -19,9 +19,9 @@ Texts = str | Sequence[str] | PromptEmbeddings
 
 @dataclass(frozen=True, kw_only=True)
 class Prompts:
-    """What the results show and what they must not show: an embedding of each for every result.
+    """The embeddings of the prompt and the negative prompt of every result.
 
-    identity: what tells them from others.
+    identity: distinguishes them from others.
     """
 
     targets: PromptEmbeddings

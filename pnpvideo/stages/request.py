@@ -1,4 +1,4 @@
-"""What one edit is made of, as a value: the source, the texts, the options and the resources."""
+"""One edit as a value: the source, the texts, the options and the resources."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

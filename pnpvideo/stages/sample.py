@@ -27,7 +27,7 @@ from pnpvideo.storage.job_folder import JobFolder
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """What sampling starts from.
+    """The start of sampling.
 
     noise: x_T, (pieces, c, h, w). scenes: the numbers of the pieces that may share anything.
     origins: how noise that pieces share moves (see `noise_origins`); None: it stands still.

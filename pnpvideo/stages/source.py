@@ -122,7 +122,7 @@ class DecodedFrames(KeptFrames):
 
 
 class Source:
-    """What is edited.
+    """The clip, generated picture or trajectory that is edited.
 
     pieces: the numbers of the frames in each piece. trajectory: the latents of all pieces at all
     noise levels, some of which may not be inverted yet. identity: what its inversion depends on,
@@ -215,7 +215,7 @@ class Source:
 
 
 def area_identity(area: Area | None) -> Identity:
-    """Return what tells apart results that edit other parts; feathers come after sampling."""
+    """Return the identity of the edited part, without feathers, which come after sampling."""
     if area is None:
         return {}
     seen = None if area.mask is None else fingerprint_of(area.mask)

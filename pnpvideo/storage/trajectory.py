@@ -100,7 +100,7 @@ class Trajectory:
 
     @property
     def piece_count(self) -> int:
-        """How many pieces the source has: frames, for models of images."""
+        """The number of pieces of the source: frames, for models of images."""
         return self.shape.pieces
 
     @property

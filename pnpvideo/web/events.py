@@ -27,7 +27,7 @@ _SHOW_WHAT_IS_SAID = """() => (document.querySelector('#refusal .state') ??
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """What an open page remembers.
+    """The state of an open page.
 
     source: the path of the chosen source. name: the name of the job that is shown. seen: the key
     (see `_last_shown_key`) of what was last shown of that job.

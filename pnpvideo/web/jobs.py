@@ -177,7 +177,7 @@ def swept(store: JobStore, seconds: float) -> Iterator[None]:
 
 
 class Visitors:
-    """Who visitors are. key: the component that holds the browser's secret."""
+    """The visitors of the page. key: the component that holds the browser's secret."""
 
     def __init__(self, folder: Path) -> None:
         """folder: the server's, which holds the key that encrypts browsers' secrets."""

@@ -31,7 +31,7 @@ class StoppedError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class RunProgress:
-    """How far a run is.
+    """The progress of a run.
 
     share: the part of the work that is done, 0 to 1. remaining: in seconds; None if not known yet.
     """

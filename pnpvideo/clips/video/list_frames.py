@@ -117,7 +117,7 @@ _memory = _Memory()
 
 
 class _Listing:
-    """What decoding a file once finds.
+    """The result of decoding a file once.
 
     decoded: the number of frames. ended: whether the file's end was reached before `stop`.
     doubtful: whether the decoder's threads may have kept errors to themselves.

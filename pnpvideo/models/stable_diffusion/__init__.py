@@ -1,1 +1,1 @@
-"""How Stable Diffusion 1.x, 2.x and XL answer. Knows no other family of models."""
+"""The models of Stable Diffusion 1.x, 2.x and XL. Knows no other family of models."""

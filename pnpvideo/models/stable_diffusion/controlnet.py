@@ -65,9 +65,9 @@ class ControlledUNet(UNet):
 
     def _pictures(self, batch: Batch) -> Tensor:
         """Of each latent's frame, (branches * frames, 3, height, width), 0 to 1."""
-        if len(batch.frames) != batch.frame_count:
+        if len(batch.pieces) != batch.piece_count:
             raise RuntimeError("a ControlNet has to be told the numbers of a batch's frames")
-        pictures = torch.from_numpy(self.control.pictures(batch.frames)).movedim(-1, 1)
+        pictures = torch.from_numpy(self.control.pictures(batch.pieces)).movedim(-1, 1)
         pictures = pictures.to(batch.latents.device, self.unet.dtype) / 255
         return pictures.repeat(len(batch.texts), 1, 1, 1)
 

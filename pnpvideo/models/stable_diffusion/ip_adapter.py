@@ -24,7 +24,7 @@ State = dict[str, dict[str, Tensor]]
 
 
 def check_ip_adapter(state: State, unet: Any, encoder: Any) -> None:
-    """InputError where it is for another model, or for another image encoder."""
+    """Raise InputError if it is for another model, or for another image encoder."""
     wide, wanted = state["ip_adapter"]["1.to_k_ip.weight"].shape[1], unet.config.cross_attention_dim
     if wide != wanted:
         raise InputError(
@@ -49,7 +49,7 @@ def check_ip_adapter(state: State, unet: Any, encoder: Any) -> None:
 
 
 def embed_image(parts: Any, image: Image.Image | None) -> Tensor:
-    """What an IP-Adapter sees of a picture, or of none: (1, 1, ...), as diffusers gives it."""
+    """Embed a picture, or none, for an IP-Adapter: (1, 1, ...), as diffusers does."""
     (projection,) = parts.unet.encoder_hid_proj.image_projection_layers
     given = Image.new("RGB", (8, 8)) if image is None else image.convert("RGB")
     of_image, of_none = StableDiffusionPipeline.encode_image(
@@ -60,6 +60,6 @@ def embed_image(parts: Any, image: Image.Image | None) -> Tensor:
 
 
 def scales_of(unet: Any) -> list[float]:
-    """How much it counts in each layer."""
+    """Return its scale in each layer."""
     found = (getattr(one, "scale", None) for one in unet.attn_processors.values())
     return [float(scale[0]) for scale in found if isinstance(scale, list) and scale]

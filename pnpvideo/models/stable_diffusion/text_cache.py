@@ -34,11 +34,11 @@ class _CachedProjection:
         batch = self.network.batch
         if batch is None:
             return tensor
-        return tensor[:0] if id(batch.texts) in self.made else tensor[:: batch.frame_count]
+        return tensor[:0] if id(batch.texts) in self.made else tensor[:: batch.piece_count]
 
     def leave(self, output: Tensor) -> Tensor:
         batch = self.network.batch
         if batch is None:
             return output
         _, made = self.made.setdefault(id(batch.texts), (batch.texts, output))
-        return made.repeat_interleave(batch.frame_count, dim=0)
+        return made.repeat_interleave(batch.piece_count, dim=0)

@@ -68,7 +68,7 @@ class UNet:
 
     def _conditions(self, batch: Batch) -> dict[str, Any]:
         """What a batch's latents are denoised under, as keywords of diffusers."""
-        dtype, frames = self.unet.dtype, batch.frame_count
+        dtype, frames = self.unet.dtype, batch.piece_count
         latents, texts = batch.latents, batch.texts
         inputs: dict[str, Any] = {
             "encoder_hidden_states": texts.hidden.to(dtype).repeat_interleave(frames, dim=0)
