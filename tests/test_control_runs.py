@@ -399,7 +399,7 @@ def test_a_source_that_the_model_makes_follows_none(cli: Cli, folder: Path) -> N
     result = cli(
         "--guidance-prompt", "a star", *SHORT, "--controlnet", str(folder), "--control", "canny"
     )  # fmt: skip
-    assert_refused(result, 2, "a source that the model makes follows no ControlNet")
+    assert_refused(result, 2, "a ControlNet cannot follow a source that the model makes")
 
 
 @pytest.mark.parametrize("show", ["features", "prediction", "correspondence", "words"])
