@@ -1,11 +1,16 @@
 """Runs of the command line in a process of their own, and what is said of them."""
 
+import contextlib
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
+import pytest
 from clips import smooth_frames
 from PIL import Image
 
@@ -48,3 +53,26 @@ def assert_refused(result: tuple[int, str, str], code: int, message: str) -> Non
     assert result[2].count("\n") == 1
     assert message in result[2]
     assert len(result[2]) < 400
+
+
+@contextlib.contextmanager
+def hub_without_answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
+    """Put a server that closes every connection in place of the hub; gives the connections."""
+    asked: list[object] = []
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):  # The server is closed.
+            while True:
+                connection, address = server.accept()
+                asked.append(address)
+                connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        with monkeypatch.context() as patch:
+            patch.setattr(huggingface_hub.constants, "ENDPOINT", endpoint)
+            yield asked
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()

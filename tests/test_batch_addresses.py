@@ -122,8 +122,8 @@ def test_what_is_cut_off_on_its_way_is_no_result(
             ("-o", "out"),
             "nothing://in/a.mp4 cannot be read: Protocol not known",
         ),
-        ("walk", ("-o", "memory://out"), "give --work-dir for results at an address"),
-        ("walk", ("-o", "out", "--work-dir", "work"), "give --work-dir for results at an address"),
+        ("walk", ("-o", "memory://out"), "give --work-dir, a folder that all workers"),
+        ("walk", ("-o", "out", "--work-dir", "work"), "give --work-dir, a folder that all workers"),
         ("walk", ("-o", "nothing://out", "--work-dir", "work"), "Protocol not known: nothing"),
     ],
 )

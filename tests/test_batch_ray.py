@@ -102,7 +102,7 @@ def test_killed_and_started_again(
     code, told = run_killed(*given[1:], cwd=clips, after=7, command="batch")
     killing.join()
     assert code == -9, told
-    assert told.count("its worker died, it goes on (The actor ") == 1, told
+    assert told.count("its worker died; it is tried again (The actor ") == 1, told
     done = {
         row["name"]: (out / row["name"]).stat().st_mtime_ns
         for row in rows_of(out)
@@ -113,7 +113,7 @@ def test_killed_and_started_again(
     assert main(given) == 0
     killing.join()
     told = capsys.readouterr()[1]
-    assert told.count("its worker died, it goes on (The actor ") == 1, told
+    assert told.count("its worker died; it is tried again (The actor ") == 1, told
     assert {row["state"] for row in rows_of(out)} == {"done"}
     for name, written in done.items():
         assert (out / name).stat().st_mtime_ns == written

@@ -11,7 +11,7 @@ from pathlib import Path
 from command import save_frames, subprocess_run
 from test_batch import write_lines
 
-WARNING = "a.png: negative_prompt does nothing at guidance_scale 1; give a larger one"
+WARNING = "a.png: negative_prompt has no effect at guidance_scale 1; give a larger one"
 ERROR = "b.png failed: there is no model '{}'; give"
 
 

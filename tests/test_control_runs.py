@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from pnpvideo import InputError, PnPVideoPipeline, RunError
 from pnpvideo.batch.batch_folder import BatchFolder
 from pnpvideo.batch.plan import plan
-from pnpvideo.batch.read_jobs import Entry
+from pnpvideo.batch.read_jobs import JobEntry
 from pnpvideo.clips.clip import clip_of_frames
 from pnpvideo.inside.visualize import visualize
 from pnpvideo.options.visualize import VisualizeSettings
@@ -429,7 +429,7 @@ def test_jobs_share_an_inversion_where_they_follow_the_same(tmp_path: Path) -> N
         {"prompt": "e", "control_image": str(tmp_path / "edges")},
     ]
     batch = BatchFolder(tmp_path)
-    entries = [Entry(place=str(n), values=common | one) for n, one in enumerate(follows)]
+    entries = [JobEntry(place=str(n), values=common | one) for n, one in enumerate(follows)]
     first, *others = [job.inversion for job in plan(entries, batch)]
     assert [one == first for one in others] == [True, False, False, False]
     for wrong, words in (
@@ -437,4 +437,4 @@ def test_jobs_share_an_inversion_where_they_follow_the_same(tmp_path: Path) -> N
         ({"control": None, "control_image": str(tmp_path / "none")}, "0: .*none"),
     ):
         with pytest.raises(InputError, match=words):
-            plan([Entry(place="0", values=common | follows[0] | wrong)], batch)
+            plan([JobEntry(place="0", values=common | follows[0] | wrong)], batch)

@@ -18,6 +18,7 @@ from pnpvideo.sampling.denoise import denoise_latents
 from pnpvideo.sampling.guidance import Guidance, Texts
 from pnpvideo.sampling.invert import invert_latents, reconstruct_latents
 from pnpvideo.sampling.noise import gaussian_noise
+from pnpvideo.sampling.schedule import clean_of_step
 from pnpvideo.sampling.solvers import choose_solver
 from pnpvideo.storage.denoising_state import DenoisingState
 from pnpvideo.storage.trajectory import LatentMemory, Trajectory
@@ -103,6 +104,7 @@ class Run:
         trajectory: Trajectory | None = None,
         targets: list[PromptEmbeddings] | None = None,
         resume: DenoisingState | None = None,
+        predicted: list[Tensor] | None = None,
         **options: Any,
     ) -> list[Tensor]:
         trajectory = trajectory or self.trajectory
@@ -132,6 +134,7 @@ class Run:
             batch_size=batch_size,
             resume=resume,
             after_step=record,
+            on_prediction=None if predicted is None else lambda _, x: predicted.append(x.clone()),
         )
         return steps
 
@@ -172,6 +175,26 @@ class Run:
             control=control,
             **settings,
         )
+
+
+def test_what_a_step_expects_does_not_depend_on_its_own_noise() -> None:
+    run = Run(frames=2)
+    start = run.trajectory.noise.expand(2, *run.trajectory.noise.shape)
+    found: dict[float, list[Tensor]] = {0.0: [], 1.0: []}
+    steps = {
+        eta: run.sample(prompts=2, eta=eta, predicted=predicted) for eta, predicted in found.items()
+    }
+    for i, (clean, after) in enumerate(zip(found[0.0], steps[0.0], strict=True)):
+        levels = run.schedule.levels[i : i + 2]
+        assert_close(clean, clean_of_step([start, *steps[0.0]][i], after, *levels, eta=0))
+    # With eta, as from the same latents without it.
+    for step in range(STEPS):
+        latents = [start, *steps[1.0]][step]
+        generator = torch.Generator().manual_seed(3).get_state()
+        resume = DenoisingState(steps=step, latents=latents, generator=generator)
+        alone: list[Tensor] = []
+        run.sample(prompts=2, resume=resume, predicted=alone)
+        assert torch.equal(alone[0], found[1.0][step])
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from pnpvideo import InputError, PnPVideoPipeline, Storage
 from pnpvideo.batch.batch_folder import BatchFolder
 from pnpvideo.batch.plan import plan
-from pnpvideo.batch.read_jobs import Entry
+from pnpvideo.batch.read_jobs import JobEntry
 from pnpvideo.models.stable_diffusion.unet import UNet
 
 RUN = {"num_inference_steps": 2, "width": 48, "height": 32, "output_type": "latent"}
@@ -150,7 +150,7 @@ def test_jobs_with_other_pictures_share_an_inversion(adapter: Path, tmp_path: Pa
         {"prompt": "b", "ip_adapter_image": pictures[1]},
         {"prompt": "c", "ip_adapter_image": pictures[1], "ip_adapter_scale": 0.5},
     ]
-    entries = [Entry(place="", values=common | one) for one in changes]
+    entries = [JobEntry(place="", values=common | one) for one in changes]
     first, second, third = plan(entries, BatchFolder(tmp_path))
     assert (first.inversion, first.model) == (second.inversion, second.model)
     assert first.inversion != third.inversion

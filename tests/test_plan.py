@@ -9,7 +9,7 @@ from command import save_frames
 from pnpvideo.batch.batch_folder import BatchFolder
 from pnpvideo.batch.job import Job
 from pnpvideo.batch.plan import plan
-from pnpvideo.batch.read_jobs import Entry
+from pnpvideo.batch.read_jobs import JobEntry
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def source(tmp_path: Path) -> Path:
 
 def planned(folder: Path, **values: Any) -> Job:
     given = {"source": str(folder), "prompt": "a stone", "output": "a.mp4"} | values
-    (job,) = plan([Entry(place="line 1", values=given)], BatchFolder(folder.parent / "out"))
+    (job,) = plan([JobEntry(place="line 1", values=given)], BatchFolder(folder.parent / "out"))
     return job
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from pnpvideo.batch.batch_folder import BatchFolder
 from pnpvideo.batch.job import Job, Span
 from pnpvideo.batch.plan import plan
-from pnpvideo.batch.read_jobs import Entry
+from pnpvideo.batch.read_jobs import JobEntry
 from pnpvideo.batch.spread import most_spans, span_counts
 from pnpvideo.batch.worker import Worker
 from pnpvideo.models.stable_diffusion.unet import UNet
@@ -40,7 +40,7 @@ def jobs_of(tmp_path: Path, model: Path, values: Mapping[str, object]) -> tuple[
     folder.make("records", "jobs", "inversions")
     own = {"source": str(tmp_path / "frames"), "prompt": ["a stone"], "seed": 5}
     values = own | {"model": str(model), "steps": 2, "batch_size": 1, **values}
-    (job,) = plan([Entry(place="clips", values=values)], folder)
+    (job,) = plan([JobEntry(place="clips", values=values)], folder)
     return folder, job
 
 

@@ -28,14 +28,16 @@ from page import (
     wait_until,
 )
 from PIL import Image
+from torch import Tensor
 
 from pnpvideo import read_clip, write_clip
+from pnpvideo.clips.video import list_frames
 from pnpvideo.errors import InputError
-from pnpvideo.models.noise_schedule import Level
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.options.settings import Settings
 from pnpvideo.options.web import WebOptions
-from pnpvideo.sampling.schedule import ddim_step
+from pnpvideo.run.run import run
+from pnpvideo.stages.latents import decode
 
 pytest.importorskip("gradio")
 
@@ -48,7 +50,7 @@ from pnpvideo.web.models import Models
 from pnpvideo.web.runner import Runner
 from pnpvideo.web.serve import Server, serving
 from pnpvideo.web.thresholds import CELLS
-from pnpvideo.web.view import predicted_clean
+from pnpvideo.web.watch import Watch
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +144,7 @@ def test_a_mask_is_drawn_and_moves(
     says(page, "a.mp4: 3 frames", "#facts")
     page.click("#part button")
     page.click("#move")
-    says(page, "draw on the first frame what is to be edited", "#refusal")
+    says(page, "draw on the first frame over what should be edited", "#refusal")
     draw(page, [(0.3, 0.5), (0.6, 0.5)])
     page.click("#move")
     says(page, "red is what will be edited")
@@ -210,7 +212,7 @@ def test_two_visitors_and_the_thresholds(
     second.click("#thresholds")
     says(second, "number 2 in line")
     first.click("#stop")
-    says(second, "click one to choose")
+    says(second, "click one to use")
     settings = sorted((folder / "served" / "jobs").glob("*/settings.yaml"))[-1].read_text()
     assert "steps: 3" in settings
     second.locator("#cells button.thumbnail-item").nth(len(CELLS) - 2).click()
@@ -320,7 +322,7 @@ def test_a_new_server_goes_on_with_what_is_left(
     assert (done.name, done.state, failed.state) == (left.name, "done", "failed")
     assert "33x32" in failed.message
     assert str(tmp_path) not in failed.message
-    assert "negative_prompt does nothing at guidance_scale 1" in done.message
+    assert "negative_prompt has no effect at guidance_scale 1" in done.message
     given = ("source0.png", "--prompt", "a stone", "--steps", "2", "--seed", "4")
     assert cli(*given, "--guidance-scale", "1")[0] == 0
     name = "source0-translated.png"
@@ -408,7 +410,7 @@ def test_a_drawing_everywhere_is_refused(models: Models, picture: Path, tmp_path
     limits = Limits(pixels=10_000, frames=4, waiting=1)
     service = Service(store=store, runner=runner, models=models, limits=limits, samples=[])
     given = picture, {"prompt": ["a stone"]}, np.full((32, 48), 255, np.uint8)
-    with pytest.raises(InputError, match="all of the first frame is drawn on; draw only on what"):
+    with pytest.raises(InputError, match="all of the first frame is drawn on; draw only over what"):
         service.submit("translate", "me", models.names[0], *given)
     assert store.all() == []
     runner.close()
@@ -427,14 +429,59 @@ def test_thresholds_of_a_source_that_the_model_makes(models: Models, tmp_path: P
     assert np.any(cells[0] != cells[-1])
 
 
-def test_previews_are_the_prediction() -> None:
-    start, end = (Level(signal_square=s, noise_square=1 - s) for s in (0.3, 0.7))
-    clean, noise = torch.randn(2, 3, 4, 4).double().unbind()
-    before = start.signal * clean + start.noise * noise
-    after = ddim_step(before, noise, start, end, "epsilon")
-    torch.testing.assert_close(predicted_clean(before, after, start, end), clean)
-    last = Level(signal_square=1.0, noise_square=0.0)
-    torch.testing.assert_close(predicted_clean(before, after, end, last), after)
+def test_previews_show_what_a_step_expects(models: Models, picture: Path, tmp_path: Path) -> None:
+    """With noise of a step's own too, of which nothing is seen."""
+    model = models.load(models.names[0])
+    values = {"prompt": ["a stone"], "steps": 4, "seed": 3, "source": str(picture)}
+    found: dict[float, list[Tensor]] = {0.0: [], 1.0: []}
+    for eta, predicted in found.items():
+        run(
+            Settings.of(values | {"eta": eta, "output": str(tmp_path / f"{eta}.png")}),
+            model,
+            quiet=True,
+            on_prediction=lambda _, clean, predicted=predicted: predicted.append(clean.clone()),
+        )
+    # Up to the noise of the first step both are the same; from then on, what is expected.
+    assert torch.equal(found[0.0][0], found[1.0][0])
+    watch = Watch(tmp_path / "preview.jpg")
+    watch.expect(model, [])
+    watch.on_prediction(0, found[1.0][0])
+    assert not (tmp_path / "preview.jpg").exists()
+    watch.on_prediction(1, found[1.0][1])
+    expected = Watch(tmp_path / "expected.jpg")
+    expected.show(next(decode(model, found[1.0][1][0], 1)))
+    shown = (tmp_path / "preview.jpg").read_bytes()
+    assert shown == (tmp_path / "expected.jpg").read_bytes()
+
+
+def test_a_run_decodes_the_source_twice_to_list_its_frames(
+    models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an upload, and as the copy that the job keeps."""
+    listed: list[Path] = []
+    listing = list_frames._Listing
+
+    def counted(path: Path, threads: str, stop: int | None) -> object:
+        listed.append(path)
+        return listing(path, threads, stop)
+
+    monkeypatch.setattr(list_frames, "_Listing", counted)
+    clip = make_video(tmp_path / "clip.mp4", "-c:v", "libx264", frames=3, size="48x32")
+    store = JobStore(tmp_path / "jobs")
+    runner = Runner(store, models)
+    limits = Limits(pixels=10_000, frames=4, waiting=1)
+    service = Service(store=store, runner=runner, models=models, limits=limits, samples=[])
+    service.look_at(clip, {})
+    given = clip, {"prompt": ["a stone"], "steps": 2}
+    job = service.submit("translate", "me", models.names[0], *given)
+    wait_until(lambda: runner.is_idle, 60)
+    runner.close()
+    (done,) = store.all()
+    assert done.state == "done", done.message
+    assert [path for path in listed if path.name == "clip.mp4" and path.parent != job.folder] == [
+        clip,
+        job.folder / "source" / "clip.mp4",
+    ]
 
 
 def test_controls_come_from_the_declarations() -> None:
@@ -459,7 +506,7 @@ def test_controls_come_from_the_declarations() -> None:
     [
         ({"login": "nobody.txt"}, "the login file nobody.txt cannot be read"),
         ({"login": "wrong.txt"}, "needs lines of NAME:PASSWORD"),
-        ({"samples": "nowhere"}, "samples is nowhere, which is no folder"),
+        ({"samples": "nowhere"}, "samples is nowhere, which is not a folder"),
         ({"model": "nowhere/at/all"}, "nowhere/at/all"),
     ],
 )

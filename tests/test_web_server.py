@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -131,9 +130,7 @@ def test_uploads_and_runs_are_deleted_after_a_time(
         assert not left.exists()
         assert (others / "x.png").exists()
         post_file(server.url, "x.png", b"no picture")
-        began = time.time()
         uploads = list((folder / "uploads").glob("*/x.png"))
         assert len(uploads) == 2
         wait_until(lambda: store.all() == [kept], 10)
         wait_until(lambda: [path for path in uploads if path.exists()] == [others / "x.png"], 10)
-        assert time.time() - began > 1

@@ -1,1 +1,1 @@
-"""Many runs at once, by one worker or many. Knows no step of the method."""
+"""Many runs, by one worker or several. It must not know how sampling works."""

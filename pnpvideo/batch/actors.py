@@ -1,4 +1,4 @@
-"""Workers that are actors of a Ray cluster, each with a GPU where the cluster has any."""
+"""Run workers as actors of a Ray cluster, each with a GPU if the cluster has any."""
 
 import logging
 import os
@@ -15,18 +15,19 @@ from ray.exceptions import RayError, RayTaskError
 from pnpvideo.batch.workers import Ended, Result, Task
 from pnpvideo.errors import InputError, RunError
 
-_STORE = 2**27  # bytes of a cluster's own memory, through which nothing large goes
-_LONG = 30.0  # seconds without any worker after which that is told
-_ANSWER = 10.0  # seconds in which a cluster answers
+_STORE = 2**27  # bytes of shared memory of a local cluster; nothing large is passed through it
+_LONG = 30.0  # seconds without any worker after which a warning is logged
+_ANSWER = 10.0  # seconds within which a cluster must answer
 _FAILURES = 3
-"""After so many actors in a row have ended before they could work, none will."""
+"""Give up after so many actors in a row have ended before they could work."""
 
 _log = logging.getLogger(__name__)
 
 
 class Actors(Generic[Task, Result]):
-    """They end when this process does, however it ends. One that has died is begun anew wherever
-    there is room, and the others go on meanwhile.
+    """Workers in a Ray cluster. They end when this process does, however it ends.
+
+    A worker that died is started again wherever there is room; the others continue meanwhile.
     """
 
     def __init__(
@@ -36,10 +37,10 @@ class Actors(Generic[Task, Result]):
         count: int | None,
         most: int,
     ) -> None:
-        """start: is called in each actor with its number; it and the tasks can be pickled.
-        address: as `connect` takes it. count: None: one for each GPU, or else for each machine.
-        most: how many there are at most in either case.
-        InputError where there is no such cluster.
+        """start: called in each actor with its number; it and the tasks can be pickled.
+        address: see `connect`. count: the number of workers; None: one for each GPU, or without
+        GPUs one for each machine. most: the upper limit in any case.
+        InputError if there is no such cluster.
         """
         connect(address, count or 1)
         gpus = int(ray.cluster_resources().get("GPU", 0))
@@ -67,9 +68,9 @@ class Actors(Generic[Task, Result]):
         self._tasks[self._actors[worker].do.remote(task)] = worker
 
     def wait(self, seconds: float) -> list[Ended[Result]]:
-        """RunError where no actor can begin."""
+        """Return the tasks that have ended. RunError if no actor can begin."""
         done, _ = ray.wait([*self._begun, *self._tasks], timeout=seconds)
-        self._tell_of_waiting()
+        self._warn_of_waiting()
         ended = []
         for reference in done:
             if reference in self._begun:
@@ -85,7 +86,7 @@ class Actors(Generic[Task, Result]):
         ray.shutdown()
 
     def _take_up(self, reference: Any) -> None:
-        """An actor has begun, or has failed to."""
+        """Handle that an actor has begun, or has failed to begin."""
         worker = self._begun.pop(reference)
         try:
             ray.get(reference)
@@ -93,9 +94,9 @@ class Actors(Generic[Task, Result]):
         except RayTaskError as error:
             if isinstance(error.cause, InputError | RunError):
                 raise error.cause from None
-            self._fail(worker, _told(error))
+            self._fail(worker, _ray_error_text(error))
         except RayError as error:
-            self._fail(worker, _told(error))
+            self._fail(worker, _ray_error_text(error))
 
     def _fail(self, worker: int, why: str) -> None:
         self._drop(worker)
@@ -108,28 +109,26 @@ class Actors(Generic[Task, Result]):
         try:
             return Ended(worker=worker, result=ray.get(reference))
         except RayTaskError as error:
-            return Ended(worker=worker, died=_told(error))
+            return Ended(worker=worker, died=_ray_error_text(error))
         except RayError as error:
             self._drop(worker)
-            return Ended(worker=worker, died=_told(error))
+            return Ended(worker=worker, died=_ray_error_text(error))
 
     def _drop(self, worker: int) -> None:
-        ray.kill(self._actors[worker])  # It may only have been out of reach.
+        ray.kill(self._actors[worker])  # It may only have been unreachable.
         self._actors[worker] = None
 
-    def _tell_of_waiting(self) -> None:
+    def _warn_of_waiting(self) -> None:
         now = time.monotonic()
         if self._tasks or not self._begun:
             self._since = now
         elif now - self._since > _LONG:
             self._since = now
-            _log.warning(
-                "no worker of the Ray cluster has begun yet, which may have no room; waiting"
-            )
+            _log.warning("no worker has begun in the Ray cluster yet; it may be full; waiting")
 
 
 class _Actor:
-    """The process of a worker."""
+    """A worker's process."""
 
     def begin(self, start: Callable[[int], Callable[[Task], Result]], worker: int) -> None:
         self._do: Callable[[Any], Any] = start(worker)
@@ -139,8 +138,10 @@ class _Actor:
 
 
 def connect(address: str, count: int) -> None:
-    """Belong to a Ray cluster. address: "host:port", "auto", or "local" for one that is started
-    here for so many workers and ends with this process. InputError where there is none.
+    """Join a Ray cluster. InputError if there is none at the address.
+
+    address: "host:port", "auto", or "local" for a cluster that is started here for `count` workers
+    and ends with this process.
     """
     own: dict[str, Any] = {}
     if address == "local":
@@ -149,7 +150,7 @@ def connect(address: str, count: int) -> None:
             "num_cpus": cores,
             "object_store_memory": _STORE,
             "include_dashboard": False,
-            # By itself Ray lets all else on a machine go first.
+            # By default Ray gives its workers the lowest priority.
             "_system_config": {"worker_niceness": 0},
         }
     elif address != "auto" and not _answers(address):  # Ray would try for minutes.
@@ -161,7 +162,7 @@ def connect(address: str, count: int) -> None:
     except (RayError, OSError, ValueError, RuntimeError) as error:
         raise _no_cluster(address, str(error).strip().split("\n")[0]) from None
     finally:
-        signal.signal(signal.SIGTERM, before)  # Ray's own would hide that a run was stopped.
+        signal.signal(signal.SIGTERM, before)  # Ray's handler would hide that a run was stopped.
 
 
 def _answers(address: str) -> bool:
@@ -180,11 +181,11 @@ def _no_cluster(address: str, why: str) -> InputError:
     )
 
 
-def _told(error: RayError) -> str:
-    """In a sentence why an actor has given no result."""
+def _ray_error_text(error: RayError) -> str:
+    """Return in a sentence why an actor gave no result."""
     if isinstance(error, RayTaskError):
         return f"{type(error.cause).__name__}: {error.cause}"
     text = str(error).strip()
-    # Before and after it stand numbers and what might have been; after a trace stands the error.
+    # The reason is between numbers and guesses; after a traceback, the error is the last line.
     reasons = re.findall(r"The actor (?:is dead|died) because [^.]*", text)
     return reasons[-1] if reasons else text.split("\n")[-1]

@@ -1,4 +1,4 @@
-"""Files at addresses that fsspec knows, such as s3://bucket/cat.mp4: copied here, or put there."""
+"""Fetch and deliver files at addresses that fsspec knows, such as s3://bucket/cat.mp4."""
 
 import contextlib
 import os
@@ -16,27 +16,27 @@ from pnpvideo.storage.fingerprint import of_values
 
 
 def stamp_at(address: str) -> str:
-    """What changes when a file, or one in a folder, is changed; '' where there is none.
+    """Return what changes when a file, or one in a folder, is changed; '' if there is none.
 
-    InputError where that cannot be known.
+    InputError if the address cannot be read.
     """
-    with _told(address, "read"):
+    with _one_line_errors(address, "read"):
         files, path = url_to_fs(address)
         files.invalidate_cache()
         found = files.find(path, detail=True)
-        return of_values(*(str(one) for one in sorted(found.items()))) if found else ""
+        return of_values(*(str(file) for file in sorted(found.items()))) if found else ""
 
 
 def fetch(address: str, folder: Path) -> Path:
-    """A copy of a file or a folder, in a folder here; the same one again until it is changed there.
+    """Copy a file or a folder into a local folder; return the copy, the same until it changes.
 
-    InputError where it cannot be had.
+    InputError if it cannot be read.
     """
     stamp = stamp_at(address)
     if not stamp:
         raise InputError(f"{address} does not exist")
     place = folder / unique_name(f"{address} {stamp}")
-    with _told(address, "read"):
+    with _one_line_errors(address, "read"):
         files, path = url_to_fs(address)
         copy = place / Path(path).name
         if copy.exists():
@@ -45,19 +45,19 @@ def fetch(address: str, folder: Path) -> Path:
         part = place / f"{os.getpid()}.part"
         with renamed(part, copy):
             files.get(path, str(part), recursive=files.isdir(path))
-            # Its name says which one it is, so that one that is fetched anew is the same source.
-            for one in (part, *part.rglob("*")):
-                os.utime(one, (0, 0))
+            # The folder's name says which version it is; a copy fetched again is the same source.
+            for file in (part, *part.rglob("*")):
+                os.utime(file, (0, 0))
     return copy
 
 
 def put(path: Path, address: str, check: Callable[[Path], None]) -> None:
-    """Bring a file or a folder to an address, whole or not at all, as far as it knows moves.
+    """Copy a file or a folder to an address, whole or not at all if the storage can rename.
 
-    check: is called with a copy that was read back, before anything there is replaced.
-    RunError where it cannot be written.
+    check: called with a copy that was read back, before anything at the address is replaced.
+    RunError if it cannot be written.
     """
-    with _told(address, "written"):
+    with _one_line_errors(address, "written"):
         files, target = url_to_fs(address)
         part = f"{target}.{os.getpid()}.part"
         try:
@@ -75,8 +75,8 @@ def put(path: Path, address: str, check: Callable[[Path], None]) -> None:
                 files.rm(part, recursive=True)
 
 
-def forget(path: Path) -> None:
-    """What is elsewhere now."""
+def delete_copy(path: Path) -> None:
+    """Delete the local copy of a delivered file or folder."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -84,8 +84,8 @@ def forget(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _told(address: str, done: str) -> Iterator[None]:
-    """One line for whatever a driver of fsspec raises, which has no error of its own."""
+def _one_line_errors(address: str, done: str) -> Iterator[None]:
+    """Turn every error of fsspec's drivers, which share no class, into an error of one line."""
     try:
         yield
     except (InputError, RunError):

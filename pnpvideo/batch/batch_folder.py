@@ -1,11 +1,11 @@
-"""The folder of a batch: its results, and what is done.
+"""The folder of a batch: its results, and which jobs are done.
 
 batch.json              all jobs with their results, errors and times, for people and programs
-.batch/records/         of each job what is known, kept by whoever is at work on it
-.batch/sources/         copies of sources that are at addresses
-.batch/jobs/            job folders of runs, or of spans of them, that are not finished
+.batch/records/         the record of each job, written by the worker that has it
+.batch/sources/         copies of sources at addresses
+.batch/jobs/            job folders of unfinished runs, and of spans of runs
 .batch/inversions/      inversions that several jobs share, while they are needed
-.batch/claims/          locks of those that are at work
+.batch/claims/          locks of the workers
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from pnpvideo.batch.addresses import forget, put, stamp_at
+from pnpvideo.batch.addresses import delete_copy, put, stamp_at
 from pnpvideo.batch.job import Job, Record, Span, stamp_of
 from pnpvideo.errors import InputError
 from pnpvideo.files.shared_folder import SharedFolder
@@ -27,36 +27,42 @@ MANIFEST = "batch.json"
 
 
 class BatchFolder(SharedFolder):
-    """Made anew wherever it is used: it holds nothing but where it is."""
+    """The folder of a batch, which any process may open: the object holds only its paths."""
 
     def __init__(self, output: Path, address: str | None = None) -> None:
-        """output: where the results are made. address: of the folder that they go to then."""
+        """output: where the results are made. address: the folder that they are delivered to."""
         super().__init__(output / ".batch")
         self.output, self.address = output, address
 
     @contextlib.contextmanager
     def taken(self) -> Iterator[None]:
-        """Within, no other batch starts here. InputError where another one is at work."""
+        """Keep other batches from starting here. InputError if one is running."""
         self.make("records", "jobs", "inversions")
-        with self.claim("batch") as mine:
-            if not mine:
-                raise InputError(f"another batch is at work in {self.output}; wait for it")
+        with self.claim("batch") as claimed:
+            if not claimed:
+                raise InputError(f"another batch is running in {self.output}; wait for it")
             yield
 
     def record(self, job: Job) -> Record:
+        """Return what is known of a job."""
         try:
             known = json.loads(self._record(job).read_text(encoding="utf-8"))
             lists = {name: tuple(known[name]) for name in ("notices", "stamps")}
             return Record(**known | lists)
-        except (OSError, ValueError, TypeError, KeyError):  # None yet, or of another version.
+        except (
+            OSError,
+            ValueError,
+            TypeError,
+            KeyError,
+        ):  # There is none yet, or it is of another version.
             return Record()
 
     def keep(self, job: Job, record: Record) -> None:
-        """RunError where the disk is full or fails."""
+        """Save a record. RunError if the disk is full or fails."""
         self.write_json(self._record(job), asdict(record))
 
     def is_written(self, job: Job) -> bool:
-        """Whether a run that was broken off had come to the end of writing, after it was begun."""
+        """Return whether a run that was interrupted had written all of its results."""
         if self.record(job).state != "running":
             return False
         try:
@@ -66,29 +72,29 @@ class BatchFolder(SharedFolder):
             return False
 
     def is_done(self, job: Job) -> bool:
-        """Whether its files are those that were read back, unchanged."""
+        """Return whether the job is done and its files are unchanged since they were read back."""
         record = self.record(job)
         if record.state != "done" or not all(record.stamps):
             return False
         return record.stamps == self.stamps_of(job)
 
     def stamps_of(self, job: Job) -> tuple[str, ...]:
-        """Of its files where they are in the end."""
+        """Return the stamps of a job's files at the place where they are delivered."""
         if self.address is None:
             return tuple(stamp_of(path) for path in job.files)
         return tuple(stamp_at(self.address_of(path)) for path in job.files)
 
     def address_of(self, path: Path) -> str:
-        """Where a file goes. InputError where it is not in the folder of the results."""
+        """Return where a file is delivered. InputError if it is outside the results' folder."""
         if not path.is_relative_to(self.output):
             raise InputError(f"{path} is not in the folder of the results; give a name in it")
         return f"{str(self.address).rstrip('/')}/{path.relative_to(self.output).as_posix()}"
 
     def deliver(self, job: Job, check: Callable[[Path], None]) -> None:
-        """Bring its files to their address, if there is one.
+        """Copy a job's files to their address, if there is one.
 
-        check: is called with a copy of each result or comparison, read back. RunError where one
-        cannot be written.
+        check: called with a copy of each result or comparison, read back. RunError if one cannot
+        be written.
         """
         if self.address is not None:
             *pictures, settings = job.files
@@ -100,29 +106,29 @@ class BatchFolder(SharedFolder):
         return self.path / "jobs" / job.id
 
     def is_begun(self, job: Job) -> bool:
-        """Whether there is something of a run of the whole that can be gone on with."""
+        """Return whether a run of the whole job has begun, which can be continued."""
         return (self.job_folder(job) / JOURNAL).exists()
 
     def span_folder(self, span: Span) -> Path:
         return self.path / "jobs" / f"{span.job.id}-{span.number}-of-{span.count}"
 
     def begun_spans(self, job: Job) -> list[Path]:
-        """The job folders of spans that this or an earlier command has begun."""
+        """Return the job folders of spans that this or an earlier command has begun."""
         return sorted((self.path / "jobs").glob(f"{job.id}-*-of-*"))
 
     def take_spans(self, job: Job) -> None:
-        """Begin a job's folder with its spans, if they were made. RunError where one is missing."""
+        """Begin a job's folder with its spans, if it was cut. RunError if a span is missing."""
         spans = self.begun_spans(job)
         if spans:
             shutil.rmtree(self.job_folder(job), ignore_errors=True)
             join_spans(spans, self.job_folder(job))
-            self._forget_spans(job)
+            self._delete_spans(job)
 
     def has_inversion(self, job: Job) -> bool:
         return job.inversion is not None and is_lent(self._inversion(job))
 
     def take_inversion(self, job: Job, folder: Path) -> None:
-        """Begin a job folder with the inversion of its source, if that is there."""
+        """Begin a job folder with the inversion of its source, if there is one."""
         if job.inversion is not None:
             take_inversion(self._inversion(job), folder)
 
@@ -130,19 +136,19 @@ class BatchFolder(SharedFolder):
         if job.inversion is not None:
             lend_inversion(self.job_folder(job), self._inversion(job))
 
-    def forget_run(self, job: Job) -> None:
-        """What only its run needed."""
+    def delete_run_files(self, job: Job) -> None:
+        """Delete what only this job's run needed."""
         if self.address is not None:
             for path in job.files:
-                forget(path)
+                delete_copy(path)
         shutil.rmtree(self.job_folder(job), ignore_errors=True)
-        self._forget_spans(job)
+        self._delete_spans(job)
 
-    def forget_inversion(self, job: Job) -> None:
+    def delete_inversion(self, job: Job) -> None:
         shutil.rmtree(self._inversion(job), ignore_errors=True)
 
-    def forget_work(self) -> None:
-        """What is needed only while jobs are not done."""
+    def delete_work(self) -> None:
+        """Delete what is only needed while jobs are not done."""
         for name in ("jobs", "inversions", "claims"):
             shutil.rmtree(self.path / name, ignore_errors=True)
 
@@ -159,7 +165,7 @@ class BatchFolder(SharedFolder):
             path = self.output / MANIFEST
             put(path, self.address_of(path), lambda _: None)
 
-    def _forget_spans(self, job: Job) -> None:
+    def _delete_spans(self, job: Job) -> None:
         for folder in self.begun_spans(job):
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -171,7 +177,7 @@ class BatchFolder(SharedFolder):
 
 
 def _row(job: Job, record: Record) -> dict[str, object]:
-    """A job as the manifest tells it."""
+    """Return the manifest's entry of a job."""
     known = asdict(record)
     del known["stamps"]
     return {

@@ -1,4 +1,4 @@
-"""Who does which job when."""
+"""Give jobs to workers: which worker gets which job, and when."""
 
 import time
 from collections import Counter, defaultdict
@@ -11,15 +11,15 @@ from pnpvideo.batch.spread import span_counts
 from pnpvideo.batch.table import Table
 from pnpvideo.batch.workers import Workers
 
-_LOOK = 0.5  # seconds between two looks at what goes on
-_REST = 2.0  # seconds after which a job that another worker has is tried again
+_LOOK = 0.5  # seconds between two looks at the workers
+_REST = 2.0  # seconds until a job that another process has is tried again
 _DEATHS = 3
-"""After so many workers have died of it, a job has failed."""
+"""A job has failed when so many workers have died while they had it."""
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """A job by its number, or one of its spans, which are made before it."""
+    """A job by its number, or one of its spans, which are made before the job."""
 
     number: int
     span: int | None = None
@@ -28,9 +28,9 @@ class _Piece:
 class Dispatcher:
     """Gives jobs to workers until all have ended.
 
-    Of jobs with the same inversion the first makes it, and the others wait until it is there. A
-    worker goes on with jobs for the model that it has loaded while there are any. A long job is cut
-    into spans; the job itself comes when all are made, and puts them together.
+    Of the jobs with the same inversion, the first one makes it and the others wait for it. A worker
+    prefers jobs for the model that it has loaded. A long job is cut into spans; when all of them
+    are made, the job itself joins them.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Dispatcher:
         self._made: defaultdict[int, list[Record]] = defaultdict(list)
 
     def run(self, todo: Sequence[int]) -> None:
-        """todo: the numbers of the jobs that are not done."""
+        """Run the jobs with these numbers."""
         self._spans = span_counts(self._jobs, todo, self._folder, len(self._workers))
         waiting = [piece for number in todo for piece in self._pieces(number)]
         while waiting or self._busy:
@@ -61,7 +61,7 @@ class Dispatcher:
             for ended in self._workers.wait(_LOOK):
                 piece = self._busy.pop(ended.worker)
                 if piece.number not in self._spans:
-                    continue  # Another piece of its job has failed.
+                    continue  # Another span of the same job has failed.
                 if ended.died:
                     self._died(piece, ended.died, waiting)
                 elif ended.result is None:
@@ -84,23 +84,26 @@ class Dispatcher:
         return Span(job=job, number=piece.span, count=self._spans[piece.number])
 
     def _give(self, worker: int, waiting: list[_Piece]) -> None:
-        """The next job for a worker, if there is one that can be begun."""
-        # Others wait for an inversion that is being made.
-        at_work = {piece.number for piece in self._busy.values()}
-        makers = {n for n in at_work if not self._folder.has_inversion(self._jobs[n])}
-        made = {self._jobs[n].inversion: n for n in makers}
+        """Give a worker its next job, if there is one that can begin."""
+        # A job waits for an inversion that another job is making.
+        running = {piece.number for piece in self._busy.values()}
+        makers = {
+            self._jobs[number].inversion: number
+            for number in running
+            if not self._folder.has_inversion(self._jobs[number])
+        }
         now = time.monotonic()
-        able = [
+        ready = [
             piece
             for piece in waiting
             if self._resting.get(piece, 0) <= now
-            and made.get(self._jobs[piece.number].inversion or "", piece.number) == piece.number
+            and makers.get(self._jobs[piece.number].inversion or "", piece.number) == piece.number
         ]
-        if not able:
+        if not ready:
             return
         loaded = self._models.get(worker)
-        same = (piece for piece in able if self._jobs[piece.number].model == loaded)
-        piece = next(same, able[0])
+        same_model = (piece for piece in ready if self._jobs[piece.number].model == loaded)
+        piece = next(same_model, ready[0])
         waiting.remove(piece)
         self._busy[worker] = piece
         self._models[worker] = self._jobs[piece.number].model
@@ -111,7 +114,7 @@ class Dispatcher:
         self._deaths[piece] += 1
         job = self._jobs[piece.number]
         if self._deaths[piece] < _DEATHS:
-            self._table.tell(f"{job.name}: its worker died, it goes on ({why})")
+            self._table.warn(f"{job.name}: its worker died; it is tried again ({why})")
             self._again(piece, waiting)
             return
         failed = Record(
@@ -123,39 +126,38 @@ class Dispatcher:
         self._end(piece.number, failed, waiting)
 
     def _again(self, piece: _Piece, waiting: list[_Piece]) -> None:
-        """First, as it is the furthest."""
+        """Put a job or span first, as it has the most progress."""
         waiting.insert(0, piece)
         self._rest(piece.number)
 
     def _join(self, number: int, waiting: list[_Piece]) -> None:
-        """A span is made; after the last one comes the job."""
-        left = [*waiting, *self._busy.values()]
-        if all(piece.number != number for piece in left):
+        """After the last span of a job, put the job first in the queue."""
+        unfinished = [*waiting, *self._busy.values()]
+        if all(piece.number != number for piece in unfinished):
             waiting.insert(0, _Piece(number))
             self._rest(number)
 
     def _rest(self, number: int) -> None:
-        """Tell that a job waits, if nobody is at work on it."""
+        """Show a job as waiting, unless a worker has a span of it."""
         if all(piece.number != number for piece in self._busy.values()):
-            self._table.wait(number)
+            self._table.set_waiting(number)
 
     def _end(self, number: int, record: Record, waiting: list[_Piece]) -> None:
-        """A job is done, or one of its pieces has failed, with which the others end too."""
+        """End a job that is done, or that failed, with its other spans."""
         del self._spans[number]
         waiting[:] = [piece for piece in waiting if piece.number != number]
         if spans := self._made[number]:
             record = _of_all([*spans, record])
             self._folder.keep(self._jobs[number], record)
         self._table.end(number, record)
-        # The inversion, where no other job needs it.
-        mine = self._jobs[number].inversion
-        left = {piece.number for piece in (*waiting, *self._busy.values())} - {number}
-        if all(self._jobs[other].inversion != mine for other in left):
-            self._folder.forget_inversion(self._jobs[number])
+        inversion = self._jobs[number].inversion
+        others = {piece.number for piece in (*waiting, *self._busy.values())} - {number}
+        if all(self._jobs[other].inversion != inversion for other in others):
+            self._folder.delete_inversion(self._jobs[number])
 
 
 def _of_all(records: Sequence[Record]) -> Record:
-    """The last one, with the time and the warnings of them all."""
+    """Return the last record, with the time and the warnings of all."""
     notices = dict.fromkeys(notice for record in records for notice in record.notices)
     return replace(
         records[-1], seconds=sum(record.seconds for record in records), notices=tuple(notices)

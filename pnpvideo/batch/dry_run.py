@@ -1,4 +1,4 @@
-"""What a batch would do, and how long that would take."""
+"""List what a batch would do, and estimate how long that would take."""
 
 import tempfile
 import time
@@ -19,22 +19,27 @@ from pnpvideo.options.method import MethodOptions
 from pnpvideo.options.settings import Settings
 from pnpvideo.run.opening import open_model
 from pnpvideo.run.run import run
+from pnpvideo.stages.cost import RunCost, cost_of
 
 _STEPS = 4
-"""Of the trial: the shares of the steps that inject features are about those of a whole run."""
+"""Steps of the trial run: enough that about the same share of them injects as in a whole run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """Seconds of a frame: a step of inversion, a step of sampling for each prompt, the rest."""
+    """The seconds that a frame takes.
 
-    inversion: float
-    step: float
-    rest: float
+    source: for each pass through the network that inverts or generates the source. sampling: for
+    each pass of sampling. result: for each result, to decode and write it.
+    """
+
+    source: float
+    sampling: float
+    result: float
 
 
-def tell_plan(plan: Plan, options: BatchOptions) -> Iterator[str]:
-    """Lines for a person; makes some steps of the first job that is not done, and keeps nothing."""
+def describe_plan(plan: Plan, options: BatchOptions) -> Iterator[str]:
+    """Yield lines to print. To estimate the time, makes some steps of a job, and keeps nothing."""
     todo = set(plan.todo)
     for number, job in enumerate(plan.jobs):
         state = "to do" if number in todo else "done "
@@ -54,7 +59,7 @@ def tell_plan(plan: Plan, options: BatchOptions) -> Iterator[str]:
 
 
 def measure(job: Job, model: Model) -> Pace:
-    """The pace of a few frames of a job at a few steps, all that is read and written included."""
+    """Return the pace of a short run: a few frames of a job, with a few steps."""
     kept = {name: value for name, value in job.settings.plain().items() if value is not None}
     open_ones = MethodOptions.model_fields.keys() - job.settings.model_fields_set
     values = {name: value for name, value in kept.items() if name not in open_ones}
@@ -75,25 +80,29 @@ def measure(job: Job, model: Model) -> Pace:
         run(trial, model, quiet=True, after_step=stamp)
         ended = time.monotonic()
     step = (at[-1] - at[0]) / (_STEPS - 1)
-    passes = _STEPS * trial.resolve(model.defaults).inversion_iterations
-    # What comes before the first step is nearly all inversion.
-    inversion = max(0.0, at[0] - step - began) / passes
+    cost = _cost(trial, model)
+    # Nearly all of the time before the first step goes to the source.
+    source = max(0.0, at[0] - step - began)
     return Pace(
-        inversion=inversion / frames,
-        step=step / frames / len(trial.prompt),
-        rest=(ended - at[-1]) / frames,
+        source=source / frames / cost.source,
+        sampling=step * _STEPS / frames / cost.sampling,
+        result=(ended - at[-1]) / frames / len(trial.prompt),
     )
 
 
 def estimate(jobs: list[Job], model: Model, pace: Pace) -> float:
-    """Seconds that jobs take one after the other, each inversion made once."""
+    """Return the seconds that jobs take one after the other, with each inversion made once."""
     seconds, inverted = 0.0, set[str]()
     for job in jobs:
-        options = job.settings.resolve(model.defaults)
-        prompts = len(job.settings.prompt)
+        cost = _cost(job.settings, model)
         if job.inversion not in inverted:
-            passes = options.inversion_step_count * options.inversion_iterations
-            seconds += job.frames * passes * pace.inversion
+            seconds += job.frames * cost.source * pace.source
             inverted |= {job.inversion} if job.inversion else set()
-        seconds += job.frames * prompts * (options.steps * pace.step + pace.rest)
+        seconds += job.frames * cost.sampling * pace.sampling
+        seconds += job.frames * len(job.settings.prompt) * pace.result
     return seconds
+
+
+def _cost(settings: Settings, model: Model) -> RunCost:
+    options = settings.resolve(model.defaults)
+    return cost_of(options, len(settings.prompt), generated=settings.source is None)

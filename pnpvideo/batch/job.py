@@ -1,4 +1,4 @@
-"""One job of a batch, ready to be run anywhere."""
+"""A job of a batch, ready to be run in any process."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,18 +7,18 @@ from typing import Literal
 from pnpvideo.options.settings import Settings
 from pnpvideo.run.outputs import Outputs
 
-State = Literal["waiting", "running", "done", "failed"]
+RecordState = Literal["waiting", "running", "done", "failed"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A run that is checked, with all paths absolute.
+    """A run that has been checked, with all paths absolute.
 
-    id: what it makes, of what and how, as a short text; other settings or another source, another
-    id. place: where it stands, as a person finds it. source: as it was given: it may be an
-    address, of which the settings name a copy. frames: of the source, and so of each result.
-    inversion: a short text that jobs with the same inversion share; None where none is kept.
-    model: the same for jobs that one loaded model serves.
+    id: a short text that is different for other settings or another source. place: where the user
+    wrote the job, such as "jobs.csv line 2". source: as it was given; if it is an address, the
+    settings name a local copy. frames: the frame count of the source, and so of each result.
+    inversion: a short text that jobs with the same inversion share; None if none is kept.
+    model: a short text that jobs which one loaded model serves share.
     """
 
     id: str
@@ -32,19 +32,19 @@ class Job:
 
     @property
     def name(self) -> str:
-        """Its result's, as a person calls it."""
+        """The name of the result."""
         return Path(self.outputs.output.rstrip("/")).name
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All that it writes: results and comparisons, and their settings last."""
+        """All files that the job writes: results and comparisons, and the settings last."""
         written = (*self.outputs.results, *self.outputs.compares)
         return (*(Path(path.rstrip("/")) for path in written), self.outputs.record)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """A part of a long job, made by itself: number 0 to count - 1, some of which may be empty."""
+    """A part of a long job. number: 0 to count - 1; the last ones may be empty."""
 
     job: Job
     number: int
@@ -52,19 +52,19 @@ class Span:
 
 
 Task = Job | Span
-"""What a worker does at a time: a job, or a span of one whose other spans others make."""
+"""What a worker gets at a time: a job, or a span of a job that several workers share."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What is known of a job, as it is kept.
+    """What is known of a job.
 
-    error: why it failed. notices: what it warned of. seconds: that its last run took, all
-    its spans together. finished: seconds since 1970. stamps: of its files when they were read back
-    (see `stamp_of`).
+    error: why it failed. notices: its warnings. seconds: the time of its last run, with all of its
+    spans. finished: seconds since 1970. stamps: those of its files when they were read back (see
+    `stamp_of`).
     """
 
-    state: State = "waiting"
+    state: RecordState = "waiting"
     error: str = ""
     notices: tuple[str, ...] = ()
     seconds: float = 0.0
@@ -74,7 +74,7 @@ class Record:
 
 
 def stamp_of(path: Path) -> str:
-    """What changes when a file, or what a folder holds, is changed; '' where there is none."""
+    """Return what changes when a file or a folder's content changes; '' if there is none."""
     try:
         if path.is_dir():
             return " ".join(f"{inner.name} {_stamp(inner)}" for inner in sorted(path.iterdir()))

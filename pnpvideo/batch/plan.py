@@ -9,7 +9,7 @@ from pathlib import Path
 from pnpvideo.batch.addresses import fetch
 from pnpvideo.batch.batch_folder import BatchFolder
 from pnpvideo.batch.job import Job, stamp_of
-from pnpvideo.batch.read_jobs import Entry
+from pnpvideo.batch.read_jobs import JobEntry
 from pnpvideo.clips.clip import Clip
 from pnpvideo.errors import InputError
 from pnpvideo.options.adapter import AdapterSettings
@@ -25,7 +25,7 @@ _READ = ("source", "mask", "control_image", "ip_adapter_image")
 """Settings that name a file to read, which may be at an address."""
 
 
-def plan(entries: Sequence[Entry], folder: BatchFolder) -> list[Job]:
+def plan(entries: Sequence[JobEntry], folder: BatchFolder) -> list[Job]:
     """Return the jobs of all entries, with their results in the folder of a batch.
 
     InputError, with the place in the list, for the first entry that cannot be run or that would
@@ -43,7 +43,7 @@ def plan(entries: Sequence[Entry], folder: BatchFolder) -> list[Job]:
     return jobs
 
 
-def _plan_one(entry: Entry, folder: BatchFolder) -> Job:
+def _plan_one(entry: JobEntry, folder: BatchFolder) -> Job:
     values = {name: _copied(name, value, folder) for name, value in entry.values.items()}
     settings = Settings.of(values)
     with contextlib.ExitStack() as open_things:

@@ -1,4 +1,4 @@
-"""Jobs as people write them: a line of JSON, a row of a table, or a clip in a folder."""
+"""Read jobs as people write them: lines of JSON, rows of a table, or clips in a folder."""
 
 import csv
 import io
@@ -21,38 +21,38 @@ _NUMBERS: dict[str, Callable[[str], float]] = {"integer": int, "number": float}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
-    """The settings of one job, some of which may still be missing. place: where they stand."""
+class JobEntry:
+    """The settings of one job, perhaps incomplete. place: where the user wrote them."""
 
     place: str
     values: dict[str, object]
 
 
-def read_jobs(path: Path, output: Path) -> list[Entry]:
-    """All jobs of a file or folder, sources and the like starting from its folder.
+def read_jobs(path: Path, output: Path) -> list[JobEntry]:
+    """Return all jobs of a file or folder; paths to read are relative to its folder.
 
-    output: the folder of the results, in which no clips are looked for. InputError where something
-    in it is no job, or it holds none.
+    output: the folder of the results, which is not searched for clips. InputError if something in
+    the list is not a job, or there are none.
     """
     if path.is_dir():
         return _read_folder(path, output)
     readers = {".jsonl": _read_lines, ".csv": _read_table}
     if path.suffix.lower() not in readers:
-        raise InputError(f"{path} is no list of jobs; give a .jsonl or .csv file, or a folder")
+        raise InputError(f"{path} is not a list of jobs; give a .jsonl or .csv file, or a folder")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise InputError(f"{path} is no text in UTF-8") from None
+        raise InputError(f"{path} is not text in UTF-8") from None
     folder = path.absolute().parent
     entries = [
-        # A result starts from the folder of the results.
-        Entry(place=place, values=with_paths_from(folder, values) | _output_of(values))
+        # The path of a result is relative to the folder of the results.
+        JobEntry(place=place, values=with_paths_from(folder, values) | _output_of(values))
         for place, values in readers[path.suffix.lower()](text, path.name)
     ]
     if not entries:
-        raise InputError(f"{path} holds no jobs")
+        raise InputError(f"{path} has no jobs in it")
     return entries
 
 
@@ -68,9 +68,9 @@ def _read_lines(text: str, name: str) -> Iterator[tuple[str, Mapping[str, object
         try:
             values = json.loads(line)
         except ValueError as error:
-            raise InputError(f"{place} is no JSON: {error}") from None
+            raise InputError(f"{place} is not JSON: {error}") from None
         if not isinstance(values, dict):
-            raise InputError(f'{place} holds no settings; write {{"source": ..., "prompt": ...}}')
+            raise InputError(f'{place} has no settings; write {{"source": ..., "prompt": ...}}')
         _check_names(values, place)
         yield place, values
 
@@ -83,7 +83,7 @@ def _read_table(text: str, name: str) -> Iterator[tuple[str, Mapping[str, object
         try:
             row = next(rows, None)
         except csv.Error as error:
-            raise InputError(f"{name} line {rows.line_num} is no CSV: {error}") from None
+            raise InputError(f"{name} line {rows.line_num} is not CSV: {error}") from None
         if row is None:
             return
         if not any(cell.strip() for cell in row):
@@ -93,7 +93,7 @@ def _read_table(text: str, name: str) -> Iterator[tuple[str, Mapping[str, object
             names = [cell.strip().replace("-", "_") for cell in row]
             _check_names(names, place)
             if len(set(names)) < len(names):
-                twice = next(one for one in names if names.count(one) > 1)
+                twice = next(name for name in names if names.count(name) > 1)
                 raise InputError(f"{place}: there are two columns {twice}")
             continue
         if len(row) > len(names):
@@ -102,11 +102,11 @@ def _read_table(text: str, name: str) -> Iterator[tuple[str, Mapping[str, object
                 "in quotes"
             )
         cells = zip(names, row, strict=False)
-        yield place, {one: _value(known[one], cell) for one, cell in cells if cell.strip()}
+        yield place, {name: _value(known[name], cell) for name, cell in cells if cell.strip()}
 
 
 def _value(schema: Schema, text: str) -> object:
-    """What a cell gives for an option; what cannot be read stays text, which is then refused."""
+    """Convert a cell to an option's type; if that fails, leave the text to the check."""
     kind, text = schema.get("type", ""), text.strip()
     if kind == "boolean":
         return _TRUTHS.get(text.lower(), text)
@@ -120,25 +120,25 @@ def _check_names(names: Mapping[str, object] | list[str], place: str) -> None:
     known = declared(Settings)
     for name in names:
         if name == "job":
-            raise InputError(f"{place}: a batch keeps what is finished by itself; leave out job")
+            raise InputError(f"{place}: a batch keeps finished steps without it; leave out job")
         if name not in known:
             raise InputError(f"{place}: {unknown_option(str(name), known)}")
 
 
-def _read_folder(folder: Path, output: Path) -> list[Entry]:
-    """A job for each video, each picture and each folder of pictures."""
+def _read_folder(folder: Path, output: Path) -> list[JobEntry]:
+    """Return a job for each video, each picture and each folder of pictures."""
     try:
         paths = sorted((p for p in folder.iterdir() if not p.name.startswith(".")), key=natural)
     except OSError as error:
         raise InputError(f"{folder} cannot be read: {error.strerror}") from None
     clips = [path for path in paths if path.absolute() != output.absolute() and _is_clip(path)]
-    left = [path.name for path in paths if path not in clips]
+    others = [path.name for path in paths if path not in clips]
     if not clips:
-        raise InputError(f"{folder} holds no clips and no pictures")
-    if left:
-        more = ", ..." if len(left) > 5 else ""
-        _log.info("%s: left out, as no clips: %s%s", folder, ", ".join(left[:5]), more)
-    return [Entry(place=str(path), values={"source": str(path.absolute())}) for path in clips]
+        raise InputError(f"{folder} has no clips and no pictures in it")
+    if others:
+        more = ", ..." if len(others) > 5 else ""
+        _log.info("%s: skipped, as not clips: %s%s", folder, ", ".join(others[:5]), more)
+    return [JobEntry(place=str(path), values={"source": str(path.absolute())}) for path in clips]
 
 
 def _is_clip(path: Path) -> bool:

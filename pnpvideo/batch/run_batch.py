@@ -1,4 +1,4 @@
-"""A batch from the list of its jobs to their results."""
+"""Run a batch, from the list of its jobs to their results."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from pnpvideo.run.opening import Opener, open_model
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """All jobs, and what is known of each. manifest: the same in a file."""
+    """All jobs of a batch with their records. manifest: the file that has the same."""
 
     jobs: Sequence[Job]
     records: Sequence[Record]
@@ -39,7 +39,7 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What there is to do. todo: the numbers of the jobs that are not done."""
+    """A batch that has been checked. todo: the numbers of the jobs that are not done."""
 
     jobs: Sequence[Job]
     folder: BatchFolder
@@ -47,14 +47,14 @@ class Plan:
 
     @property
     def most(self) -> int:
-        """As many workers as there can be work for."""
+        """The largest number of workers that there is work for."""
         return sum(most_spans(self.jobs[number]) for number in self.todo)
 
 
 def plan_batch(options: BatchOptions, common: Mapping[str, object], *, overwrite: bool) -> Plan:
-    """Read and check all jobs; changes nothing.
+    """Read and check all jobs, without changing anything.
 
-    common: settings of all jobs, in which their own win. overwrite: replace files that are not of
+    common: settings of all jobs; a job's own settings win. overwrite: replace files that are not of
     this batch. InputError for the first thing that cannot be used.
     """
     folder = _folder(options.output, options.work_dir)
@@ -93,23 +93,23 @@ def run_batch(
         batch = Batch(jobs=jobs, records=records, manifest=table.write())
         folder.deliver_manifest()
     if not batch.missing:
-        folder.forget_work()
+        folder.delete_work()
     return batch
 
 
 def _folder(output: str, work_dir: str | None) -> BatchFolder:
-    """InputError where there is no folder for what is under way, or one too many."""
+    """Return the batch's folder. InputError if --work-dir is missing, or not needed."""
     if is_address(output) == (work_dir is None):
         raise InputError(
-            "give --work-dir for results at an address, and for no others: a folder for what is "
-            "under way, which all workers see"
+            "give --work-dir, a folder that all workers can use, if the results go to an address, "
+            "and only then"
         )
     place = Path(work_dir or output).expanduser().absolute()
     return BatchFolder(place, output if is_address(output) else None)
 
 
 def _check_free(job: Job, folder: BatchFolder, overwrite: bool) -> None:
-    """InputError where a job would replace what it may not."""
+    """Raise InputError if a job would replace files that it must not."""
     try:
         if folder.address is not None and not overwrite:
             for address in map(folder.address_of, job.files):

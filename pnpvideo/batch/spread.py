@@ -1,4 +1,4 @@
-"""How long jobs are cut into spans, so that no worker waits for the last one."""
+"""Cut long jobs into spans, so that no worker waits for the last one."""
 
 from collections.abc import Sequence
 
@@ -8,9 +8,9 @@ from pnpvideo.options.method import BRANCHES
 
 
 def most_spans(job: Job) -> int:
-    """As many as have work in them: one inversion batch each at least."""
+    """Return the largest number of spans that each have an inversion batch or more of work."""
     settings = job.settings
-    # What a text names is found in all frames at once.
+    # The area that a text names is found in all frames together.
     if settings.source is None or settings.mask_from_prompt is not None:
         return 1
     return max(1, job.frames // (BRANCHES * settings.batch_size))
@@ -19,9 +19,9 @@ def most_spans(job: Job) -> int:
 def span_counts(
     jobs: Sequence[Job], todo: Sequence[int], folder: BatchFolder, workers: int
 ) -> dict[int, int]:
-    """For the number of each job to do, into how many spans it is cut: 1 is not at all.
+    """Return for each job, by its number, into how many spans it is cut; 1 means not at all.
 
-    A job that takes more than its fair share of one worker's time is cut into so many shares.
+    A job that is more than one worker's fair share of all the work is cut into such shares.
     """
     work = {number: jobs[number].frames * len(jobs[number].settings.prompt) for number in todo}
     fair = sum(work.values()) / workers

@@ -1,4 +1,4 @@
-"""How a worker of a batch is started, in whichever process it is to be."""
+"""Start the workers of a batch, in this process, in others, or in a cluster."""
 
 import os
 import platform
@@ -20,8 +20,9 @@ from pnpvideo.run.opening import Opener
 def start_workers(
     folder: BatchFolder, options: BatchOptions, most: int, opener: Opener
 ) -> Workers[Task, Record | None]:
-    """One in this process, several in processes of their own, which share GPUs and cores, or those
-    of a cluster; at most so many. opener: loads their models.
+    """Start one worker in this process, or several in their own processes or in a cluster.
+
+    Those in processes share the GPUs and cores. most: the upper limit. opener: loads their models.
     """
     if options.ray is not None:
         return _actors(folder, options.ray, options.workers, most, opener)
@@ -49,7 +50,7 @@ def _start(
 def _actors(
     folder: BatchFolder, address: str, count: int | None, most: int, opener: Opener
 ) -> Workers[Task, Record | None]:
-    # Ray reads these when it is imported: what it would send away, and what it would print.
+    # Ray reads these when it is imported: send no usage statistics, and drop repeated lines.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
     with needs("distributed", "--ray"):
@@ -70,12 +71,12 @@ def _start_elsewhere(
 
 
 def worker_count(options: BatchOptions) -> int:
-    """How many work here."""
+    """Return how many workers this machine runs."""
     return options.workers or max(1, torch.cuda.device_count())
 
 
 def _cores() -> int:
-    """Those that this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""The jobs of a batch as a person sees them while they are made, and their manifest."""
+"""Show the jobs of a batch while they are made, and write their manifest."""
 
 import contextlib
 import logging
@@ -21,11 +21,11 @@ from pnpvideo.storage.job_folder import how_far
 _log = logging.getLogger(__name__)
 
 _ENDED, _NEXT = 6, 3
-"""Rows of jobs that have ended last, and of those that come next."""
+"""The number of rows for the jobs that ended last, and for those that come next."""
 
 
 class Table:
-    """Knows of each job how it stands. On a terminal it is shown, elsewhere told line by line."""
+    """The state of every job, shown as a table on a terminal, and elsewhere line by line."""
 
     def __init__(self, jobs: Sequence[Job], records: list[Record], folder: BatchFolder) -> None:
         self.records = records
@@ -37,7 +37,7 @@ class Table:
 
     @contextlib.contextmanager
     def shown(self, *, quiet: bool) -> Iterator[None]:
-        """Within, it is shown."""
+        """Show the table within this context, if stderr is a terminal."""
         terminal, console = sys.stderr, Console(stderr=True)
         if quiet or not console.is_terminal:
             yield
@@ -49,18 +49,19 @@ class Table:
             yield
 
     def begin(self, number: int, worker: int) -> None:
-        """A job, or one more of its spans."""
+        """Note that a worker began a job, or another span of it."""
         others, began = self._begun.get(number, ((), time.monotonic()))
         workers = (*others, worker)
         self._begun[number] = (workers, began)
-        self._set(number, Record(state="running", worker=_told(workers)))
+        self._set(number, Record(state="running", worker=_worker_names(workers)))
 
-    def wait(self, number: int) -> None:
-        """It was begun, and waits again."""
+    def set_waiting(self, number: int) -> None:
+        """Note that a job that had begun is waiting again."""
         self._begun.pop(number, None)
         self._set(number, Record())
 
     def end(self, number: int, record: Record) -> None:
+        """Note that a job ended, and log its warnings and its error."""
         self._begun.pop(number, None)
         self._ended.append(number)
         self._set(number, record)
@@ -70,15 +71,16 @@ class Table:
         if record.state == "failed":
             _log.error("%s failed: %s", job.name, record.error)
         elif self._live is None:
-            done = sum(one.state == "done" for one in self.records)
+            done = sum(each.state == "done" for each in self.records)
             took = tqdm.format_interval(record.seconds)
             _log.info("%d of %d done: %s in %s", done, len(self._jobs), job.name, took)
 
-    def tell(self, text: str) -> None:
+    def warn(self, text: str) -> None:
+        """Log a warning."""
         _log.warning("%s", text)
 
     def write(self) -> Path:
-        """The manifest, as it stands."""
+        """Write the manifest with the current state."""
         return self._folder.write_manifest(self._jobs, self.records)
 
     def _set(self, number: int, record: Record) -> None:
@@ -101,7 +103,7 @@ class Table:
         state, seconds = str(record.state), record.seconds
         if (begun := self._begun.get(number)) is not None:
             workers, began = begun
-            state = f"worker {_told(workers)}: {self._stage(job)}"
+            state = f"worker {_worker_names(workers)}: {self._stage(job)}"
             seconds = time.monotonic() - began
         elif record.state == "failed":
             state = f"failed: {record.error}"
@@ -126,18 +128,18 @@ class Table:
             text += f", {failed} failed"
         took = time.monotonic() - self._start
         made = sum(self._jobs[n].frames for n in self._ended)
-        left = sum(
+        unfinished = sum(
             job.frames
             for job, state in zip(self._jobs, states, strict=True)
             if state in ("waiting", "running")
         )
-        text += f", {tqdm.format_interval(took)} gone"
-        if made and left:
-            text += f", about {tqdm.format_interval(took * left / made)} left"
+        text += f", {tqdm.format_interval(took)} elapsed"
+        if made and unfinished:
+            text += f", about {tqdm.format_interval(took * unfinished / made)} left"
         return text
 
 
-def _told(workers: Sequence[int]) -> str:
+def _worker_names(workers: Sequence[int]) -> str:
     return ", ".join(map(str, workers))
 
 

@@ -1,4 +1,4 @@
-"""Who does jobs: one loaded model, one job after the other."""
+"""Run the jobs that a worker gets, one after the other."""
 
 import contextlib
 import gc
@@ -40,16 +40,16 @@ class Worker:
         self._refused: dict[str, InputError] = {}
 
     def do(self, task: Task) -> Record | None:
-        """A task to its end, and what came of it. None where another worker is at work on it."""
+        """Run a task and return its record; None if another process has the task."""
         return self._do_span(task) if isinstance(task, Span) else self._do_job(task)
 
     def _do_span(self, span: Span) -> Record | None:
-        with self._folder.claim(self._folder.span_folder(span).name) as mine:
-            return self._attempt(span.job, lambda: self._make_span(span)) if mine else None
+        with self._folder.claim(self._folder.span_folder(span).name) as claimed:
+            return self._attempt(span.job, lambda: self._make_span(span)) if claimed else None
 
     def _do_job(self, job: Job) -> Record | None:
-        with self._folder.claim(job.id) as mine:
-            if not mine:
+        with self._folder.claim(job.id) as claimed:
+            if not claimed:
                 return None
             record = self._folder.record(job)
             if self._folder.is_done(job):
@@ -63,7 +63,7 @@ class Worker:
             return self._end(job, record) if record.state == "done" else record
 
     def _attempt(self, job: Job, work: Callable[[], None]) -> Record:
-        """Do work for a job. A failure is kept with the job."""
+        """Do work for a job. A failure is saved as its record."""
         notices: list[str] = []
         began = time.monotonic()
         try:
@@ -79,7 +79,7 @@ class Worker:
             text = str(error)
         except Exception as error:
             _log.debug("%s: %s", job.name, traceback.format_exc())
-            text = f"this should not have happened: {type(error).__name__}: {error}"
+            text = f"unexpected error: {type(error).__name__}: {error}"
         failed = Record(
             state="failed",
             error=" ".join(text.split()),
@@ -111,14 +111,14 @@ class Worker:
         self._deliver(job)
 
     def _deliver(self, job: Job) -> None:
-        """Read back what a job wrote. RunError where it is not what it should be."""
+        """Read back what a job wrote, and deliver it. RunError if it is not as it should be."""
         *pictures, _ = job.files
         for path in pictures:
             _check(job, path)
         self._folder.deliver(job, partial(_check, job))
 
     def _end(self, job: Job, record: Record) -> Record:
-        """Keep that a job is done. record: of its run."""
+        """Save that a job is done. record: that of its run."""
         done = Record(
             state="done",
             notices=record.notices,
@@ -128,7 +128,7 @@ class Worker:
             stamps=self._folder.stamps_of(job),
         )
         self._folder.keep(job, done)
-        self._folder.forget_run(job)
+        self._folder.delete_run_files(job)
         return done
 
     def _load(self, job: Job) -> Model:
@@ -149,7 +149,7 @@ class Worker:
 
 
 def _check(job: Job, path: Path) -> None:
-    """RunError unless each frame of a job's result can be decoded; InputError where none can be."""
+    """Raise RunError or InputError unless every frame of a job's result can be decoded."""
     with contextlib.closing(read_clip(path)) as clip:
         found = sum(len(frames) for frames in clip.batches(8))
     if found != job.frames:
@@ -158,7 +158,7 @@ def _check(job: Job, path: Path) -> None:
 
 @contextlib.contextmanager
 def _collected(notices: list[str]) -> Iterator[None]:
-    """Within, what the package warns of is gathered and not shown."""
+    """Collect the package's warnings in `notices` instead of showing them."""
 
     class Collector(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:

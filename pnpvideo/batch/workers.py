@@ -1,4 +1,4 @@
-"""Work for several workers: in this process, or in processes of their own that may die.
+"""Run workers in this process, or in their own processes, which may die.
 
 `actors` has those of a cluster.
 """
@@ -25,7 +25,7 @@ AnyResult = TypeVar("AnyResult", covariant=True)
 
 @dataclass(frozen=True, kw_only=True)
 class Ended(Generic[AnyResult]):
-    """A worker has ended its task. died: why it gave no result, '' where it did."""
+    """A task that ended. died: why the worker gave no result; '' if it gave one."""
 
     worker: int
     result: AnyResult | None = None
@@ -33,28 +33,28 @@ class Ended(Generic[AnyResult]):
 
 
 class Workers(Protocol[AnyTask, AnyResult]):
-    """Workers by their number, each of which does one task at a time."""
+    """Workers, known by their numbers, each of which does one task at a time."""
 
     def __len__(self) -> int: ...
 
     def ready(self, worker: int) -> bool:
-        """Whether a worker without a task can begin one now. One that has died is replaced."""
+        """Return whether an idle worker can take a task. A worker that died is replaced."""
 
     def submit(self, worker: int, task: AnyTask) -> None:
         """Give a task to a worker that is ready."""
 
     def wait(self, seconds: float) -> "Sequence[Ended[AnyResult]]":
-        """The tasks that have ended, if any does before so many seconds are over."""
+        """Return the tasks that have ended, after waiting this long for the first one."""
 
     def close(self) -> None:
-        """End all workers, those at work too."""
+        """End all workers, even those that have a task."""
 
 
 class Here(Generic[Task, Result]):
-    """One worker, which is this process: it works while it is waited for."""
+    """One worker, which is this process: `wait` does its task."""
 
     def __init__(self, start: Callable[[int], Callable[[Task], Result]]) -> None:
-        """start: makes, of a worker's number, what does its tasks."""
+        """start: returns, for a worker's number, the function that does its tasks."""
         self._do = start(0)
         self._tasks: list[Task] = []
 
@@ -75,12 +75,12 @@ class Here(Generic[Task, Result]):
 
 
 class Processes(Generic[Task, Result]):
-    """A process for each worker. They end when this one does, however it ends."""
+    """Workers in their own processes, which end when this one does, however it ends."""
 
     def __init__(self, start: Callable[[int], Callable[[Task], Result]], count: int) -> None:
-        """start: is called in each process with its number; it and the tasks can be pickled."""
+        """start: called in each process with its number; it and the tasks can be pickled."""
         self._start = start
-        # A copy of a process that has threads, or a GPU, would not work.
+        # A forked copy of a process that uses threads or a GPU would not work.
         self._context = multiprocessing.get_context("spawn")
         self._processes: list[tuple[BaseProcess, Connection] | None] = [None] * count
         self._busy: set[int] = set()
@@ -94,7 +94,7 @@ class Processes(Generic[Task, Result]):
     def submit(self, worker: int, task: Task) -> None:
         _, connection = self._processes[worker] or self._begin(worker)
         self._busy.add(worker)
-        with contextlib.suppress(OSError):  # It has just died, which `wait` finds.
+        with contextlib.suppress(OSError):  # It has just died; `wait` will find that.
             connection.send(task)
 
     def wait(self, seconds: float) -> list[Ended[Result]]:
@@ -117,7 +117,7 @@ class Processes(Generic[Task, Result]):
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_serve, args=(self._start, worker, theirs))
         process.start()
-        theirs.close()  # So that its end is seen here when it dies.
+        theirs.close()  # So that reading fails here when the process dies.
         self._processes[worker] = (process, ours)
         return process, ours
 
@@ -129,15 +129,17 @@ class Processes(Generic[Task, Result]):
             process.join()
             connection.close()
             self._processes[worker] = None
-            return Ended(worker=worker, died=_told(process.exitcode))
+            return Ended(worker=worker, died=_exit_text(process.exitcode))
         return Ended(worker=worker, result=result, died=died)
 
 
 def _serve(
     start: Callable[[int], Callable[[Task], Result]], worker: int, connection: Connection
 ) -> None:
-    """What a process does until there are no more tasks."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that gives tasks.
+    """Do tasks, in a worker's process, until there are no more."""
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C is handled by the process that gives tasks.
     signal.signal(signal.SIGTERM, _leave)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     do = start(worker)
@@ -156,7 +158,7 @@ def _serve(
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:
-    # An exception, so that what is half written is removed.
+    # Raise an exception, so that unfinished files are removed.
     sys.exit(128 + number)
 
 
@@ -167,8 +169,8 @@ def _end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _told(code: int | None) -> str:
+def _exit_text(code: int | None) -> str:
     if code is not None and code < 0:
-        more = ", perhaps for want of memory" if -code == signal.SIGKILL else ""
+        more = ", perhaps because memory ran out" if -code == signal.SIGKILL else ""
         return f"it was ended by signal {-code}{more}"
     return f"it ended with code {code}"

@@ -33,13 +33,13 @@ def _read(given: dict[str, object], _: WriteOptions) -> Work:
 
 
 def _work(settings: Work, call: WriteOptions) -> None:
-    from pnpvideo.batch.dry_run import tell_plan
+    from pnpvideo.batch.dry_run import describe_plan
     from pnpvideo.batch.run_batch import plan_batch, run_batch
 
     options, common = settings
     plan = plan_batch(options, common, overwrite=call.overwrite)
     if options.dry_run:
-        for line in tell_plan(plan, options):
+        for line in describe_plan(plan, options):
             print(line)
         return
     batch = run_batch(plan, options, quiet=call.quiet)

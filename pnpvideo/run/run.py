@@ -28,6 +28,7 @@ from pnpvideo.run.opening import (
     told_memory,
 )
 from pnpvideo.run.outputs import Outputs, plan_outputs, write_compare, write_result
+from pnpvideo.sampling.denoise import OnPrediction
 from pnpvideo.sampling.guidance import Guidance
 from pnpvideo.stages.callbacks import QUIET, Bars, Callbacks, GuidedStep, bars_of
 from pnpvideo.stages.edit import EditResult, OpenEdit
@@ -97,6 +98,7 @@ def run(
     quiet: bool = False,
     after_inversion: Callable[[Source], None] | None = None,
     after_step: AfterStep | None = None,
+    on_prediction: OnPrediction | None = None,
     bars: Bars | None = None,
     job: Path | None = None,
 ) -> Translation:
@@ -107,6 +109,7 @@ def run(
     overwrite: replace results that exist. quiet: show no bars. bars: the kind of progress bar, by
         default tqdm's.
     after_inversion: called once with the inverted source, which the model may have generated.
+    on_prediction: called at each step with the clean latents that the network expects.
     job: a job folder of the caller's, in place of that of the settings.
     Raises InputError for what the user gave, RunError for what failed.
     """
@@ -133,6 +136,7 @@ def run(
             bars=bars_of(bars, quiet=quiet),
             after_inversion=after_inversion or (lambda source: None),
             after_step=None if after_step is None else _passing_on(after_step),
+            on_prediction=on_prediction,
         )
         with told_memory(device):
             # 3. Read, invert, denoise

@@ -19,7 +19,7 @@ from pnpvideo.sampling.match_tokens import matching_step
 from pnpvideo.sampling.noise import step_noise
 from pnpvideo.sampling.passes import InjectedBatch, Pass, plan_alone
 from pnpvideo.sampling.rows import by_prompt, rows_of
-from pnpvideo.sampling.schedule import ddim_step, first_steps
+from pnpvideo.sampling.schedule import clean_and_noise, ddim_step, first_steps
 from pnpvideo.sampling.share_keyframes import KeyframeSharing
 from pnpvideo.sampling.skip_alike import skip_alike
 from pnpvideo.sampling.skip_source import skip_source
@@ -28,6 +28,9 @@ from pnpvideo.storage.trajectory import Trajectory
 
 AfterStep = Callable[[int, float, Tensor], Tensor]
 """Called with step, timestep and latents (prompts, pieces, c, h, w); returns the latents."""
+
+OnPrediction = Callable[[int, Tensor], None]
+"""Called with step and the clean latents (prompts, pieces, c, h, w) that it expects."""
 
 
 def source_steps(options: PnPOptions) -> int:
@@ -55,6 +58,7 @@ def denoise_latents(
     span: range | None = None,
     resume: DenoisingState | None = None,
     after_step: AfterStep | None = None,
+    on_prediction: OnPrediction | None = None,
     stopped: Callable[[], bool] = lambda: False,
     progress: Progress = lambda count: None,
 ) -> Tensor:
@@ -66,8 +70,8 @@ def denoise_latents(
     it. scenes: see `find_scenes`; None means one. origins: how shared noise moves, see
     `noise_origins`. span: sample only these pieces, with the result that they have among all; None:
     all. resume: a state to continue from instead of `start`. stopped: called before each step; if
-    it returns True, this step and all later ones are left out.
-    Returns latents in the shape of `start`, clean in the span.
+    it returns True, this step and all later ones are left out. on_prediction: called at each step
+    before after_step. Returns latents in the shape of `start`, clean in the span.
     """
     x, done = start.clone(), 0
     span = range(trajectory.piece_count) if span is None else span
@@ -87,6 +91,7 @@ def denoise_latents(
             keyframes=keyframes,
             span=span,
             batches=Batches(batch_size),
+            predicted=None if on_prediction is None else (start.clone(), on_prediction),
         )
         for i, timestep in list(enumerate(schedule.timesteps))[done:]:
             if stopped():
@@ -129,7 +134,11 @@ def _injected(network: Network, layers: InjectionLayers, *, sharing: bool) -> It
 
 @dataclass(frozen=True, kw_only=True)
 class _StepRunner:
-    """The steps of one run, each taken for some of its pieces at a time."""
+    """The steps of one run, each taken for some of its pieces at a time.
+
+    predicted: receives the clean latents that each step expects, (prompts, pieces, c, h, w), and is
+    given to its function; outside the span it stays as it is.
+    """
 
     predict: Predict
     device: torch.device
@@ -140,6 +149,7 @@ class _StepRunner:
     keyframes: KeyframeSharing | None
     span: range
     batches: Batches
+    predicted: tuple[Tensor, OnPrediction] | None
 
     def run(self, x: Tensor, i: int, noise: Tensor | None) -> Iterator[int]:
         """Take x through step i, in place; yields how many pieces are done, some at a time.
@@ -157,6 +167,9 @@ class _StepRunner:
                 yield advance(slice(None))
             else:
                 yield from self.batches.run(len(frame_pass.frames), advance)
+        if self.predicted is not None:
+            clean, show = self.predicted
+            show(i, clean)
 
     def _advance(
         self, x: Tensor, i: int, noise: Tensor | None, frame_pass: Pass, part: slice
@@ -166,13 +179,18 @@ class _StepRunner:
         pieces = list(frame_pass.frames)
         target = x[:, pieces].to(self.device)
         outputs = by_prompt(self.predict(self._batch(target, i, frame_pass)), len(x), len(pieces))
+        output, kind = self.guidance.combine(i, outputs), self.schedule.prediction_type
         start, end = self.schedule.levels[i : i + 2]
+        if self.predicted is not None:
+            all_clean, _ = self.predicted
+            clean, _ = clean_and_noise(target, output, start, kind)
+            all_clean[:, pieces] = clean.to(all_clean)
         x[:, pieces] = ddim_step(
             target,
-            self.guidance.combine(i, outputs),
+            output,
             start,
             end,
-            self.schedule.prediction_type,
+            kind,
             eta=self.options.eta,
             noise=None if noise is None else noise[pieces].to(self.device),
         ).to(x.device)

@@ -8,6 +8,7 @@ from typing import NoReturn
 from torch import Tensor
 from tqdm import tqdm
 
+from pnpvideo.sampling.denoise import OnPrediction
 from pnpvideo.sampling.guidance import Guidance
 from pnpvideo.stages.source import Source
 
@@ -26,12 +27,14 @@ class Callbacks:
     stopped: returns whether the steps that are left are not made.
     after_inversion: called with the source once its trajectory is complete, before sampling.
     after_step: called after each step of sampling; what it returns is sampled on.
+    on_prediction: called at each step with the clean latents that the network expects.
     """
 
     bars: Bars = tqdm
     stopped: Callable[[], bool] = lambda: False
     after_inversion: Callable[[Source], None] = lambda source: None
     after_step: GuidedStep | None = None
+    on_prediction: OnPrediction | None = None
 
     def bar(self, stage: str, total: int, done: int = 0) -> "tqdm[NoReturn]":
         """Start the progress bar of a stage, some of whose work an earlier run may have done."""

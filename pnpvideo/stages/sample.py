@@ -11,7 +11,7 @@ from pnpvideo.models.model import Control, Model
 from pnpvideo.options.declared import Lifetime
 from pnpvideo.options.method import BRANCHES, PnPOptions
 from pnpvideo.pixels.flow import estimate_motion
-from pnpvideo.sampling.denoise import AfterStep, denoise_latents
+from pnpvideo.sampling.denoise import AfterStep, OnPrediction, denoise_latents
 from pnpvideo.sampling.guidance import Guidance, Texts
 from pnpvideo.sampling.keep_outside import keep_outside
 from pnpvideo.sampling.noise import noise_origins, starting_noise
@@ -92,6 +92,7 @@ def sample(model: Model, run: SampleRun, callbacks: Callbacks) -> Tensor:
             span=span,
             resume=run.resume,
             after_step=_after_step(model, run, span, guidance, callbacks),
+            on_prediction=_on_prediction(run, callbacks.on_prediction),
             stopped=callbacks.stopped,
             progress=bar.update,
         )
@@ -122,6 +123,18 @@ def _after_step(
         return latents
 
     return after_step
+
+
+def _on_prediction(run: SampleRun, function: OnPrediction | None) -> OnPrediction | None:
+    """Return a function that is called with predictions in which the rest of the source is kept."""
+    if function is None or run.mask is None:
+        return function
+    mask, clean = run.mask.latents, run.source.trajectory.clean
+
+    def on_prediction(step: int, predicted: Tensor) -> None:
+        function(step, keep_outside(predicted, clean, mask))
+
+    return on_prediction
 
 
 def find_resume(

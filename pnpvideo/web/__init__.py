@@ -1,1 +1,1 @@
-"""The web page: a face of `run` for people who type no commands. Knows no method, no codec."""
+"""The web page: it takes settings, queues runs and shows results, and knows no sampling."""

@@ -1,4 +1,4 @@
-"""What the page's buttons do, in terms of jobs."""
+"""Carry out what visitors ask for with the page's buttons."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ import numpy as np
 from pnpvideo.errors import InputError
 from pnpvideo.options.settings import ReadSettings
 from pnpvideo.pixels.mask import Weights
-from pnpvideo.web.drawn_mask import fitted
-from pnpvideo.web.jobs import MASK, Job, JobStore, Kind
+from pnpvideo.web.drawn_mask import resized_nearest
+from pnpvideo.web.jobs import MASK, JobKind, JobStore, WebJob
 from pnpvideo.web.limits import Facts, Limits, check_size, check_source
 from pnpvideo.web.models import Models
 from pnpvideo.web.runner import Runner, settings_of, without_folder
@@ -22,7 +22,7 @@ _BLANK = np.full((64, 64, 3), 224, np.uint8)
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """What the page is the face of."""
+    """Everything behind the page: jobs, models, limits and samples."""
 
     store: JobStore
     runner: Runner
@@ -31,7 +31,7 @@ class Service:
     samples: list[Sample]
 
     def look_at(self, source: Path, values: Mapping[str, object]) -> Facts:
-        """What a source is. InputError where it cannot be used, in words without folders."""
+        """Describe a source. InputError, without the server's folders, if it cannot be used."""
         known = ReadSettings.model_fields | {"frames": None}
         reading = ReadSettings.of({k: v for k, v in values.items() if k in known})
         try:
@@ -41,45 +41,45 @@ class Service:
 
     def submit(
         self,
-        kind: Kind,
+        kind: JobKind,
         visitor: str,
         model: str,
         source: Path | None,
         values: Mapping[str, object],
         mask: Weights | None = None,
-    ) -> Job:
-        """A job in the queue. InputError for what cannot be run, before it waits.
+    ) -> WebJob:
+        """Check a job and put it into the queue. InputError if it cannot be run.
 
-        source: None where the model makes it, of the guidance prompt. mask: drawn on the first
-        frame, with which it moves.
+        source: None if the model generates it from the guidance prompt. mask: drawn on the first
+        frame; it moves with the source.
         """
-        made = "guidance_prompt" in values and kind != "mask"
-        if not made and (source is None or not source.exists()):
+        generated = "guidance_prompt" in values and kind != "mask"
+        if not generated and (source is None or not source.exists()):
             raise InputError("give a picture or a clip first, or pick a sample")
         if model not in self.models.names:
             raise InputError(f"there is no model {model} here")
         if kind == "mask" and mask is None:
-            raise InputError("draw on the first frame what is to be edited")
+            raise InputError("draw on the first frame over what should be edited")
         drawn = {} if mask is None else {"mask": MASK, "mask_motion": True}
         given = {} if source is None else {"source": str(source)}
         settings = settings_of(kind, {**values, **drawn, **given})
         settings.resolve(self.models.options[model])
         check_size(settings.size, self.limits)
         facts = None if source is None else self.look_at(source, values)
-        mine = [job for job in self.store.of(visitor) if not job.is_over]
-        if len(mine) >= self.limits.waiting:
+        unfinished = sum(not job.is_over for job in self.store.of(visitor))
+        if unfinished >= self.limits.waiting:
             raise InputError(
-                f"{len(mine)} of your runs are waiting already, the limit here; wait for one, or "
-                "stop one"
+                f"{unfinished} of your runs are already waiting, which is the limit here; wait for "
+                "one to end, or stop one"
             )
         if mask is not None and facts is not None:
             if mask.all():
                 raise InputError(
-                    "all of the first frame is drawn on; draw only on what is to be edited, or "
-                    "clear the drawing to edit all"
+                    "all of the first frame is drawn on; draw only over what should be edited, or "
+                    "clear the drawing to edit everything"
                 )
             _, height, width, _ = facts.first.shape
-            mask = fitted(mask, width, height)
+            mask = resized_nearest(mask, width, height)
             values = {**values, "mask_motion": facts.count > 1}
         job = self.store.add(kind, visitor, model, source, values, mask)
         write_thumbnail(job.folder, _BLANK if facts is None else facts.first[0])
@@ -87,6 +87,6 @@ class Service:
         return job
 
     def stop(self, name: str, visitor: str) -> None:
-        """End one of the visitor's own jobs."""
+        """Stop one of the visitor's own jobs."""
         if self.store.get(name, visitor) is not None:
             self.runner.stop(name)

@@ -1,4 +1,4 @@
-"""Controls of the page, made of the options' own declarations."""
+"""Build the page's controls from the declarations of the options."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,20 +11,20 @@ from pnpvideo.options.method import PnPOptions
 from pnpvideo.options.settings import GROUPS, MachineSettings, ModelSettings
 
 MAIN = ("guidance_scale", "tau_f", "tau_a", "noise_share", "seed")
-"""Those that stand first; all others are behind "More"."""
+"""The options that are shown first; all others are under "More"."""
 
-# Placed by hand, or of no use to a visitor.
+# Placed by hand, or not useful to a visitor.
 _OTHERWISE = {
     "prompt", "negative_prompt", "preset", "guidance_prompt", "compare", "check_inversion",
 }  # fmt: skip
-# Of use with a ControlNet alone.
+# Only useful with a ControlNet.
 _OF_CONTROL = {"control", "control_scale", "control_end"}
 
 
 def offered(*, controlled: bool = False) -> dict[str, dict[str, Schema]]:
-    """The options that visitors choose, by group: no file, nothing of the model or the machine.
+    """Return the options that visitors choose, by group: no files, models or machine settings.
 
-    controlled: the models have a ControlNet.
+    controlled: whether the models have a ControlNet.
     """
     left_out = _OTHERWISE if controlled else _OTHERWISE | _OF_CONTROL
     return {
@@ -39,22 +39,22 @@ def offered(*, controlled: bool = False) -> dict[str, dict[str, Schema]]:
 
 
 class Controls:
-    """The components by option, in the order in which they were made."""
+    """The components by option, in the order in which they were added."""
 
     def __init__(self, own: PnPOptions, *, controlled: bool = False) -> None:
-        """own: the options of the model that the page begins with. The rest is as in `offered`."""
+        """own: the options of the model that is chosen at first. controlled: as in `offered`."""
         groups = offered(controlled=controlled).values()
         self._schemas = {name: schema for group in groups for name, schema in group.items()}
         self._own = own
         self.components: dict[str, gr.components.Component] = {}
 
     def add(self, name: str) -> None:
-        """Make the control of an option where the layout is."""
+        """Add the control of an option at the current place of the layout."""
         value = self.defaults(self._own)[name]
         self.components[name] = _component(name, self._schemas[name], value)
 
     def defaults(self, own: PnPOptions) -> dict[str, object]:
-        """What controls show where nothing is chosen: the model's own, or what is declared."""
+        """Return what the controls show at first: the model's own values, or the declared ones."""
         plain: dict[str, object] = {}
         for group in GROUPS.values():
             plain |= group().plain()
@@ -62,13 +62,12 @@ class Controls:
         return {name: plain[name] for name in self._schemas}
 
     def shown(self, values: Mapping[str, object], own: PnPOptions) -> list[object]:
-        """What the controls show for settings, in their order."""
+        """Return what the controls show for settings, in the order of the controls."""
         all_values = self.defaults(own) | dict(values)
         return [_to_text(all_values[name]) for name in self.components]
 
     def given(self, shown: Sequence[object], own: PnPOptions) -> dict[str, object]:
-        """The options that were chosen, being other than where nothing is. InputError for a
-        number that is missing."""
+        """Return the options that differ from the defaults. InputError if a number is missing."""
         defaults, chosen = self.defaults(own), {}
         for (name, schema), value in zip(self._ordered(), shown, strict=True):
             if value in (None, ""):
@@ -85,7 +84,7 @@ class Controls:
 
 
 def lines(text: str) -> list[str]:
-    """One text a line, as lists of texts are given."""
+    """Split a text into its lines, without the empty ones."""
     return [line.strip() for line in (text or "").splitlines() if line.strip()]
 
 
@@ -94,7 +93,7 @@ def _to_text(value: object) -> object:
 
 
 def _number(value: object, schema: Schema) -> object:
-    """Numbers as they are declared; what is none stays, and the declaration refuses it."""
+    """Convert a value to the declared type of number; if that fails, leave it to the check."""
     kind = {"integer": int, "number": float}.get(schema.get("type", ""))
     try:
         number = value if kind is None else kind(str(value))
@@ -111,8 +110,8 @@ def _component(name: str, schema: Schema, value: object) -> gr.components.Compon
     if kind == "boolean":
         return gr.Checkbox(**common)
     if "enum" in schema:
-        free = [("as the model and the paper have it", "")] if schema["default"] is None else []
-        choices = [*free, *((each, each) for each in schema["enum"])]
+        free = [("the model's or the paper's choice", "")] if schema["default"] is None else []
+        choices = [*free, *((item, item) for item in schema["enum"])]
         return gr.Dropdown(choices, **common | {"value": "" if value is None else value})
     if kind in ("integer", "number") and value is not None:
         low, high = schema.get("minimum"), schema.get("maximum")

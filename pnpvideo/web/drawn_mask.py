@@ -1,4 +1,4 @@
-"""A mask that a visitor has drawn on the first frame of a source."""
+"""Convert between masks and drawings that a visitor makes on the first frame of a source."""
 
 from collections.abc import Mapping
 
@@ -9,15 +9,15 @@ from pnpvideo.clips.clip import Frames
 from pnpvideo.pixels.mask import Weights
 
 Editor = Mapping[str, object]
-"""What gradio's ImageEditor holds: a background, and layers over it as RGBA."""
+"""The value of gradio's ImageEditor: a background, and RGBA layers over it."""
 
 COLOUR = (255, 64, 64)
-_SEEN = 0.5
-"""How much of what is drawn covers what is below."""
+_TINT = 0.5
+"""The opacity of the colour over a frame, 0 to 1."""
 
 
 def mask_of(editor: Editor | None) -> Weights | None:
-    """White where anything is drawn, (height, width); None where nothing is."""
+    """Return a mask (height, width), white where anything is drawn; None if nothing is."""
     layers = [] if editor is None else editor.get("layers") or []
     assert isinstance(layers, list)
     drawn = [np.asarray(layer)[..., 3] for layer in layers if layer is not None]
@@ -27,7 +27,7 @@ def mask_of(editor: Editor | None) -> Weights | None:
 
 
 def editor_of(first: Frames, mask: Weights | None) -> Editor:
-    """The editor on a first frame (height, width, 3), a mask being drawn on it."""
+    """Return the editor's value for a frame (height, width, 3) with a mask drawn on it."""
     layers = []
     if mask is not None:
         layer = np.zeros((*mask.shape, 4), np.uint8)
@@ -37,21 +37,21 @@ def editor_of(first: Frames, mask: Weights | None) -> Editor:
 
 
 def brush_radius(first: Frames) -> int:
-    """Pixels of a frame (height, width, 3): enough to draw its things with few strokes.
+    """Return a radius in pixels, for a frame (height, width, 3), that needs few strokes.
 
-    The editor draws with gaps where it is smaller than 3.
+    The editor leaves gaps in lines of a radius below 3.
     """
     radius: int = max(3, min(first.shape[:2]) // 20)
     return radius
 
 
-def fitted(mask: Weights, width: int, height: int) -> Weights:
-    """At the size of the source."""
+def resized_nearest(mask: Weights, width: int, height: int) -> Weights:
+    """Resize a mask (height, width) without making new values."""
     resized: Weights = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
     return resized
 
 
 def tinted(frame: Frames, mask: Weights) -> Frames:
-    """A frame (height, width, 3) that shows where its mask is."""
-    share = mask[..., np.newaxis].astype(np.float32) / 255 * _SEEN
+    """Return a frame (height, width, 3) with its mask shown in colour."""
+    share = mask[..., np.newaxis].astype(np.float32) / 255 * _TINT
     return np.rint(frame + share * (np.array(COLOUR) - frame)).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""What happens on the page when something is done on it, and once a second."""
+"""Answer what visitors do on the page, and update it once a second."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,23 +12,26 @@ from pnpvideo.pixels.mask import Weights
 from pnpvideo.web.actions import Service
 from pnpvideo.web.controls import lines
 from pnpvideo.web.drawn_mask import brush_radius, editor_of, mask_of
-from pnpvideo.web.jobs import Job, Kind, Visitors
+from pnpvideo.web.jobs import JobKind, Visitors, WebJob
 from pnpvideo.web.page import brush
 from pnpvideo.web.runner import PREVIEW
-from pnpvideo.web.show import Parts, Show, chosen, refused
+from pnpvideo.web.show import PageParts, Show, chosen, refused
 from pnpvideo.web.thresholds import CELLS
 
 Updates = dict[gr.components.Component, object]
 
-# In a narrow window they are far from the button.
+# In a narrow window the messages are far from the button.
 _SHOW_WHAT_IS_SAID = """() => (document.querySelector('#refusal .state') ??
   document.querySelector('#state')).scrollIntoView({block: 'nearest'})"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """What a page remembers. source: path of the chosen source. name: of the job it shows.
-    seen: what it last showed of that job."""
+    """The state of an open page.
+
+    source: the path of the chosen source. name: the name of the job that is shown. seen: the key
+    (see `_last_shown_key`) of what was last shown of that job.
+    """
 
     source: gr.State
     name: gr.State
@@ -36,14 +39,15 @@ class Session:
 
 
 class Events:
-    """Ties a page's parts to a service."""
+    """The events of a page, connected to a service."""
 
-    def __init__(self, service: Service, parts: Parts, visitors: Visitors) -> None:
+    def __init__(self, service: Service, parts: PageParts, visitors: Visitors) -> None:
         self._service, self._parts, self._visitors = service, parts, visitors
         self._session = Session(source=gr.State(), name=gr.State(""), seen=gr.State())
         self._show = Show(service, parts)
 
     def connect(self, blocks: gr.Blocks) -> None:
+        """Connect all components to the methods below."""
         parts, session, key = self._parts, self._session, self._visitors.key
         all_controls = self._choices()
         inputs = [*all_controls, parts.made, session.source, parts.editor, key]
@@ -53,7 +57,7 @@ class Events:
 
         parts.upload.upload(self._uploaded, [parts.upload], source, **quiet)
         parts.upload.clear(self._cleared, None, source, **quiet)
-        # Text that is pasted is no input to Gradio.
+        # Gradio sends no "input" event for pasted text.
         parts.made.change(
             self._described,
             [parts.made],
@@ -86,7 +90,7 @@ class Events:
         blocks.load(self._visitors.greet, [key], [key], **quiet).then(
             self._newest, [key], [*shown, *again], **quiet
         )
-        # The page may be closed and opened again at any time: it asks, and nothing is pushed.
+        # A page can be closed and opened again at any time, so it asks, and nothing is pushed.
         ticked = [session.name, session.seen, key]
         gr.Timer(1.0).tick(
             self._tick, ticked, shown, concurrency_limit=None, trigger_mode="once", **quiet
@@ -106,7 +110,7 @@ class Events:
         return self._chosen(None)
 
     def _described(self, text: str) -> Updates:
-        """The model is to make the source."""
+        """Let the model generate the source from a text."""
         if not text.strip():
             return _nothing()
         updates = self._chosen(None) | {self._parts.upload: None}
@@ -114,7 +118,7 @@ class Events:
         return updates
 
     def _chosen(self, source: Path | None, mask: Weights | None = None, made: str = "") -> Updates:
-        """The source of the next run, or what the model is to make as one."""
+        """Show the source of the next run, or the text that the model generates it from."""
         parts, session = self._parts, self._session
         none = {session.source: None, parts.first: gr.update(visible=False), parts.editor: None}
         if source is None:
@@ -143,7 +147,7 @@ class Events:
         return updates | {self._parts.upload: None}
 
     def _controls(self, values: dict[str, object], model: str) -> Updates:
-        """The controls for settings; those that they do not tell as where nothing is chosen."""
+        """Show settings in the controls, and defaults in those that the settings leave out."""
         parts, own = self._parts, self._service.models.options[model]
         prompt, negative = (
             "\n".join([text] if isinstance(text := values.get(name, []), str) else text)  # type: ignore[arg-type]
@@ -158,7 +162,7 @@ class Events:
         return texts | dict(zip(parts.controls.components.values(), shown, strict=True))
 
     def _model(self, model: str) -> Updates:
-        """Another model has other options of its own."""
+        """Show the own options of the model that was chosen."""
         components = self._parts.controls.components
         shown = self._parts.controls.shown({}, self._service.models.options[model])
         own = set(type(self._service.models.options[model]).model_fields)
@@ -167,7 +171,7 @@ class Events:
 
     # Jobs
 
-    def _submit(self, kind: Kind) -> object:
+    def _submit(self, kind: JobKind) -> object:
         def submit(request: gr.Request, *given: object) -> Updates:
             *shown, made, source, editor, key = given
             prompt, negative, preset, model, *options = shown
@@ -216,8 +220,8 @@ class Events:
         job = self._service.store.get(name, self._visitors.visitor(key, request))
         return _nothing() if job is None else self._given(job)
 
-    def _given(self, job: Job) -> Updates:
-        """All that a job was given, to be chosen once more."""
+    def _given(self, job: WebJob) -> Updates:
+        """Show everything that a job was given, to be used again."""
         values = job.values
         source = Path(str(path)) if (path := values.pop("source", None)) else None
         made = str(values.pop("guidance_prompt", ""))
@@ -245,25 +249,25 @@ class Events:
         job = self._service.store.get(name, visitor)
         if job is None:
             return {self._session.name: ""}
-        if job.is_over and seen == self._seen(job):
+        if job.is_over and seen == self._last_shown_key(job):
             return _nothing()
         updates: Updates = self._show.state(job)
-        if seen != self._seen(job):
+        if seen != self._last_shown_key(job):
             updates = self._all_of(job, visitor)
         return updates
 
-    def _all_of(self, job: Job, visitor: str) -> Updates:
+    def _all_of(self, job: WebJob, visitor: str) -> Updates:
         shown = self._show.state(job) | self._show.job(job) | self._show.history(visitor)
-        return {self._session.seen: self._seen(job)} | shown
+        return {self._session.seen: self._last_shown_key(job)} | shown
 
-    def _seen(self, job: Job) -> tuple[str, str, float, int]:
-        """What tells that there is something new to show of a job."""
+    def _last_shown_key(self, job: WebJob) -> tuple[str, str, float, int]:
+        """Return a key that changes when there is something new to show of a job."""
         preview = job.folder / PREVIEW
         changed = preview.stat().st_mtime if preview.exists() else 0.0
         return (job.name, job.state, changed, len(job.files("cell-*.png")))
 
 
 def _nothing() -> Updates:
-    """All stays as it is."""
+    """Leave the page as it is."""
     skipped: Updates = gr.skip()
     return skipped

@@ -1,4 +1,4 @@
-"""What a visitor's source may be."""
+"""Check a visitor's source against the limits of the server."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from pnpvideo.options.settings import ReadSettings
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """pixels: of a frame. frames: of a run. waiting: runs of one visitor in the queue."""
+    """The most pixels of a frame, frames of a run, and waiting runs of a visitor."""
 
     pixels: int
     frames: int
@@ -22,7 +22,7 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What a source is. first: its first frame, (1, height, width, 3)."""
+    """A description of a source. first: its first frame, (1, height, width, 3)."""
 
     first: Frames
     count: int
@@ -30,9 +30,9 @@ class Facts:
 
 
 def check_source(source: Path, reading: ReadSettings, limits: Limits) -> Facts:
-    """InputError unless a source can be read and is within the limits.
+    """Describe a source. InputError unless it can be read and is within the limits.
 
-    reading: which frames a run takes of it.
+    reading: which of its frames a run reads.
     """
     if source.is_file():
         _check_pixels(source, limits)
@@ -55,7 +55,7 @@ def check_source(source: Path, reading: ReadSettings, limits: Limits) -> Facts:
 
 
 def check_size(size: tuple[int, int] | None, limits: Limits) -> None:
-    """InputError for a working size beyond the limits."""
+    """Raise InputError for a working size beyond the limits."""
     if size is not None and size[0] * size[1] > limits.pixels:
         raise InputError(
             f"size is {size[0]}x{size[1]}; give at most {limits.pixels} pixels, the limit here"
@@ -63,9 +63,9 @@ def check_size(size: tuple[int, int] | None, limits: Limits) -> None:
 
 
 def _check_pixels(source: Path, limits: Limits) -> None:
-    """Before any frame is decoded."""
+    """Raise InputError for too large a frame, without decoding one."""
     if source.stat().st_size == 0:
-        return  # `read_clip` says so.
+        return  # `read_clip` reports it.
     image = open_image(source)
     if image is None:
         facts = probe_video(source)

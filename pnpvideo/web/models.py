@@ -1,4 +1,4 @@
-"""The models that visitors choose from, one of them loaded at a time."""
+"""Load the models that visitors choose from, one at a time."""
 
 import gc
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ from pnpvideo.run.opening import open_model
 
 
 class Models:
-    """By the names they have on the page."""
+    """The models by their names on the page."""
 
     def __init__(
         self, models: Sequence[str], device: str | None, controlnet: str | None = None
     ) -> None:
-        """Each is loaded once, so that the start tells what is wrong. InputError for that.
+        """Load each model once, so that a wrong one fails at the start, with InputError.
 
-        controlnet: that stands beside each of them.
+        controlnet: used with each of them.
         """
         self.controlnet = None if controlnet is None else _shown(controlnet)
         self._settings = {
@@ -34,10 +34,11 @@ class Models:
         return list(self._settings)
 
     def settings(self, name: str) -> dict[str, object]:
-        """As a run's settings have them."""
+        """Return the settings that choose a model."""
         return {"model": self._settings[name].model, "device": self._settings[name].device}
 
     def load(self, name: str) -> Model:
+        """Return a model, loading it if another one was used last."""
         if self._loaded is None or self._loaded[0] != name:
             self._loaded = None  # Two may be more than the memory holds.
             gc.collect()
@@ -46,6 +47,6 @@ class Models:
 
 
 def _shown(model: str) -> str:
-    """Visitors need not know where it lies."""
+    """Return the name of a model without its folder, which is not for visitors."""
     path = Path(model).expanduser()
     return path.resolve().name if path.exists() else model

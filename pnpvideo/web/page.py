@@ -1,4 +1,4 @@
-"""The page's layout."""
+"""Lay out the page."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,12 +9,12 @@ import gradio as gr
 from pnpvideo.options.method import PRESETS
 from pnpvideo.web.actions import Service
 from pnpvideo.web.controls import MAIN, Controls, offered
-from pnpvideo.web.show import IDLE, Parts, chosen
+from pnpvideo.web.show import IDLE, PageParts, chosen
 from pnpvideo.web.thresholds import TAU_A
 
 
-def lay_out(service: Service) -> Parts:
-    """All of the page's parts, within the Blocks that are open."""
+def lay_out(service: Service) -> PageParts:
+    """Add all parts of the page to the Blocks that are open."""
     gr.Markdown(
         "# pnpvideo\nTranslate a picture or a clip to what a text says, keeping its layout and "
         "motion.",
@@ -27,7 +27,7 @@ def lay_out(service: Service) -> Parts:
             controls, options = _options(service)
         with gr.Column(scale=6, min_width=320):
             result = _result()
-    return Parts(**source, **texts, **options, **result, controls=controls)
+    return PageParts(**source, **texts, **options, **result, controls=controls)
 
 
 def _source(service: Service) -> dict[str, gr.components.Component]:
@@ -50,7 +50,7 @@ def _source(service: Service) -> dict[str, gr.components.Component]:
         )
     facts = gr.HTML(chosen(None, service.limits), elem_id="facts")
     samples = gr.Gallery(
-        [(each.first, each.source.stem) for each in service.samples],
+        [(sample.first, sample.source.stem) for sample in service.samples],
         label="or pick a sample",
         show_label=False,
         height="auto",
@@ -62,7 +62,7 @@ def _source(service: Service) -> dict[str, gr.components.Component]:
         elem_id="samples",
     )
     made = gr.Textbox(
-        placeholder="or words, and the model makes it",
+        placeholder="or describe a picture, and the model generates it",
         show_label=False,
         lines=1,
         elem_id="made",
@@ -72,13 +72,13 @@ def _source(service: Service) -> dict[str, gr.components.Component]:
 
 def _texts(service: Service) -> dict[str, gr.components.Component]:
     prompt = gr.Textbox(
-        label="What the result shows",
-        info="each line gives a result of its own",
+        label="What the result should show",
+        info="one result for each line",
         placeholder="a photo of a blue flower on snow",
         lines=2,
         elem_id="prompt",
     )
-    negative = gr.Textbox(label="What it must not show", lines=1, elem_id="negative")
+    negative = gr.Textbox(label="What it should not show", lines=1, elem_id="negative")
     translate = gr.Button("Translate", variant="primary", elem_id="translate")
     refusal = gr.HTML(elem_id="refusal")
     with gr.Row():
@@ -105,10 +105,13 @@ def _options(service: Service) -> tuple[Controls, dict[str, gr.components.Compon
         for name in MAIN:
             controls.add(name)
     thresholds = gr.Button(
-        "Try tau f and tau a side by side, on the first frame", size="sm", elem_id="thresholds"
+        "Compare values of tau_f and tau_a on the first frame", size="sm", elem_id="thresholds"
     )
-    with gr.Accordion("Edit a part alone", open=False, elem_id="part"):
-        gr.Markdown("Draw on the first frame what is to be edited; it moves with a clip.")
+    with gr.Accordion("Edit only a part", open=False, elem_id="part"):
+        gr.Markdown(
+            "Draw on the first frame over what should be edited. "
+            "In a clip, the drawing moves along."
+        )
         editor = gr.ImageEditor(
             show_label=False,
             sources=(),
@@ -122,7 +125,7 @@ def _options(service: Service) -> tuple[Controls, dict[str, gr.components.Compon
         move = gr.Button("Show how it moves", size="sm", elem_id="move")
         with _pairs():
             for name in offered()["local edit"]:
-                if name != "mask_motion":  # It comes with what is drawn.
+                if name != "mask_motion":  # It is set when something is drawn.
                     controls.add(name)
     with gr.Accordion("More", open=False, elem_id="more"):
         for title, names in offered(controlled=controlled).items():
@@ -136,13 +139,13 @@ def _options(service: Service) -> tuple[Controls, dict[str, gr.components.Compon
 
 
 def brush(radius: int | Literal["auto"]) -> gr.Brush:
-    """radius: in pixels of the picture."""
+    """Return a brush of this radius, in pixels of the picture."""
     return gr.Brush(default_size=radius, colors=["#ff4040"], color_mode="fixed")
 
 
 @contextmanager
 def _pairs() -> Iterator[None]:
-    """Controls beside one another, as many as there is room for."""
+    """Place the controls within side by side, as many as fit."""
     with gr.Row(elem_classes="options"):
         yield
 
@@ -151,11 +154,11 @@ def _result() -> dict[str, gr.components.Component]:
     state = gr.HTML(IDLE, elem_id="state")
     stop = gr.Button("Stop", variant="stop", size="sm", visible=False, elem_id="stop")
     preview = gr.Image(
-        label="what it looks like so far", interactive=False, visible=False, buttons=[],
+        label="the result so far", interactive=False, visible=False, buttons=[],
         elem_id="preview",
     )  # fmt: skip
     cells = gr.Gallery(
-        label="tau_f (f) and tau_a (a): click to choose",
+        label="tau_f (f) and tau_a (a): click one to use it",
         columns=len(TAU_A),
         height="auto",
         allow_preview=False,
@@ -174,12 +177,12 @@ def _result() -> dict[str, gr.components.Component]:
         elem_id="video",
     )  # fmt: skip
     files = gr.File(
-        label="Download: results, and the settings that repeat them", file_count="multiple",
+        label="Download the results, and the settings to repeat them", file_count="multiple",
         interactive=False, visible=False, elem_id="files",
     )  # fmt: skip
-    again = gr.Button("Again with these settings", size="sm", visible=False, elem_id="again")
+    again = gr.Button("Use these settings again", size="sm", visible=False, elem_id="again")
     history = gr.Gallery(
-        label="Your runs, the newest first", height="auto", allow_preview=False, object_fit="cover",
+        label="Your runs, newest first", height="auto", allow_preview=False, object_fit="cover",
         interactive=False, visible=False, buttons=[], elem_id="history",
     )  # fmt: skip
     shown = {"state": state, "stop": stop, "preview": preview, "cells": cells, "which": which}

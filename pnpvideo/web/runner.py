@@ -1,4 +1,4 @@
-"""One queue of jobs, and the thread that does them one after the other."""
+"""Run the jobs of a queue in a thread, one after the other."""
 
 import logging
 import shutil
@@ -16,48 +16,50 @@ from pnpvideo.options.settings import ReadSettings, Settings
 from pnpvideo.run.outputs import default_output
 from pnpvideo.run.run import run
 from pnpvideo.stages.callbacks import Callbacks, bars_of
+from pnpvideo.stages.cost import cost_of
 from pnpvideo.stages.source import Source
-from pnpvideo.web.jobs import MASK, Job, JobStore, Kind
+from pnpvideo.web.jobs import MASK, JobKind, JobStore, WebJob
 from pnpvideo.web.models import Models
 from pnpvideo.web.thresholds import CELLS, make_sheet, sheet_options
 from pnpvideo.web.view import save_picture, write_mask_view, write_thumbnail, write_views
-from pnpvideo.web.watch import Progress, StoppedError, Watch, stages_of
+from pnpvideo.web.watch import RunProgress, StoppedError, Watch
 
 _log = logging.getLogger(__name__)
 
 PREVIEW = "preview.jpg"
-MADE = "generated-source.png"
+GENERATED_SOURCE = "generated-source.png"
 _WORK = "work"
 
 
 class Runner:
-    """Does the jobs of a store in the order in which they came."""
+    """Runs the jobs of a store in the order in which they came."""
 
     def __init__(self, store: JobStore, models: Models) -> None:
-        """Jobs that an earlier server has not finished go on."""
+        """Start the thread, with the jobs that an earlier server did not finish."""
         self._store, self._models = store, models
         self._changed = threading.Condition()
-        self._waiting: deque[Job] = deque(job for job in store.all() if not job.is_over)
-        self._current: tuple[Job, Watch] | None = None
+        self._waiting: deque[WebJob] = deque(job for job in store.all() if not job.is_over)
+        self._current: tuple[WebJob, Watch] | None = None
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="runner", daemon=True)
         self._thread.start()
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: WebJob) -> None:
+        """Put a job at the end of the queue."""
         with self._changed:
             self._waiting.append(job)
             self._changed.notify()
 
     def place(self, name: str) -> int | None:
-        """How many runs come before a waiting one; None where it does not wait."""
+        """Return how many runs come before a waiting one; None if it is not waiting."""
         with self._changed:
             names = [job.name for job in self._waiting]
             if name not in names:
                 return None
             return names.index(name) + (self._current is not None)
 
-    def progress(self, name: str) -> Progress | None:
-        """Of the job under way; None where that is another."""
+    def progress(self, name: str) -> RunProgress | None:
+        """Return how far a job is; None if it is not the one that is running."""
         current = self._current
         if current is None or current[0].name != name:
             return None
@@ -69,7 +71,7 @@ class Runner:
             return self._current is None and not self._waiting
 
     def stop(self, name: str) -> None:
-        """Take a job out of the queue, or end its work at the next layer of the network."""
+        """Take a job out of the queue, or stop it at the next layer of the network."""
         with self._changed:
             for job in [job for job in self._waiting if job.name == name]:
                 self._waiting.remove(job)
@@ -78,7 +80,7 @@ class Runner:
                 self._current[1].stop()
 
     def close(self) -> None:
-        """End the work under way; a server that starts later goes on with it."""
+        """Stop the job that is running; a server that starts later continues it."""
         with self._changed:
             self._closing = True
             if self._current is not None:
@@ -101,8 +103,8 @@ class Runner:
                 with self._changed:
                     self._current = None
 
-    def _do(self, job: Job, watch: Watch) -> None:
-        """One job to its end, which is told in its folder; none ends the thread."""
+    def _do(self, job: WebJob, watch: Watch) -> None:
+        """Run one job and save its outcome. No error of a job ends the thread."""
         job = self._store.update(job, state="running")
         try:
             work = {"translate": _translate, "thresholds": _sheet, "mask": _mask}
@@ -117,34 +119,34 @@ class Runner:
             self._store.update(job, state="failed", message=without_folder(error, job.folder))
         except Exception:
             _log.exception("job %s", job.name)
-            text = "this should not have happened; whoever runs this page finds why in its log"
+            text = "an unexpected error; its cause is in the log of this server"
             self._store.update(job, state="failed", message=text)
         shutil.rmtree(job.folder / _WORK, ignore_errors=True)
 
 
-def job_settings(job: Job, models: Models) -> Settings:
-    """All that a job's run is given."""
+def job_settings(job: WebJob, models: Models) -> Settings:
+    """Return the complete settings of a job's run."""
     own = job.values | models.settings(job.model)
     output = _output(job, settings_of(job.kind, own))
     return settings_of(job.kind, own | {"output": output, "job": str(job.folder / _WORK)})
 
 
-def settings_of(kind: Kind, values: Mapping[str, object]) -> Settings:
-    """Of a run; to see how a mask moves, none need say what it is to show."""
+def settings_of(kind: JobKind, values: Mapping[str, object]) -> Settings:
+    """Return the settings of a run. To show how a mask moves, no prompt is needed."""
     shown = {"prompt": values["prompt"] or ["-"]} if kind == "mask" else {}
     return Settings.of({**values, **shown})
 
 
 def without_folder(error: Exception, folder: Path) -> str:
-    """An error in words that tell nothing of the server's folders."""
+    """Return an error's text without the names of the server's folders."""
     text = str(error)
     for place in (folder / "source", folder):
         text = text.replace(f"{place}/", "").replace(str(place), "the source")
     return text
 
 
-def _output(job: Job, settings: Settings) -> str:
-    """As the command line would name it; frames without timing become a video."""
+def _output(job: WebJob, settings: Settings) -> str:
+    """Return the output that the command line would choose; frames always become a video."""
     if settings.source is None:
         return str(job.folder / default_output(settings, None))
     clip = read_clip(settings.source, **settings.part(ReadSettings))
@@ -155,16 +157,17 @@ def _output(job: Job, settings: Settings) -> str:
     return str(job.folder / (name if Path(name).suffix else f"{name}.mp4"))
 
 
-def _translate(job: Job, models: Models, watch: Watch) -> dict[str, object]:
+def _translate(job: WebJob, models: Models, watch: Watch) -> dict[str, object]:
     settings = job_settings(job, models)
     model = models.load(job.model)
     options = settings.resolve(model.defaults)
     made = settings.source is None
-    watch.use(model, options, stages_of(options, len(settings.prompt), made=made))
+    cost = cost_of(options, len(settings.prompt), generated=made)
+    watch.expect(model, [(cost.source_stage, cost.source), ("translating", cost.sampling)])
 
-    def keep_made(source: Source) -> None:
+    def keep_generated(source: Source) -> None:
         if made:
-            save_picture(next(source.frames(1))[0], job.folder / MADE)
+            save_picture(next(source.frames(1))[0], job.folder / GENERATED_SOURCE)
 
     with watch.on():
         done = run(
@@ -172,14 +175,14 @@ def _translate(job: Job, models: Models, watch: Watch) -> dict[str, object]:
             model,
             overwrite=True,
             quiet=True,
-            after_inversion=keep_made,
-            after_step=watch.after_step,
+            after_inversion=keep_generated,
+            on_prediction=watch.on_prediction,
             bars=watch.bars(),
         )
         watch.check()
-        write_views(job.folder, list(done.outputs), settings, job.folder / MADE)
-    _forget_places(done.settings, job, models.controlnet)
-    others = (*job.files(MASK), *job.files(MADE))
+        write_views(job.folder, list(done.outputs), settings, job.folder / GENERATED_SOURCE)
+    _strip_folders(done.settings, job, models.controlnet)
+    others = (*job.files(MASK), *job.files(GENERATED_SOURCE))
     names = tuple(path.name for path in (*done.outputs, *done.compares, done.settings, *others))
     width, height = done.size
     message = f"{frame_count_text(done.frames)} of {width} x {height} in {done.seconds:.0f} s"
@@ -188,12 +191,13 @@ def _translate(job: Job, models: Models, watch: Watch) -> dict[str, object]:
     return {"results": names, "message": message}
 
 
-def _sheet(job: Job, models: Models, watch: Watch) -> dict[str, object]:
+def _sheet(job: WebJob, models: Models, watch: Watch) -> dict[str, object]:
     settings = job_settings(job, models)
     model = models.load(job.model)
     options = sheet_options(settings, model.defaults)
-    first, translating = stages_of(options, 1, made=settings.source is None)
-    watch.use(model, options, [first, *[translating] * len(CELLS)])
+    cost = cost_of(options, 1, generated=settings.source is None)
+    cells = [("translating", cost.sampling)] * len(CELLS)
+    watch.expect(model, [(cost.source_stage, cost.source), *cells])
     callbacks = Callbacks(bars=bars_of(watch.bars(), quiet=True))
     names = []
     with watch.on():
@@ -202,16 +206,16 @@ def _sheet(job: Job, models: Models, watch: Watch) -> dict[str, object]:
             save_picture(frame, job.folder / names[-1])
             if number == 0:
                 write_thumbnail(job.folder, frame)
-    return {"results": tuple(names), "message": "click one to choose its thresholds"}
+    return {"results": tuple(names), "message": "click one to use its thresholds"}
 
 
-def _mask(job: Job, models: Models, watch: Watch) -> dict[str, object]:
+def _mask(job: WebJob, models: Models, watch: Watch) -> dict[str, object]:
     write_mask_view(job.folder, job_settings(job, models), watch.check)
     return {"message": "red is what will be edited"}
 
 
-def _forget_places(record: Path, job: Job, controlnet: str | None) -> None:
-    """Leave of a settings file's paths the names: it is for the visitor's own machine."""
+def _strip_folders(record: Path, job: WebJob, controlnet: str | None) -> None:
+    """Remove the folders from the paths of a settings file, which is for another machine."""
     values = yaml.safe_load(record.read_text(encoding="utf-8"))
     values.pop("job")
     places = ("source", "output", "mask")

@@ -1,4 +1,4 @@
-"""Sources to pick: what lies in a folder with settings beside it."""
+"""Find sample sources: those in a folder that have settings beside them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +11,12 @@ from pnpvideo.errors import InputError
 from pnpvideo.options.settings_file import read_settings
 
 PROJECT_SAMPLES = Path(__file__).parents[2] / "samples"
-"""Where the project's source code is; an installed package has none."""
+"""The samples beside the source code; an installed package has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """first: the first frame (height, width, 3). values: settings that suit it."""
+    """A source to choose. first: its first frame (height, width, 3). values: its settings."""
 
     source: Path
     first: Frames
@@ -24,7 +24,7 @@ class Sample:
 
 
 def find_samples(folder: Path) -> list[Sample]:
-    """One for each NAME.yaml that names a source, and the pictures that a prompts.yaml names."""
+    """Return the sources of all NAME.yaml files, and the pictures of all prompts.yaml files."""
     found = []
     for path in sorted(folder.glob("*.yaml")):
         values = read_settings(path)

@@ -1,4 +1,4 @@
-"""The server of the page."""
+"""Serve the page."""
 
 import contextlib
 import os
@@ -21,14 +21,14 @@ from pnpvideo.web.page import lay_out
 from pnpvideo.web.runner import Runner
 from pnpvideo.web.samples import PROJECT_SAMPLES, find_samples
 from pnpvideo.web.style import REFUSE, STYLE, theme
-from pnpvideo.web.uploads import LEADS_AWAY, PlainNames, forget_uploads
+from pnpvideo.web.uploads import LEADS_AWAY, PlainNames, delete_uploads
 
 _MIB = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """url: where the page is. runner: does its jobs."""
+    """A running server. url: the page's address. runner: what runs its jobs."""
 
     url: str
     runner: Runner
@@ -36,15 +36,17 @@ class Server:
 
 @contextlib.contextmanager
 def serving(options: WebOptions) -> Iterator[Server]:
-    """Within, the page is served. InputError for what cannot be used, before it is."""
+    """Serve the page within this context. InputError, before that, for what cannot be used."""
     logins = _logins(options.login)
     samples_folder = Path(options.samples) if options.samples else PROJECT_SAMPLES
     if options.samples and not samples_folder.is_dir():
-        raise InputError(f"samples is {options.samples}, which is no folder; give one, or none")
+        raise InputError(
+            f"samples is {options.samples}, which is not a folder; give one, or leave it out"
+        )
     folder = Path(options.folder).expanduser().resolve()
     with _taken(folder):
         os.environ["GRADIO_TEMP_DIR"] = str(folder / "uploads")
-        forget_uploads(folder / "uploads")
+        delete_uploads(folder / "uploads")
         models = Models(options.model, options.device, options.controlnet)
         store = JobStore(folder / "jobs")
         seconds = options.keep_hours * 3600
@@ -68,7 +70,8 @@ def serving(options: WebOptions) -> Iterator[Server]:
 
 
 def make_page(service: Service, folder: Path, keep_seconds: float) -> gr.Blocks:
-    age = max(1, round(keep_seconds))  # Gradio takes 0 for never.
+    """Return the page, which deletes old uploads."""
+    age = max(1, round(keep_seconds))  # For Gradio, 0 means never.
     often = min(SWEEP_SECONDS, age)
     page = gr.Blocks(title="pnpvideo", analytics_enabled=False, delete_cache=(often, age))
     with page:
@@ -99,14 +102,14 @@ def _launch(
         )
     except OSError:
         raise InputError(
-            f"port {options.port} of {options.host} is taken, or not to be had; give another --port"
+            f"port {options.port} of {options.host} is taken, or not available; give another --port"
         ) from None
     return str(url)
 
 
 @contextlib.contextmanager
 def _taken(folder: Path) -> Iterator[None]:
-    """InputError where another server has the folder."""
+    """Lock a folder within this context. InputError if another server uses it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / "lock").open("a+")

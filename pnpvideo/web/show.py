@@ -1,4 +1,4 @@
-"""The components of the page, and what they show of a job."""
+"""Show jobs in the components of the page."""
 
 from dataclasses import dataclass
 from html import escape
@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from pnpvideo.web.actions import Service
 from pnpvideo.web.controls import Controls
-from pnpvideo.web.jobs import Job
+from pnpvideo.web.jobs import WebJob
 from pnpvideo.web.limits import Limits
 from pnpvideo.web.runner import PREVIEW, Runner
 from pnpvideo.web.thresholds import CELLS
@@ -16,12 +16,13 @@ from pnpvideo.web.thresholds import CELLS
 Updates = dict[gr.components.Component, object]
 
 IDLE = (
-    '<div class="state idle">Give a picture or a clip, say what it is to show, and translate.</div>'
+    '<div class="state idle">Give a picture or a clip, say what the result should show, and '
+    "translate.</div>"
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
+class PageParts:
     """The components that events read and write."""
 
     upload: gr.File
@@ -52,11 +53,12 @@ class Parts:
 
 
 def chosen(facts: str | None, limits: Limits) -> str:
-    """What a source is; where there is none, what may be one."""
+    """Return a source's description; without a source, what can be one."""
     return escape(facts or f"A picture or a clip of up to {limits.frames} frames, or one of these:")
 
 
-def tell(job: Job | None, runner: Runner) -> str:
+def state_box(job: WebJob | None, runner: Runner) -> str:
+    """Return how far a job is, as HTML."""
     if job is None:
         return IDLE
     progress, place = runner.progress(job.name), runner.place(job.name)
@@ -68,61 +70,63 @@ def tell(job: Job | None, runner: Runner) -> str:
         return _box("running", said, job=job, share=progress.share)
     if place is not None:
         before = "next in line" if place == 0 else f"number {place + 1} in line"
-        said = f"{before}: runs are done one after the other"
+        said = f"{before}: the server makes one run at a time"
         return _box("waiting", said, job=job, share=0.0)
-    words = {"done": "done", "failed": "this could not be done", "stopped": "stopped"}
-    said = words.get(job.state, "in a moment")
+    words = {"done": "done", "failed": "failed", "stopped": "stopped"}
+    said = words.get(job.state, "starting")
     message = "" if job.message == said else f": {job.message}"
     return _box(job.state, f"{said}{message}", job=job)
 
 
 def refused(error: Exception) -> str:
+    """Return an error as HTML."""
     return _box("failed", str(error))
 
 
-def caption(job: Job) -> str:
-    """A line below a picture in the history."""
+def caption(job: WebJob) -> str:
+    """Return the line below a picture in the history."""
     state = "" if job.state == "done" else f" ({job.state})"
     return f"{_title(job)}{state}"
 
 
-def prompts_of(job: Job) -> list[str]:
+def prompts_of(job: WebJob) -> list[str]:
+    """Return the prompts of a job, one for each result."""
     prompt = job.values.get("prompt", [])
     return [prompt] if isinstance(prompt, str) else [str(text) for text in prompt]  # type: ignore[attr-defined]
 
 
-def _title(job: Job) -> str:
+def _title(job: WebJob) -> str:
     if job.kind == "mask":
         return "how the mask moves"
     kind = "" if job.kind == "translate" else f"{job.kind}: "
     return kind + "; ".join(prompts_of(job))
 
 
-def _box(state: str, text: str, *, job: Job | None = None, share: float | None = None) -> str:
+def _box(state: str, text: str, *, job: WebJob | None = None, share: float | None = None) -> str:
     of = "" if job is None else f'<div class="of">{escape(_title(job))}</div>'
     bar = "" if share is None else f'<div class="bar"><div style="width:{share:.1%}"></div></div>'
     return f'<div class="state {state}" role="status">{escape(text)}{of}{bar}</div>'
 
 
 class Show:
-    """outputs: all components that it updates."""
+    """Shows jobs in a page's components. outputs: all components that it updates."""
 
-    def __init__(self, service: Service, parts: Parts) -> None:
+    def __init__(self, service: Service, parts: PageParts) -> None:
         self._service, self._parts = service, parts
         self.outputs = [
             parts.state, parts.stop, parts.preview, parts.cells, parts.which, parts.slider,
             parts.video, parts.files, parts.history, parts.again,
         ]  # fmt: skip
 
-    def state(self, job: Job) -> Updates:
-        """How far it is."""
+    def state(self, job: WebJob) -> Updates:
+        """Return the updates that show how far a job is."""
         return {
-            self._parts.state: tell(job, self._service.runner),
+            self._parts.state: state_box(job, self._service.runner),
             self._parts.stop: gr.update(visible=not job.is_over),
         }
 
-    def job(self, job: Job) -> Updates:
-        """All else of it."""
+    def job(self, job: WebJob) -> Updates:
+        """Return the updates that show everything else of a job."""
         parts, preview = self._parts, job.folder / PREVIEW
         running = job.state == "running" and job.kind == "translate" and preview.exists()
         cells = [
@@ -145,8 +149,8 @@ class Show:
         }
         return shown | self.result(job, 1)
 
-    def result(self, job: Job, number: int) -> Updates:
-        """One of several results, beside its source."""
+    def result(self, job: WebJob, number: int) -> Updates:
+        """Return the updates that show one of several results beside its source."""
         pictures = [str(path) for path in job.files(f"view-{number}-*.png")]
         video = next((str(path) for path in job.files(f"view-{number}.mp4")), None)
         if job.state != "done":
@@ -159,7 +163,7 @@ class Show:
         }
 
     def history(self, visitor: str) -> Updates:
-        """The newest first, as `JobStore.of` has them."""
+        """Return the updates that show all runs of a visitor, the newest first."""
         items = []
         for job in self._service.store.of(visitor):
             items += [(str(path), caption(job)) for path in job.files("thumb.png")]

@@ -1,4 +1,4 @@
-"""How the page looks, and the one thing that it does by itself."""
+"""The page's style sheet, and its script, which refuses uploads before they are sent."""
 
 import gradio as gr
 
@@ -37,7 +37,7 @@ STYLE = """
 #files .label-clear-button { display: none; }
 """
 
-# The server refuses these too, and the upload's component then says no more than "Error".
+# The server refuses these too, but then the upload's component only says "Error".
 REFUSE = """<script>
 for (const kind of ["change", "drop"]) document.addEventListener(kind, (event) => {
   if (!event.target.closest?.("#upload")) return;
@@ -62,9 +62,9 @@ for (const kind of ["change", "drop"]) document.addEventListener(kind, (event) =
 
 
 def theme() -> gr.themes.Base:
-    """Soft, with plain labels and boxes that can be seen."""
+    """Return gradio's Soft theme with plain labels and visible boxes."""
     soft = gr.themes.Soft(
-        # The default ones come from another server, which would see every visitor.
+        # The default fonts come from another server, which would see every visitor.
         font=["system-ui", "sans-serif"],
         font_mono=["ui-monospace", "monospace"],
     )

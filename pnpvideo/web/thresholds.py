@@ -1,4 +1,4 @@
-"""A sheet that shows what the two thresholds of injection do to the first frame of a source."""
+"""Make a sheet of results of a source's first frame with different injection thresholds."""
 
 import contextlib
 from collections.abc import Iterator

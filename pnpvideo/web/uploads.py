@@ -1,4 +1,4 @@
-"""What is refused of an upload before there is a file of it, and what is left of earlier ones."""
+"""Refuse uploads with unsafe names, and delete those that earlier servers left."""
 
 import re
 import shutil
@@ -16,8 +16,9 @@ _OF_GRADIO = re.compile(r"[0-9a-f]{64}|tmp\w{8}")
 
 
 class PlainNames:
-    """Refuses uploads under names that lead to another folder, of which Gradio would take the last
-    part without a word.
+    """Middleware that refuses uploads whose names lead to another folder.
+
+    Gradio would use the last part of such a name without a warning.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -32,7 +33,7 @@ class PlainNames:
 
 
 def _checked(receive: Receive, boundary: bytes) -> Receive:
-    """The same messages; MultiPartException, which Gradio answers with its words, at a bad name."""
+    """Pass on messages. Raise MultiPartException, which Gradio reports, for an unsafe name."""
     names = _Names()
     parser = MultipartParser(
         boundary,
@@ -52,7 +53,7 @@ def _checked(receive: Receive, boundary: bytes) -> Receive:
 
 
 class _Names:
-    """Looks at the file names of a form's parts as they come."""
+    """A reader of the file names in a form as its parts arrive."""
 
     def __init__(self) -> None:
         self._name = self._value = b""
@@ -64,6 +65,7 @@ class _Names:
         self._value += data[start:end]
 
     def check(self) -> None:
+        """Raise MultiPartException if the header that ended has an unsafe file name."""
         if self._name.lower() == b"content-disposition":
             _, options = parse_options_header(self._value)
             name = options.get(b"filename", b"").decode(errors="replace")
@@ -72,8 +74,8 @@ class _Names:
         self._name = self._value = b""
 
 
-def forget_uploads(folder: Path) -> None:
-    """Delete what earlier servers took: no page that is open knows it, and jobs have copies."""
+def delete_uploads(folder: Path) -> None:
+    """Delete the uploads of earlier servers: no open page uses them, and jobs have copies."""
     for path in folder.glob("*"):
         if _OF_GRADIO.fullmatch(path.name):
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()

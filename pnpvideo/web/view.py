@@ -1,16 +1,14 @@
-"""What a browser shows of sources, of running jobs and of results, whatever their formats are."""
+"""Write pictures and videos of sources and results in formats that every browser shows."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
 from pnpvideo.clips.clip import Frames
 from pnpvideo.clips.read import read_clip
 from pnpvideo.clips.write import write_clip
-from pnpvideo.models.noise_schedule import Level
 from pnpvideo.options.settings import ReadSettings, Settings
 from pnpvideo.pixels.carry_mask import carry_mask
 from pnpvideo.pixels.mask import weights_of
@@ -19,20 +17,20 @@ from pnpvideo.pixels.scenes import find_scenes
 from pnpvideo.web.drawn_mask import tinted
 
 SHOWN = 4
-"""Frames of a clip in the preview of a run."""
+"""The number of frames in a preview."""
 _THUMBNAIL = 160
 _PREVIEW = 384
 _HEIGHT = 256
 
 
-def write_views(folder: Path, results: list[Path], settings: Settings, made: Path) -> None:
-    """Of each result view-1.mp4, the source at its left in step with it, or two pictures.
+def write_views(folder: Path, results: list[Path], settings: Settings, generated: Path) -> None:
+    """Write view-1.mp4 for the first result, with the source at its left, and so on.
 
-    The pictures are view-1-a.png, the source at the result's size, and view-1-b.png. made: the
-    source where the model has made it.
+    Of a single picture, write view-1-a.png, the source at the result's size, and view-1-b.png.
+    generated: the source, if the settings have none because the model generated it.
     """
     for number, path in enumerate(results, 1):
-        source = read_clip(settings.source or made, **settings.part(ReadSettings))
+        source = read_clip(settings.source or generated, **settings.part(ReadSettings))
         result = read_clip(path, background=settings.background)
         try:
             if len(result) == 1:
@@ -55,7 +53,7 @@ def write_views(folder: Path, results: list[Path], settings: Settings, made: Pat
 
 
 def write_mask_view(folder: Path, settings: Settings, check: Callable[[], None]) -> None:
-    """How the mask of a source's first frame moves with it, as the views of a result.
+    """Write how the mask of a source's first frame moves with it, as the views of a result.
 
     check: called before each batch of frames; may raise.
     """
@@ -82,7 +80,8 @@ def write_mask_view(folder: Path, settings: Settings, check: Callable[[], None])
         masks = carry_mask(first, frames(), scenes)
         singles = (frame for batch in frames() for frame in batch)
         shown = (
-            tinted(one, each[0] ^ inverted)[None] for one, each in zip(singles, masks, strict=True)
+            tinted(frame, mask[0] ^ inverted)[None]
+            for frame, mask in zip(singles, masks, strict=True)
         )
         write_clip(shown, folder / "view-1.mp4", timing=source.timing, overwrite=True)
     finally:
@@ -91,35 +90,26 @@ def write_mask_view(folder: Path, settings: Settings, check: Callable[[], None])
 
 
 def _fitting(width: int, height: int) -> tuple[int, int]:
-    """As large as a preview need be, with even sides."""
+    """Return the size of a preview, with even sides."""
     share = min(1.0, _PREVIEW / max(width, height))
     return tuple(max(2, round(side * share / 2) * 2) for side in (width, height))  # type: ignore[return-value]
 
 
 def write_thumbnail(folder: Path, frame: Frames) -> None:
+    """Write thumb.png, a small picture of a frame (height, width, 3)."""
     picture = Image.fromarray(frame)
     picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
     picture.save(folder / "thumb.png")
 
 
 def save_picture(frame: Frames, path: Path, size: tuple[int, int] | None = None) -> None:
-    """A frame (height, width, 3), perhaps at another (width, height)."""
+    """Write a frame (height, width, 3), resized to (width, height) if that is given."""
     frames = frame[None] if size is None else resize_frames(frame[None], *size)
     Image.fromarray(frames[0]).save(path)
 
 
-def predicted_clean(before: Tensor, after: Tensor, start: Level, end: Level) -> Tensor:
-    """The clean latents that a deterministic step from one noise level to another went towards.
-
-    before = a clean + s eps and after = a' clean + s' eps (a and s: signal and noise of the
-    levels), solved for clean. At the clean end it is `after` itself.
-    """
-    a, s, b, t = start.signal, start.noise, end.signal, end.noise
-    return (after * s - before * t) / (b * s - a * t)
-
-
 def contact_strip(frames: Sequence[Frames]) -> Frames:
-    """Frames (height, width, 3) beside one another, none higher than a preview is."""
+    """Return frames (height, width, 3) side by side, scaled down to the height of a preview."""
     stacked = np.stack(frames)
     height, width = stacked.shape[1:3]
     if height > _HEIGHT:

@@ -1,0 +1,35 @@
+"""The cost of a run, for progress bars and estimates."""
+
+from dataclasses import dataclass
+
+from pnpvideo.options.method import PnPOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunCost:
+    """The passes of one frame through the network in each stage of a run.
+
+    source_stage: the name of the progress bar of the stage that inverts, or generates, the source.
+    source: the passes of that stage. sampling: those of the stage "translating", for all results.
+    """
+
+    source_stage: str
+    source: int
+    sampling: int
+
+
+def cost_of(options: PnPOptions, results: int, *, generated: bool) -> RunCost:
+    """Return the cost of a run with this many results for each frame.
+
+    At each step of sampling the source goes through the network once, and each result under its
+    prompt and, with guidance, under its negative prompt. generated: whether the model generates the
+    source, without a source of its own to read.
+    """
+    branches = 2 if options.is_guided else 1
+    sampling = options.steps * (1 + results * branches)
+    if generated:
+        return RunCost(
+            source_stage="generating the source", source=options.steps * branches, sampling=sampling
+        )
+    source = options.inversion_step_count * options.inversion_iterations
+    return RunCost(source_stage="inverting", source=source, sampling=sampling)
