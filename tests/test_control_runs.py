@@ -314,7 +314,7 @@ def test_what_python_may_not_ask(pipeline: PnPVideoPipeline, controlled: PnPVide
     ):
         with pytest.raises(InputError, match=words):
             latents_of(asked, **more)
-    with pytest.raises(InputError, match="follows no ControlNet"):
+    with pytest.raises(InputError, match="cannot follow a source"):
         controlled("a stone", guidance_prompt="a star", control="canny")
 
 
