@@ -314,7 +314,7 @@ def test_what_python_may_not_ask(pipeline: PnPVideoPipeline, controlled: PnPVide
     ):
         with pytest.raises(InputError, match=words):
             latents_of(asked, **more)
-    with pytest.raises(InputError, match="follows no ControlNet"):
+    with pytest.raises(InputError, match="cannot follow a source"):
         controlled("a stone", guidance_prompt="a star", control="canny")
 
 
@@ -399,7 +399,7 @@ def test_a_source_that_the_model_makes_follows_none(cli: Cli, folder: Path) -> N
     result = cli(
         "--guidance-prompt", "a star", *SHORT, "--controlnet", str(folder), "--control", "canny"
     )  # fmt: skip
-    assert_refused(result, 2, "a source that the model makes follows no ControlNet")
+    assert_refused(result, 2, "a ControlNet cannot follow a source that the model makes")
 
 
 @pytest.mark.parametrize("show", ["features", "prediction", "correspondence", "words"])

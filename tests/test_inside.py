@@ -103,7 +103,9 @@ def test_all_pictures_have_one_range_of_colours() -> None:
     assert (np.diff(dark.reshape(-1, 3).astype(int), axis=0) >= 0).all()
 
 
-def naive_pass(subject: Subject, step: int, module: Any) -> tuple[Tensor, Tensor]:
+def naive_pass(
+    pipeline: PnPVideoPipeline, subject: Subject, step: int, module: Any
+) -> tuple[Tensor, Tensor]:
     """What goes into and comes out of a module for the first source's frames, one at a time."""
     inputs, outputs = [], []
     trajectory = subject.sources[0].trajectory
@@ -118,7 +120,7 @@ def naive_pass(subject: Subject, step: int, module: Any) -> tuple[Tensor, Tensor
             latents = trajectory.latents[step, [frame]].float()
             hidden = subject.text.hidden
             with torch.no_grad():
-                subject.pipeline.unet(latents, trajectory.timesteps[step], hidden)
+                pipeline.unet(latents, trajectory.timesteps[step], hidden)
     finally:
         handle.remove()
     return torch.cat(inputs), torch.cat(outputs)
@@ -136,22 +138,26 @@ def decoder_of(subject: Subject) -> Any:
         return as_unet(network, "the decoder").decoder
 
 
-def test_features_are_what_leaves_a_residual_branch(subject: Subject) -> None:
+def test_features_are_what_leaves_a_residual_branch(
+    pipeline: PnPVideoPipeline, subject: Subject
+) -> None:
     name = decoder_of(subject)[4].feature
     assert name == "up_blocks.1.resnets.1"
     seen = seen_of(subject, 1, watch_features, name)
-    block = subject.pipeline.unet.get_submodule(name)
-    _, expected = naive_pass(subject, 1, block.conv2)
+    block = pipeline.unet.get_submodule(name)
+    _, expected = naive_pass(pipeline, subject, 1, block.conv2)
     torch.testing.assert_close(seen, expected.permute(0, 2, 3, 1), atol=1e-5, rtol=1e-4)
     assert not block.conv2._forward_hooks
 
 
-def test_attention_is_the_mean_of_the_heads_maps(subject: Subject) -> None:
+def test_attention_is_the_mean_of_the_heads_maps(
+    pipeline: PnPVideoPipeline, subject: Subject
+) -> None:
     name = decoder_of(subject)[4].attention
     assert name == "up_blocks.1.attentions.1"
     seen = seen_of(subject, 1, watch_attention, name)
-    layer = subject.pipeline.unet.get_submodule(name).transformer_blocks[0].attn1
-    tokens, _ = naive_pass(subject, 1, layer)
+    layer = pipeline.unet.get_submodule(name).transformer_blocks[0].attn1
+    tokens, _ = naive_pass(pipeline, subject, 1, layer)
     expected = np.zeros((3, 4, 4))
     for frame in range(3):
         query, key = (
@@ -253,8 +259,10 @@ def test_each_place_has_a_colour_of_its_own() -> None:
     assert place_chart(1, 1).shape == (1, 1, 3)
 
 
-def test_words_are_put_together_from_their_tokens(subject: Subject) -> None:
-    tokenizer, text = subject.pipeline.tokenizer, "a dog, the xyzzyplugh"
+def test_words_are_put_together_from_their_tokens(
+    pipeline: PnPVideoPipeline, subject: Subject
+) -> None:
+    tokenizer, text = pipeline.tokenizer, "a dog, the xyzzyplugh"
     words = subject.model.words_in(text)
     assert [word for word, _ in words] == ["dog", ",", "xyzzyplugh"]
     ids = tokenizer(text).input_ids
