@@ -21,7 +21,9 @@ def check_control(
     check_followed(None, options.control, image)
     model.check_control()
     if generated:
-        raise InputError("a source that the model makes follows no ControlNet; leave out control")
+        raise InputError(
+            "a ControlNet cannot follow a source that the model makes; leave out control"
+        )
 
 
 def find_control(
