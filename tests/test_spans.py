@@ -106,7 +106,7 @@ def test_a_span_that_is_missing_or_unfinished_is_told(tiny_model: Path, tmp_path
         begun.save(replace(state, steps=1))
     made = worker.do(job)
     assert made is not None
-    assert made.error == "some spans are not sampled to the end"
+    assert made.error == "some spans of the clip are not finished"
     worker.do(span)
     made = worker.do(job)
     assert made is not None

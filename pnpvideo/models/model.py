@@ -77,7 +77,7 @@ class Autoencoder(Protocol):
         """
 
     def use_tiles(self) -> None:
-        """Encode and decode in overlapping tiles from now on, which take less memory."""
+        """Encode and decode in overlapping tiles from now on, to use less memory."""
 
 
 class Model(Protocol):

@@ -1,4 +1,4 @@
-"""Keep the messages of libraries that are meant for developers away from users."""
+"""Hiding of library messages that are meant for developers."""
 
 import contextlib
 import logging

@@ -35,7 +35,7 @@ class MaskOptions(Options):
     )
 
     def check_use(self, mask: bool) -> None:
-        """Raise InputError if an option has nothing to work on. mask: whether one is given."""
+        """Raise InputError if an option needs a missing mask. mask: whether one is given."""
         if mask and self.mask_from_prompt is not None:
             raise InputError("give a mask or mask_from_prompt, not both")
         if self.mask_from_prompt is not None and not self.mask_from_prompt.strip():
