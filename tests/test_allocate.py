@@ -78,7 +78,7 @@ def test_too_little_room_on_disk_is_told_before_any_work(
 ) -> None:
     usage = type(shutil.disk_usage(tmp_path))(10**9, 10**9, 9000)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
-    with pytest.raises(RunError, match=r"needs 10 kB in .* and 9 kB is free; make room, give --"):
+    with pytest.raises(RunError, match=r"needs 10 kB in .* and only 9 kB is free; make room"):
         room(Storage(place="disk", precision="full", folder=tmp_path))
 
 

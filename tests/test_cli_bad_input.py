@@ -86,7 +86,7 @@ MANY = ("--prompt", "a", "--prompt", "b", "--prompt", "c", "--steps", "2")
         (("source0.png", "two.png", *SHORT), "two.png is one argument too many; a text of several"),
         (("source0.png", "source0.png", *SHORT), "give one source, and repeat the command"),
         (("source0.png", *SHORT, "--stesp", "3"),
-         "there is no option --stesp; do you mean --steps? (see pnpvideo translate --help)"),
+         "there is no option --stesp; did you mean --steps? (see pnpvideo translate --help)"),
         (("source0.png", *SHORT, "--guidance", "3"), "--guidance"),
         (("source0.png", "--prompt"), "--prompt: expected one argument"),
         (("source0.png", *SHORT, "--steps", "0"), "steps is 0"),
@@ -118,7 +118,7 @@ MANY = ("--prompt", "a", "--prompt", "b", "--prompt", "c", "--steps", "2")
         (("source0.png", *SHORT, "--frames", "0"), "frames is 0"),
         (("source0.png", *SHORT, "--stride", "0"), "stride is 0"),
         (("source0.png", *SHORT, "--device", "toaster"),
-         "device is 'toaster', which is not there; give cuda"),
+         "device is 'toaster', which is not available; give cuda"),
         (("source0.png", *SHORT, "--dtype", "int8"), "int8"),
         (("source0.png", *SHORT, "--lora", "none.safetensors"), "there is no LoRA file"),
         (("source0.png", *SHORT, "--model-config", "x"), "a model config is for"),
@@ -208,7 +208,7 @@ def test_bad_models(cli: Cli, picture: Path, tmp_path: Path) -> None:
 
 def test_bad_configs(cli: Cli, picture: Path, tmp_path: Path) -> None:
     for text, message in {
-        "promt: x": "there is no option promt; do you mean prompt?",
+        "promt: x": "there is no option promt; did you mean prompt?",
         "steps: many": "steps is 'many'",
         "size: 5": "size is 5",
         "a: [": "are not YAML",

@@ -199,10 +199,10 @@ def save(folder: Path, kind: str) -> Any:
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("wide", "is for texts of 24 channels, and the model's have 16; give one for this kind"),
+        ("wide", "needs text embeddings of 24 channels, and the model's have 16; give one for"),
         ("wide file", r"attn2.to_k.weight has the shape \(8, 24\) and not \(8, 16\)"),
         ("narrow", r"its channels of its levels are \[8, 16, 16, 24\]"),
-        ("large pictures", "has 8 pixels of a picture for a latent, and the model's autoencoder 4"),
+        ("large pictures", "makes pictures 8 times smaller, and the model's autoencoder 4 times"),
         ("shuffle", "follows the colours of a picture"),
         ("strange config", "config.json cannot be read"),
         ("unet", "is not a ControlNet: it holds a UNet2DConditionModel"),
@@ -236,7 +236,7 @@ def test_whole_models_and_names(tiny_model: Path, pipeline: PnPVideoPipeline) ->
             PnPVideoPipeline.from_pretrained("no/model", controlnet=given)
     with pytest.raises(RunError, match="the hub cannot be reached for the ControlNet a/b"):
         PnPVideoPipeline.from_pretrained(tiny_model, controlnet="a/b", local_files_only=True)
-    with pytest.raises(InputError, match="a UNet2DConditionModel is no single ControlNet"):
+    with pytest.raises(InputError, match="a UNet2DConditionModel is not a single ControlNet"):
         Components(**{**pipeline.components, "controlnet": pipeline.unet})
 
 
@@ -363,8 +363,8 @@ def test_a_job_with_another_control_inverts_anew(cli: Cli, folder: Path, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--control", "canny"), "control is followed by a ControlNet; give one with controlnet"),
-        (("--control-image", "good.png"), "control_image is followed by a ControlNet"),
+        (("--control", "canny"), "control is for a ControlNet; give one with controlnet"),
+        (("--control-image", "good.png"), "control_image is for a ControlNet"),
         (("--controlnet", "no/such"), "needs something to follow; give control or control_image"),
         (("--controlnet", "no such", "--control", "canny"), "there is no ControlNet 'no such'"),
         (("--controlnet", "x/y", "--control", "depth"), "give canny, softedge or lineart"),
@@ -433,7 +433,7 @@ def test_jobs_share_an_inversion_where_they_follow_the_same(tmp_path: Path) -> N
     first, *others = [job.inversion for job in plan(entries, batch)]
     assert [one == first for one in others] == [True, False, False, False]
     for wrong, words in (
-        ({"controlnet": None}, "0: control is followed by a ControlNet"),
+        ({"controlnet": None}, "0: control is for a ControlNet"),
         ({"control": None, "control_image": str(tmp_path / "none")}, "0: .*none"),
     ):
         with pytest.raises(InputError, match=words):

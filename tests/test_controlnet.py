@@ -154,6 +154,6 @@ def test_looking_for_what_a_text_names_follows_them_too() -> None:
 def test_frames_without_numbers_are_a_mistake() -> None:
     run = ControlledRun(frames=2)
     batch = Batch(latents=run.latents, timestep=run.schedule.timesteps[0], texts=run.source)
-    with pytest.raises(RuntimeError, match="numbers of a batch's frames"):
+    with pytest.raises(RuntimeError, match="frame numbers of a batch"):
         run.network.predict(batch)
     assert run.network.batch is None

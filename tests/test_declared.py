@@ -69,7 +69,7 @@ def test_the_command_line(with_new_options: Path) -> None:
         (("--zeta", "1.5"), "zeta is 1.5; give a number from 0 to 1"),
         (("--zeta", "much"), "zeta is 'much'; give a number from 0 to 1"),
         (("--mood", "bad"), "mood is 'bad'; give glad or sad"),
-        (("--zeto", "1"), "there is no option --zeto; do you mean --zeta?"),
+        (("--zeto", "1"), "there is no option --zeto; did you mean --zeta?"),
         # Its value is read, so that what is missing is told.
         (("--zeta", "0.5", "--mood", "sad"), "give either a source or a guidance prompt"),
     ):
@@ -80,7 +80,7 @@ def test_a_settings_file(with_new_options: Path) -> None:
     for text, message in (
         ("zeta: 1.5", "zeta is 1.5; give a number from 0 to 1"),
         ("mood: bad", "mood is 'bad'; give glad or sad"),
-        ("zeto: 1", "there is no option zeto; do you mean zeta?"),
+        ("zeto: 1", "there is no option zeto; did you mean zeta?"),
         ("zeta: 0.5", "give either a source or a guidance prompt"),
     ):
         (with_new_options / "run.yaml").write_text(text)
@@ -118,7 +118,7 @@ for options in (PnPOptions, Settings):
     assert lines[:4] == [
         "zeta is 1.5; give a number from 0 to 1",
         "mood is 'bad'; give glad or sad",
-        "there is no option zeto; do you mean zeta?",
+        "there is no option zeto; did you mean zeta?",
         "sad",
     ]
     for line in lines[4:]:
@@ -136,10 +136,10 @@ for options in (PnPOptions, Settings):
         (["--version"], 0, f"pnpvideo {pnpvideo.__version__}"),
         (["translate", "--help"], 0, "--tau-f"),
         ([], 0, "Translate a video"),
-        (["--verison"], 2, "there is no option --verison; do you mean --version?"),
-        (["--verison", "translate"], 2, "do you mean --version? (see pnpvideo --help)"),
-        (["translat", "a.mp4"], 2, "there is no command translat; do you mean translate?"),
-        (["translate", "--tauf", "1"], 2, "do you mean --tau-f? (see pnpvideo translate --help)"),
+        (["--verison"], 2, "there is no option --verison; did you mean --version?"),
+        (["--verison", "translate"], 2, "did you mean --version? (see pnpvideo --help)"),
+        (["translat", "a.mp4"], 2, "there is no command translat; did you mean translate?"),
+        (["translate", "--tauf", "1"], 2, "did you mean --tau-f? (see pnpvideo translate --help)"),
         (["translate", "a.mp4", "--config", "wrong.yaml"], 2, "steps is 'many'; give a whole"),
         (["translate", "a.mp4", "--prompt", "x", "--tau-f", "2"], 2, "tau_f is 2.0; give a number"),
     ],

@@ -326,7 +326,7 @@ def test_results_made_differently_are_not_mixed(
         (("manifest", "data", "-o", "out", "--method", "x"), "method is 'x'; give NAME=FOLDER"),
         (("manifest", "data", "-o", "out", "--types", "z"), "there is no edit type 'z'"),
         (("manifest", "data", "-o", "out", "--statistics", "z"), "the statistics z cannot be"),
-        (("manifest", "data", "-o", "out", "--limt", "1"), "do you mean --limit?"),
+        (("manifest", "data", "-o", "out", "--limt", "1"), "did you mean --limit?"),
     ],
 )
 def test_a_mistake_is_one_line(

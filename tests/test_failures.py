@@ -36,13 +36,13 @@ def changed(model: Path, folder: Path, part: str, factors: dict[str, float]) -> 
     ("part", "factors", "dtype", "output", "message"),
     [
         ("vae", {"encoder.conv_in": 1e7}, "float16", "out.mp4",
-         "the autoencoder made values that are no numbers (NaN): most likely float16 is too coarse "
-         "for it; give --dtype float32, or a model with a fixed autoencoder"),
+         "the autoencoder made values that are not numbers (NaN): most likely float16 is too "
+         "coarse for it; give --dtype float32, or a model with a fixed autoencoder"),
         ("vae", {"decoder.conv_out": 1e7}, "float16", "out.png",
-         "the autoencoder made values that are no numbers (NaN): most likely float16 is too"),
+         "the autoencoder made values that are not numbers (NaN): most likely float16 is too"),
         ("unet", {"conv_in": 1e7}, "float16", "out",
-         "the network made values that are no numbers (NaN): most likely float16 is too coarse for "
-         "it; give --dtype float32"),
+         "the network made values that are not numbers (NaN): most likely float16 is too coarse "
+         "for it; give --dtype float32"),
         ("vae", {"decoder.conv_in": float("nan")}, "float32", "out.mp4", "files are damaged"),
         ("unet", {"conv_out": float("inf")}, "float32", "out.png", "files are damaged"),
         ("vae", {"decoder.conv_out": 0.0}, "float16", "out.mp4",

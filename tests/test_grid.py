@@ -63,7 +63,7 @@ def test_every_value_is_tried_with_all_others() -> None:
         ("tau_f=much", "tau_f is 'much'; give a number from 0 to 1"),
         ("tau_f=0.4,", "tau_f is None"),
         ("tau_f=[", "tau_f is '['; give a number from 0 to 1"),
-        ("tauf=0.4", "there is no option tauf; do you mean tau_f?"),
+        ("tauf=0.4", "there is no option tauf; did you mean tau_f?"),
         ("steps=10,20", "steps changes the inversion, which a grid shares"),
         ("tau_a=0,0.0", "tau_a has 0.0 twice"),
     ],
@@ -221,9 +221,11 @@ def test_the_command_tries_a_clip_and_refuses_what_is_there(
     capsys.readouterr()
     given[-1] = "clip"
     result = (main(given), *capsys.readouterr())
-    assert_refused(result, 2, "clip exists and is not empty; choose another or --overwrite")
+    assert_refused(
+        result, 2, "clip exists and is not empty; choose another folder or give --overwrite"
+    )
     result = (main([*given, "--overwrite"]), *capsys.readouterr())
-    assert_refused(result, 2, "which is of no grid, and is not replaced")
+    assert_refused(result, 2, "which is not part of a grid, so it is not replaced")
 
 
 def test_a_stopped_grid_goes_on(
@@ -321,7 +323,7 @@ def test_a_benchmark_measured_by_networks(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--network", "dino=x", "--prompt", "a"), "a grid has no use for a network dino"),
+        (("--network", "dino=x", "--prompt", "a"), "a grid does not use the network dino"),
         (("--network", "clip", "--prompt", "a"), "network is 'clip'; give ROLE=FOLDER"),
         (("--network", "clip=none/x/y", "--prompt", "a"), "cannot be loaded from none/x/y"),
         (("--limit", "2", "--prompt", "a"), "limit and types choose from a benchmark"),

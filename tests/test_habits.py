@@ -471,7 +471,7 @@ def test_what_a_callback_sees(pipeline: PnPVideoPipeline, kind: str) -> None:
         ({"callback_on_step_end": SDXLCFGCutoffCallback(0.5)}, "may not hold 'add_time_ids'"),
         (
             {"callback_on_step_end": lambda *_: {"prompt_embeds": torch.zeros(3, 77, 16)}},
-            "prompt_embeds of 3 rows; give 1 or 2",
+            "prompt_embeds with 3 rows; give 1 or 2",
         ),
     ],
 )
@@ -483,7 +483,10 @@ def test_calls_that_cannot_be_met(
 
 
 def test_a_job_keeps_no_embeddings(sd: PnPVideoPipeline, tmp_path: Path) -> None:
-    with JobFolder(tmp_path) as job, pytest.raises(InputError, match="a job keeps no embeddings"):
+    with (
+        JobFolder(tmp_path) as job,
+        pytest.raises(InputError, match="a job cannot keep embeddings"),
+    ):
         latents_of(sd, job=job, callback_on_step_end=swap, **TEXT)
 
 

@@ -172,7 +172,7 @@ def test_the_rule_suits_the_embedded_model() -> None:
     ("features", "attentions", "message"),
     [
         ("up_blocks.9.resnets.0", "up_blocks.2", "no module 'up_blocks.9"),
-        ("up_blocks.1.attentions.0", "up_blocks.2", "no residual block"),
+        ("up_blocks.1.attentions.0", "up_blocks.2", "not a residual block"),
         ("up_blocks.1.resnets.1", "up_blocks.0", "no self-attention"),
     ],
 )

@@ -335,10 +335,10 @@ def test_the_command_writes_a_video_of_all_frames(
         ((), "give a picture or video to write"),
         (("-o", "a.png", "--layer", "99"), "layer is 99; give one of 0, 1, 2"),
         (("-o", "a.png", "--layer", "up_blocks.9"), "no module 'up_blocks.9'"),
-        (("-o", "a.png", "--layer", "mid_block"), "'mid_block' is no residual block"),
+        (("-o", "a.png", "--layer", "mid_block"), "'mid_block' is not a residual block"),
         (("-o", "a.png", "--show", "attention", "--layer", "0"), "layer is 0; give one of 3"),
-        (("-o", "a.png", "--show", "words"), "give a prompt whose words"),
-        (("-o", "a.png", "--show", "words", "--layer", "4"), "give a prompt whose words"),
+        (("-o", "a.png", "--show", "words"), "give a prompt with the words"),
+        (("-o", "a.png", "--show", "words", "--layer", "4"), "give a prompt with the words"),
         (("-o", "a.png", "--at", "1.5"), "at is '1.5'; give numbers from 0 to 1"),
         (("-o", "a.png", "--at", "early"), "at is 'early'; give numbers from 0 to 1"),
         (("-o", "a.png", "--show", "colours"), "show is 'colours'; give features, attention"),
@@ -378,5 +378,5 @@ def test_what_cannot_be_shown_is_told(
 
 
 def test_an_unknown_layer_is_an_input_error(subject: Subject) -> None:
-    with pytest.raises(InputError, match="holds no self-attention"):
+    with pytest.raises(InputError, match="has no self-attention"):
         show_attention(subject, ["up_blocks.0"], ())

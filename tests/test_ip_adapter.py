@@ -184,11 +184,11 @@ def save(folder: Path, adapter: Path, kind: str) -> Path:
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("wide", "is for texts of 24 channels, and the model's have 16"),
-        ("layers", "is for 15 layers that see the text, and the UNet has 16"),
+        ("wide", "needs text embeddings of 24 channels, and the model's have 16"),
+        ("layers", "is for 15 cross-attention layers, and the UNet has 16"),
         ("lora", "is not an IP-Adapter: it has no ip_adapter.1.to_k_ip.weight"),
         ("faces", "is an IP-Adapter for faces"),
-        ("encoder", "for pictures of 20 channels, and the image encoder's have 12"),
+        ("encoder", "image embeddings of 20 channels, and the image encoder's have 12"),
         ("text", "is not an IP-Adapter: "),
         ("pickle", "give a .safetensors file"),
     ],
@@ -209,7 +209,7 @@ def test_what_is_no_adapter_for_a_model(
 def test_what_python_may_not_ask(plain: PnPVideoPipeline, adapted: PnPVideoPipeline) -> None:
     for pipeline, seed, words in (
         (plain, 0, "there is no IP-Adapter that reads"),
-        (adapted, None, "reads a picture; give one"),
+        (adapted, None, "needs a picture; give one"),
     ):
         with pytest.raises(InputError, match=words):
             result_of(pipeline, seed)
@@ -235,8 +235,8 @@ def test_the_command_line(cli: Cli, adapter: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--ip-adapter", "good"), "reads a picture; give one with ip_adapter_image"),
-        (("--ip-adapter-image", "a.png"), "is read by an IP-Adapter; give one with ip_adapter"),
+        (("--ip-adapter", "good"), "needs a picture; give one with ip_adapter_image"),
+        (("--ip-adapter-image", "a.png"), "is for an IP-Adapter; give one with ip_adapter"),
         (("--image-encoder", "x"), "image_encoder is for an IP-Adapter"),
         (
             ("--ip-adapter", "no.safetensors", "--ip-adapter-image", "a.png"),

@@ -260,7 +260,7 @@ def test_python_has_the_same_and_inside_is_as_without_a_mask(tiny_model: Path) -
     np.testing.assert_array_equal(
         run(mask=mask, invert_mask=True, mask_feather=0)[:, :, :24], frames[:, :, :24]
     )
-    with pytest.raises(InputError, match="do you mean mask_feather"):
+    with pytest.raises(InputError, match="did you mean mask_feather"):
         run(mask=mask, mask_fether=3)
     with pytest.raises(
         InputError, match="mask_motion moves a mask of one frame, and this mask has"
@@ -428,7 +428,7 @@ def test_attention_maps_against_naive_ones(tiny_model: Path) -> None:
         (("--mask-from-prompt", "the dog"),
          "'the dog' is not found in the source; name something that it"),
         (("--mask-from-prompt", "the"),
-         "mask_from_prompt is 'the', which names nothing; name what the source shows"),
+         "mask_from_prompt is 'the', which names nothing; name something in the source"),
         (("--mask-from-prompt", "the dog", "--mask-feather", "17"),
          "mask_feather is 17; give at most 16, half of the shorter side of the working"),
         (("--mask", "mask.png", "--mask-feather", "99"), "mask_feather is 99; give at most 16"),

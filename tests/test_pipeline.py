@@ -256,9 +256,9 @@ def test_a_saved_pipeline_loads_again(pipeline: PnPVideoPipeline, tmp_path: Path
         ({"negative_prompt": ["a", "b", "c"]}, "3 negative prompts for 1"),
         ({"tau_f": 1.5}, "tau_f is 1.5"),
         ({"attention_sharing": "all"}, "attention_sharing is 'all'"),
-        ({"tauf": 0.5}, "there is no option tauf; do you mean tau_f"),
-        ({"num_inference_step": 4}, "do you mean num_inference_steps"),
-        ({"negativ_prompt": "x"}, "do you mean negative_prompt"),
+        ({"tauf": 0.5}, "there is no option tauf; did you mean tau_f"),
+        ({"num_inference_step": 4}, "did you mean num_inference_steps"),
+        ({"negativ_prompt": "x"}, "did you mean negative_prompt"),
         ({"num_inference_steps": 0}, "steps is 0"),
         ({"num_inversion_steps": 4}, "multiple"),
         (

@@ -88,5 +88,5 @@ def test_translate_takes_a_loaded_model(
     save_frames(tmp_path, 1)
     done = translate("source0.png", "a stone", pipeline=pipeline, steps=2, quiet=True)
     assert done.outputs == (Path("source0-translated.png"),)
-    with pytest.raises(InputError, match="there is no option stesp; do you mean steps"):
+    with pytest.raises(InputError, match="there is no option stesp; did you mean steps"):
         translate("source0.png", "a stone", pipeline=pipeline, stesp=2)

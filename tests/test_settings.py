@@ -78,7 +78,7 @@ def test_limits_are_told() -> None:
         ({"trajectory": "tape"}, "trajectory is 'tape'; give auto, memory or disk"),
         ({"model_config": 5}, "model_config is 5; give a text"),
         ({"frame_count": 0}, "frames is 0; give a whole number of at least 1"),
-        ({"frame_cuont": 5}, "there is no option frame_cuont; do you mean frame_count?"),
+        ({"frame_cuont": 5}, "there is no option frame_cuont; did you mean frame_count?"),
         ({"frames": 5, "frame_count": 6}, "frames and frame_count are the same option; give one"),
     ):
         with pytest.raises(InputError, match=message):
@@ -86,7 +86,7 @@ def test_limits_are_told() -> None:
 
 
 def test_what_does_not_go_together() -> None:
-    with pytest.raises(InputError, match="there is no option stesp; do you mean steps"):
+    with pytest.raises(InputError, match="there is no option stesp; did you mean steps"):
         Settings.of(LEAST | {"stesp": 3})
     with pytest.raises(InputError, match="either a source or a guidance prompt"):
         Settings.of({"prompt": "x"})
@@ -150,7 +150,7 @@ def test_paths_start_from_the_files_folder(tmp_path: Path) -> None:
         (b"a: [1, 2\nb: 3\n", "are not YAML"),
         (b"a: !!python/object/apply:os.getcwd []\n", "are not YAML"),
         (b"\xff\xfe\x00", "are not text|are not YAML"),
-        (b"promt: x\n", "there is no option promt; do you mean prompt"),
+        (b"promt: x\n", "there is no option promt; did you mean prompt"),
         (b"5: x\n", "there is no option 5"),
     ],
 )

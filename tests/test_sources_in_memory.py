@@ -105,7 +105,7 @@ def test_images_of_any_mode(image: Image.Image, expected: tuple[int, int, int]) 
         (SHARES * 9 - 5, "scale or clip them"),
         (SHARES * np.nan, r"not numbers \(NaN\)"),
         (FRAMES.astype(np.uint16) * 257, "whole numbers go from 0 to .*, not 0 to 255"),
-        (FRAMES.astype(complex), "frames are of complex128; give uint8"),
+        (FRAMES.astype(complex), "frames have type complex128; give uint8"),
         ([], "there are no frames"),
         ([PICTURES, PICTURES], "2 lists of frames; give one"),
         ([PICTURES[0], PICTURES[1].resize((9, 9))], "the frames have 2 sizes"),

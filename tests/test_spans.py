@@ -97,7 +97,7 @@ def test_a_span_that_is_missing_or_unfinished_is_told(tiny_model: Path, tmp_path
     made = worker.do(job)
     assert made is not None
     assert made.state == "failed"
-    assert made.error == "frames 3 to 8 are in none of the spans that were made"
+    assert made.error == "no span holds frames 3 to 8"
     span = Span(job=job, number=1, count=3)
     worker.do(span)
     state, metadata = read_state(folder.span_folder(span) / STATE)
@@ -106,7 +106,7 @@ def test_a_span_that_is_missing_or_unfinished_is_told(tiny_model: Path, tmp_path
         begun.save(replace(state, steps=1))
     made = worker.do(job)
     assert made is not None
-    assert made.error == "some spans are not sampled to the end"
+    assert made.error == "some spans of the clip are not finished"
     worker.do(span)
     made = worker.do(job)
     assert made is not None

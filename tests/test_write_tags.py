@@ -56,7 +56,7 @@ def test_every_colour_that_can_be_read_can_be_written(tmp_path: Path) -> None:
         colour = Colour(**{what: name.lower().replace("_", "-")})
         path = write_clip([smooth_frames(1)], tmp_path / f"{what}-{name}.mkv", colour=colour)
         assert read_clip(path, hdr="keep").colour == colour
-    with pytest.raises(InputError, match="'purple' is not a colour name that videos have"):
+    with pytest.raises(InputError, match="'purple' is not a colour name that videos use"):
         write_clip([smooth_frames(1)], tmp_path / "a.mp4", colour=Colour(primaries="purple"))
 
 

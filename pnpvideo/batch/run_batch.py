@@ -115,7 +115,7 @@ def _check_free(job: Job, folder: BatchFolder, overwrite: bool) -> None:
             for address in map(folder.address_of, job.files):
                 if stamp_at(address):
                     raise InputError(
-                        f"{address} exists already; choose another name or --overwrite"
+                        f"{address} exists already; choose another name or give --overwrite"
                     )
         for path in (*job.outputs.results, *job.outputs.compares):
             check_output(path, overwrite, alpha=job.settings.keep_alpha)

@@ -41,7 +41,7 @@ def _of_list(pictures: Sequence[Pictures]) -> Frames:
     frames = [as_frames(picture) for picture in pictures]
     sizes = {batch.shape[1:3] for batch in frames}
     if len(sizes) > 1:
-        raise InputError(f"the frames have {len(sizes)} sizes; all need the same")
+        raise InputError(f"the frames have {len(sizes)} different sizes; give frames of one size")
     return np.concatenate(frames)
 
 
@@ -69,7 +69,7 @@ def _of_array(values: NDArray[np.generic]) -> Frames:
     if values.dtype == np.uint8:
         return values.astype(np.uint8, copy=False)
     if values.dtype.kind not in "fiu":
-        raise InputError(f"frames are of {values.dtype}; give uint8, or numbers from 0 to 1")
+        raise InputError(f"the frames have type {values.dtype}; give uint8, or numbers from 0 to 1")
     low, high = float(values.min()), float(values.max())
     if values.dtype.kind in "iu":
         if low < 0 or high > 255:

@@ -146,7 +146,7 @@ class Clip:
 
     def _check(self, start: int, stop: int) -> None:
         if not 0 <= start <= stop <= len(self):
-            raise ValueError(f"frames {start} to {stop} asked for; the clip has {len(self)}")
+            raise ValueError(f"frames {start} to {stop} were requested; the clip has {len(self)}")
 
     def batches(self, size: int) -> Iterator[Frames]:
         """Yield all frames in order, `size` at a time; the last batch may be shorter."""

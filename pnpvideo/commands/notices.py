@@ -44,7 +44,7 @@ class WriteOptions(NoticeOptions):
 
 
 class _AboveBars(logging.StreamHandler):  # type: ignore[type-arg]
-    """Prints each message on a line of its own, above any progress bars."""
+    """A handler that prints each message on its own line, above any progress bars."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:

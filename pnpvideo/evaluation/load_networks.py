@@ -129,7 +129,7 @@ def _load_lpips(role: str, path: Path) -> nn.Module:
 
 
 def parse_places(texts: Sequence[str]) -> dict[str, str]:
-    """Parse ROLE=PLACE texts into places by role. Raise InputError if a text is not like that."""
+    """Parse ROLE=PLACE texts into places by role. Raise InputError for a text of another form."""
     places = {}
     for text in texts:
         role, sign, place = text.partition("=")

@@ -33,7 +33,9 @@ def check_free(output: Path, *, folder: bool, overwrite: bool) -> None:
     if output.is_dir():
         contents = list(output.iterdir())
         if contents and not overwrite:
-            raise InputError(f"{output} exists and is not empty; choose another or --overwrite")
+            raise InputError(
+                f"{output} exists and is not empty; choose another folder or give --overwrite"
+            )
         for path in contents:
             # A mistyped folder name must not delete anything but frames.
             if path.is_dir() or path.suffix.lower() not in _REPLACEABLE:
@@ -45,7 +47,7 @@ def check_free(output: Path, *, folder: bool, overwrite: bool) -> None:
         if folder:
             raise InputError(f"{output} is a file; choose another name for the folder")
         if not overwrite:
-            raise InputError(f"{output} exists already; choose another name or --overwrite")
+            raise InputError(f"{output} exists already; choose another name or give --overwrite")
     elif _target(output).is_symlink():
         raise InputError(f"{output} is a broken link; choose another name")
     if not above.is_dir():

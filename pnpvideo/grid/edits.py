@@ -21,7 +21,7 @@ class Edit:
 
 
 def read_edits(settings: GridSettings) -> list[Edit]:
-    """Return all edits that start from a source, with one edit for all prompts of a source.
+    """Return all edits that start from a source; all prompts of one source make one edit.
 
     Items that start from another item's result, and broken entries, are left out. Without a
     benchmark the list is empty.

@@ -70,15 +70,17 @@ class GridFolder(SharedFolder):
             return
         if not overwrite:
             if not self.has_settings:
-                raise InputError(f"{folder} exists and is not empty; choose another or --overwrite")
+                raise InputError(
+                    f"{folder} exists and is not empty; choose another folder or give --overwrite"
+                )
             if self._done.is_dir():
                 self.check_settings(made_with)
         for path in folder.iterdir():
             # A mistyped folder name must not delete anything but a grid.
             if not _WRITTEN.fullmatch(path.name):
                 raise InputError(
-                    f"{folder} holds {path.name}, which is of no grid, and is not replaced; choose "
-                    "another folder"
+                    f"{folder} holds {path.name}, which is not part of a grid, so it is not "
+                    "replaced; choose another folder"
                 )
 
     def begin(self, made_with: Mapping[str, object], *, overwrite: bool) -> None:

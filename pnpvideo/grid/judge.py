@@ -37,7 +37,7 @@ class Judge:
 
     def __init__(self, places: Mapping[str, str], device: torch.device) -> None:
         for role in places.keys() - ROLES.keys():
-            raise InputError(f"a grid has no use for a network {role}; give {' or '.join(ROLES)}")
+            raise InputError(f"a grid does not use the network {role}; give {' or '.join(ROLES)}")
         self._by: dict[str, Sight] = {}
         if places:
             from pnpvideo.evaluation.networks import Networks

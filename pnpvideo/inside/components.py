@@ -37,7 +37,7 @@ class Basis:
 
 
 class Tokens:
-    """Gathers tokens a batch at a time, and gives the basis of all; memory as for one batch.
+    """A collection of tokens that gives their basis; it needs memory for one batch only.
 
     PCA by the eigenvectors of the covariance, in float64.
     """
@@ -48,7 +48,7 @@ class Tokens:
         self._products = torch.zeros(())
 
     def add(self, tokens: Tensor) -> None:
-        """tokens: (..., channels), always as many channels."""
+        """Add tokens (..., channels), with the same number of channels at every call."""
         rows = tokens.flatten(0, -2).cpu().double()
         self._count += len(rows)
         self._sum = self._sum + rows.sum(0)
@@ -63,7 +63,7 @@ class Tokens:
 
 
 def coloured(projections: Sequence[Projections]) -> list[Frames]:
-    """Red, green and blue for the first three components, in one range for all pictures."""
+    """Return pictures with three components as red, green, blue, in one range for all pictures."""
     values = np.concatenate([one.reshape(-1, _COLOURS) for one in projections])
     low, high = np.quantile(values, _RANGE, axis=0)
     scale = 255 / np.maximum(high - low, 1e-12)

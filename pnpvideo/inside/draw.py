@@ -40,7 +40,7 @@ def sheet(
     column_names: Sequence[str],
     side: int,
 ) -> Picture:
-    """Pictures in rows and columns, with what each row and column is named for.
+    """Draw pictures in rows and columns, each with its name.
 
     side: pixels of the longest side of the pictures, which keep their shapes.
     """

@@ -1,4 +1,4 @@
-"""Opens and inverts the sources that are looked into."""
+"""Opening and inverting of the sources to visualize."""
 
 import contextlib
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ def open_subject(
 ) -> Subject:
     """Invert clips, or let the model generate a source; a context closes them at its end.
 
-    folder: where results go. prompts: what is sampled of each source.
+    folder: of the results. prompts: the texts to sample each source under.
     """
     options = settings.resolve(model.defaults)
     job = None if settings.job is None else open_things.enter_context(JobFolder(settings.job))

@@ -18,7 +18,7 @@ _SHARES = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
 
 
 def clean_between(before: Tensor, after: Tensor, start: Level, end: Level) -> Tensor:
-    """The clean latents that a DDIM step without noise of its own went by.
+    """Return the clean latents that a DDIM step with eta 0 assumed.
 
     before = a x + s eps and after = a' x + s' eps, solved for x (Song et al. 2021, equation 12).
     """
@@ -35,15 +35,15 @@ def show_prediction(
 ) -> list[Strip]:
     """Show results as they are sampled, prompt by prompt; without a prompt the inverted sources.
 
-    prompts: those that the subject was opened with.
+    prompts: the same as the subject was opened with.
     """
     steps = subject.steps(shares or _SHARES)
     if not prompts:
         return [_of_sources(subject, step) for step in steps]
     if subject.options.eta > 0:
         raise InputError(
-            f"eta is {subject.options.eta:g}; what a step expects is shown for eta 0, where no "
-            "noise lies over it"
+            f"eta is {subject.options.eta:g}; give eta 0: with a larger eta a step adds noise, "
+            "which would cover the prediction"
         )
     found = [_of_results(subject, opened, seed, steps) for opened in subject.edits]
     return [

@@ -1,4 +1,4 @@
-"""A model and one or several inverted sources that are looked into, and pictures made of them."""
+"""A model with one or several inverted sources to visualize, and the pictures made of them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -84,7 +84,7 @@ def _still(subject: Subject, strips: Sequence[Strip], side: int) -> Picture:
     frames = [subject.frames(source) for source in subject.sources]
     chosen = [_some(len(one), each) for one in frames]
     if any(len(some) < len(one) for some, one in zip(chosen, frames, strict=True)):
-        _log.info("the picture has %d frames of each clip; write a video for all", each)
+        _log.info("the picture shows %d frames of each clip; write a video to see all", each)
     places = [(source, frame) for source, some in enumerate(chosen) for frame in some]
     return _sheet(subject, strips, frames, places, side)
 
@@ -104,7 +104,7 @@ def _sheet(
     places: Sequence[tuple[int, int]],
     side: int,
 ) -> Picture:
-    """places: (source, frame) of the sheet's rows, of which there is one for each row of strips."""
+    """Draw one sheet. places: (source, frame) of its rows, for each row of strips."""
     kinds = list(dict.fromkeys(strip.row for strip in strips))
     columns = list(dict.fromkeys(strip.column for strip in strips))
     by_place = {(strip.row, strip.column): strip.pictures for strip in strips}

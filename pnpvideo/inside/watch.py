@@ -1,4 +1,4 @@
-"""What layers hold while a network looks at a source: tokens (n, height, width, channels)."""
+"""Recording of layers' tokens while a network reads a source: (n, height, width, channels)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,7 +22,7 @@ _CELLS = 32
 
 
 def watch_features(network: Network, name: str, seen: Seen) -> ExitStack:
-    """Within, the residual features that a block makes, which are those that are injected."""
+    """Record the residual features that a block makes (the injected ones) within the context."""
 
     def keep(output: Tensor) -> Tensor:
         seen[name] = output.movedim(1, -1)
@@ -34,10 +34,10 @@ def watch_features(network: Network, name: str, seen: Seen) -> ExitStack:
 
 
 def watch_attention(network: Network, name: str, seen: Seen) -> ExitStack:
-    """Within, where each place attends to (see `attended`), in a module's first self-attention."""
+    """Record the maps of a module's first self-attention (see `attended`) within the context."""
     layers = network.attentions(name)
     if not layers:
-        raise InputError(f"{name!r} holds no self-attention")
+        raise InputError(f"{name!r} has no self-attention")
 
     def keep(tokens: Tensor) -> None:
         assert network.batch is not None
@@ -51,10 +51,10 @@ def watch_attention(network: Network, name: str, seen: Seen) -> ExitStack:
 
 
 def attended(layer: SelfAttention, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-    """softmax(q k^T / sqrt(d)), the mean of all heads: (n, height, width, cells).
+    """Return softmax(q k^T / sqrt(d)), the mean of all heads: (n, height, width, cells).
 
-    A cell is a place of the picture, or of a large grid the sum over several that lie together, so
-    that there are at most 32 of them each way (Tumanyan et al. 2022, figure 6, shows all).
+    A cell is one place of the grid, or in a large grid the sum over several adjacent places, so
+    that there are at most 32 cells per side (Tumanyan et al. 2022, figure 6, shows all).
     """
     height, width = grid
     cells = min(height, _CELLS), min(width, _CELLS)
@@ -70,7 +70,7 @@ def attended(layer: SelfAttention, tokens: Tensor, grid: tuple[int, int]) -> Ten
 
 @contextmanager
 def watched(network: Network, watch: Watch, names: Sequence[str]) -> Iterator[Seen]:
-    """Within, what the network's last prediction left in each of some modules."""
+    """Yield the tokens of the named modules in the network's latest prediction."""
     seen: Seen = {}
     with ExitStack() as stack:
         for name in names:
@@ -89,7 +89,7 @@ def look(
     *,
     batch_size: int,
 ) -> Iterator[Seen]:
-    """What some modules hold of a source's frames at a step's noise level, batch after batch."""
+    """Yield modules' tokens for a source's frames at a step's noise level, batch after batch."""
     count = trajectory.piece_count
     with watched(network, watch, names) as seen:
         for first in range(0, count, batch_size):

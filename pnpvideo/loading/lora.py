@@ -156,7 +156,7 @@ def layers_of(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 
 
 def inputs_of(weights: dict[str, Tensor]) -> int | None:
-    """Return a layer's input channels according to its weights; None if they do not show it."""
+    """Return the number of a layer's input channels by its weights; None if they do not show it."""
     for name, tensor in weights.items():
         if name.endswith(("down.weight", "lora_A.weight", "diff")) and tensor.ndim > 1:
             return int(tensor.shape[1])

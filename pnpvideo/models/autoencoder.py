@@ -134,7 +134,7 @@ def working_size(
         if side <= 0 or side % multiple or side > MAX_SIDE:
             raise InputError(
                 f"size is {wanted[0]}x{wanted[1]}; give multiples of {multiple}, as the model "
-                f"wants, up to {MAX_SIDE}"
+                f"requires, up to {MAX_SIDE}"
             )
     return wanted
 

@@ -15,10 +15,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 class Batches:
-    """Cuts frames into batches of `size`, which shrinks where the memory asks for it and stays so.
+    """Batches of `size` frames; the size is halved for good when memory runs out.
 
     Nothing may depend on how frames are cut: a batch that failed is done again in halves.
-    last_resort: called once, where a single frame does not fit, before that is tried again.
+    last_resort: called once, if a single frame does not fit, before another try.
     """
 
     def __init__(self, size: int, last_resort: Callable[[], None] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""The device that a model works on, which with offloading is not where it lies, and precisions.
+"""The device that a model works on (with offloading, it is stored on another), and precisions.
 
 Latents over the steps, and tokens that are compared, must not be rounded.
 """
@@ -20,19 +20,19 @@ def working_device(model: Any) -> torch.device:
 
 
 def exact_dtype(dtype: torch.dtype) -> torch.dtype:
-    """float32 whatever a network runs in, but float64 where that is more."""
+    """Return float32 whatever precision a network runs in, or float64 if it runs in float64."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def default_device() -> torch.device:
-    """cuda, mps or cpu, the first that is there."""
+    """Return the first available device of cuda, mps and cpu."""
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def default_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 on a GPU that computes in it, float16 on an older one, float32 elsewhere."""
+    """Return bfloat16 on a GPU that computes in it, float16 on an older one, else float32."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
     return torch.float32

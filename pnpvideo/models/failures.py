@@ -1,4 +1,4 @@
-"""Results that are no pictures: no numbers, or one colour, and what most likely made them so."""
+"""Results that are not pictures (NaN, or a single colour), and their most likely cause."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -10,7 +10,7 @@ from pnpvideo.clips.clip import Frames
 from pnpvideo.errors import RunError
 
 _PLAIN = 2
-"""Levels of 255 that the pixels of one colour may differ by."""
+"""Levels, of 255, by which pixels that count as one colour may differ."""
 _NEARLY_PLAIN = 16
 _NEAR = 0.25
 """In latents, whose variance is about 1. The embedded model's autoencoder takes a plain white for
@@ -18,9 +18,11 @@ latents that are 0.01 from those that show it, and 0.4 to 4 from those of drawin
 
 
 def check_finite(values: Tensor, maker: str, dtype: torch.dtype) -> None:
-    """RunError unless all values that a part of the model made in this precision are numbers."""
+    """Raise RunError if a part of the model made NaN or infinity in this precision."""
     if not bool(values.isfinite().all()):
-        raise RunError(f"the {maker} made values that are no numbers (NaN): {_cause(maker, dtype)}")
+        raise RunError(
+            f"the {maker} made values that are not numbers (NaN): {_cause(maker, dtype)}"
+        )
 
 
 def check_not_plain(
@@ -66,5 +68,5 @@ def _cause(maker: str, dtype: torch.dtype) -> str:
         return f"most likely {name} is too coarse for it; give --dtype float32{fixed}"
     return (
         f"as this is {name}, most likely the model's files are damaged or do not belong together, "
-        "or it predicts something else than its scheduler says (--prediction-type)"
+        "or it predicts something other than its scheduler says (--prediction-type)"
     )

@@ -77,11 +77,11 @@ class Autoencoder(Protocol):
         """
 
     def use_tiles(self) -> None:
-        """Encode and decode in overlapping tiles from now on, which take less memory."""
+        """Encode and decode in overlapping tiles from now on, to use less memory."""
 
 
 class Model(Protocol):
-    """A loaded model: its parts, and what is known of their use.
+    """A loaded model: its parts, and how to use them.
 
     A family of models implements this in a folder of its own; stages, runs, batches, grids and
     evaluations know no more of it.
@@ -120,7 +120,7 @@ class Model(Protocol):
 
     @property
     def reads_pictures(self) -> bool:
-        """Whether a picture is given beside the texts, as for an IP-Adapter."""
+        """Whether the model takes a picture in addition to texts, as for an IP-Adapter."""
 
     def network(self, control: Control | None = None) -> AbstractContextManager[Network]:
         """Open the network, with what saves work in it installed within the context.
@@ -145,7 +145,7 @@ class Model(Protocol):
     def with_image(
         self, embeddings: PromptEmbeddings, picture: Image.Image | None = None
     ) -> PromptEmbeddings:
-        """Add a picture's embedding, or that of none, to each text, if the model reads pictures."""
+        """Add the embedding of a picture (or of none) to each text, if the model reads pictures."""
 
     def words_in(self, text: str) -> list[tuple[str, list[int]]]:
         """Return each word of a text except articles, with the numbers of its tokens."""

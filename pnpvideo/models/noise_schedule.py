@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Literal
 
 PredictionType = Literal["epsilon", "v_prediction", "sample", "flow"]
-"""What a network's output is: the noise, signal * noise - noise level * clean (Salimans and Ho
+"""The output of a network: the noise, signal * noise - noise level * clean (Salimans and Ho
 2022), the clean latents, or the velocity noise - clean (Lipman et al. 2023)."""
 
 TIMESTEPS_PER_SIGMA = 1000

@@ -25,7 +25,7 @@ class PromptEmbeddings:
     """Embeddings of n texts.
 
     hidden: (n, tokens, channels).
-    pooled: (n, channels), where the UNet wants it (SDXL).
+    pooled: (n, channels), if the UNet needs it (SDXL).
     image: (n, 1, ...), of the picture beside each text, or of none, for an IP-Adapter.
     """
 
@@ -80,7 +80,7 @@ def concatenate(parts: Sequence[PromptEmbeddings]) -> PromptEmbeddings:
 
 
 def _repeated(texts: Sequence[Tensor]) -> list[Tensor]:
-    """Texts (n, tokens, channels), each with as many tokens as all have a common multiple of."""
+    """Repeat the tokens of texts (n, tokens, channels) to a length common to all."""
     longest = math.lcm(*(text.shape[1] for text in texts))
     return [
         text if text.shape[1] == longest else text.repeat(1, longest // text.shape[1], 1)
@@ -101,14 +101,14 @@ def encode_prompt(
 ) -> PromptEmbeddings:
     """Embed texts with (tokenizer, text encoder) pairs.
 
-    clip_skip: go without so many of the encoders' last layers. weights: read these, and texts of
-    any length (see `prompt_weights`). zeros_for_empty: give the empty text zeros. convert: writes
-    textual inversions of several vectors out for a tokenizer.
+    clip_skip: how many of the encoders' last layers to leave out. weights: read weights, and texts
+    of any length (see `prompt_weights`). zeros_for_empty: give the empty text zeros. convert:
+    writes out textual inversions of several vectors for a tokenizer.
     One pair: its last hidden state (SD 1.x, 2.x). Two pairs: the last but one hidden state of
     each, side by side, and the second's projected embedding (SDXL, Podell et al. 2023, section 2).
     Of a text in chunks, these are one after the other, and the projected embedding is the first's.
-    What of a text is cut off, or not read as other tools read it, is said. InputError where there
-    are fewer layers than clip_skip wants to leave out.
+    Parts of a text that are cut off, or not read as other tools read them, are logged as warnings.
+    InputError if clip_skip leaves out more layers than there are.
     """
     large = len(encoders) > 1
     readers = [
@@ -144,7 +144,7 @@ class _Reader:
 
     @property
     def longest(self) -> int:
-        """Tokens that are read at once; a tokenizer whose files do not say it has no limit."""
+        """The number of tokens that are read at once; unlimited if the files do not give it."""
         longest: int = self.tokenizer.model_max_length
         return min(longest, getattr(self.encoder.config, "max_position_embeddings", longest))
 
@@ -155,7 +155,7 @@ class _Reader:
         return ids[1:-1]
 
     def plain(self, texts: Sequence[str]) -> PromptEmbeddings:
-        """Texts as they stand, up to where they are cut off."""
+        """Embed texts as they stand, cut off at the encoder's limit."""
         tokens = self.tokenizer(
             self.convert(list(texts), self.tokenizer),
             padding="max_length",
@@ -191,7 +191,7 @@ class _Reader:
         return PromptEmbeddings(hidden=hidden.flatten(0, 1)[None], pooled=pooled)
 
     def _embed(self, tokens: Tensor, mask: Tensor) -> PromptEmbeddings:
-        """Embed tokens (n, longest); also return where they are not padding."""
+        """Embed tokens (n, longest). mask: 1 at tokens that are not padding, else 0."""
         masked = getattr(self.encoder.config, "use_attention_mask", False)
         output = self.encoder(
             tokens.to(self.device),

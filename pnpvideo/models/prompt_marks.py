@@ -7,7 +7,7 @@ _WEIGHT = "a weight; --prompt-weights reads it"
 _OTHER_WEIGHT = "a weight; with --prompt-weights write it as (word:1.2)"
 _BREAK = "an end of what is read together; --prompt-weights reads it"
 _READ = (_WEIGHT, _BREAK)
-"""What is read where weights are (see `prompt_weights`)."""
+"""The meanings that are not reported if weights are read (see `prompt_weights`)."""
 
 _MEANINGS = {
     r"<(?:lora|lyco):[^<>]+>": "a LoRA; give its file with --lora",
@@ -20,8 +20,8 @@ _MEANINGS = {
     r"\bBREAK\b": _BREAK,
     r"(?<=[a-z,] )AND(?= [a-z])": "a new prompt",
 }
-"""What AUTOMATIC1111's web UI, ComfyUI, compel and dynamic prompts take them for. What is part of
-one mark is not part of a later one."""
+"""By pattern: the meaning of a mark in AUTOMATIC1111's web UI, ComfyUI, compel or dynamic prompts.
+Characters of one mark are not part of a later one."""
 _MARK = re.compile("|".join(f"({mark})" for mark in _MEANINGS))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 _STEP = 1.1
-"""What a pair of brackets multiplies a weight with, or divides it by."""
+"""The factor by which a pair of brackets multiplies or divides a weight."""
 
 _LOOK_BACK = 20
 """Tokens at the end of a chunk among which a comma is looked for, to end it there."""
@@ -22,7 +22,7 @@ _PAIRS = {")": "(", "]": "["}
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """Words that have the same weight; 1 is that of words without a mark."""
+    """Words that have the same weight; words without a mark have weight 1."""
 
     text: str
     weight: float = 1.0
@@ -30,7 +30,7 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Chunk:
-    """Tokens that an encoder reads at once, without its marks of beginning and end."""
+    """Tokens that an encoder reads at once, without those for the beginning and the end."""
 
     tokens: tuple[int, ...] = ()
     weights: tuple[float, ...] = ()
@@ -80,7 +80,7 @@ def read_weights(text: str) -> list[list[Part]]:
 
 
 def _joined(texts: list[str], weights: list[float]) -> Iterator[Part]:
-    """Parts, those of the same weight beside one another as one, and none without words."""
+    """Yield the parts: neighbours of the same weight joined, parts without words left out."""
     words, now = "", 1.0
     for text, weight in zip(texts, weights, strict=True):
         if weight != now and text:

@@ -1,4 +1,4 @@
-"""Keep the messages of libraries that are meant for developers away from users."""
+"""Hiding of library messages that are meant for developers."""
 
 import contextlib
 import logging
@@ -19,7 +19,7 @@ _EXPECTED = {
     # diffusers saves this entry of an AutoencoderTiny itself, and does not expect it back.
     "diffusers.configuration_utils": "The config attributes {'block_out_channels': ",
 }
-"""What warnings say that loading a sound model gives, by the logger that they come from."""
+"""By logger: the start of a warning that even a flawless model gives when it is loaded."""
 
 
 def quiet_libraries() -> None:

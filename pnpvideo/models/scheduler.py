@@ -14,8 +14,8 @@ _PREDICTIONS = ("epsilon", "v_prediction", "sample")
 def check_scheduler(scheduler: Any) -> None:
     """Raise InputError unless noise levels come from a table of betas (Ho et al. 2020).
 
-    Samplers of many classes share that table. Models without it are trained on other levels and for
-    another prediction: flow matching (Lipman et al. 2023), EDM (Karras et al. 2022) and others.
+    Many sampler classes use that table. Models without it are trained on other levels, and to
+    predict something else: flow matching (Lipman et al. 2023), EDM (Karras et al. 2022) and others.
     With zero terminal SNR the last level is pure noise, in which a prediction of the noise says
     nothing about the picture (Lin et al. 2024, "Common diffusion noise schedules and sample steps
     are flawed", section 3.1).

@@ -15,8 +15,8 @@ class AdapterSettings(Options, title="picture prompt"):
     # The adapter, at its scale, is part of the network that inverts the source.
     ip_adapter: Annotated[PathText | None, Lifetime.INVERSION] = Field(
         default=None,
-        description="IP-Adapter for this kind of model (.safetensors): results show what its "
-        "picture shows",
+        description="IP-Adapter for this kind of model (.safetensors), which adds a "
+        "picture to the prompt",
         json_schema_extra={"metavar": "FILE"},
     )
     image_encoder: Annotated[PathText | None, Lifetime.INVERSION] = Field(
@@ -37,7 +37,7 @@ class AdapterSettings(Options, title="picture prompt"):
     @model_validator(mode="after")
     def _read(self) -> Self:
         if self.ip_adapter is not None and self.ip_adapter_image is None:
-            raise InputError("an IP-Adapter reads a picture; give one with ip_adapter_image")
+            raise InputError("an IP-Adapter needs a picture; give one with ip_adapter_image")
         if self.ip_adapter is None and self.image_encoder is not None:
             raise InputError("image_encoder is for an IP-Adapter; give one with ip_adapter")
         return self

@@ -38,7 +38,7 @@ class BatchOptions(Options, title="batch"):
     )
     output: Annotated[PlaceText, Lifetime.NOTHING] = Field(
         description="folder for results and batch.json, or an address such as s3://bucket/results; "
-        "the same command makes what is missing in it",
+        "running the same command again makes the results that are missing",
         json_schema_extra={
             "short": "-o",
             "metavar": "DIR",
@@ -52,13 +52,13 @@ class BatchOptions(Options, title="batch"):
     )
     workers: Annotated[Count | None, Lifetime.NOTHING] = Field(
         default=None,
-        description="number of workers, each with a model of its own (one for each GPU; 1 without "
-        "a GPU; one for each machine of a cluster)",
+        description="number of workers, each with its own copy of the model (one for each GPU; "
+        "1 without a GPU; one for each machine of a cluster)",
     )
     ray: Annotated[str | None, Lifetime.NOTHING] = Field(
         default=None,
-        description="work on a Ray cluster: its address, auto for this machine's, or local to "
-        "start one here; all its machines need the folder of the results",
+        description="run on a Ray cluster: its address, auto for the one on this machine, or local "
+        "to start one here; all its machines must be able to open the results folder",
         json_schema_extra={"metavar": "ADDRESS"},
     )
     dry_run: Annotated[bool, Lifetime.NOTHING] = Field(

@@ -15,10 +15,10 @@ from pnpvideo.errors import InputError
 
 
 class Lifetime(IntEnum):
-    """The first part of a run that an option changes. All later parts change with it; what earlier
-    parts have made can be used again.
+    """The first part of a run that an option changes. All later parts change with it; the
+    work of earlier parts can be used again.
 
-    Every option notes its own in its annotation, such as `Annotated[int, Lifetime.SAMPLING]`.
+    Every option has one in its annotation, such as `Annotated[int, Lifetime.SAMPLING]`.
     """
 
     INVERSION = 1
@@ -92,14 +92,14 @@ class Options(BaseModel):
 
     @classmethod
     def lifetime(cls, name: str) -> Lifetime:
-        """Return what an option changes first. TypeError if it is declared without a lifetime."""
+        """Return an option's lifetime. TypeError if it is declared without one."""
         for note in cls.model_fields[name].metadata:
             if isinstance(note, Lifetime):
                 return note
         raise TypeError(f"{cls.__name__}.{name} is declared without a Lifetime")
 
     def affecting(self, part: Lifetime) -> dict[str, object]:
-        """Return the options that change this part of a run, or one before it, as JSON holds them.
+        """Return the options that change this part of a run or an earlier one, as JSON values.
 
         Work that was made with other values of these cannot be used again.
         """
@@ -107,11 +107,11 @@ class Options(BaseModel):
         return self.model_dump(mode="json", include=names)
 
     def part(self, group: "type[Options]") -> dict[str, object]:
-        """Return the options that one of the groups declares, by the names they are given under."""
+        """Return the values of the options in one group, by the names they are given under."""
         return self.model_dump(by_alias=True, include=set(group.model_fields))
 
     def plain(self) -> dict[str, object]:
-        """Return all options by name, as YAML and JSON hold them."""
+        """Return all options by name, as YAML and JSON values."""
         return self.model_dump(mode="json", by_alias=True)
 
 
@@ -138,7 +138,7 @@ def given_name(options: type[Options], name: str) -> str:
 
 
 def accepted(schema: Schema) -> str:
-    """Return what can be given for an option, as a message ends: "a number from 0 to 1"."""
+    """Return the accepted values of an option, for the end of a message: "a number from 0 to 1"."""
     if "form" in schema:
         return schema["form"]
     if "enum" in schema:
@@ -158,14 +158,14 @@ def accepted(schema: Schema) -> str:
 
 
 def unknown_option(name: str, known: Iterable[str]) -> InputError:
-    """Return the error for a name that no option has."""
+    """Return the error for an unknown option name."""
     return InputError(f"there is no option {name}{nearest(name, known)}")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the end of a message about an unknown name: the nearest known one, if one is near."""
+    """Return the end of a message about an unknown name: a similar known name, if there is one."""
     near = get_close_matches(name, known, n=1)
-    return f"; do you mean {near[0]}?" if near else ""
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _by_given_name(options: type[Options], values: Mapping[str, object]) -> dict[str, object]:

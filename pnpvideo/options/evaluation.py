@@ -35,7 +35,7 @@ class BenchmarkSettings(Options, title="benchmark"):
     )
     # Where it is changes no result: `benchmark` says what it is.
     data: Annotated[PathText, Lifetime.NOTHING] = Field(
-        description="folder or file of the benchmark as it is published",
+        description="folder or file of the benchmark, as published",
         json_schema_extra={"positional": True, "missing": "the folder of the benchmark's data"},
     )
     output: Annotated[PathText, Lifetime.NOTHING] = Field(
@@ -49,7 +49,7 @@ class BenchmarkSettings(Options, title="benchmark"):
     )
     # Which items there are changes the result of none of them.
     limit: Annotated[Count | None, Lifetime.NOTHING] = Field(
-        default=None, description="use only this many items, from the first (all)"
+        default=None, description="use only the first N items (all)"
     )
     types: Annotated[Texts, Lifetime.NOTHING] = Field(
         default=(),
@@ -71,7 +71,7 @@ class BenchmarkSettings(Options, title="benchmark"):
 
 
 class MeasureSettings(Options, title="measures"):
-    """Options of measuring results."""
+    """Options for measuring results."""
 
     network: Annotated[Texts, Lifetime.MEASURING] = Field(
         default=(),
@@ -80,8 +80,8 @@ class MeasureSettings(Options, title="measures"):
     )
     structure: Annotated[Literal["right", "official"], Lifetime.MEASURING] = Field(
         default="right",
-        description="official: the structure distance of published tables, which repeats a mistake "
-        "in PIE-Bench's code (pixels from 0 to 255)",
+        description="official: measure structure distance as published tables do, with a mistake "
+        "of PIE-Bench's code (pixels from 0 to 255)",
     )
     captions: Annotated[PathText | None, Lifetime.MEASURING] = Field(
         default=None,
@@ -100,25 +100,27 @@ class MeasureSettings(Options, title="measures"):
 
 
 class MakeSettings(Options, title="results"):
-    """Options of making results, in addition to those of the method."""
+    """Options for making results, in addition to those of the method."""
 
     inversion_text: Annotated[Literal["empty", "source"], Lifetime.INVERSION] = Field(
         default="empty",
         description="prompt for inverting sources: empty, as in the paper, or the source's own",
     )
     frame_count: Annotated[Count | None, Lifetime.INVERSION] = Field(
-        default=None, alias="frames", description="how many frames of a clip to use at most (all)"
+        default=None,
+        alias="frames",
+        description="maximum number of frames to use from a clip (all)",
     )
     size: Annotated[Size | None, Lifetime.INVERSION] = Field(
         default=None,
-        description="working size in pixels (the source's shape, with the area that the model was "
-        "made for)",
+        description="working size in pixels (the source's aspect ratio, with about as many pixels "
+        "as the model was trained for)",
     )
     seed: Annotated[Seed, Lifetime.SAMPLING] = Field(
-        default=0, description="seed of all random numbers"
+        default=0, description="seed for all random numbers"
     )
     batch_size: Annotated[int, Lifetime.NOTHING] = Field(
-        default=DEFAULT_BATCH_SIZE, ge=1, le=2**31, description="frames in one pass of sampling"
+        default=DEFAULT_BATCH_SIZE, ge=1, le=2**31, description="frames to sample at once"
     )
 
 

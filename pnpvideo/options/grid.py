@@ -42,8 +42,8 @@ class GridChoice(Options, title="grid"):
     # Each combination has a result of its own, and values can be added.
     grid: Annotated[Texts, Lifetime.NOTHING] = Field(
         default=_DEFAULT,
-        description="OPTION=VALUE,VALUE,...: values of an option of the method to try, such as "
-        "tau_f=0.4,0.6,0.8; it must not change the inversion; can be repeated, to try all "
+        description="OPTION=VALUE,VALUE,...: values to try for an option of the method, such as "
+        "tau_f=0.4,0.6,0.8; the option must not change the inversion; can be repeated, to try all "
         f"combinations ({' and '.join(_DEFAULT)})",
         json_schema_extra={"metavar": "OPTION=VALUES"},
     )
@@ -53,7 +53,7 @@ class GridChoice(Options, title="grid"):
         "prompts come with it",
     )
     limit: Annotated[Count | None, Lifetime.NOTHING] = Field(
-        default=None, description="use only this many items of a benchmark, from the first (all)"
+        default=None, description="use only the first N items of a benchmark (all)"
     )
     types: Annotated[Texts, Lifetime.NOTHING] = Field(
         default=(), description="use only this edit type of a benchmark; can be repeated (all)"
@@ -88,7 +88,7 @@ class GridSettings(GridChoice, SubjectSettings):
         if self.benchmark is not None and (self.prompt or self.source is None):
             raise InputError("a benchmark has prompts and sources of its own; give only its data")
         if self.benchmark is not None and self.control_image is not None:
-            raise InputError("a benchmark has many sources; give control and no control_image")
+            raise InputError("a benchmark has many sources; give control, not control_image")
         if self.benchmark is None and (self.limit is not None or self.types):
             raise InputError("limit and types choose from a benchmark; leave them out")
         read_axes(self.grid)
@@ -118,7 +118,7 @@ def read_axes(given: Sequence[str]) -> Axes:
                 f"{name} changes the inversion, which a grid shares; leave it out of grid"
             )
         if name in axes:
-            raise InputError(f"grid has {name} twice; give all its values in one")
+            raise InputError(f"grid has {name} twice; give all its values together")
         axes[name] = tuple(_value(value) for value in values.split(","))
         for number, value in enumerate(axes[name]):
             MethodOptions.check(name, value)

@@ -21,7 +21,8 @@ class MaskOptions(Options):
     )
     mask_motion: Annotated[bool, Lifetime.SAMPLING] = Field(
         default=False,
-        description="move a mask of one frame along with the source, starting at its first frame",
+        description="move a one-frame mask along with the motion of the source, from its first "
+        "frame on",
     )
     invert_mask: Annotated[bool, Lifetime.SAMPLING] = Field(
         default=False, description="edit everything outside the mask instead"
@@ -29,18 +30,18 @@ class MaskOptions(Options):
     mask_feather: Annotated[int, Lifetime.SAMPLING] = Field(
         default=DEFAULT_FEATHER,
         ge=0,
-        description="pixels, at the working size, over which the edit fades in from the mask's "
-        "edge inward",
+        description="width of the soft edge in pixels, at the working size: the edit fades in from "
+        "the mask's edge inward",
     )
 
     def check_use(self, mask: bool) -> None:
-        """Raise InputError if an option has nothing to work on. mask: whether one is given."""
+        """Raise InputError if an option needs a missing mask. mask: whether one is given."""
         if mask and self.mask_from_prompt is not None:
             raise InputError("give a mask or mask_from_prompt, not both")
         if self.mask_from_prompt is not None and not self.mask_from_prompt.strip():
             raise InputError("mask_from_prompt is empty; name what is to be edited")
         if self.mask_motion and not mask:
-            raise InputError("mask_motion moves a mask, and there is none; give one")
+            raise InputError("mask_motion needs a mask, and there is none; give one")
         if self.invert_mask and not mask and self.mask_from_prompt is None:
             raise InputError("invert_mask needs a mask, and there is none; give one")
 
@@ -51,7 +52,7 @@ class MaskSettings(MaskOptions, title="local edit"):
     mask: Annotated[PathText | None, Lifetime.SAMPLING] = Field(
         default=None,
         description="edit only where this picture, video or folder of frames is white, not black; "
-        "it has the source's size and its number of frames, or one frame for all",
+        "it must have the source's size, and as many frames or one for all",
         json_schema_extra={"metavar": "FILE"},
     )
 

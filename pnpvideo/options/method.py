@@ -61,7 +61,8 @@ class MethodOptions(Options):
         default=50, description="sampling steps"
     )
     inversion_steps: Annotated[int | None, Field(ge=1, le=1000), Lifetime.INVERSION] = Field(
-        default=None, description="inversion steps, a multiple of the sampling steps (the same)"
+        default=None,
+        description="inversion steps, a multiple of the sampling steps (the same number)",
     )
     inversion_iterations: Annotated[Count, Lifetime.INVERSION] = Field(
         default=1,
@@ -111,13 +112,13 @@ class MethodOptions(Options):
     )
     noise_share: Annotated[Share, Lifetime.SAMPLING] = Field(
         default=0.0,
-        description="share of fresh noise, the same for all frames, in the inverted noise; more "
-        "frees the result from the source's brightness and colours",
+        description="share of shared noise, the same for all frames, to mix into the inverted "
+        "noise; with more, the result keeps less of the source's brightness and colours",
     )
     noise_source: Annotated[NoiseSource, Lifetime.SAMPLING] = Field(
         default="gaussian",
-        description="where shared noise comes from: drawn at random, or the noise of each scene's "
-        "first keyframe",
+        description="where shared noise comes from: drawn at random (gaussian), or the noise of "
+        "each scene's first keyframe (keyframe)",
     )
     noise_motion: Annotated[bool, Lifetime.SAMPLING] = Field(
         default=False,
@@ -133,15 +134,15 @@ class MethodOptions(Options):
     )
     keyframes: Annotated[KeyframeStrategy, Lifetime.SAMPLING] = Field(
         default="random",
-        description="which frames are keyframes: every n-th (uniform), one of each n drawn at "
-        "every step (random), every n-th moving on at every step (sliding), or where the source "
-        "changes (content)",
+        description="which frames are keyframes; uniform: every n-th; random: one out of every n, "
+        "drawn again at every step; sliding: every n-th, shifted at every step; content: where the "
+        "source changes",
     )
     keyframe_every: Annotated[Count, Lifetime.SAMPLING] = Field(
-        default=8, description="frames from one keyframe to the next"
+        default=8, description="n: frames from one keyframe to the next"
     )
     keyframe_window: Annotated[Count, Lifetime.SAMPLING] = Field(
-        default=4, description="keyframes that attend to one another; more takes more memory"
+        default=4, description="how many keyframes attend to one another; more take more memory"
     )
     control: Annotated[ControlKind | None, Lifetime.INVERSION] = Field(
         default=None,
@@ -156,7 +157,7 @@ class MethodOptions(Options):
     )
     blend_radius: Annotated[int, Field(ge=0), Lifetime.FINISHING] = Field(
         default=2,
-        description="against flicker: frames on either side that each frame is averaged with, "
+        description="reduce flicker: how many frames on either side to average each frame with, "
         "along the source's motion; 0: none",
     )
 
@@ -172,7 +173,7 @@ class MethodOptions(Options):
         return self
 
     def _decided(self) -> set[str]:
-        """Return the names of options that no model will change any more."""
+        """Return the names of the options that are final, whatever the model."""
         return self.model_fields_set
 
 
@@ -223,7 +224,7 @@ class PnPOptions(MethodOptions):
 
 
 class MethodSettings(MethodOptions, title="method (defaults: the model's own, or the paper's)"):
-    """The method as a run chooses it: what is not given is the model's own."""
+    """The options of the method as given for a run; the model decides the others."""
 
     preset: Annotated[Preset | None, Lifetime.INVERSION] = Field(
         default=None,
@@ -238,7 +239,7 @@ class MethodSettings(MethodOptions, title="method (defaults: the model's own, or
         return {k: v for k, v in values.items() if v is not None or k not in own}
 
     def affecting(self, part: Lifetime) -> dict[str, object]:
-        """Return the options that change this part of a run, or one before it, as JSON holds them.
+        """Return the options that change this part of a run or an earlier one, as JSON values.
 
         Options of the method that are not given are left out: they are the model's own.
         """
@@ -247,6 +248,6 @@ class MethodSettings(MethodOptions, title="method (defaults: the model's own, or
         return {name: value for name, value in values.items() if name not in left_open}
 
     def resolve(self, own: PnPOptions) -> PnPOptions:
-        """Return the options of a run with a model that has these of its own."""
+        """Return the options of a run. own: the defaults of its model."""
         given = self.model_fields_set & set(MethodOptions.model_fields)
         return own.at(self.preset).override({name: getattr(self, name) for name in given})

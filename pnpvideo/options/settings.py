@@ -41,13 +41,13 @@ from pnpvideo.options.values import (
 
 
 class ReadSettings(Options):
-    """Options of reading a source: which frames, and how (see `read_clip`)."""
+    """Options for reading a source: which frames, and how (see `read_clip`)."""
 
     start: Annotated[int, Lifetime.INVERSION] = Field(
         default=0, ge=0, description="number of the first frame, from 0"
     )
     frame_count: Annotated[Count | None, Lifetime.INVERSION] = Field(
-        default=None, alias="frames", description="how many frames to use at most (all)"
+        default=None, alias="frames", description="maximum number of frames to use (all)"
     )
     stride: Annotated[int, Lifetime.INVERSION] = Field(
         default=1, ge=1, description="use every n-th frame"
@@ -89,8 +89,8 @@ class SourceSettings(ReadSettings, title="source"):
     )
     size: Annotated[Size | None, Lifetime.INVERSION] = Field(
         default=None,
-        description="working size in pixels (the source's shape, with the area that the model was "
-        "made for)",
+        description="working size in pixels (the source's aspect ratio, with about as many pixels "
+        "as the model was trained for)",
     )
     control_image: Annotated[PathText | None, Lifetime.INVERSION] = Field(
         default=None,
@@ -113,7 +113,7 @@ class TextSettings(Options, title="text"):
     )
     # A source that the model makes is drawn by it too, but is never inverted.
     seed: Annotated[Seed, Lifetime.SAMPLING] = Field(
-        default=0, description="seed of all random numbers"
+        default=0, description="seed for all random numbers"
     )
 
 
@@ -134,8 +134,8 @@ class ResultSettings(Options, title="result"):
     )
     keep_alpha: Annotated[bool, Lifetime.FINISHING] = Field(
         default=False,
-        description="give the result the source's transparency, in png, webp, webm, mov and "
-        "folders",
+        description="keep the source's transparency in the result (png, webp, webm, mov and "
+        "folders)",
     )
     quality: Annotated[int, Lifetime.FINISHING] = Field(
         default=DEFAULT_QUALITY, ge=1, le=100, description="quality of lossy formats"
@@ -155,8 +155,9 @@ class ModelSettings(Options, title="model"):
 
     model: Annotated[str, BeforeValidator(plain_text), Lifetime.INVERSION] = Field(
         default=EMBEDDED_MODEL,
-        description=f"{EMBEDDED_MODEL} (small, offline, draws things), a diffusers folder, a hub "
-        "id such as owner/name, or a .safetensors checkpoint; Stable Diffusion 1.x, 2.x or XL",
+        description=f"{EMBEDDED_MODEL} (small, offline, draws common things), a diffusers folder, "
+        "a hub id such as owner/name, or a .safetensors checkpoint; Stable Diffusion 1.x, 2.x or "
+        "XL",
         json_schema_extra={"format": "path or name", "metavar": "MODEL"},
     )
     # pydantic has a model_config of its own.
@@ -198,7 +199,7 @@ class ModelSettings(Options, title="model"):
     )
     offload: Annotated[bool, Lifetime.NOTHING] = Field(
         default=False,
-        description="for a small GPU: keep only the part of the model that is working on it; "
+        description="for a small GPU: keep on it only the part of the model that is working; "
         "slower",
     )
 
@@ -215,18 +216,18 @@ class MachineSettings(Options, title="machine"):
     trajectory: Annotated[Place, Lifetime.NOTHING] = Field(
         default=DEFAULT_PLACE,
         description="where a run without a job keeps the inverted source; auto: in memory if it "
-        f"takes at most {MEMORY_SHARE:.0%} of what is free",
+        f"takes at most {MEMORY_SHARE:.0%} of the free memory",
     )
     trajectory_precision: Annotated[Precision, Lifetime.INVERSION] = Field(
         default=DEFAULT_PRECISION,
-        description="precision of the inverted source: half is float16, full is that of the "
-        "latents",
+        description="precision of the inverted source: half is float16, full is the precision "
+        "of the latents",
     )
     batch_size: Annotated[int, Lifetime.NOTHING] = Field(
         default=DEFAULT_BATCH_SIZE,
         ge=1,
         le=2**31,
-        description=f"frames in one pass of sampling; inversion takes {BRANCHES} times as many; "
+        description=f"frames to sample at once; inversion takes {BRANCHES} times as many; "
         "halved when memory runs out",
     )
 
@@ -243,7 +244,7 @@ class Settings(
     SourceSettings,
 ):
     """All options of `translate`, side by side. None leaves a choice to the model or to the
-    machine; so do options of the method that are not given (see `MethodSettings`).
+    machine, as does leaving out an option of the method (see `MethodSettings`).
     """
 
     @model_validator(mode="after")
@@ -267,7 +268,7 @@ class Settings(
         return self.control is not None or self.control_image is not None
 
     def ignored(self, options: PnPOptions) -> str | None:
-        """Return a line about what was given and has no effect with the options of a run."""
+        """Return a line about a setting that has no effect with the options of a run."""
         if self.negative_prompt and not options.is_guided:
             return "negative_prompt has no effect at guidance_scale 1; give a larger one"
         return None

@@ -59,7 +59,7 @@ class ShowSettings(Options, title="pictures"):
     )
     at: Annotated[Shares, Lifetime.FINISHING] = Field(
         default=(),
-        description="which steps to show, from 0, the noise, to 1, the picture (a few)",
+        description="which steps to show: 0 is the noise, 1 the finished picture (a few)",
     )
     side: Annotated[int, Lifetime.FINISHING] = Field(
         default=DEFAULT_SIDE,
@@ -88,7 +88,7 @@ class VisualizeSettings(ShowSettings, SubjectSettings):
         if self.beside and self.control_image is not None:
             raise InputError("control_image is for one source; give control, or leave out beside")
         if self.show == "words" and not (self.prompt or self.inversion_prompt):
-            raise InputError("give a prompt whose words are to be found in the source")
+            raise InputError("give a prompt with the words to find in the source")
         if self.layer and self.show not in ("features", "attention"):
             raise InputError(f"{self.show} has no layers to choose; leave out layer")
         return self

@@ -29,17 +29,18 @@ class WebOptions(Options, title="page"):
     )
     folder: Annotated[PathText, Lifetime.NOTHING] = Field(
         default=DEFAULT_FOLDER,
-        description="where uploads and runs are kept; the page serves nothing outside it",
+        description="folder for uploads and runs; the page serves nothing outside it",
         json_schema_extra={"metavar": "FOLDER"},
     )
     samples: Annotated[PathText | None, Lifetime.NOTHING] = Field(
         default=None,
-        description="folder of sources to choose from, with settings in NAME.yaml (the project's)",
+        description="folder of sources to choose from, with settings in NAME.yaml (the bundled "
+        "ones)",
         json_schema_extra={"metavar": "FOLDER"},
     )
     host: Annotated[str, Lifetime.NOTHING] = Field(
         default="127.0.0.1",
-        description="address to listen on; 0.0.0.0 lets other machines in",
+        description="address to listen on; 0.0.0.0 lets other machines connect",
         json_schema_extra={"metavar": "ADDRESS"},
     )
     port: Annotated[int, Lifetime.NOTHING] = Field(

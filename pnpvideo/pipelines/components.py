@@ -118,18 +118,20 @@ class Components(
         )
         self.register_to_config(force_zeros_for_empty_prompt=force_zeros_for_empty_prompt)
         if text_encoder is None:
-            raise InputError("the model has no first text encoder; give a whole model, no refiner")
+            raise InputError(
+                "the model has no first text encoder; give a whole model, not a refiner"
+            )
         channels = (unet.config.in_channels, unet.config.out_channels)
         if channels != (vae.config.latent_channels,) * 2:
             raise InputError(
                 f"the UNet has {channels[0]} input and {channels[1]} output channels for "
                 f"{vae.config.latent_channels} latent ones; give a text-to-image model "
-                "(no inpainting, depth or pix2pix model)"
+                "(not an inpainting, depth or pix2pix model)"
             )
         if unet.config.encoder_hid_dim_type not in (None, IP_IMAGE_PROJ):
             raise InputError(
-                f"the UNet wants {unet.config.encoder_hid_dim_type} beside texts, which is known "
-                "of no Stable Diffusion model"
+                f"the UNet needs {unet.config.encoder_hid_dim_type} in addition to texts, which no "
+                "Stable Diffusion model does"
             )
         if unet.config.encoder_hid_dim_type == IP_IMAGE_PROJ and image_encoder is None:
             raise InputError("the UNet has an IP-Adapter, and no image encoder is given for it")
@@ -171,7 +173,9 @@ class Components(
         if options.get("scheduler") is not None:
             _check_scheduler(options["scheduler"])
         if options.get("use_safetensors") is False:
-            raise InputError("use_safetensors is False; other weights can hold code, leave it out")
+            raise InputError(
+                "use_safetensors is False, but other weights can hold code; leave it out"
+            )
         if isinstance(controlnet, str | Path):
             check_named(controlnet)  # Before the model's weights are loaded.
         loaded = load_model(model, dtype=dtype, loras=loras, embeddings=embeddings, **options)
@@ -263,7 +267,7 @@ class Components(
         default image_encoder beside the file. InputError if it does not fit the model.
         """
         if how:
-            raise InputError(f"an IP-Adapter is read from files alone; leave out {min(how)}")
+            raise InputError(f"an IP-Adapter is read from files only; leave out {min(how)}")
         file = Path(given, subfolder, weight_name) if weight_name else Path(given)
         state = read_ip_adapter(file)
         encoder = load_image_encoder(find_encoder(file, image_encoder_folder), self.unet.dtype)

@@ -115,7 +115,7 @@ class PnPVideoPipeline(Components):
             num_inference_steps; they win over options and preset, None means: keep.
         height, width: the working size in pixels; by default the model's own area in the video's
             aspect ratio.
-        num_images_per_prompt: results for each prompt, where options draw noise for them.
+        num_images_per_prompt: results for each prompt, if the options draw noise for them.
         generator: draws all noise, so a seed repeats a result; or one for each result.
         batch_size: frames in one pass of sampling, BRANCHES times as many in one of inversion;
             changes memory and time, not the result.
@@ -181,7 +181,7 @@ class PnPVideoPipeline(Components):
         """Set what the properties of a call say from now on. Returns the scale of LoRA layers."""
         for name in (kwargs or {}).keys() - {"scale"}:
             raise InputError(
-                f"cross_attention_kwargs holds {name!r}; give 'scale' alone, as the method has "
+                f"cross_attention_kwargs holds {name!r}; give only 'scale', as the method has "
                 "attention processors of its own"
             )
         scale = (kwargs or {}).get("scale")
@@ -204,7 +204,7 @@ class PnPVideoPipeline(Components):
             names = function.tensor_inputs
         if job is not None and set(names) - {"latents"}:
             raise InputError(
-                "a job keeps no embeddings that a callback changes; give latents alone"
+                "a job cannot keep embeddings that a callback changes; give it latents only"
             )
         called = function or (lambda *_: None)
         callback = StepCallback(pipeline=self, function=called, names=tuple(names))
@@ -316,7 +316,8 @@ def _generators(
     prompts = 1 if texts is None or isinstance(texts, str) else len(texts)
     if len(generators) not in (1, results := prompts * images):
         raise InputError(
-            f"there are {len(generators)} generators for {results} results; give one, or one each"
+            f"there are {len(generators)} generators for {results} results; give one, or one for "
+            "each"
         )
     return generators
 

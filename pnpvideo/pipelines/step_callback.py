@@ -13,7 +13,7 @@ from pnpvideo.pipelines.components import Components
 from pnpvideo.sampling.guidance import Guidance, Texts
 
 TENSORS = ("latents", "prompt_embeds", "negative_prompt_embeds", "add_text_embeds")
-"""Those that it may see and replace, by the names that they have in diffusers' pipelines."""
+"""The tensors that a callback may read and replace, by their names in diffusers' pipelines."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,9 +22,9 @@ class StepCallback:
 
     latents: (prompts, frames, c, h, w). prompt_embeds: (2 * prompts, tokens, channels), of negative
     prompts, then of prompts; without guidance the latter alone. add_text_embeds: XL's pooled ones
-    in the same order. negative_prompt_embeds: by themselves. What it returns under these names is
-    sampled with from then on, and so is the pipeline's `_guidance_scale`.
-    names: of those that it is given.
+    in the same order. negative_prompt_embeds: the negative prompts alone. The tensors that it
+    returns under these names replace the old ones from then on, and the pipeline's
+    `_guidance_scale` is read again. names: of the tensors to pass to it.
     """
 
     pipeline: Components
@@ -65,7 +65,7 @@ def _check_name(where: str, name: str) -> None:
 
 
 def _replaced(texts: Texts, changed: Mapping[str, Tensor]) -> Texts:
-    """Texts with others; without negative ones where the callback has left them out."""
+    """Return the texts with the changed embeddings; negative ones left out become empty."""
     count = len(texts.targets)
     targets, negatives = texts.targets, texts.negatives
     for name, field in {"prompt_embeds": "hidden", "add_text_embeds": "pooled"}.items():
@@ -74,7 +74,7 @@ def _replaced(texts: Texts, changed: Mapping[str, Tensor]) -> Texts:
             continue
         if len(both) not in (count, 2 * count):
             raise InputError(
-                f"the callback returned {name} of {len(both)} rows; give {count} or {2 * count}"
+                f"the callback returned {name} with {len(both)} rows; give {count} or {2 * count}"
             )
         targets = _with(targets, field, both[-count:])
         negatives = _with(negatives, field, both[:-count])

@@ -11,7 +11,7 @@ from pnpvideo.errors import InputError
 from pnpvideo.pixels.mask import Weights, cut_out
 
 Maps = NDArray[np.float32]
-"""How much each place of some frames attends to a text, (n, h, w), 1 on average in a frame."""
+"""Attention of each place of frames to a text: (n, h, w), 1 on average in a frame."""
 
 STANDS_OUT = 1.4
 """If something is found, its most attended place has at least so many times the average."""

@@ -1,4 +1,4 @@
-"""The first frame of a run, to be seen before the work on all of them."""
+"""A preview of a run: its first frame, before the work on all frames."""
 
 import contextlib
 from pathlib import Path
@@ -27,5 +27,5 @@ def preview_settings(settings: Settings, *, overwrite: bool) -> Settings | None:
 
 
 def is_preview(settings: Settings) -> bool:
-    """Return whether a file with the name of a preview is one: its settings lie beside it."""
+    """Return whether a file with a preview's name is a preview: its settings lie beside it."""
     return Path(f"{settings.output}.yaml").is_file()

@@ -1,4 +1,4 @@
-"""Opens what a run needs: its inputs, its model, the device and the place of its trajectory."""
+"""Opening of a run's inputs, model and device, and of the storage for its trajectory."""
 
 import contextlib
 import logging
@@ -85,13 +85,13 @@ def read_control(
 def check_additions(settings: Settings) -> None:
     """Raise InputError if the ControlNet or the IP-Adapter that other options need is missing."""
     if settings.ip_adapter_image is not None and settings.ip_adapter is None:
-        raise InputError("ip_adapter_image is read by an IP-Adapter; give one with ip_adapter")
+        raise InputError("ip_adapter_image is for an IP-Adapter; give one with ip_adapter")
     if settings.ip_adapter is not None:
         read_ip_adapter(settings.ip_adapter)
         find_encoder(settings.ip_adapter, settings.image_encoder)
     if settings.is_controlled and settings.controlnet is None:
         name = "control" if settings.control_image is None else "control_image"
-        raise InputError(f"{name} is followed by a ControlNet; give one with controlnet")
+        raise InputError(f"{name} is for a ControlNet; give one with controlnet")
 
 
 def read_beside(
@@ -162,7 +162,7 @@ def choose_device(settings: ModelSettings) -> torch.device:
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError):
             raise InputError(
-                f"device is {settings.device!r}, which is not there; give cuda, cuda:1, mps or "
+                f"device is {settings.device!r}, which is not available; give cuda, cuda:1, mps or "
                 "cpu, or leave it out"
             ) from None
     if settings.offload and device.type == "cpu":

@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Inversion:
-    """How near the source comes when it is sampled back: PSNR in dB, higher is nearer.
+    """The accuracy with which sampling reproduces the source: PSNR in dB, higher is closer.
 
     reconstruction: of the frames sampled back from z_T. autoencoder: of frames that are only
     encoded and decoded, the most that any inversion can reach.

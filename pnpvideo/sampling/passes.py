@@ -93,7 +93,7 @@ class InjectedBatch(Batch):
 
     @property
     def source_rows(self) -> int:
-        """How many rows of the batch are the source's; they come first."""
+        """The number of the source's rows in the batch; they come first."""
         return self.piece_count if self.with_source else 0
 
 

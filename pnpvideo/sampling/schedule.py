@@ -91,7 +91,7 @@ def clean_of_step(before: Tensor, after: Tensor, start: Level, end: Level, *, et
     """
     if eta > 0:
         raise InputError(
-            f"eta is {eta:g}; the clean latents that a step expects can be found for eta 0 only, "
+            f"eta is {eta:g}; the clean latents that a step predicts can be found for eta 0 only, "
             "as a step with eta adds noise to them"
         )
     below = start.noise * end.signal - end.noise * start.signal

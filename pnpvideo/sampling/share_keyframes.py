@@ -26,7 +26,7 @@ class KeyframeSharing:
         seed: int,
         span: range,
     ) -> None:
-        """scenes: all scenes of the clip. span: the frames that are sampled: whole scenes."""
+        """scenes: all scenes of the clip. span: the frames to sample, which are whole scenes."""
         self.sampled = [scene for scene in scenes if scene.start in span]
         self.match = partial(match_clip, network, trajectory, text, self.sampled)
         self.options, self.scenes, self.device = options, scenes, network.device

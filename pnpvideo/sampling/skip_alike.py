@@ -13,9 +13,9 @@ from pnpvideo.sampling.rows import by_branch, rows_of
 
 @contextmanager
 def skip_alike(network: Network) -> Iterator[None]:
-    """Within, layers before the first cross-attention get one of the branches of equal latents.
+    """Run layers before the first cross-attention on one of the branches with equal latents.
 
-    A network that is not a UNet stays as it is.
+    This lasts as long as the context. A network that is not a UNet is left unchanged.
     """
 
     def first_of_each(tensor: Tensor) -> Tensor:

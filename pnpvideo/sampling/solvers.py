@@ -31,7 +31,7 @@ class Solver(Protocol):
 
     @property
     def predictions(self) -> int:
-        """How many times a step asks the network, for progress bars."""
+        """The number of network predictions in a step, for progress bars."""
 
     def begin(self, schedule: NoiseSchedule, predict: Predict) -> Advance:
         """Return the steps of one batch of pieces."""

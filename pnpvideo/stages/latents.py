@@ -59,8 +59,8 @@ def _tiles(model: Model) -> Callable[[], None]:
 
     def cut() -> None:
         _log.warning(
-            "the memory is not enough for a whole frame in the autoencoder; frames are cut into "
-            "overlapping tiles there"
+            "there is not enough memory for a whole frame in the autoencoder; it works on "
+            "overlapping tiles instead"
         )
         model.autoencoder.use_tiles()
 

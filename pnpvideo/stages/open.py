@@ -1,4 +1,4 @@
-"""Opens the source of an edit: a clip, a clip with a job, a trajectory, or a generated one."""
+"""Opening of an edit's source: a clip, a clip with a job, a trajectory, or a generated source."""
 
 from dataclasses import asdict
 
@@ -36,7 +36,7 @@ def check_source(model: Model, request: Edit) -> None:
     check_control(model, options, request.control_image, generated=given is None)
     if area is not None and area.mask is None and not words_of(model, area.named):
         raise InputError(
-            f"mask_from_prompt is {area.named!r}, which names nothing; name what the source shows"
+            f"mask_from_prompt is {area.named!r}, which names nothing; name something in the source"
         )
     size = _working_size(model, request)
     if isinstance(given, Trajectory):
@@ -54,8 +54,8 @@ def check_source(model: Model, request: Edit) -> None:
         check_feather(area, size)
     if options.noise_motion and any(len(x) > 1 for x in model.autoencoder.pieces(shown[1])):
         raise InputError(
-            "noise_motion carries noise from frame to frame, and this model has several frames in "
-            "one piece of noise; leave it out"
+            "noise_motion carries noise from frame to frame, and in this model several frames "
+            "share one piece of noise; leave it out"
         )
 
 
@@ -166,8 +166,8 @@ def _check_levels(model: Model, trajectory: Trajectory, options: PnPOptions, siz
     """Raise InputError unless a trajectory has the noise levels of the run."""
     if trajectory.timesteps != model.schedule(options, size).timesteps:
         raise InputError(
-            f"the trajectory has {len(trajectory.timesteps)} timesteps that are not the "
-            f"{options.steps} of this run; use the steps and the model it was made with"
+            f"the {len(trajectory.timesteps)} timesteps of the trajectory are not the "
+            f"{options.steps} of this run; use the steps and the model that it was made with"
         )
 
 

@@ -57,7 +57,7 @@ def embed_prompts(
     """
     if model.reads_pictures != (picture is not None):
         raise InputError(
-            "an IP-Adapter reads a picture; give one with ip_adapter_image"
+            "an IP-Adapter needs a picture; give one with ip_adapter_image"
             if picture is None
             else "there is no IP-Adapter that reads ip_adapter_image; load one (ip_adapter)"
         )

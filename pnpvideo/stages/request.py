@@ -33,14 +33,14 @@ class Edit:
     area: Area | None = None
     """The part that is edited; by default all."""
     control_image: Clip | None = None
-    """What the ControlNet follows, with a frame for each of the source's."""
+    """Pictures for the ControlNet to follow, one for each frame of the source."""
 
     # The texts, or embeddings in their place.
     prompt: Texts | None = None
     negative_prompt: Texts | None = None
     """One for all prompts, or one for each; by default the empty text."""
     picture: Image.Image | None = None
-    """What an IP-Adapter reads beside the prompts."""
+    """A picture for an IP-Adapter to read in addition to the prompts."""
 
     # The method.
     options: PnPOptions
@@ -53,9 +53,9 @@ class Edit:
     """Pieces in one pass of sampling; changes memory and time, not the result."""
     storage: Storage = field(default_factory=Storage)
     job: JobFolder | None = None
-    """Keeps the trajectory and the finished steps, from which the same edit goes on."""
+    """A folder for the trajectory and finished steps, from which the same edit can resume."""
     keep: Literal["read", "all"] = "read"
-    """Which noise levels a trajectory on disk keeps: those that these options read, or all."""
+    """Which noise levels a trajectory on disk keeps: those read with these options, or all."""
 
 
 def seeded(seed: int) -> tuple[Generator, ...]:

@@ -79,14 +79,14 @@ class ClipFrames(KeptFrames):
     def __init__(
         self, clip: Clip, size: tuple[int, int], storage: Storage, batch_size: int
     ) -> None:
-        """batch_size: frames that are read at a time."""
+        """Take a clip. batch_size: how many frames to read at a time."""
         super().__init__(size, storage)
         self._clip, self._batch_size = clip, batch_size
         self._seen = ClipFingerprint(clip)
 
     @property
     def fingerprint(self) -> str:
-        """Made of the pixels of all frames as they are in the clip."""
+        """A hash of the pixels of all frames as they are in the clip."""
         self._keep()
         return str(self._seen)
 
@@ -97,7 +97,7 @@ class ClipFrames(KeptFrames):
 
 
 class DecodedFrames(KeptFrames):
-    """The frames that the clean latents of a trajectory decode to."""
+    """The frames that a trajectory's clean latents decode to."""
 
     def __init__(
         self,
@@ -106,14 +106,14 @@ class DecodedFrames(KeptFrames):
         storage: Storage,
         decode: Callable[[], Iterator[Frames]],
     ) -> None:
-        """decode: makes the frames of the clean latents."""
+        """Take a trajectory. decode: returns the frames of its clean latents."""
         super().__init__(size, storage)
         self._trajectory = trajectory
         self._decode = decode
 
     @property
     def fingerprint(self) -> str:
-        """Made of the two ends of the trajectory."""
+        """A hash of the two ends of the trajectory."""
         ends = (("noise", self._trajectory.noise), ("clean", self._trajectory.clean))
         return of_tensors(ends)
 
@@ -139,7 +139,7 @@ class Source:
         area: Area | None = None,
         control_image: Clip | None = None,
     ) -> None:
-        """control_image: what a ControlNet follows, if that is not drawn of the frames."""
+        """control_image: pictures for a ControlNet to follow; None: drawn from the frames."""
         self.pieces, self.trajectory = pieces, trajectory
         self.identity: Identity = identity or {}
         self.area = area
@@ -187,9 +187,9 @@ class Source:
         return kind is not None or self._control_image is not None
 
     def control_pictures(self, kind: ControlKind | None, batch_size: int) -> FrameStore:
-        """Return what a ControlNet follows, read or drawn at the first call.
+        """Return the pictures for a ControlNet to follow, read or drawn at the first call.
 
-        kind: what is drawn of the frames, if no pictures were given.
+        kind: what to draw from the frames, if no pictures were given.
         """
         if kind not in self._control:
             if self._control_image is not None:

@@ -109,7 +109,7 @@ def check_room(size: int, folder: Path) -> None:
     if free < size:
         raise RunError(
             f"the source's trajectory needs {_readable(size)} in {folder} and "
-            f"{_readable(free)} is free; make room, give --job FOLDER on another disk, "
+            f"only {_readable(free)} is free; make room, give --job FOLDER on another disk, "
             "fewer --frames or --steps, or a smaller --size"
         )
 

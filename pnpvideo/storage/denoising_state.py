@@ -7,7 +7,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class DenoisingState:
-    """Everything that the rest of a run depends on, after some of its steps.
+    """A snapshot of everything that the rest of a run depends on, after some of its steps.
 
     steps: how many are done. latents: x_t, (prompts, pieces, c, h, w). generator: its state.
     first: the number of the first piece, if the run is of a span of the clip.

@@ -50,7 +50,7 @@ class JobFolder:
     """
 
     def __init__(self, path: str | Path, *, keep_state: bool = False) -> None:
-        """keep_state: keep the denoising state even if the context ends without an error."""
+        """keep_state: also keep the denoising state after a context without an error."""
         self.path = Path(path)
         self._keep_state = keep_state
         self._trajectory = self.path / TRAJECTORY
@@ -65,7 +65,9 @@ class JobFolder:
         lock = self.path / LOCK
         try:
             if self.path.is_dir() and not lock.exists() and any(self.path.iterdir()):
-                raise InputError(f"{self.path} is not empty and not a job folder; choose another")
+                raise InputError(
+                    f"{self.path} is not empty and not a job folder; choose another folder"
+                )
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = lock.open("a+", encoding="utf-8")
             taken = take_lock(self._lock)
@@ -207,7 +209,7 @@ def read_state(path: Path) -> tuple[DenoisingState, dict[str, str]]:
             tensors = {name: file.get_tensor(name) for name in ("generator", "latents")}
         steps, first = int(metadata["steps"]), int(metadata.get("first", "0"))
     except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise InputError(f"{path} is not a state of denoising: {error}") from None
+        raise InputError(f"{path} is not a saved denoising state: {error}") from None
     if metadata.get("checksum") != fingerprint.of_tensors(tensors.items()):
         raise InputError(f"{path} is damaged")
     # Copies, as safetensors may return memory that is mapped to the file.

@@ -36,11 +36,9 @@ def join_spans(folders: Sequence[Path], whole: Path) -> None:
             sampled = {number for state, _ in states for number in every[state.pieces]}
             missing = sorted({*every} - sampled | {*trajectory.latents.missing})
             if missing:
-                raise RunError(
-                    f"frames {missing[0]} to {missing[-1]} are in none of the spans that were made"
-                )
+                raise RunError(f"no span holds frames {missing[0]} to {missing[-1]}")
             if len({state.steps for state, _ in states}) > 1:
-                raise RunError("some spans are not sampled to the end")
+                raise RunError("some spans of the clip are not finished")
             last, metadata = states[-1]
             job.state(identity_of(metadata))
             latents = torch.cat([state.latents for state, _ in states], dim=1)

@@ -133,7 +133,9 @@ class LatentFile:
                 shape, dtype = part.get_shape(), part.get_dtype()
             kept = [int(level) for level in metadata.pop("kept", "").split()]
             if len(shape) < 3:
-                raise ValueError(f"latents of shape {tuple(shape)} have no levels and pieces")
+                raise ValueError(
+                    f"latents of shape {tuple(shape)} have no axes for levels and pieces"
+                )
             levels = int(metadata.pop("levels", shape[0]))
             file: BinaryIO = path.open(mode)  # type: ignore[assignment]
         except (SafetensorError, OSError, ValueError) as error:
@@ -163,7 +165,7 @@ class LatentFile:
         if level not in self.kept:
             raise InputError(
                 f"the trajectory does not keep the latents of step {level}; invert again, "
-                "with a job folder or in memory, which keep all"
+                "with a job folder or in memory, where all are kept"
             )
         latents = torch.empty((len(numbers), *self.axes.piece), dtype=self.dtype)
         for number, room in zip(numbers, latents, strict=True):

@@ -79,7 +79,7 @@ def write_animation(batches: Iterator[Frames], part: Path, *, timing: Timing, qu
 def _encode(frame: NDArray[np.uint8], quality: int) -> bytes:
     """Return a WebP file of one frame."""
     if max(frame.shape[:2]) > 16383:
-        raise InputError(f"WebP holds at most 16383 pixels a side, not {max(frame.shape[:2])}")
+        raise InputError(f"WebP holds at most 16383 pixels per side, not {max(frame.shape[:2])}")
     memory = io.BytesIO()
     Image.fromarray(frame).save(memory, "WEBP", quality=quality)
     return memory.getvalue()

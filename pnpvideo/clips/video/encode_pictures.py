@@ -196,7 +196,7 @@ def _colour_code(colour_names: type[ColorPrimaries] | type[ColorTrc], name: str)
     except KeyError:
         known_names = ", ".join(item.name.lower().replace("_", "-") for item in colour_names)
         raise InputError(
-            f"{name!r} is not a colour name that videos have; give one of {known_names}"
+            f"{name!r} is not a colour name that videos use; give one of {known_names}"
         ) from None
 
 

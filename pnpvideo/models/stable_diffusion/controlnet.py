@@ -20,18 +20,20 @@ _SAME = {
     "addition_embed_type": "conditions beside the text",
     "projection_class_embeddings_input_dim": "channels of the conditions beside the text",
 }
-"""What a ControlNet's configuration has to have as the UNet's, in words."""
+"""By name, in words: the settings that a ControlNet and its UNet must have in common."""
 
 
 class ControlledUNet(UNet):
-    """What the ControlNet makes of a frame's picture is added to the UNet's skip connections, in
-    every branch: that of the source too, as in its inversion, so that it comes back.
+    """A UNet that adds the ControlNet's output for a frame's picture to its skip connections.
+
+    It does so in every branch: in the source's too, as the source is inverted with it and would
+    not be reproduced otherwise.
 
     In diffusers: `down_block_additional_residuals` and `mid_block_additional_residual`.
     """
 
     def __init__(self, unet: Any, pixels: int, controlnet: ControlNetModel, control: Control):
-        """The rest is as for `UNet`."""
+        """Take the other arguments as `UNet` does."""
         super().__init__(unet, pixels)
         self.controlnet = controlnet
         self.control = control
@@ -64,26 +66,29 @@ class ControlledUNet(UNet):
         }
 
     def _pictures(self, batch: Batch) -> Tensor:
-        """Of each latent's frame, (branches * frames, 3, height, width), 0 to 1."""
+        """Return each latent's picture: (branches * frames, 3, height, width), 0 to 1."""
         if len(batch.pieces) != batch.piece_count:
-            raise RuntimeError("a ControlNet has to be told the numbers of a batch's frames")
+            raise RuntimeError("a ControlNet needs the frame numbers of a batch")
         pictures = torch.from_numpy(self.control.pictures(batch.pieces)).movedim(-1, 1)
         pictures = pictures.to(batch.latents.device, self.unet.dtype) / 255
         return pictures.repeat(len(batch.texts), 1, 1, 1)
 
 
 def check_controlnet(controlnet: Any, unet: Any, pixels: int) -> None:
-    """InputError unless it is a ControlNet for this UNet. pixels: of a side for one latent."""
+    """Raise InputError unless it is a ControlNet for this UNet.
+
+    pixels: the pixels per side for one latent.
+    """
     if not isinstance(controlnet, ControlNetModel):
         raise InputError(
-            f"a {type(controlnet).__name__} is no single ControlNet; give one ControlNetModel"
+            f"a {type(controlnet).__name__} is not a single ControlNet; give one ControlNetModel"
         )
     own, model = controlnet.config, unet.config
     if own.cross_attention_dim != model.cross_attention_dim:
         raise InputError(
-            f"the ControlNet is for texts of {own.cross_attention_dim} channels, and the model's "
-            f"have {model.cross_attention_dim}; give one for this kind of model (768: Stable "
-            "Diffusion 1.x, 1024: 2.x, 2048: XL)"
+            f"the ControlNet needs text embeddings of {own.cross_attention_dim} channels, and the "
+            f"model's have {model.cross_attention_dim}; give one for this kind of model (768: "
+            "Stable Diffusion 1.x, 1024: 2.x, 2048: XL)"
         )
     for name, words in _SAME.items():
         # A list where it comes from a file.
@@ -95,17 +100,17 @@ def check_controlnet(controlnet: Any, unet: Any, pixels: int) -> None:
             )
     if own.conditioning_channels != 3:
         raise InputError(
-            f"the ControlNet follows pictures of {own.conditioning_channels} channels; give one "
-            "that follows pictures in red, green and blue"
+            f"the ControlNet follows pictures with {own.conditioning_channels} channels; give one "
+            "that follows RGB pictures"
         )
     if own.global_pool_conditions:
         raise InputError(
-            "the ControlNet follows the colours of a picture and not its places (shuffle); give "
-            "one that follows places, such as for edges, depth or poses"
+            "the ControlNet follows the colours of a picture and not its layout (shuffle); give "
+            "one that follows layout, such as edges, depth or poses"
         )
     shrinks = 2 ** (len(own.conditioning_embedding_out_channels) - 1)
     if shrinks != pixels:
         raise InputError(
-            f"the ControlNet has {shrinks} pixels of a picture for a latent, and the model's "
-            f"autoencoder {pixels}; give one for this model"
+            f"the ControlNet makes pictures {shrinks} times smaller, and the model's autoencoder "
+            f"{pixels} times; give one for this model"
         )

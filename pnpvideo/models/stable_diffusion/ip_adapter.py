@@ -1,6 +1,6 @@
 """An IP-Adapter (Ye et al. 2023, "IP-Adapter: Text Compatible Image Prompt Adapter", arXiv
 2308.06721): a picture beside the text that says what results show. Checked against a UNet; its
-processors stand in the layers that see the text, where the method has none.
+processors are set in the cross-attention layers, where the method has none.
 """
 
 from typing import Any
@@ -28,23 +28,23 @@ def check_ip_adapter(state: State, unet: Any, encoder: Any) -> None:
     wide, wanted = state["ip_adapter"]["1.to_k_ip.weight"].shape[1], unet.config.cross_attention_dim
     if wide != wanted:
         raise InputError(
-            f"the IP-Adapter is for texts of {wide} channels, and the model's have {wanted}; give "
-            "one for this kind of model (768: Stable Diffusion 1.x, 2048: XL)"
+            f"the IP-Adapter needs text embeddings of {wide} channels, and the model's have "
+            f"{wanted}; give one for this kind of model (768: Stable Diffusion 1.x, 2048: XL)"
         )
     layers = [name for name in unet.attn_processors if not name.endswith("attn1.processor")]
     found = [name for name in state["ip_adapter"] if name.endswith("to_k_ip.weight")]
     if len(layers) != len(found):
         raise InputError(
-            f"the IP-Adapter is for {len(found)} layers that see the text, and the UNet has "
+            f"the IP-Adapter is for {len(found)} cross-attention layers, and the UNet has "
             f"{len(layers)}; give one for this kind of model"
         )
     for name, side in _WIDTHS.items():
         weight = state["image_proj"].get(name.removeprefix("image_proj."))
         if weight is not None and weight.shape[1] != getattr(encoder.config, side):
             raise InputError(
-                f"the IP-Adapter is for pictures of {weight.shape[1]} channels, and the image "
-                f"encoder's have {getattr(encoder.config, side)}; give the encoder that it was "
-                "trained with"
+                f"the IP-Adapter needs image embeddings of {weight.shape[1]} channels, and the "
+                f"image encoder's have {getattr(encoder.config, side)}; give the encoder that it "
+                "was trained with"
             )
 
 

@@ -110,17 +110,16 @@ class StableDiffusion:
     def check_embeddings(self, embeddings: PromptEmbeddings) -> PromptEmbeddings:
         """Return embeddings from outside as the UNet takes them.
 
-        InputError unless they have pooled embeddings beside them exactly if the model is an SDXL
-        model.
+        InputError if pooled embeddings are missing for an SDXL model, or given for another.
         """
         if (embeddings.pooled is None) != (self._parts.text_encoder_2 is None):
-            raise InputError("SDXL models, and only they, want pooled embeddings beside the others")
+            raise InputError("SDXL models need pooled embeddings too, and other models take none")
         return self.with_image(embeddings.to(self._parts._execution_device, self.dtype))
 
     def with_image(
         self, embeddings: PromptEmbeddings, picture: Image.Image | None = None
     ) -> PromptEmbeddings:
-        """Add what the IP-Adapter sees of a picture, or of none, to each text."""
+        """Add the IP-Adapter's embedding of a picture, or of no picture, to each text."""
         if not self.reads_pictures:
             return embeddings
         return embeddings.with_image(embed_image(self._parts, picture))
@@ -158,7 +157,7 @@ class StableDiffusion:
         if controlnet.dtype != self.dtype:
             raise InputError(
                 f"the ControlNet is in {controlnet.dtype} and the UNet in {self.dtype}; "
-                "load both in one precision"
+                "load both in the same precision"
             )
 
     def identity(self, *, controlled: bool) -> dict[str, str]:

@@ -11,9 +11,9 @@ from pnpvideo.models.prompt import PromptEmbeddings
 
 @contextmanager
 def text_cache(network: UNetNetwork) -> Iterator[None]:
-    """Within, each layer that sees nothing but the text sees each text once, and then none.
+    """Run each layer that reads only the text once for each text, within the context.
 
-    Texts are known by the object that holds them.
+    Texts are told apart by the object that holds them.
     """
     with ExitStack() as stack:
         for projection in network.text_projections:
@@ -23,7 +23,7 @@ def text_cache(network: UNetNetwork) -> Iterator[None]:
 
 
 class _CachedProjection:
-    """What one layer has made of texts, which no step changes."""
+    """A cache of one layer's output for each text, which is the same at every step."""
 
     def __init__(self, network: UNetNetwork) -> None:
         self.network = network

@@ -1,4 +1,4 @@
-"""How a UNet of Stable Diffusion 1.x, 2.x or XL answers as a `Network`."""
+"""The UNet of Stable Diffusion 1.x, 2.x or XL as a `Network`."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,7 +21,7 @@ from pnpvideo.models.network import (
 
 
 def default_layers(unet: Any) -> InjectionLayers:
-    """The paper's layer 4 for features and 4 to 11 for attention, by rule for other UNets.
+    """Return the paper's layers (4 for features, 4 to 11 for attention), by rule for other UNets.
 
     The rule: the second residual block of the decoder level that works at a quarter of the
     latents' resolution, and every self-attention from there on. SD 1.x and 2.x:
@@ -41,9 +41,9 @@ def default_layers(unet: Any) -> InjectionLayers:
 
 
 class UNet:
-    """The `Network` of a UNet, which is told the picture's size where it wants that (SDXL).
+    """The `Network` of a UNet, which also gets the picture's size if it needs that (SDXL).
 
-    pixels: of a side for one latent, which give that size.
+    pixels: the pixels per side for one latent, to compute that size.
     """
 
     def __init__(self, unet: Any, pixels: int) -> None:
@@ -67,7 +67,7 @@ class UNet:
         return output.to(batch.latents.dtype)
 
     def _conditions(self, batch: Batch) -> dict[str, Any]:
-        """What a batch's latents are denoised under, as keywords of diffusers."""
+        """Return the conditions to denoise a batch's latents under, as keywords of diffusers."""
         dtype, frames = self.unet.dtype, batch.piece_count
         latents, texts = batch.latents, batch.texts
         inputs: dict[str, Any] = {
@@ -100,7 +100,7 @@ class UNet:
     def feature(self, name: str) -> HookPoint:
         block = self._module(name)
         if not hasattr(block, "conv2"):
-            raise InputError(f"{name!r} is no residual block, so it has no features to inject")
+            raise InputError(f"{name!r} is not a residual block, so it has no features to inject")
         return _ResidualBranch(block)
 
     def attentions(self, name: str) -> list[SelfAttention]:
@@ -133,7 +133,7 @@ class UNet:
         return [_Attention(layers[0]) for layers in levels if layers]
 
     def grid(self, tokens: int, height: int, width: int) -> tuple[int, int]:
-        """A level has half the sides of the one before, rounded up."""
+        """Return the grid of so many tokens. Each level halves the sides, rounded up."""
         while height * width > tokens:
             height, width = -(-height // 2), -(-width // 2)
         return height, width
@@ -146,7 +146,7 @@ class UNet:
 
 @dataclass(frozen=True)
 class _Module:
-    """A module as a stretch."""
+    """A hook point from a module's inputs to its output."""
 
     module: Any
 
@@ -160,7 +160,7 @@ class _Module:
 
 @dataclass(frozen=True)
 class _ResidualBranch:
-    """What a block adds to its input: from its first norm to its second convolution."""
+    """A block's residual branch, from its first norm to its second convolution."""
 
     block: Any
 
@@ -175,12 +175,12 @@ class _ResidualBranch:
 
 
 def _changed_inputs(module: Any, change: Change) -> Any:
-    """A hook, which leaving it as a context removes."""
+    """Hook a module's inputs; leaving the returned context removes the hook."""
     return module.register_forward_pre_hook(lambda _, inputs: tuple(map(change, inputs)))
 
 
 def _changed_output(module: Any, change: Change) -> Any:
-    """A hook, which leaving it as a context removes."""
+    """Hook a module's output; leaving the returned context removes the hook."""
     return module.register_forward_hook(lambda _, inputs, output: change(output))
 
 
@@ -246,7 +246,7 @@ class _CrossAttention:
 
 
 class _Processor:
-    """What diffusers calls in place of a layer's own computation."""
+    """A processor that diffusers calls in place of a layer's own computation."""
 
     def __init__(self, compute: Change) -> None:
         self.compute = compute
@@ -265,7 +265,7 @@ class _Processor:
 
 
 def _self_attentions(place: torch.nn.Module) -> list[Any]:
-    """The self-attention layers in a module, or the module itself if it is one."""
+    """Return the self-attention layers in a module, or the module itself if it is one."""
     return [
         module
         for module in place.modules()
@@ -274,7 +274,7 @@ def _self_attentions(place: torch.nn.Module) -> list[Any]:
 
 
 def _is_plain_self_attention(attn: Any) -> bool:
-    """Whether the parts of `_Attention` are all that the layer computes."""
+    """Return whether the parts of `_Attention` are all that the layer computes."""
     return (
         not attn.is_cross_attention
         and attn.group_norm is None
