@@ -18,7 +18,7 @@ from pnpvideo.errors import InputError
 from pnpvideo.evaluation import feature_metrics
 from pnpvideo.evaluation.networks import Networks
 from pnpvideo.grid.draw_grid import draw_plot
-from pnpvideo.grid.edits import Edit
+from pnpvideo.grid.edits import GridEdit
 from pnpvideo.grid.grid import Point, pareto_front, run_grid
 from pnpvideo.grid.own_measures import OwnMeasures
 from pnpvideo.inside.draw import MARK
@@ -236,7 +236,7 @@ def test_a_stopped_grid_goes_on(
     monkeypatch.chdir(tmp_path)
     sources = save_frames(tmp_path, 2)
     edits = [
-        Edit(name=f"edit {number}", source=str(path), prompts=("a stone", "a star"))
+        GridEdit(name=f"edit {number}", source=str(path), prompts=("a stone", "a star"))
         for number, path in enumerate(sources)
     ]
     pipeline = PnPVideoPipeline.from_pretrained(tiny_model, dtype=torch.float32)

@@ -24,7 +24,7 @@ from pnpvideo.evaluation.samples import FrameRange
 from pnpvideo.evaluation.summary import Summary, summarise, write_tables
 from pnpvideo.options.declared import Lifetime
 from pnpvideo.options.evaluation import OURS, EvaluationSettings
-from pnpvideo.run.opening import choose_device, open_model, told_memory
+from pnpvideo.run.opening import choose_device, memory_errors_in_one_line, open_model
 
 _log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def evaluate(settings: EvaluationSettings, *, quiet: bool = False) -> Evaluation
         ),
         strict=settings.strict,
     )
-    with told_memory(device):
+    with memory_errors_in_one_line(device):
         work.run(quiet=quiet)
 
     # 3. Write

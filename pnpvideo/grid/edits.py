@@ -12,7 +12,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Edit:
+class GridEdit:
     """A source (None if the model generates it) and its prompts. name: of its results."""
 
     name: str
@@ -20,7 +20,7 @@ class Edit:
     prompts: tuple[str, ...]
 
 
-def read_edits(settings: GridSettings) -> list[Edit]:
+def read_edits(settings: GridSettings) -> list[GridEdit]:
     """Return all edits that start from a source; all prompts of one source make one edit.
 
     Items that start from another item's result, and broken entries, are left out. Without a
@@ -44,7 +44,7 @@ def read_edits(settings: GridSettings) -> list[Edit]:
         if item.source is not None and item.scored:
             by_source.setdefault(item.source, []).append(item)
     return [
-        Edit(
+        GridEdit(
             name=items[0].id.replace("/", "_"),
             source=str(source),
             prompts=tuple(dict.fromkeys(item.prompt for item in items)),

@@ -20,7 +20,7 @@ from pnpvideo.clips.write import write_clip
 from pnpvideo.errors import InputError
 from pnpvideo.files.atomic_output import atomic_output, folder_above
 from pnpvideo.grid.draw_grid import draw_plot, draw_sheet
-from pnpvideo.grid.edits import Edit
+from pnpvideo.grid.edits import GridEdit
 from pnpvideo.grid.grid_folder import GridFolder, Measured, Tried, read_middle
 from pnpvideo.grid.judge import Judge
 from pnpvideo.grid.own_measures import OwnMeasures
@@ -30,7 +30,13 @@ from pnpvideo.models.model import Model
 from pnpvideo.options.declared import Lifetime
 from pnpvideo.options.grid import GridCell, GridSettings, cells_of, read_axes, split_place
 from pnpvideo.options.settings import ReadSettings
-from pnpvideo.run.opening import Loaded, choose_device, model_of, open_model, told_memory
+from pnpvideo.run.opening import (
+    Loaded,
+    choose_device,
+    memory_errors_in_one_line,
+    model_of,
+    open_model,
+)
 from pnpvideo.stages.callbacks import Callbacks, bars_of
 from pnpvideo.stages.edit import EditResult
 from pnpvideo.stages.request import seeded
@@ -66,7 +72,7 @@ def run_grid(
     settings: GridSettings,
     pipeline: Loaded | None = None,
     *,
-    edits: Sequence[Edit] = (),
+    edits: Sequence[GridEdit] = (),
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Grid:
@@ -83,7 +89,7 @@ def run_grid(
     model = open_model(settings, device) if pipeline is None else model_of(pipeline)
     folder.begin(_made_with(settings), overwrite=overwrite)
     callbacks = Callbacks(bars=bars_of(quiet=quiet))
-    with told_memory(device):
+    with memory_errors_in_one_line(device):
         return _Run(settings, model, judge, folder, callbacks).of(edits)
 
 
@@ -93,13 +99,13 @@ def _made_with(settings: GridSettings) -> dict[str, object]:
     return {name: value for name, value in values.items() if value not in (None, [])}
 
 
-def _own_edit(settings: GridSettings) -> Edit:
+def _own_edit(settings: GridSettings) -> GridEdit:
     """Return the edit of the settings' source. Raise InputError early if it cannot be used."""
     name = "generated"
     if settings.source is not None:
         with contextlib.closing(read_clip(settings.source, **settings.part(ReadSettings))) as clip:
             name = Path(clip.name).stem
-    return Edit(name=name, source=settings.source, prompts=settings.prompt)
+    return GridEdit(name=name, source=settings.source, prompts=settings.prompt)
 
 
 class _Run:
@@ -117,7 +123,7 @@ class _Run:
         self._judge, self._folder = judge, folder
         self._axes = read_axes(settings.grid)
 
-    def of(self, edits: Sequence[Edit]) -> Grid:
+    def of(self, edits: Sequence[GridEdit]) -> Grid:
         """Try every cell on every edit, and draw the results."""
         tried: list[Tried] = []
         sheets: list[Path] = []
@@ -147,7 +153,7 @@ class _Run:
                 part.write_text(text, encoding="utf-8")
         return Grid(points=tuple(points), sheets=tuple(sheets), plot=plot, tables=tables)
 
-    def _try(self, edit: Edit) -> tuple[list[Tried], Picture]:
+    def _try(self, edit: GridEdit) -> tuple[list[Tried], Picture]:
         """Make an edit's missing results; return all of them and the source's middle frame."""
         cells = cells_of(self._axes)
         todo = [cell for cell in cells if not self._folder.has(edit, cell)]
@@ -161,7 +167,7 @@ class _Run:
         return tried, read_middle(self._folder.source(edit))
 
     @torch.no_grad()
-    def _make(self, edit: Edit, cells: Sequence[GridCell]) -> None:
+    def _make(self, edit: GridEdit, cells: Sequence[GridCell]) -> None:
         """Make and measure cells of an edit, from one inversion."""
         settings, model = self._settings, self._model
         with contextlib.ExitStack() as open_things:
@@ -196,7 +202,7 @@ class _Run:
 
     def _measure(
         self,
-        edit: Edit,
+        edit: GridEdit,
         cell: GridCell,
         result: EditResult,
         own: OwnMeasures,

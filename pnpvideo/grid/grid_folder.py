@@ -17,7 +17,7 @@ from pnpvideo.clips.read import read_clip
 from pnpvideo.clips.write import write_clip
 from pnpvideo.errors import InputError
 from pnpvideo.files.shared_folder import SharedFolder, unique_name
-from pnpvideo.grid.edits import Edit
+from pnpvideo.grid.edits import GridEdit
 from pnpvideo.inside.draw import Picture
 from pnpvideo.options.grid import GridCell
 
@@ -89,14 +89,14 @@ class GridFolder(SharedFolder):
             shutil.rmtree(self._done, ignore_errors=True)
         self.keep_settings(made_with)
 
-    def has(self, edit: Edit, cell: GridCell) -> bool:
+    def has(self, edit: GridEdit, cell: GridCell) -> bool:
         """Return whether a cell's results for all of an edit's prompts exist."""
         return all(
             self._measured(edit, number, cell) is not None and self._result(edit, number, cell)
             for number in range(len(edit.prompts))
         )
 
-    def tried(self, edit: Edit, number: int, cell: GridCell) -> Tried:
+    def tried(self, edit: GridEdit, number: int, cell: GridCell) -> Tried:
         """Return an existing result."""
         measured, path = self._measured(edit, number, cell), self._result(edit, number, cell)
         assert measured is not None
@@ -112,7 +112,7 @@ class GridFolder(SharedFolder):
         )
 
     def write(
-        self, edit: Edit, number: int, cell: GridCell, frames: Frames, measured: Measured
+        self, edit: GridEdit, number: int, cell: GridCell, frames: Frames, measured: Measured
     ) -> None:
         """Write a result, and then its measures, which mark it as done."""
         place = self._place(edit, number, cell)
@@ -120,7 +120,7 @@ class GridFolder(SharedFolder):
         write_clip([frames], output, overwrite=True)
         self.write_json(self._record(edit, number, cell), asdict(measured))
 
-    def source(self, edit: Edit) -> Path:
+    def source(self, edit: GridEdit) -> Path:
         """Return the path of the middle frame of an edit's source."""
         return self._done / f"{unique_name(edit.name)}.png"
 
@@ -128,19 +128,19 @@ class GridFolder(SharedFolder):
     def _done(self) -> Path:
         return self.path / "done"
 
-    def _place(self, edit: Edit, number: int, cell: GridCell) -> Path:
+    def _place(self, edit: GridEdit, number: int, cell: GridCell) -> Path:
         name = f"{edit.name}-{number + 1}" if len(edit.prompts) > 1 else edit.name
         return self.path / cell.name / name
 
-    def _result(self, edit: Edit, number: int, cell: GridCell) -> Path | None:
+    def _result(self, edit: GridEdit, number: int, cell: GridCell) -> Path | None:
         place = self._place(edit, number, cell)
         picture = place.with_name(f"{place.name}.png")
         return next((path for path in (picture, place) if path.exists()), None)
 
-    def _record(self, edit: Edit, number: int, cell: GridCell) -> Path:
+    def _record(self, edit: GridEdit, number: int, cell: GridCell) -> Path:
         return self._done / f"{unique_name(f'{edit.name} {number} {cell.name}')}.json"
 
-    def _measured(self, edit: Edit, number: int, cell: GridCell) -> Measured | None:
+    def _measured(self, edit: GridEdit, number: int, cell: GridCell) -> Measured | None:
         """Return measures; None if there are none, or if they are for another prompt."""
         try:
             found = json.loads(self._record(edit, number, cell).read_text(encoding="utf-8"))

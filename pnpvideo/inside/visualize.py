@@ -19,7 +19,13 @@ from pnpvideo.inside.show_prediction import show_prediction
 from pnpvideo.inside.show_words import show_words
 from pnpvideo.inside.subject import Strip, Subject
 from pnpvideo.options.visualize import VisualizeSettings
-from pnpvideo.run.opening import Loaded, choose_device, model_of, open_model, told_memory
+from pnpvideo.run.opening import (
+    Loaded,
+    choose_device,
+    memory_errors_in_one_line,
+    model_of,
+    open_model,
+)
 from pnpvideo.stages.callbacks import Callbacks, bars_of
 
 _log = logging.getLogger(__name__)
@@ -43,7 +49,7 @@ def visualize(
         output = check_output(settings.output, overwrite)
         open_things.enter_context(claimed(output))
         model = open_model(settings, device) if pipeline is None else model_of(pipeline)
-        with told_memory(device):
+        with memory_errors_in_one_line(device):
             subject = open_subject(
                 model,
                 clips,

@@ -135,7 +135,7 @@ def load_pipeline(settings: ModelSettings, device: torch.device | None = None) -
     if isinstance(settings, AdapterSettings) and settings.ip_adapter is not None:
         pipeline.load_ip_adapter(settings.ip_adapter, image_encoder_folder=settings.image_encoder)
         pipeline.set_ip_adapter_scale(settings.ip_adapter_scale)
-    with told_memory(device):
+    with memory_errors_in_one_line(device):
         if settings.offload:
             pipeline.enable_model_cpu_offload(device=device)
         else:
@@ -171,7 +171,7 @@ def choose_device(settings: ModelSettings) -> torch.device:
 
 
 @contextlib.contextmanager
-def told_memory(device: torch.device) -> Iterator[None]:
+def memory_errors_in_one_line(device: torch.device) -> Iterator[None]:
     """Turn running out of memory within the context into a RunError of one line."""
     try:
         yield

@@ -21,11 +21,11 @@ from pnpvideo.run.opening import (
     Loaded,
     check_additions,
     choose_device,
+    memory_errors_in_one_line,
     model_of,
     open_model,
     read_inputs,
     storage_of,
-    told_memory,
 )
 from pnpvideo.run.outputs import Outputs, plan_outputs, write_compare, write_result
 from pnpvideo.sampling.denoise import OnPrediction
@@ -138,7 +138,7 @@ def run(
             after_step=None if after_step is None else _passing_on(after_step),
             on_prediction=on_prediction,
         )
-        with told_memory(device):
+        with memory_errors_in_one_line(device):
             # 3. Read, invert, denoise
             place = folder_above(Path(outputs.output))
             request = _request(settings, options, inputs, place, folder)
@@ -169,7 +169,7 @@ def run_span(settings: Settings, pipeline: Loaded, job: Path, *, number: int, co
     with contextlib.ExitStack() as open_things:
         inputs = read_inputs(settings, open_things)
         options = settings.resolve(model.defaults)
-        with told_memory(model.device):
+        with memory_errors_in_one_line(model.device):
             folder = open_things.enter_context(JobFolder(job, keep_state=True))
             request = _request(settings, options, inputs, job, folder)
             opened = open_things.enter_context(OpenEdit(model, request, QUIET))
