@@ -57,7 +57,7 @@ Task = Job | Span
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What is known of a job.
+    """The stored facts about a job.
 
     error: why it failed. notices: its warnings. seconds: the time of its last run, with all of its
     spans. finished: seconds since 1970. stamps: those of its files when they were read back (see

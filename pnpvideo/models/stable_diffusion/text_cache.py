@@ -13,7 +13,7 @@ from pnpvideo.models.prompt import PromptEmbeddings
 def text_cache(network: UNetNetwork) -> Iterator[None]:
     """Run each layer that reads only the text once for each text, within the context.
 
-    Texts are told apart by the object that holds them.
+    Texts are distinguished by the object that holds them.
     """
     with ExitStack() as stack:
         for projection in network.text_projections:
