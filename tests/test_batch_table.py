@@ -35,7 +35,7 @@ def test_warnings_and_errors_reach_a_redirected_stderr(tiny_model: Path, tmp_pat
 
 def test_warnings_and_errors_stand_above_the_table(tiny_model: Path, tmp_path: Path) -> None:
     shown = on_a_terminal(*batch_of(tmp_path, tiny_model), cwd=tmp_path)
-    (warning,) = (i for i, line in enumerate(shown) if line == f"pnpvideo: {WARNING}")
+    (warning,) = (i for i, line in enumerate(shown) if WARNING in line)
     (error,) = (i for i, line in enumerate(shown) if ERROR.format(tmp_path / "gone") in line)
     (table,) = (i for i, line in enumerate(shown) if re.match(r"job +state +frames +time", line))
     assert max(warning, error) < table, shown

@@ -107,7 +107,7 @@ def test_a_hang_is_stopped_and_kept(tmp_path: Path) -> None:
     command += ["--keep", str(tmp_path / "kept"), "--seconds", "1e-4"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert done.returncode == 1
-    assert "own.gif is whole, and comes to this: " in done.stderr
+    assert "own.gif is undamaged, but gave: " in done.stderr
     assert "hang" in done.stderr
 
 

@@ -149,7 +149,7 @@ def test_patterns_in_the_folders_part(tmp_path: Path, pattern: str, numbers: lis
         ("none/shots*/1.png", "none does not exist (looking for shots*/1.png in it)"),
         ("https://example.org/a.mp4", "https://example.org/a.mp4 is an address, and only files"),
         ("rtsp://camera/1", "rtsp://camera/1 is an address, and only files are read"),
-        ("-", "- is no file: standard input and output are neither read nor"),
+        ("-", "- is not a file: standard input and output are not supported"),
     ],
 )
 def test_sources_that_are_refused(cli: Cli, tmp_path: Path, source: str, message: str) -> None:
@@ -177,5 +177,5 @@ def test_results_of_patterns_are_named_for_their_folder(cli: Cli, tmp_path: Path
 
 def test_results_go_to_files(cli: Cli, tmp_path: Path) -> None:
     fill(tmp_path, "1.png")
-    for output, message in (("-", "- is no file"), ("ftp://a.org/b.png", "is an address")):
+    for output, message in (("-", "- is not a file"), ("ftp://a.org/b.png", "is an address")):
         assert_refused(cli("1.png", *SHORT, "-o", output), 2, message)

@@ -203,7 +203,7 @@ def test_what_is_no_adapter_for_a_model(
             save(tmp_path, adapter, kind), image_encoder_folder=adapter.parent / "image_encoder"
         )
     assert pipeline.unet.attn_processors.keys() == before
-    assert not pipeline.has_ip_adapter
+    assert not pipeline.model.reads_pictures
 
 
 def test_what_python_may_not_ask(plain: PnPVideoPipeline, adapted: PnPVideoPipeline) -> None:

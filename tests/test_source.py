@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from clips import make_video, smooth_frames
-from test_run import pipeline, settings
+from test_run import settings
 
 from pnpvideo.clips.clip import Clip, Frames, clip_of_frames
 from pnpvideo.errors import RunError
@@ -17,8 +17,6 @@ from pnpvideo.run.run import run
 from pnpvideo.stages.source import ClipFrames
 from pnpvideo.storage.allocate import Storage
 from pnpvideo.storage.frame_store import FrameStore
-
-__all__ = ["pipeline"]
 
 
 @pytest.fixture

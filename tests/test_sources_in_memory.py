@@ -108,7 +108,7 @@ def test_images_of_any_mode(image: Image.Image, expected: tuple[int, int, int]) 
         (FRAMES.astype(complex), "frames have type complex128; give uint8"),
         ([], "there are no frames"),
         ([PICTURES, PICTURES], "2 lists of frames; give one"),
-        ([PICTURES[0], PICTURES[1].resize((9, 9))], "the frames have 2 sizes"),
+        ([PICTURES[0], PICTURES[1].resize((9, 9))], "the frames have 2 different sizes"),
         (np.zeros((2, 2, 8, 8, 3), np.uint8), r"shape \(2, 2, 8, 8, 3\), not \(frames, height"),
         (torch.zeros(4, 8, 8), r"have shape \(4, 8, 8\), not"),
     ],

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pnpvideo.models.network import Batch, Network, SelfAttention, as_unet
+from pnpvideo.models.network import Batch, Network, SelfAttention, UNetNetwork, as_unet
 from pnpvideo.models.prompt import PromptEmbeddings
+from pnpvideo.pixels.cut_out_maps import STANDS_OUT
 from pnpvideo.sampling.attend import attend, split_heads
 from pnpvideo.storage.trajectory import Trajectory
 
@@ -37,15 +38,18 @@ def attention_maps(
 
     words: numbers of the text's tokens. The mean of all layers and of a few noise levels. spread:
     replace each place by the mean of the places that it attends to, twice, so that objects are
-    covered without holes. The maps are in the computer's memory.
+    covered without holes. This is done by the finest self-attention that looks at similar places:
+    some models have fine layers that look everywhere, which would leave nothing that stands out.
+    The maps are in the computer's memory.
     """
     network = as_unet(network, "finding what a text names")
     steps, count = len(trajectory.timesteps), trajectory.piece_count
     height, width = trajectory.shape.piece[-2:]
+    layers = list(reversed(network.matching_layers)) if spread else []
     for first in range(0, count, batch_size):
         frames = list(range(first, min(first + batch_size, count)))
         seen: list[Tensor] = []
-        tokens: list[Tensor] = []
+        tokens: list[list[Tensor]] = [[] for _ in layers]
 
         def see(attended: Tensor, count: int = len(frames), seen: list[Tensor] = seen) -> None:
             one = attended[..., list(words)].sum(-1).float()
@@ -54,10 +58,10 @@ def attention_maps(
             seen.append(_even(large))
 
         with ExitStack() as stack:
-            for layer in network.cross_attentions:
-                stack.enter_context(layer.watched(see))
-            finest = network.matching_layers[-1]
-            stack.enter_context(finest.watched(tokens.append))
+            for crossing in network.cross_attentions:
+                stack.enter_context(crossing.watched(see))
+            for layer, own in zip(layers, tokens, strict=True):
+                stack.enter_context(layer.watched(own.append))
             for progress in _PROGRESS:
                 step = round(progress * (steps - 1))
                 latents = trajectory.latents[step, frames].to(network.device)
@@ -66,11 +70,34 @@ def attention_maps(
                 network.predict(batch)
         maps = torch.stack(seen).mean(0)
         if spread:
-            grid = network.grid(tokens[0].shape[1], height, width)
-            for _ in range(_SPREADS):
-                passed = [_spread(maps, grid, finest, one) for one in tokens]
-                maps = _even(torch.stack(passed).mean(0))
+            if len(layers) > 1:  # Chosen by the first frame alone, whatever the batch size.
+                place = _chosen(network, maps[:1], layers, [[x[:1] for x in own] for own in tokens])
+                layers, tokens = [layers[place]], [tokens[place]]
+            maps = _spread_often(network, maps, layers[0], tokens[0])
         yield maps.cpu()
+
+
+def _chosen(
+    network: UNetNetwork,
+    maps: Tensor,
+    layers: Sequence[SelfAttention],
+    tokens: Sequence[Sequence[Tensor]],
+) -> int:
+    """Return the place of the first layer that leaves something that stands out; 0 if none does."""
+    for place, (layer, own) in enumerate(zip(layers, tokens, strict=True)):
+        if _spread_often(network, maps, layer, own).max() >= STANDS_OUT:
+            return place
+    return 0
+
+
+def _spread_often(
+    network: UNetNetwork, maps: Tensor, layer: SelfAttention, tokens: Sequence[Tensor]
+) -> Tensor:
+    """Spread maps by a layer's attention at several noise levels, again and again."""
+    grid = network.grid(tokens[0].shape[1], *maps.shape[1:])
+    for _ in range(_SPREADS):
+        maps = _even(torch.stack([_spread(maps, grid, layer, one) for one in tokens]).mean(0))
+    return maps
 
 
 def _spread(maps: Tensor, grid: tuple[int, int], layer: SelfAttention, tokens: Tensor) -> Tensor:
