@@ -20,7 +20,7 @@ from pnpvideo.inside.components import Tokens, coloured
 from pnpvideo.inside.draw import Cell, sheet
 from pnpvideo.inside.show_correspondence import find_places, moved_pixels, place_chart
 from pnpvideo.inside.show_layers import show_attention, show_features
-from pnpvideo.inside.show_prediction import clean_between, show_prediction
+from pnpvideo.inside.show_prediction import show_prediction
 from pnpvideo.inside.show_words import show_words
 from pnpvideo.inside.subject import Subject
 from pnpvideo.inside.watch import attended, look, watch_attention, watch_features
@@ -28,7 +28,7 @@ from pnpvideo.models.network import Batch, as_unet
 from pnpvideo.models.noise_schedule import Level
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
-from pnpvideo.sampling.schedule import clean_and_noise, ddim_step
+from pnpvideo.sampling.schedule import clean_and_noise, clean_of_step, ddim_step
 from pnpvideo.stages.callbacks import QUIET
 from pnpvideo.stages.edit import OpenEdit
 from pnpvideo.stages.latents import decode
@@ -207,7 +207,8 @@ def test_what_a_step_expects_is_found_between_its_ends(kind: Any, start: float, 
     before, after = (Level(signal_square=x, noise_square=1 - x) for x in (start, end))
     latents, output = torch.randn(2, 3, 4, 4, 4, dtype=torch.float64)
     expected = clean_and_noise(latents, output, before, kind)[0]
-    found = clean_between(latents, ddim_step(latents, output, before, after, kind), before, after)
+    stepped = ddim_step(latents, output, before, after, kind)
+    found = clean_of_step(latents, stepped, before, after, eta=0)
     torch.testing.assert_close(found, expected, atol=1e-9, rtol=1e-9)
 
 

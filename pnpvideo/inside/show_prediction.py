@@ -8,22 +8,12 @@ from torch import Tensor
 from pnpvideo.errors import InputError
 from pnpvideo.inside.subject import Strip, Subject
 from pnpvideo.models.network import Batch
-from pnpvideo.models.noise_schedule import Level
 from pnpvideo.sampling.guidance import Guidance
-from pnpvideo.sampling.schedule import clean_and_noise
+from pnpvideo.sampling.schedule import clean_and_noise, clean_of_step
 from pnpvideo.stages.edit import OpenEdit
 from pnpvideo.stages.request import seeded
 
 _SHARES = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
-
-
-def clean_between(before: Tensor, after: Tensor, start: Level, end: Level) -> Tensor:
-    """Return the clean latents that a DDIM step with eta 0 assumed.
-
-    before = a x + s eps and after = a' x + s' eps, solved for x (Song et al. 2021, equation 12).
-    """
-    below = start.noise * end.signal - end.noise * start.signal
-    return (start.noise * after - end.noise * before) / below
 
 
 @torch.no_grad()
@@ -96,7 +86,7 @@ def _of_results(
 
     def keep(step: int, timestep: float, latents: Tensor, guidance: Guidance) -> Tensor:
         if step in steps:
-            found[step] = clean_between(before[0], latents, *levels[step : step + 2])
+            found[step] = clean_of_step(before[0], latents, *levels[step : step + 2], eta=0)
         before[0] = latents.clone()
         return latents
 
