@@ -2,8 +2,6 @@
 
 import logging
 import math
-import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +12,6 @@ from PIL import Image
 
 from pnpvideo.clips.clip import Colour
 from pnpvideo.clips.read import read_clip
-from pnpvideo.clips.video import read_decord
-from pnpvideo.clips.video.read_decord import call_with_time_out
 from pnpvideo.clips.write import write_clip
 from pnpvideo.errors import InputError
 
@@ -438,36 +434,6 @@ def test_a_hole_in_a_transport_stream_is_damage(tmp_path: Path) -> None:
     assert np.array_equal(all_frames(clip), decode(whole)[: len(clip)])
 
 
-# decord can never hold up a run.
-
-
-class Stuck:
-    """A decord whose reader never answers, or answers with something else."""
-
-    class logging:  # noqa: N801
-        QUIET = -8
-        set_level = staticmethod(lambda level: None)
-
-    def __init__(self, answer: Callable[[], object]) -> None:
-        self.answer = answer
-
-    def cpu(self, number: int) -> int:
-        return number
-
-    def VideoReader(self, *_: object, **__: object) -> object:  # noqa: N802
-        return self.answer()
-
-
-def test_a_decord_that_hangs_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    never = threading.Event()
-    monkeypatch.setattr(read_decord, "decord", Stuck(never.wait))
-    monkeypatch.setattr(read_decord, "_TIME_OUT_SECONDS", 0.3)
-    path = make_video(tmp_path / "a.mp4", *H264)
-    clip = read_clip(path)
-    assert np.array_equal(all_frames(clip), decode(path))
-    never.set()
-
-
 def test_no_reader_prints(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     whole = make_video(tmp_path / "whole.mp4", *H264, frames=20)
     cropped = crop_container(whole, tmp_path / "cropped.mkv", (8, 8, 4, 4))
@@ -479,11 +445,3 @@ def test_no_reader_prints(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> 
     for path in (whole, cropped, edited, stream, cut):
         assert len(all_frames(read_clip(path, allow_truncated=True)))
     assert capfd.readouterr() == ("", "")
-
-
-def test_calls_with_a_time_out() -> None:
-    assert call_with_time_out(5, lambda: 3) == 3
-    with pytest.raises(ZeroDivisionError):
-        call_with_time_out(5, lambda: 1 // 0)
-    with pytest.raises(TimeoutError):
-        call_with_time_out(0.05, threading.Event().wait)

@@ -22,6 +22,7 @@ from pnpvideo.options.values import (
     DEFAULT_PLACE,
     DEFAULT_PRECISION,
     DEFAULT_QUALITY,
+    DEFAULT_READER,
     DEFAULT_TRACKS,
     EMBEDDED_MODEL,
     MEMORY_SHARE,
@@ -33,6 +34,7 @@ from pnpvideo.options.values import (
     Place,
     Precision,
     Prediction,
+    Reader,
     Seed,
     Size,
     Texts,
@@ -68,6 +70,11 @@ class ReadSettings(Options):
         default="map",
         description="for high dynamic range video (PQ, HLG): map its colours to standard range "
         "(BT.709), or keep them as stored",
+    )
+    reader: Annotated[Reader, Lifetime.NOTHING] = Field(
+        default=DEFAULT_READER,
+        description="what reads plain local videos: decord, in a process of its own, or av (PyAV), "
+        "which reads everything else",
     )
 
 

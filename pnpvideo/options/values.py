@@ -14,6 +14,8 @@ Precision = Literal["half", "full"]
 HighRangeTreatment = Literal["map", "keep"]
 Prediction = Literal["epsilon", "v_prediction", "sample"]
 Dtype = Literal["float32", "bfloat16", "float16"]
+Reader = Literal["decord", "av"]
+"""Which library reads plain local videos; PyAV reads all others."""
 Tracks = Literal["default", "all", "none"]
 """Which of a source's sound tracks a result has."""
 
@@ -27,6 +29,7 @@ DEFAULT_PLACE: Place = "auto"
 EMBEDDED_MODEL = "embedded"
 """The name of the model that comes with the package, the default."""
 DEFAULT_QUALITY = 80
+DEFAULT_READER: Reader = "decord"
 DEFAULT_TRACKS: Tracks = "default"
 DEFAULT_FRAME_RATE = Fraction(24)
 """Frames per second of a video or animation made from frames that have no timing."""

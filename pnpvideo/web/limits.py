@@ -37,7 +37,7 @@ def check_source(source: Path, reading: ReadSettings, limits: Limits) -> Facts:
     if source.is_file():
         _check_pixels(source, limits)
     wanted = reading.frame_count or limits.frames + 1
-    how = reading.part(ReadSettings) | {"frames": min(wanted, limits.frames + 1)}
+    how = reading.part(ReadSettings) | {"frames": min(wanted, limits.frames + 1), "reader": "av"}
     clip = read_clip(source, **how)
     try:
         if len(clip) > limits.frames:
