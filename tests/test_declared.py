@@ -285,6 +285,7 @@ def test_what_settings_change() -> None:
         Lifetime.MEASURING: {"check_inversion"},
         Lifetime.NOTHING: {
             *("device", "offload", "job", "trajectory", "batch_size", "reader"),
+            *("max_pixels", "max_frames"),
         },
     }
 

@@ -19,6 +19,8 @@ from pnpvideo.options.method import (
 from pnpvideo.options.paths import PathText, plain_text
 from pnpvideo.options.values import (
     DEFAULT_FRAME_RATE,
+    DEFAULT_MAX_FRAMES,
+    DEFAULT_MAX_PIXELS,
     DEFAULT_PLACE,
     DEFAULT_PRECISION,
     DEFAULT_QUALITY,
@@ -75,6 +77,16 @@ class ReadSettings(Options):
         default=DEFAULT_READER,
         description="what reads plain local videos: decord, in a process of its own, or av (PyAV), "
         "which reads everything else",
+    )
+    max_pixels: Annotated[Count, Lifetime.NOTHING] = Field(
+        default=DEFAULT_MAX_PIXELS,
+        le=2**40,
+        description="refuse pictures and frames of more pixels, before they are decoded",
+    )
+    max_frames: Annotated[Count, Lifetime.NOTHING] = Field(
+        default=DEFAULT_MAX_FRAMES,
+        le=2**40,
+        description="refuse sources of more frames, counted up to the last one that is used",
     )
 
 

@@ -31,6 +31,8 @@ EMBEDDED_MODEL = "embedded"
 DEFAULT_QUALITY = 80
 DEFAULT_READER: Reader = "decord"
 DEFAULT_TRACKS: Tracks = "default"
+DEFAULT_MAX_PIXELS = 250_000_000
+DEFAULT_MAX_FRAMES = 1_000_000
 DEFAULT_FRAME_RATE = Fraction(24)
 """Frames per second of a video or animation made from frames that have no timing."""
 MEMORY_SHARE = 0.25

@@ -13,10 +13,11 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorTrc
 
 from pnpvideo.clips.clip import Colour
-from pnpvideo.clips.refusals import damaged
+from pnpvideo.clips.refusals import check_memory, damaged
 from pnpvideo.clips.video.open_video import DamageError, OpenVideo
 from pnpvideo.clips.video.tone_map import HLG, PQ, HighRange
 from pnpvideo.errors import InputError
+from pnpvideo.options.values import DEFAULT_MAX_PIXELS
 
 Filters = tuple[tuple[str, str], ...]
 """FFmpeg filters, each with its options."""
@@ -41,6 +42,8 @@ class VideoFacts:
     until: seconds, by that clock, at which the pictures end; None if the file does not state it.
     has_sound: whether there is sound, in any codec.
     stream_count: the number of picture streams; the first is read.
+    declared_count: the number of frames that the file declares; 0 if it does not.
+    max_pixels: the limit on the pixels of a frame, which decoders get.
     """
 
     width: int
@@ -58,21 +61,29 @@ class VideoFacts:
     until: Fraction | None
     has_sound: bool
     stream_count: int
+    declared_count: int
+    max_pixels: int
 
 
-def probe_video(path: Path) -> VideoFacts:
-    """Return a video's facts. Raise InputError if it is not a video or no frame can be read."""
-    with contextlib.closing(OpenVideo(path, "SLICE")) as video:
+def probe_video(path: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> VideoFacts:
+    """Return a video's facts.
+
+    Raise InputError if it is not a video, has too many pixels, or no frame can be read.
+    """
+    with contextlib.closing(OpenVideo(path, "SLICE", max_pixels)) as video:
         try:
             frame = next(video.frames(strict=True), None)
         except DamageError as damage:
             raise damaged(path, str(damage), 0) from None
         if frame is None:
             raise InputError(f"{path} holds no frames, or is cut off before the first")
-        return _facts(video, frame)
+        facts = _facts(video, frame, max_pixels)
+        # Pixels that are not square may make it larger.
+        check_memory((facts.width, facts.height), path, max_pixels)
+        return facts
 
 
-def _facts(video: OpenVideo, frame: VideoFrame) -> VideoFacts:
+def _facts(video: OpenVideo, frame: VideoFrame, max_pixels: int) -> VideoFacts:
     container, stream = video.container, video.stream
     left, right, top, bottom = video.crop()
     width, height = frame.width - left - right, frame.height - top - bottom
@@ -116,7 +127,18 @@ def _facts(video: OpenVideo, frame: VideoFrame) -> VideoFacts:
         until=until,
         has_sound=bool(container.streams.audio),
         stream_count=video.stream_count,
+        declared_count=_declared_count(video),
+        max_pixels=max_pixels,
     )
+
+
+def _declared_count(video: OpenVideo) -> int:
+    """Return the number of frames that the header gives, if its duration agrees; otherwise 0."""
+    stream = video.stream
+    if not stream.frames or not stream.duration or not stream.average_rate:
+        return 0
+    by_time = stream.duration * (stream.time_base or 0) * stream.average_rate
+    return min(stream.frames, round(by_time))
 
 
 def _parse_duration(text: str) -> Fraction | None:

@@ -37,10 +37,11 @@ def read_video(path: Path, options: ReadOptions) -> Clip:
 
     Raise InputError if it is not a video, or if the requested part of it is damaged.
     """
-    facts = probe_video(path)
+    facts = probe_video(path, options.max_pixels)
+    options.check_count(facts.declared_count, path)
     stop = options.stop
-    # A few more frames show how long the last one lasts.
-    shown = list_frames(path, facts, None if stop is None else stop + options.stride)
+    # A few more frames than are needed show how long the last one lasts.
+    shown = list_frames(path, facts, options.most_looked_at)
     count = len(shown.times)
     short = shown.damage is not None and (stop is None or count < stop)
     if short and (count == 0 or not options.allow_truncated):
@@ -165,6 +166,7 @@ class DecodedFrames:
         self._shown = shown
         self._chosen = chosen
         self._converter = Converter(facts, deinterlace=shown.interlaced, tone_map=tone_map)
+        self._max_pixels = facts.max_pixels
         self._shape = (facts.height, facts.width, 4 if facts.has_alpha else 3)
         self._pictures: Iterator[NDArray[np.uint8]] | None = None
         self._open_file = contextlib.ExitStack()
@@ -209,7 +211,9 @@ class DecodedFrames:
     def _open(self, start: int) -> None:
         self.close()
         # An intact file can be decoded by several threads; a damaged one needs exact errors.
-        video = OpenVideo(self._path, "FRAME" if self._shown.damage is None else "SLICE")
+        video = OpenVideo(
+            self._path, "FRAME" if self._shown.damage is None else "SLICE", self._max_pixels
+        )
         self._open_file.callback(video.close)
         first, self._next = self._chosen[start], start
         if not self._shown.interlaced:
