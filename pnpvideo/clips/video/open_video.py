@@ -19,6 +19,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from pnpvideo.clips.refusals import check_pixels
+from pnpvideo.clips.video.main_stream import main_stream
 from pnpvideo.errors import InputError
 from pnpvideo.options.values import DEFAULT_MAX_PIXELS
 
@@ -114,11 +115,11 @@ def is_motion_jpeg(path: Path, max_pixels: int) -> bool:
 
 
 class OpenVideo:
-    """The first picture stream of a video file.
+    """The main picture stream of a video file (see `main_stream`).
 
     threads: "FRAME" decodes several frames at a time; "SLICE" decodes one after the other, so that
-    each error belongs to a known frame. stream_count: the number of picture streams. packet_count:
-    the number of decoded packets.
+    each error belongs to a known frame. stream_count: the number of picture streams. number: the
+    place of this one among them, from 1. packet_count: the number of decoded packets.
     """
 
     def __init__(
@@ -131,14 +132,15 @@ class OpenVideo:
         pictures = [
             stream
             for stream in self.container.streams.video
-            if Disposition.attached_pic not in Disposition(stream.disposition)
+            if not stream.disposition & Disposition.attached_pic
         ]
         if not pictures:
             sounds = self.container.streams.audio
             self.container.close()
             reason = "it holds sound only" if sounds else "it holds no frames"
             raise InputError(f"{path} is not a video: {reason}")
-        self.stream: VideoStream = pictures[0]
+        self.stream = main_stream(pictures)
+        self.number = pictures.index(self.stream) + 1
         self.stream_count = len(pictures)
         if self.stream.codec_context is None:
             self.container.close()

@@ -1,7 +1,6 @@
 """Facts about a video file, from its headers and its first frame."""
 
 import contextlib
-import re
 import struct
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,6 +13,7 @@ from av.video.reformatter import ColorPrimaries, ColorTrc
 
 from pnpvideo.clips.clip import Colour
 from pnpvideo.clips.refusals import check_memory, damaged
+from pnpvideo.clips.video.main_stream import stated_end, tagged_duration
 from pnpvideo.clips.video.open_video import DamageError, OpenVideo
 from pnpvideo.clips.video.tone_map import HLG, PQ, HighRange
 from pnpvideo.errors import InputError
@@ -27,7 +27,7 @@ _UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED, of a colour matrix.
 
 @dataclass(frozen=True, kw_only=True)
 class VideoFacts:
-    """The facts about a video file's first picture stream.
+    """The facts about a video file's main picture stream.
 
     width, height: in pixels as shown, upright and square (non-square pixels are stretched, never
         shrunk).
@@ -41,7 +41,7 @@ class VideoFacts:
     start: seconds at which the file's clock starts.
     until: seconds, by that clock, at which the pictures end; None if the file does not state it.
     has_sound: whether there is sound, in any codec.
-    stream_count: the number of picture streams; the first is read.
+    stream_count: the number of picture streams. stream_number: of the one that is read, from 1.
     declared_count: the number of frames that the file declares; 0 if it does not.
     max_pixels: the limit on the pixels of a frame, which decoders get.
     """
@@ -61,6 +61,7 @@ class VideoFacts:
     until: Fraction | None
     has_sound: bool
     stream_count: int
+    stream_number: int
     declared_count: int
     max_pixels: int
 
@@ -100,12 +101,14 @@ def _facts(video: OpenVideo, frame: VideoFrame, max_pixels: int) -> VideoFacts:
     else:
         height = round(height / ratio)
     start = Fraction(container.start_time or 0, 1_000_000)
-    until = None
-    # Matroska states each stream's end; other files' duration may be that of longer sound.
-    if (stream_end := _parse_duration(stream.metadata.get("DURATION", ""))) is not None:
-        until = stream_end
-    elif not container.streams.audio and container.duration:
-        until = start + Fraction(container.duration, 1_000_000)
+    # Matroska states each stream's end; other files' duration may be that of longer sound, or of
+    # another picture stream.
+    until = tagged_duration(stream)
+    if until is None and not container.streams.audio:
+        if video.stream_count > 1:
+            until = stated_end(stream)
+        elif container.duration:
+            until = start + Fraction(container.duration, 1_000_000)
     colour = _colour(frame)
     unspecified = frame.colorspace == _UNSPECIFIED and not frame.format.is_rgb
     return VideoFacts(
@@ -127,6 +130,7 @@ def _facts(video: OpenVideo, frame: VideoFrame, max_pixels: int) -> VideoFacts:
         until=until,
         has_sound=bool(container.streams.audio),
         stream_count=video.stream_count,
+        stream_number=video.number,
         declared_count=_declared_count(video),
         max_pixels=max_pixels,
     )
@@ -139,15 +143,6 @@ def _declared_count(video: OpenVideo) -> int:
         return 0
     by_time = stream.duration * (stream.time_base or 0) * stream.average_rate
     return min(stream.frames, round(by_time))
-
-
-def _parse_duration(text: str) -> Fraction | None:
-    """Return the seconds of a text such as "00:00:01.280000000"; None if it is not a time."""
-    match = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", text)
-    if match is None:
-        return None
-    hours, minutes, seconds = map(Fraction, match.groups())
-    return hours * 3600 + minutes * 60 + seconds
 
 
 def _turn(frame: VideoFrame) -> Filters:

@@ -63,7 +63,9 @@ def is_plain(facts: VideoFacts, shown: ShownFrames) -> bool:
     """Return whether decord is known to return FFmpeg's frames for this video."""
     size = facts.width % 2 == 0 and facts.height % 2 == 0
     size = size and facts.width * facts.height <= _MOST_PIXELS
+    # Of several streams, it may choose another one.
     unfiltered = not facts.upright and facts.square and not shown.interlaced
+    unfiltered = unfiltered and facts.stream_count == 1
     # decord assumes BT.601.
     colours = facts.pixel_format in _FORMATS and facts.matrix != "bt709" and not facts.high_range
     # A damaged file may hang decord or make it repeat frames.

@@ -77,7 +77,8 @@ def read_video(path: Path, options: ReadOptions) -> Clip:
 def _log_facts(path: Path, facts: VideoFacts, shown: ShownFrames, options: ReadOptions) -> None:
     """Log conversions that users may not expect, and assumptions."""
     if facts.stream_count > 1:
-        _log.info("%s has %d video streams: reading the first", path, facts.stream_count)
+        which = "the first" if facts.stream_number == 1 else f"number {facts.stream_number}"
+        _log.info("%s has %d video streams: reading %s", path, facts.stream_count, which)
     if facts.high_range is not None:
         treatment = "tone-mapped to BT.709" if options.hdr == "map" else "kept as it is"
         _log.info(
