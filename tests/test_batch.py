@@ -285,7 +285,7 @@ def bad_jobs(folder: Path) -> dict[tuple[str, ...], str]:
     two = ("--prompt", "a", "--prompt", "b")
     return {
         ("broken.jsonl",): "broken.jsonl line 2 is not JSON",
-        ("no_object.jsonl",): "no_object.jsonl line 3 has no settings",
+        ("no_object.jsonl",): "no_object.jsonl line 3 is not a JSON object; write",
         ("mistyped.jsonl",): "mistyped.jsonl line 1: there is no option promt; did you mean",
         ("range.jsonl",): "range.jsonl line 1: tau_f is 2; give a number from 0 to 1",
         ("kind.jsonl",): "kind.jsonl line 1: steps is 'many'; give a whole number",
