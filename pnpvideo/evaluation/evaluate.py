@@ -24,6 +24,7 @@ from pnpvideo.evaluation.samples import FrameRange
 from pnpvideo.evaluation.summary import Summary, summarise, write_tables
 from pnpvideo.options.declared import Lifetime
 from pnpvideo.options.evaluation import OURS, EvaluationSettings
+from pnpvideo.options.paths import expanded
 from pnpvideo.run.opening import choose_device, memory_errors_in_one_line, open_model
 
 _log = logging.getLogger(__name__)
@@ -46,10 +47,10 @@ def evaluate(settings: EvaluationSettings, *, quiet: bool = False) -> Evaluation
     Raise InputError for wrong input, RunError for failed work. Finished results always stay.
     """
     # 1. Read the benchmark, and make all cheap checks
-    spec, folder = BENCHMARKS[settings.benchmark], RunFolder(Path(settings.output).expanduser())
+    spec, folder = BENCHMARKS[settings.benchmark], RunFolder(expanded(settings.output))
     statistics = None
     if settings.statistics is not None:
-        statistics = read_statistics(Path(settings.statistics).expanduser())
+        statistics = read_statistics(expanded(settings.statistics))
     benchmark = _read(settings, folder)
     methods = _methods(settings, folder, benchmark)
     device = choose_device(settings)
@@ -100,11 +101,11 @@ def evaluate(settings: EvaluationSettings, *, quiet: bool = False) -> Evaluation
 
 
 def _read(settings: EvaluationSettings, folder: RunFolder) -> Benchmark:
-    data = Path(settings.data).expanduser()
+    data = expanded(settings.data)
     if not data.exists():
         raise InputError(f"{data} does not exist; give the benchmark's folder or file")
     request = ReadRequest(
-        captions=None if settings.captions is None else Path(settings.captions).expanduser(),
+        captions=None if settings.captions is None else expanded(settings.captions),
         unpacked=folder.path / "sources",
     )
     read = BENCHMARKS[settings.benchmark].read(data, request)
@@ -127,7 +128,7 @@ def _methods(
     methods = {OURS: folder.results(OURS)} if settings.ours else {}
     for text in settings.method:
         name, sign, place = text.partition("=")
-        path = Path(place).expanduser()
+        path = expanded(place)
         if not sign or not name or not path.is_dir():
             raise InputError(f"method is {text!r}; give NAME=FOLDER, with a folder of results")
         if name in methods:

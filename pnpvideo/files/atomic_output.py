@@ -37,12 +37,7 @@ def check_free(output: Path, *, folder: bool, overwrite: bool) -> None:
                 f"{output} exists and is not empty; choose another folder or give --overwrite"
             )
         for path in contents:
-            # A mistyped folder name must not delete anything but frames.
-            if path.is_dir() or path.suffix.lower() not in _REPLACEABLE:
-                raise InputError(
-                    f"{output} holds {path.name}, which is not a frame, so it is not replaced; "
-                    "choose another folder"
-                )
+            check_replaceable(output, path.name, is_folder=path.is_dir())
     elif output.exists():
         if folder:
             raise InputError(f"{output} is a file; choose another name for the folder")
@@ -54,6 +49,18 @@ def check_free(output: Path, *, folder: bool, overwrite: bool) -> None:
         raise InputError(f"{output} cannot be written: {above} is not a folder")
     if not os.access(above, os.W_OK | os.X_OK):
         raise InputError(f"{output} cannot be written: no permission to write in {above}")
+
+
+def check_replaceable(output: object, name: str, *, is_folder: bool) -> None:
+    """Raise InputError unless what a folder holds under a name may be replaced with the folder.
+
+    A mistyped folder name must not delete anything but frames.
+    """
+    if is_folder or Path(name).suffix.lower() not in _REPLACEABLE:
+        raise InputError(
+            f"{output} holds {name}, which is not a frame, so it is not replaced; choose another "
+            "folder"
+        )
 
 
 def folder_above(output: Path) -> Path:

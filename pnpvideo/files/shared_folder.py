@@ -38,7 +38,8 @@ class SharedFolder:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f"{path.name}.{os.getpid()}.part")
         with renamed(part, path):
-            part.write_text(text, encoding="utf-8", newline="")
+            # Names that are not UTF-8 are written as JSON escapes them.
+            part.write_bytes(text.encode(errors="backslashreplace"))
 
     def check_settings(self, settings: Mapping[str, object]) -> None:
         """Save the settings of the results. Raise InputError if the folder has other settings."""
@@ -79,6 +80,10 @@ def file_name(text: str) -> str:
     return re.sub(r"[^\w.-]+", "_", text).strip("_")[:100]
 
 
-def unique_name(text: str) -> str:
-    """Return a file name that is different for each text."""
-    return f"{file_name(text)[:60]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+def unique_name(text: str, identity: str | None = None) -> str:
+    """Return a file name that is different for each text.
+
+    identity: in place of the text, what the name is different for; it cannot be read from it.
+    """
+    whole = (text if identity is None else identity).encode(errors="surrogatepass")
+    return f"{file_name(text)[:60]}-{hashlib.sha256(whole).hexdigest()[:8]}"

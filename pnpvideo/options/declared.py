@@ -14,6 +14,7 @@ from typing import NotRequired, Self, TypedDict
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pnpvideo.errors import InputError
+from pnpvideo.options.printed import without_secrets
 
 _SHOWN = 100
 """The most characters of a value in a message."""
@@ -155,9 +156,9 @@ def check_text(text: str, *, is_path: bool = False) -> None:
 
 
 def shown(value: object) -> str:
-    """Return a value for a message: the beginning of how Python writes it."""
+    """Return a value for a message: the beginning of how Python writes it, without secrets."""
     try:
-        text = repr(value)
+        text = without_secrets(repr(value))
     except ValueError:
         return "a number of thousands of digits"
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
