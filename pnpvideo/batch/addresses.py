@@ -7,7 +7,6 @@ import contextlib
 import os
 import re
 import secrets
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -18,6 +17,7 @@ from fsspec.implementations.dirfs import DirFileSystem
 
 from pnpvideo.errors import InputError, RunError
 from pnpvideo.files.atomic_output import check_replaceable, renamed
+from pnpvideo.files.own_names import make_own_folder
 from pnpvideo.files.shared_folder import unique_name
 from pnpvideo.options.printed import name_at, secrets_of, shown_address, without_secrets
 from pnpvideo.storage.fingerprint import of_values
@@ -53,7 +53,7 @@ def fetch(address: str, folder: Path) -> Path:
         copy = place / name_at(address)
         if copy.exists():
             return copy
-        place.mkdir(parents=True, exist_ok=True)
+        make_own_folder(place)
         part = place / f"{os.getpid()}.part"
         with renamed(part, copy):
             _get(files, path, part)
@@ -106,14 +106,6 @@ def check_free_at(address: str, *, folder: bool, overwrite: bool) -> None:
         raise InputError(f"{shown} is a {kind}; choose another name for the {other}")
     for name in below if folder else ():
         check_replaceable(shown, name, is_folder="/" in name)
-
-
-def delete_copy(path: Path) -> None:
-    """Delete the local copy of a delivered file or folder."""
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _found(files: AbstractFileSystem, path: str) -> list[tuple[str, str]]:

@@ -13,6 +13,7 @@ from pnpvideo.batch.job import Job, stamp_of
 from pnpvideo.batch.read_jobs import JobEntry
 from pnpvideo.clips.clip import Clip
 from pnpvideo.errors import InputError
+from pnpvideo.files.own_names import make_own_folder
 from pnpvideo.options.adapter import AdapterSettings
 from pnpvideo.options.declared import Lifetime
 from pnpvideo.options.paths import is_address
@@ -69,6 +70,8 @@ def _plan_one(entry: JobEntry, folder: BatchFolder) -> Job:
 def _copied(name: str, value: object, folder: BatchFolder) -> object:
     """Return a setting's value; a file to read that is at an address is copied first."""
     if name in _READ and isinstance(value, str) and is_address(value):
+        make_own_folder(folder.path)
+        make_own_folder(folder.path / "sources")
         return str(fetch(value, folder.path / "sources"))
     return value
 
