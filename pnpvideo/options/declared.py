@@ -88,6 +88,8 @@ class Options(BaseModel):
             super().__init__(**values)
         except ValidationError as error:
             raise _refusal(type(self), values, error) from None
+        except RecursionError:
+            raise InputError("an option is nested too deeply; give a plain value") from None
 
     @classmethod
     def of(cls, values: Mapping[str, object]) -> Self:
@@ -158,9 +160,11 @@ def check_text(text: str, *, is_path: bool = False) -> None:
 def shown(value: object) -> str:
     """Return a value for a message: the beginning of how Python writes it, without secrets."""
     try:
-        text = without_secrets(repr(value))
+        text = without_secrets(repr(value)[: 10 * _SHOWN])
     except ValueError:
         return "a number of thousands of digits"
+    except RecursionError:
+        return "a list of lists of lists"
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 

@@ -8,14 +8,16 @@ _CONTROLS = re.compile(
     "[\\x00-\\x1f\\x7f-\\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\\ud800-\\udfff]"
 )
 
-_START = r"[A-Za-z][A-Za-z0-9+.-]+:/+"
+# Limits of length, as text of any length must be read once only.
+_START = r"[A-Za-z][A-Za-z0-9+.-]{1,30}:/+"
 _ADDRESS = re.compile(rf"{_START}[^\s'\"<>]+")
 _PARTS = re.compile(rf"({_START})([^/]*)(/?)(.*)", re.DOTALL)
 _QUERY = re.compile(r"([^?#]*)([?#])(.*)", re.DOTALL)
 _CHAIN = re.compile(rf"::(?={_START})")
 _HAS_PASSWORD = re.compile(r"[^:?]+:(?!\d*$)")
 _SECRET_VALUE = re.compile(
-    r"([?&][\w.-]*(?:token|sig|secret|key|passw|pwd|credential|auth)[\w.-]*=)[^\s&'\"]+", re.I
+    r"([?&][\w.-]{0,40}(?:token|sig|secret|key|passw|pwd|credential|auth)[\w.-]{0,40}=)[^\s&'\"]+",
+    re.I,
 )
 _PARAMETER = re.compile(r"[\w.~%$-]+=\S+$")
 _HIDDEN = "***"

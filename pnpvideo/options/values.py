@@ -1,5 +1,6 @@
 """Types and defaults of single options: how a value is written, read and checked."""
 
+import re
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Literal
@@ -8,6 +9,8 @@ from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, Wi
 from pydantic_extra_types.color import Color
 
 from pnpvideo.options.paths import plain_text
+
+_HUGE_EXPONENT = re.compile(r"e[+-]?\d{3}", re.IGNORECASE)
 
 Place = Literal["auto", "memory", "disk"]
 Precision = Literal["half", "full"]
@@ -50,8 +53,11 @@ def _size_text(size: tuple[int, int]) -> str:
 
 def _frame_rate(given: object) -> Fraction:
     """Return an exact number of frames per second for "24", 23.976 or "24000/1001"."""
+    text = str(given)
+    if len(text) > 40 or _HUGE_EXPONENT.search(text):  # It would take hours and the whole memory.
+        raise ValueError
     try:
-        rate = Fraction(str(given))
+        rate = Fraction(text)
     except ZeroDivisionError:
         raise ValueError from None
     if not 0 < rate <= 1000:
