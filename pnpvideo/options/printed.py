@@ -51,7 +51,7 @@ def secrets_of(address: str) -> set[str]:
         if (found := _PARTS.fullmatch(part)) is None:
             continue
         user, query = _user_of(found[2], found[4]), _QUERY.fullmatch(part)
-        secrets |= {user, user.partition(":")[2]}
+        secrets |= {user, *user.split(":", 1)}
         if query is not None and _is_query(part, query[3]):
             secrets |= {value.partition("=")[2] or value for value in re.split("[&;#]", query[3])}
     return {each for one in secrets for each in (one, unquote(one)) if len(each) > 3}
