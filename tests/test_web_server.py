@@ -24,8 +24,10 @@ from pnpvideo.options.web import WebOptions
 
 pytest.importorskip("gradio")
 
-from pnpvideo.web.jobs import JobStore
+from pnpvideo.web.jobs import JobStore, Visitor
 from pnpvideo.web.serve import serving
+
+ME = Visitor(key="me", place="here")
 
 
 def options_of(tiny_model: Path, folder: Path, **more: object) -> WebOptions:
@@ -119,18 +121,18 @@ def test_uploads_and_runs_are_deleted_after_a_time(
 ) -> None:
     folder = tmp_path / "served"
     store = JobStore(folder / "jobs")
-    store.update(store.add("translate", "me", "m", picture, {}), state="done")
+    store.update(store.add("translate", ME, "m", picture, {}), state="done")
     left, others = folder / "uploads" / ("0" * 64), folder / "uploads" / "mine"
     for place in (left, others):
         place.mkdir(parents=True)
         (place / "x.png").write_bytes(b"")
     hours = 1 / 3600
     with serving(options_of(tiny_model, folder, keep_hours=hours)) as server:
-        kept = store.add("translate", "me", "m", picture, {})
+        kept = store.add("translate", ME, "m", picture, {})
         assert not left.exists()
         assert (others / "x.png").exists()
         post_file(server.url, "x.png", b"no picture")
         uploads = list((folder / "uploads").glob("*/x.png"))
         assert len(uploads) == 2
-        wait_until(lambda: store.all() == [kept], 10)
+        wait_until(lambda: JobStore(folder / "jobs").all() == [kept], 10)
         wait_until(lambda: [path for path in uploads if path.exists()] == [others / "x.png"], 10)
