@@ -3,7 +3,9 @@
 import contextlib
 import http.client
 import http.server
+import resource
 import shutil
+import signal
 import socket
 import threading
 import time
@@ -190,3 +192,16 @@ def small_proxy(to: str, prefix: str, *, keeps_prefix: bool) -> Iterator[str]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+@contextlib.contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """A disk that takes no more bytes in a file, for this process."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, old)

@@ -2,8 +2,6 @@
 
 import contextlib
 import json
-import resource
-import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -11,7 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from page import Reply, form, free_port, in_a_browser, open_page, request, says, small_proxy, upload
+from page import (
+    Reply,
+    files_of_at_most,
+    form,
+    free_port,
+    in_a_browser,
+    open_page,
+    request,
+    says,
+    small_proxy,
+    upload,
+)
 from page import wait_until as wait
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -230,19 +239,6 @@ def test_what_is_too_large_is_not_read(small: str, uploads: Path) -> None:
     first = b"%x\r\n%b\r\n" % (len(start[2]), start[2])
     assert sent(small, start[0] + start[1] + first, *[endless] * 40, pause=0)[0][9:12] == b"413"
     assert list(uploads.iterdir()) == []
-
-
-@contextlib.contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """A disk that takes no more bytes in a file, for this process."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, old)
 
 
 def test_a_broken_upload_leaves_nothing(small: str, uploads: Path) -> None:

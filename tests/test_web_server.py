@@ -27,6 +27,17 @@ pytest.importorskip("gradio")
 from pnpvideo.web.jobs import JobStore, Visitor
 from pnpvideo.web.serve import serving
 
+# What other programs need may not be what an HTTP client of Python's takes.
+SURROUNDINGS = {
+    "OMP_NUM_THREADS": "1",
+    "ALL_PROXY": "socks5://127.0.0.1:9",
+    "HTTPS_PROXY": "socks4://127.0.0.1:9",
+    "http_proxy": "http://127.0.0.1:9",
+    "NO_PROXY": "::1,fe80::/10,[::1]:80",
+    "GRADIO_SERVER_PORT": "any",
+    "GRADIO_ROOT_PATH": "/elsewhere",
+    "GRADIO_SHARE": "true",
+}
 ME = Visitor(key="me", place="here")
 
 
@@ -44,7 +55,7 @@ def test_a_killed_server_is_followed_by_one_that_goes_on(
     flags = [f"--{name}={value}" for name, value in given.items()]
     process = subprocess.Popen(
         [sys.executable, "-m", "pnpvideo", "web", "--device=cpu", *flags],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | SURROUNDINGS,
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -52,6 +63,8 @@ def test_a_killed_server_is_followed_by_one_that_goes_on(
         assert process.stdout is not None
         said = process.stdout.readline()
         assert said == f"the page is at http://127.0.0.1:{options.port}/ (Ctrl-C ends it)\n"
+        stopping = f"to stop a job: pnpvideo web --folder {options.folder} --stop JOB\n"
+        assert process.stdout.readline() == stopping
         page = open_page(browser, said.split()[4])
         ask(page, picture, 2)
         says(page, "done: 1 frame of ")

@@ -41,7 +41,7 @@ def drawing_editor(**given: object) -> gr.ImageEditor:
         sent.accept(data)
 
     # Gradio writes files beside the source of a class that derives from a component.
-    editor.preprocess, editor.accept_blobs = sent.layers, server(accept_blobs)
+    editor.preprocess, editor.accept_blobs = sent.layers, server(accept_blobs)  # type: ignore[no-untyped-call]
     return editor
 
 

@@ -138,7 +138,7 @@ class Runner:
             return {"state": "done", **work[job.kind](job, self._models, watch)}
         except TimeUpError:
             message = (
-                f"it took more than {self._seconds:.0f} seconds, the limit here; give fewer "
+                f"it took more than {self._seconds:g} seconds, the limit here; give fewer "
                 "frames or steps, or a smaller size"
             )
         except StoppedError as error:
