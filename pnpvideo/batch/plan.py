@@ -48,6 +48,8 @@ def plan(entries: Sequence[JobEntry], folder: BatchFolder) -> list[Job]:
 
 def _plan_one(entry: JobEntry, folder: BatchFolder) -> Job:
     values = {name: _copied(name, value, folder) for name, value in entry.values.items()}
+    if values != entry.values:  # PyAV alone reads what comes from elsewhere.
+        values |= {"reader": "av"}
     settings = Settings.of(values)
     with contextlib.ExitStack() as open_things:
         clip = read_inputs(settings, open_things).clip

@@ -151,7 +151,7 @@ class Worker:
 
 def _check(job: Job, path: Path) -> None:
     """Raise RunError or InputError unless every frame of a job's result can be decoded."""
-    with contextlib.closing(read_clip(path)) as clip:
+    with contextlib.closing(read_clip(path, reader="av")) as clip:
         found = sum(len(frames) for frames in clip.batches(8))
     if found != job.frames:
         raise RunError(f"{path} was read back with {found} frames, not {job.frames}")

@@ -17,6 +17,8 @@ Precision = Literal["half", "full"]
 HighRangeTreatment = Literal["map", "keep"]
 Prediction = Literal["epsilon", "v_prediction", "sample"]
 Dtype = Literal["float32", "bfloat16", "float16"]
+Reader = Literal["decord", "av"]
+"""Which library reads plain local videos; PyAV reads all others."""
 Tracks = Literal["default", "all", "none"]
 """Which of a source's sound tracks a result has."""
 
@@ -30,7 +32,10 @@ DEFAULT_PLACE: Place = "auto"
 EMBEDDED_MODEL = "embedded"
 """The name of the model that comes with the package, the default."""
 DEFAULT_QUALITY = 80
+DEFAULT_READER: Reader = "decord"
 DEFAULT_TRACKS: Tracks = "default"
+DEFAULT_MAX_PIXELS = 250_000_000
+DEFAULT_MAX_FRAMES = 1_000_000
 DEFAULT_FRAME_RATE = Fraction(24)
 """Frames per second of a video or animation made from frames that have no timing."""
 MEMORY_SHARE = 0.25
