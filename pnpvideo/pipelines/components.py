@@ -36,14 +36,10 @@ from pnpvideo.models.autoencoder import ImageAutoencoder
 from pnpvideo.models.device import default_device, default_dtype
 from pnpvideo.models.noise_schedule import NoiseSchedule
 from pnpvideo.models.prompt import PromptEmbeddings
+from pnpvideo.models.stable_diffusion.check_unet import check_unet
 from pnpvideo.models.stable_diffusion.controlnet import check_controlnet
 from pnpvideo.models.stable_diffusion.ip_adapter import check_ip_adapter
-from pnpvideo.models.stable_diffusion.model import (
-    IP_IMAGE_PROJ,
-    StableDiffusion,
-    own_words,
-    scaled_loras,
-)
+from pnpvideo.models.stable_diffusion.model import StableDiffusion, own_words, scaled_loras
 from pnpvideo.models.stable_diffusion.unet import default_layers
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.options.values import EMBEDDED_MODEL
@@ -121,20 +117,12 @@ class Components(
             raise InputError(
                 "the model has no first text encoder; give a whole model, not a refiner"
             )
-        channels = (unet.config.in_channels, unet.config.out_channels)
-        if channels != (vae.config.latent_channels,) * 2:
-            raise InputError(
-                f"the UNet has {channels[0]} input and {channels[1]} output channels for "
-                f"{vae.config.latent_channels} latent ones; give a text-to-image model "
-                "(not an inpainting, depth or pix2pix model)"
-            )
-        if unet.config.encoder_hid_dim_type not in (None, IP_IMAGE_PROJ):
-            raise InputError(
-                f"the UNet needs {unet.config.encoder_hid_dim_type} in addition to texts, which no "
-                "Stable Diffusion model does"
-            )
-        if unet.config.encoder_hid_dim_type == IP_IMAGE_PROJ and image_encoder is None:
-            raise InputError("the UNet has an IP-Adapter, and no image encoder is given for it")
+        check_unet(
+            unet,
+            vae,
+            two_encoders=text_encoder_2 is not None,
+            image_encoder=image_encoder is not None,
+        )
         if controlnet is not None:
             check_controlnet(controlnet, unet, ImageAutoencoder(vae).factor)
         if safety_checker is not None:
