@@ -36,6 +36,7 @@ from pnpvideo.models.autoencoder import ImageAutoencoder
 from pnpvideo.models.device import default_device, default_dtype
 from pnpvideo.models.noise_schedule import NoiseSchedule
 from pnpvideo.models.prompt import PromptEmbeddings
+from pnpvideo.models.scheduler import check_scheduler
 from pnpvideo.models.stable_diffusion.check_unet import check_unet
 from pnpvideo.models.stable_diffusion.controlnet import check_controlnet
 from pnpvideo.models.stable_diffusion.ip_adapter import check_ip_adapter
@@ -117,6 +118,7 @@ class Components(
             raise InputError(
                 "the model has no first text encoder; give a whole model, not a refiner"
             )
+        check_scheduler(scheduler)
         check_unet(
             unet,
             vae,
@@ -311,6 +313,7 @@ def _names_other_file(given: Any, how: dict[str, Any]) -> bool:
 
 
 def _check_scheduler(scheduler: Any) -> None:
+    check_scheduler(scheduler)
     if not isinstance(scheduler, DDIMScheduler):
         raise InputError(
             f"a {type(scheduler).__name__} is not a DDIMScheduler, whose steps the inversion "
