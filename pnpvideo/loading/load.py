@@ -12,6 +12,7 @@ import transformers
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
 from pnpvideo.errors import InputError
+from pnpvideo.loading.adapter_file import CONFIG_FILE
 from pnpvideo.loading.checkpoint import read_checkpoint
 from pnpvideo.loading.embedding import add_embedding
 from pnpvideo.loading.hub import (
@@ -187,6 +188,11 @@ def _load_text_encoder(
     name: str, part: str, class_name: str, files: Sequence[str], options: dict[str, Any]
 ) -> Any:
     """Load a text encoder. Raise InputError if weights are missing, which transformers ignores."""
+    if f"{part}/{CONFIG_FILE}" in files:
+        raise InputError(
+            f"the model {name} holds {part}/{CONFIG_FILE}, which names other weights to load; "
+            "remove it, and give a LoRA with --lora"
+        )
     encoder, info = getattr(transformers, class_name).from_pretrained(
         name,
         subfolder=part,

@@ -30,7 +30,7 @@ from pnpvideo.loading.hub import local_checkpoint
 from pnpvideo.loading.ip_adapter import find_encoder, load_image_encoder, read_ip_adapter
 from pnpvideo.loading.load import load_model
 from pnpvideo.loading.load_controlnet import check_named, load_controlnet
-from pnpvideo.loading.lora import check_loadable
+from pnpvideo.loading.lora import read_loadable
 from pnpvideo.loading.recommended import Recommended, read_recommended, write_recommended
 from pnpvideo.models.autoencoder import ImageAutoencoder
 from pnpvideo.models.device import default_device, default_dtype
@@ -40,7 +40,12 @@ from pnpvideo.models.scheduler import check_scheduler
 from pnpvideo.models.stable_diffusion.check_unet import check_unet
 from pnpvideo.models.stable_diffusion.controlnet import check_controlnet
 from pnpvideo.models.stable_diffusion.ip_adapter import check_ip_adapter
-from pnpvideo.models.stable_diffusion.model import StableDiffusion, own_words, scaled_loras
+from pnpvideo.models.stable_diffusion.model import (
+    StableDiffusion,
+    lora_layers,
+    own_words,
+    scaled_loras,
+)
 from pnpvideo.models.stable_diffusion.unet import default_layers
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.options.values import EMBEDDED_MODEL
@@ -198,8 +203,14 @@ class Components(
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:
         """Write a folder that diffusers loads as the model's own pipeline, and `pnp.json` in it.
 
-        A ControlNet is not included; it has its own save_pretrained.
+        A ControlNet is not included; it has its own save_pretrained. InputError if a LoRA is
+        loaded: the names of its layers fit no folder.
         """
+        if lora_layers(self):
+            raise InputError(
+                "the pipeline has a LoRA loaded, and its folder would not load again; fuse it "
+                "(fuse_lora, then unload_lora_weights) or unload it first"
+            )
         large = self.text_encoder_2 is not None
         kind = StableDiffusionXLPipeline if large else StableDiffusionPipeline
         others = kind._get_signature_keys(kind)[0]
@@ -267,7 +278,9 @@ class Components(
 
     def load_lora_weights(self, given: Any, adapter_name: str | None = None, **how: Any) -> None:
         """Load a LoRA as diffusers' pipelines do. InputError for other kinds of files."""
-        check_loadable(given, how.get("weight_name"))
+        file = read_loadable(given, how.get("weight_name"))
+        if file is not None and file.is_converted:
+            given, how = file.state(), {k: v for k, v in how.items() if k != "weight_name"}
         super().load_lora_weights(given, adapter_name, **how)
 
     def load_textual_inversion(self, given: Any, *others: Any, **how: Any) -> None:
