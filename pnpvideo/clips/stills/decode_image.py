@@ -17,7 +17,8 @@ from pnpvideo.clips.clip import Picture
 from pnpvideo.clips.read_options import ReadOptions
 from pnpvideo.clips.refusals import check_memory, is_raw_name, is_raw_preview, raw_photo
 from pnpvideo.clips.silence import silenced
-from pnpvideo.clips.stills.deep_tiff import open_deep_tiff, to_eight_bits
+from pnpvideo.clips.stills.deep_tiff import open_deep_tiff
+from pnpvideo.clips.stored import to_eight_bits
 from pnpvideo.errors import InputError
 
 # Formats recognised by their first bytes. Pillow would also claim some videos, and run Ghostscript.
@@ -137,6 +138,13 @@ def _decode(
     image: Image.Image, path: Path, allow_truncated: bool
 ) -> tuple[Image.Image, Image.Image | None]:
     """Return the picture as RGB, and its opacity if it has one."""
+    with decoding(image, path, allow_truncated):
+        return _to_rgb(image, path)
+
+
+@contextlib.contextmanager
+def decoding(image: Image.Image, path: Path, allow_truncated: bool) -> Iterator[None]:
+    """Load an opened picture. Raise InputError if it, or what is done within, shows damage."""
     # The decoder would return a black picture for a cut HEIC.
     lenient = image.format != "HEIF"
     try:
@@ -144,7 +152,7 @@ def _decode(
         quiet = silenced() if image.format == "TIFF" else contextlib.nullcontext()
         with _pillow_limits(lenient=lenient and allow_truncated), quiet:
             image.load()
-        return _to_rgb(image, path)
+        yield
     except InputError:
         raise
     except DECODING_ERRORS as error:
@@ -176,10 +184,9 @@ def _pillow_limits(*, lenient: bool = False) -> Iterator[None]:
                 setattr(module, name, value)
 
 
-def _to_rgb(image: Image.Image, path: Path) -> tuple[Image.Image, Image.Image | None]:
+def _to_rgb(image: Image.Image, path: Path | str) -> tuple[Image.Image, Image.Image | None]:
     profile = image.info.get("icc_profile")
-    # For few bits, Pillow itself inverts a TIFF that counts from white.
-    negative = getattr(image, "tag_v2", {}).get(262) == 0
+    negative = counts_from_white(image)
     image = with_eight_bits(ImageOps.exif_transpose(image), path, negative=negative)
     alpha: Image.Image | None = None
     if image.mode in ("P", "PA") or "transparency" in image.info:
@@ -190,6 +197,19 @@ def _to_rgb(image: Image.Image, path: Path) -> tuple[Image.Image, Image.Image | 
         alpha = image.getchannel("A")
         image = image.convert("RGB" if image.mode == "RGBA" else "L")
     return _to_srgb(image, profile), alpha
+
+
+def loaded_to_rgb(image: Image.Image, name: str) -> tuple[Image.Image, Image.Image | None]:
+    """Return a picture in memory as RGB, upright and in sRGB, and its opacity if it has one.
+
+    name: the picture's name in errors.
+    """
+    return _to_rgb(image, name)
+
+
+def counts_from_white(image: Image.Image) -> bool:
+    """Return whether a TIFF of many bits counts from white. Of few, Pillow itself inverts it."""
+    return getattr(image, "tag_v2", {}).get(262) == 0
 
 
 def with_eight_bits(image: Image.Image, path: Path | str, *, negative: bool = False) -> Image.Image:

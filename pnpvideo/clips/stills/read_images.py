@@ -19,7 +19,9 @@ from pnpvideo.clips.stills.decode_image import (
     open_image,
     upright_size,
 )
+from pnpvideo.clips.stills.decode_stored import decode_stored
 from pnpvideo.clips.stills.read_animation import is_animation, read_animation
+from pnpvideo.clips.stored import Stored
 from pnpvideo.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -85,6 +87,10 @@ class ImageReader(FrameReader):
         alpha = np.empty((stop - start, height, width), np.uint8)
         self._fill(alpha, start, decode_alpha)
         return alpha
+
+    def read_stored(self, number: int) -> Stored:
+        with _open(self._paths[number]) as image:
+            return decode_stored(image, self._paths[number], self._options)
 
     def _fill(self, pictures: NDArray[np.uint8], start: int, decode: Decode) -> None:
         paths = self._paths[start : start + len(pictures)]
