@@ -11,12 +11,21 @@ from pathlib import Path
 import numpy as np
 import pillow_heif
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageFile, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, PngImagePlugin, UnidentifiedImageError
 
-from pnpvideo.clips.clip import Picture
+from pnpvideo.clips.clip import Colour, Picture
 from pnpvideo.clips.read_options import ReadOptions
 from pnpvideo.clips.refusals import check_memory, is_raw_name, is_raw_preview, raw_photo
 from pnpvideo.clips.silence import silenced
+from pnpvideo.clips.stills.colour_space import (
+    CICP,
+    find_cicp,
+    is_srgb,
+    profile_to_srgb,
+    stated_space,
+    to_srgb,
+)
+from pnpvideo.clips.stills.deep_pixels import deep_pixels
 from pnpvideo.clips.stills.deep_tiff import open_deep_tiff
 from pnpvideo.clips.stored import to_eight_bits
 from pnpvideo.errors import InputError
@@ -68,7 +77,9 @@ def _open(file: Path | io.BytesIO, *, tga: bool = False) -> Image.Image:
         pillow_heif.register_heif_opener()
     formats = [*_FORMATS, "TGA"] if tga else _FORMATS
     with _pillow_limits():
-        return Image.open(file, formats=[name for name in formats if name in Image.OPEN])
+        image = Image.open(file, formats=[name for name in formats if name in Image.OPEN])
+    image.info[CICP] = find_cicp(image, file)
+    return image
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
@@ -104,7 +115,7 @@ def decode_image(image: Image.Image, path: Path, options: ReadOptions) -> Pictur
 
     Raise InputError if it is damaged; with allow_truncated, use what can be read of a cut file.
     """
-    rgb, alpha = _decode(image, path, options.allow_truncated)
+    rgb, alpha = _decode(image, path, options)
     if alpha is not None:
         rgb = Image.composite(rgb, Image.new("RGB", rgb.size, options.background), alpha)
     return np.array(rgb, np.uint8)
@@ -112,7 +123,7 @@ def decode_image(image: Image.Image, path: Path, options: ReadOptions) -> Pictur
 
 def decode_alpha(image: Image.Image, path: Path, options: ReadOptions) -> NDArray[np.uint8]:
     """Return the opacity of the picture's current frame, uint8 of shape (height, width)."""
-    rgb, alpha = _decode(image, path, options.allow_truncated)
+    rgb, alpha = _decode(image, path, options)
     return np.array(alpha or Image.new("L", rgb.size, 255), np.uint8)
 
 
@@ -124,22 +135,36 @@ def has_transparent_parts(image: Image.Image) -> bool:
 
 
 def to_rgba(file: io.BytesIO, path: Path) -> Image.Image:
-    """Decode the picture in a part of a file. Raise one of BROKEN if it is damaged."""
+    """Decode the picture in a part of a file. Raise one of DECODING_ERRORS if it is damaged."""
     with _open(file) as image:
         check_memory(image.size, path)
         with _pillow_limits():
             image.load()
-        rgb, alpha = _to_rgb(image, path)
+        space = stated_space(image)
+        needs_depth = space is not None and space.needs_depth
+        deep = deep_pixels(image, file.getvalue()) if needs_depth else None
+        rgb, alpha = _to_rgb(image, path, deep=deep)
     rgb.putalpha(alpha or Image.new("L", rgb.size, 255))
     return rgb
 
 
 def _decode(
-    image: Image.Image, path: Path, allow_truncated: bool
+    image: Image.Image, path: Path, options: ReadOptions
 ) -> tuple[Image.Image, Image.Image | None]:
     """Return the picture as RGB, and its opacity if it has one."""
-    with decoding(image, path, allow_truncated):
-        return _to_rgb(image, path)
+    with decoding(image, path, options.allow_truncated):
+        space, deep = stated_space(image), None
+        if options.hdr == "keep" and space is not None and space.high_range is not None:
+            return _to_rgb(image, path, keep=True)
+        if space is not None and space.needs_depth and not has_several_pictures(image):
+            deep = deep_pixels(image, path.read_bytes())
+        return _to_rgb(image, path, deep=deep)
+
+
+def kept_colour(image: Image.Image, options: ReadOptions) -> Colour:
+    """Return the colour space of an opened picture's frames as `decode_image` returns them."""
+    space = stated_space(image) if options.hdr == "keep" else None
+    return Colour() if space is None or space.high_range is None else space.colour
 
 
 @contextlib.contextmanager
@@ -184,8 +209,18 @@ def _pillow_limits(*, lenient: bool = False) -> Iterator[None]:
                 setattr(module, name, value)
 
 
-def _to_rgb(image: Image.Image, path: Path | str) -> tuple[Image.Image, Image.Image | None]:
-    profile = image.info.get("icc_profile")
+def _to_rgb(
+    image: Image.Image,
+    path: Path | str,
+    *,
+    deep: NDArray[np.uint16] | None = None,
+    keep: bool = False,
+) -> tuple[Image.Image, Image.Image | None]:
+    """Return a loaded picture as RGB in sRGB, upright, and its opacity if it has one.
+
+    deep: its colours with all bits, upright. keep: whether its values stay in their own space.
+    """
+    space, profile = stated_space(image), image.info.get("icc_profile")
     negative = counts_from_white(image)
     image = with_eight_bits(ImageOps.exif_transpose(image), path, negative=negative)
     alpha: Image.Image | None = None
@@ -196,7 +231,12 @@ def _to_rgb(image: Image.Image, path: Path | str) -> tuple[Image.Image, Image.Im
     if image.mode in ("RGBA", "LA"):
         alpha = image.getchannel("A")
         image = image.convert("RGB" if image.mode == "RGBA" else "L")
-    return _to_srgb(image, profile), alpha
+    if keep or (space is not None and is_srgb(space)):
+        return image.convert("RGB"), alpha
+    if space is not None:
+        pixels = np.array(image.convert("RGB"), np.uint8) if deep is None else deep
+        return Image.fromarray(to_srgb(pixels, space)), alpha
+    return _by_profile(image, profile), alpha
 
 
 def loaded_to_rgb(image: Image.Image, name: str) -> tuple[Image.Image, Image.Image | None]:
@@ -204,7 +244,12 @@ def loaded_to_rgb(image: Image.Image, name: str) -> tuple[Image.Image, Image.Ima
 
     name: the picture's name in errors.
     """
-    return _to_rgb(image, name)
+    upright: Image.Image = ImageOps.exif_transpose(image)
+    if image.format is not None and (file := getattr(image, "filename", "")):
+        # The file may be gone, but the picture is there.
+        with contextlib.suppress(OSError):
+            upright.info[CICP] = find_cicp(image, Path(file))
+    return _to_rgb(upright, name)
 
 
 def counts_from_white(image: Image.Image) -> bool:
@@ -233,21 +278,14 @@ def with_eight_bits(image: Image.Image, path: Path | str, *, negative: bool = Fa
     return Image.merge("LA", (Image.fromarray(scaled), Image.fromarray(alpha)))
 
 
-def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+def _by_profile(image: Image.Image, profile: bytes | None) -> Image.Image:
     """Convert to sRGB, with the colour profile if it fits the mode."""
     if image.mode == "1":
         image = image.convert("L")
     if profile and image.mode in ("RGB", "L", "CMYK"):
-        # Ignore a broken profile, or one for another mode.
-        with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError, TypeError):
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            if image.mode == "RGB" and "sRGB" in ImageCms.getProfileDescription(source):
-                return image
-            converted = ImageCms.profileToProfile(
-                image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
-            )
-            if converted is not None:
-                return converted
+        converted = profile_to_srgb(image, profile)
+        if converted is not None:
+            return converted
     return image.convert("RGB")
 
 
