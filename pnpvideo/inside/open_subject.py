@@ -10,6 +10,7 @@ from pnpvideo.inside.subject import Subject
 from pnpvideo.models.model import Model
 from pnpvideo.options.settings import ReadSettings
 from pnpvideo.options.subject import SubjectSettings
+from pnpvideo.pixels.mask_values import ones_as_white
 from pnpvideo.run.opening import read_beside, storage_of
 from pnpvideo.stages.callbacks import Callbacks
 from pnpvideo.stages.edit import OpenEdit
@@ -46,7 +47,7 @@ def open_subject(
     job = None if settings.job is None else open_things.enter_context(JobFolder(settings.job))
     control_image = None
     if settings.control_image is not None:
-        control_image = read_beside(settings.control_image, settings, open_things)
+        control_image = ones_as_white(read_beside(settings.control_image, settings, open_things))
     edits = []
     for clip in clips or (None,):
         request = Edit(

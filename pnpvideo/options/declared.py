@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pnpvideo.errors import InputError
 from pnpvideo.options.printed import without_secrets
+from pnpvideo.options.values import plain_number
 
 _SHOWN = 100
 """The most characters of a value in a message."""
@@ -200,14 +201,17 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _by_given_name(options: type[Options], values: Mapping[str, object]) -> dict[str, object]:
-    """Return values by the names that options are given under. InputError if one has two values."""
+    """Return values by the names that options are given under, with Python's own numbers.
+
+    InputError if one has two values.
+    """
     found: dict[str, object] = {}
     for name, value in values.items():
         given = given_name(options, name)
         if given in found:
             first, second = (one for one in values if given_name(options, one) == given)
             raise InputError(f"{first} and {second} are the same option; give one of them")
-        found[given] = value
+        found[given] = plain_number(value)
     return found
 
 

@@ -111,7 +111,8 @@ class _Session:
             source_prompt=self.prompts.get(turn.input, "") if after is None else "",
             caption=self.captions.get(turn.output, ""),
             edit_type=edit_type,
-            mask=None if mask is None else MaskPictures(path=mask),
+            # The authors' masks are the picture with a hole in the part to edit.
+            mask=None if mask is None else MaskPictures(path=mask, masked=True),
             reference=find_picture(self.folder, turn.output),
             result=result or default_result,
             after=after,
