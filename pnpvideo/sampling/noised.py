@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pnpvideo.models.noise_schedule import NoiseSchedule
-from pnpvideo.storage.trajectory import Latents, LatentMemory, Trajectory
+from pnpvideo.storage.trajectory import LatentMemory, Latents, Trajectory
 
 
 @dataclass(frozen=True, kw_only=True)
