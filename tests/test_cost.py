@@ -34,7 +34,11 @@ def test_the_cost_is_that_of_the_bars(
     settings = Settings.of(
         own
         | {"prompt": ["a", "b"], "steps": 3, "inversion_iterations": 2}
-        | {"guidance_scale": guidance_scale, "output": str(tmp_path / "out.png"), "start": start}
+        | {
+            "guidance_scale": guidance_scale,
+            "output": str(tmp_path / "out.png"),
+            "start_from": start,
+        }
     )
     run(settings, pipeline, bars=Bar)
     cost = cost_of(settings.resolve(pipeline.model_options), 2, generated=generated)
@@ -50,10 +54,10 @@ def test_the_cost_is_that_of_the_bars(
     ("own", "source", "sampling"),
     [
         # Few-step models: 4 passes of the target, and one of the source.
-        ({"steps": 4, "guidance_scale": 1.0, "feature_level": 0.2, "start": "noised"}, 0, 5),
+        ({"steps": 4, "guidance_scale": 1.0, "feature_level": 0.2, "start_from": "noised"}, 0, 5),
         ({"steps": 4, "guidance_scale": 1.0, "feature_level": 0.2}, 4, 5),
         ({"steps": 10, "feature_level": 0.5}, 10, 5 + 20),
-        ({"steps": 10, "start_level": 0.6, "start": "noised"}, 0, 6 + 12),
+        ({"steps": 10, "start_level": 0.6, "start_from": "noised"}, 0, 6 + 12),
         ({"steps": 10, "start_level": 0.6, "feature_level": 0.8}, 10, 6 + 12),
     ],
 )

@@ -43,12 +43,12 @@ def open_subject(
 
     folder: of the results. prompts: the texts to sample each source under.
     """
-    whole = {"start": "inverted", "start_level": 1.0}
+    whole = {"start_from": "inverted", "start_level": 1.0}
     options = settings.resolve(model.defaults.override(whole))
-    if (options.start, options.start_level) != tuple(whole.values()):
+    if (options.start_from, options.start_level) != tuple(whole.values()):
         raise InputError(
             "what a model sees is read from all levels of the inverted source; leave "
-            "out start and start_level"
+            "out start_from and start_level"
         )
     job = None if settings.job is None else open_things.enter_context(JobFolder(settings.job))
     control_image = None

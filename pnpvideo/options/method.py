@@ -109,7 +109,7 @@ class MethodOptions(Options):
         "the target has passed it; below 1 it is read once for many steps, which saves time; 1: at "
         "the target's own level in every step, as in the paper",
     )
-    start: Annotated[StartKind, Lifetime.INVERSION] = Field(
+    start_from: Annotated[StartKind, Lifetime.INVERSION] = Field(
         default="inverted",
         description="what sampling starts from: the inverted source (inverted), the source with "
         "random noise (noised), or noise alone (noise); the last two skip the inversion",
@@ -188,21 +188,25 @@ class MethodOptions(Options):
         start, end = self.guidance_start, self.guidance_end
         if start > end and {"guidance_start", "guidance_end"} <= decided:
             raise InputError(f"guidance_start is {start}; give at most guidance_end, {end}")
-        if self.start == "noise" and self.start_level < 1 and {"start", "start_level"} <= decided:
+        if (
+            self.start_from == "noise"
+            and self.start_level < 1
+            and {"start_from", "start_level"} <= decided
+        ):
             raise InputError(
-                f"start_level is {self.start_level:g}; with start noise nothing of the source is "
-                "there to start from, so leave it out or give start noised"
+                f"start_level is {self.start_level:g}, and noise alone has one level only; leave "
+                "it out, or give start_from noised"
             )
-        if self.noise_share > 0 and {"noise_share", "start", "start_level"} <= decided:
+        if self.noise_share > 0 and {"noise_share", "start_from", "start_level"} <= decided:
             self._check_mixing()
         return self
 
     def _check_mixing(self) -> None:
         """Raise InputError unless noise can be mixed into what sampling starts from."""
-        if self.start != "inverted":
+        if self.start_from != "inverted":
             raise InputError(
                 f"noise_share is {self.noise_share:g}; it mixes noise into inverted noise, and "
-                f"start is {self.start}; give one of them"
+                f"start_from is {self.start_from}; give one of them"
             )
         if self.start_level < 1:
             raise InputError(
@@ -234,7 +238,7 @@ class PnPOptions(MethodOptions):
     def draws(self) -> bool:
         """Whether the seed changes the result of a source and a prompt."""
         fresh = self.noise_source == "gaussian" or self.noise_motion
-        drawn = self.start != "inverted" or (self.noise_share > 0 and fresh)
+        drawn = self.start_from != "inverted" or (self.noise_share > 0 and fresh)
         return self.eta > 0 or drawn
 
     def at(self, preset: Preset | None) -> Self:

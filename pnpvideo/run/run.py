@@ -131,10 +131,10 @@ def run(
         model = open_model(settings, device) if pipeline is None else model_of(pipeline)
         options = settings.resolve(model.defaults)
         _log.debug("%s on %s in %s", settings.model, device, model.dtype)
-        if settings.check_inversion and options.start != "inverted":
+        if settings.check_inversion and options.start_from != "inverted":
             raise InputError(
-                f"check_inversion measures the inversion, and with start {options.start} there is "
-                "none; leave one of them out"
+                f"there is no inversion to check with start_from {options.start_from}; leave out "
+                "check_inversion"
             )
         if ignored := settings.ignored(options):
             _log.warning("%s", ignored)

@@ -1,4 +1,4 @@
-"""The source's latents at every noise level without an inversion: the clean ones with noise added."""
+"""The source's latents at every noise level without an inversion: clean ones with noise added."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

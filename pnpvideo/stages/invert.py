@@ -38,7 +38,7 @@ def invert(
     trajectory = source.trajectory
     if trajectory.unfinished(batch_size, span):
         latents = encode(model, source, batch_size, span)
-        if options.start != "inverted":
+        if options.start_from != "inverted":
             check_finite(latents, "autoencoder", model.dtype)
             for part in trajectory.unfinished(len(span), span):
                 some = latents[part.start - span.start : part.stop - span.start]
@@ -109,8 +109,10 @@ def reconstruct(
 
     control: what a ControlNet followed in the inversion. InputError if nothing is inverted.
     """
-    if options.start != "inverted":
-        raise InputError(f"start is {options.start}, so there is no inversion to sample back")
+    if options.start_from != "inverted":
+        raise InputError(
+            f"start_from is {options.start_from}, so there is no inversion to sample back"
+        )
     schedule = model.schedule(options, source.size)
     text = embed_source_prompt(model, source.trajectory.prompt, options)
     noise = source.trajectory.noise.to(model.latent_dtype)

@@ -84,7 +84,9 @@ def _open_clip(model: Model, request: Edit, clip: Clip) -> Source:
         request.inversion_prompt,
         request.storage,
         model.latent_dtype,
-        steps_read=None if everything or options.start != "inverted" else source_steps(options),
+        steps_read=None
+        if everything or options.start_from != "inverted"
+        else source_steps(options),
     )
     frames = ClipFrames(clip, size, request.storage, request.batch_size)
     pieces = model.autoencoder.pieces(len(clip))
@@ -165,16 +167,16 @@ def _working_size(model: Model, request: Edit) -> Size:
 def _timesteps(model: Model, options: PnPOptions, size: Size) -> tuple[float, ...]:
     """Return the timesteps of a source's trajectory; without an inversion it has none."""
     timesteps = model.schedule(options, size).timesteps
-    return timesteps if options.start == "inverted" else ()
+    return timesteps if options.start_from == "inverted" else ()
 
 
 def _check_levels(model: Model, trajectory: Trajectory, options: PnPOptions, size: Size) -> None:
     """Raise InputError unless a trajectory has the noise levels that the run reads."""
-    if options.start != "inverted":
+    if options.start_from != "inverted":
         return
     if not trajectory.timesteps:
         raise InputError(
-            "the trajectory was not inverted; give the start that it was made with (noised or "
+            "the trajectory was not inverted; give the start_from that it was made with (noised or "
             "noise), or the clip in its place"
         )
     if trajectory.timesteps != model.schedule(options, size).timesteps:

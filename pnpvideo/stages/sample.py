@@ -209,7 +209,7 @@ def find_start(
             motion = estimate_motion(source.frames(batch_size), width, height)
             origins = noise_origins(motion, scenes, (height, width))
     step = step_at(options.start_level, options.steps)
-    if options.start == "inverted":
+    if options.start_from == "inverted":
         latents = trajectory.latents[step, :].to(model.latent_dtype)
         latents = starting_noise(latents, generator, options, scenes, origins)
     else:
@@ -218,7 +218,7 @@ def find_start(
         schedule = model.schedule(options, source.size)
         trajectory = noised(trajectory, eps, schedule)
         latents = trajectory.latents[step, :]
-        if options.start == "noise":
+        if options.start_from == "noise":
             # As strong as diffusers starts from, at levels whose signal is not scaled down, too.
             latents = (schedule.levels[0].power ** 0.5 * eps).expand_as(clean)
     return Start(latents=latents, source=trajectory, scenes=scenes, origins=origins)
