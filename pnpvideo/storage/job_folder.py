@@ -173,6 +173,7 @@ class JobFolder:
         header = {
             "steps": str(state.steps),
             "first": str(state.first),
+            "part": f"{state.under_way.start} {state.under_way.stop}",
             "checksum": fingerprint.of_tensors(sorted(tensors.items())),
             **_signature(self._identity),
         }
@@ -225,6 +226,7 @@ def read_state(path: Path) -> tuple[DenoisingState, dict[str, str]]:
             metadata: dict[str, str] = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in ("generator", "latents")}
         steps, first = int(metadata["steps"]), int(metadata.get("first", "0"))
+        part = range(*map(int, metadata["part"].split())) if "part" in metadata else None
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise InputError(f"{path} is not a saved denoising state: {error}") from None
     # States of earlier versions have no checksum of their header.
@@ -235,7 +237,10 @@ def read_state(path: Path) -> tuple[DenoisingState, dict[str, str]]:
         raise InputError(f"{path} is damaged")
     # Copies, as safetensors may return memory that is mapped to the file.
     latents, generator = tensors["latents"].clone(), tensors["generator"].clone()
-    return DenoisingState(steps=steps, latents=latents, generator=generator, first=first), metadata
+    state = DenoisingState(
+        steps=steps, latents=latents, generator=generator, first=first, part=part
+    )
+    return state, metadata
 
 
 def identity_of(metadata: Mapping[str, str]) -> Identity:
