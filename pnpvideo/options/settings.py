@@ -70,8 +70,8 @@ class ReadSettings(Options):
     )
     hdr: Annotated[HighRangeTreatment, Lifetime.INVERSION] = Field(
         default="map",
-        description="for high dynamic range video (PQ, HLG): map its colours to standard range "
-        "(BT.709), or keep them as stored",
+        description="for a high dynamic range (PQ, HLG): map colours to standard range (BT.709), "
+        "or keep them as stored",
     )
     reader: Annotated[Reader, Lifetime.NOTHING] = Field(
         default=DEFAULT_READER,

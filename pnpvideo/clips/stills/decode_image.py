@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pillow_heif
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageFile, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, PngImagePlugin, UnidentifiedImageError
 
-from pnpvideo.clips.clip import Picture
+from pnpvideo.clips.clip import Colour, Picture
 from pnpvideo.clips.read_options import ReadOptions
 from pnpvideo.clips.refusals import (
     check_memory,
@@ -25,8 +25,18 @@ from pnpvideo.clips.refusals import (
     too_many_pixels,
 )
 from pnpvideo.clips.silence import silenced
-from pnpvideo.clips.stills.deep_tiff import open_deep_tiff, to_eight_bits
+from pnpvideo.clips.stills.colour_space import (
+    CICP,
+    find_cicp,
+    is_srgb,
+    profile_to_srgb,
+    stated_space,
+    to_srgb,
+)
+from pnpvideo.clips.stills.deep_pixels import deep_pixels
+from pnpvideo.clips.stills.deep_tiff import open_deep_tiff
 from pnpvideo.clips.stills.tiff_tags import check_tags
+from pnpvideo.clips.stored import to_eight_bits
 from pnpvideo.errors import InputError
 from pnpvideo.options.values import DEFAULT_MAX_PIXELS
 
@@ -86,11 +96,13 @@ def _open(file: Path | io.BytesIO, max_pixels: int, *, tga: bool = False) -> Ima
     known = [name for name in _FORMATS if name in Image.OPEN]
     try:
         with _pillow_limits(None):  # Only headers are read, so that the size can be reported.
-            return Image.open(file, formats=known)
+            image = Image.open(file, formats=known)
     except UnidentifiedImageError:
         # An icon is decoded when it is opened.
         with _pillow_limits(max_pixels):
-            return Image.open(file, formats=["ICO", "TGA"] if tga else ["ICO"])
+            image = Image.open(file, formats=["ICO", "TGA"] if tga else ["ICO"])
+    image.info[CICP] = find_cicp(image, file)
+    return image
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
@@ -152,7 +164,10 @@ def to_rgba(file: io.BytesIO, path: Path, max_pixels: int) -> Image.Image:
         check_memory(image.size, path, max_pixels)
         with _pillow_limits(max_pixels):
             image.load()
-        rgb, alpha = _to_rgb(image, path)
+        space = stated_space(image)
+        needs_depth = space is not None and space.needs_depth
+        deep = deep_pixels(image, file.getvalue()) if needs_depth else None
+        rgb, alpha = _to_rgb(image, path, deep=deep)
     rgb.putalpha(alpha or Image.new("L", rgb.size, 255))
     return rgb
 
@@ -161,6 +176,24 @@ def _decode(
     image: Image.Image, path: Path, options: ReadOptions
 ) -> tuple[Image.Image, Image.Image | None]:
     """Return the picture as RGB, and its opacity if it has one."""
+    with decoding(image, path, options):
+        space, deep = stated_space(image), None
+        if options.hdr == "keep" and space is not None and space.high_range is not None:
+            return _to_rgb(image, path, keep=True)
+        if space is not None and space.needs_depth and not has_several_pictures(image):
+            deep = deep_pixels(image, path.read_bytes())
+        return _to_rgb(image, path, deep=deep)
+
+
+def kept_colour(image: Image.Image, options: ReadOptions) -> Colour:
+    """Return the colour space of an opened picture's frames as `decode_image` returns them."""
+    space = stated_space(image) if options.hdr == "keep" else None
+    return Colour() if space is None or space.high_range is None else space.colour
+
+
+@contextlib.contextmanager
+def decoding(image: Image.Image, path: Path, options: ReadOptions) -> Iterator[None]:
+    """Load an opened picture. Raise InputError if it, or what is done within, shows damage."""
     # The decoder would return a black picture for a cut HEIC.
     lenient = image.format != "HEIF"
     try:
@@ -168,7 +201,7 @@ def _decode(
         quiet = silenced() if image.format == "TIFF" else contextlib.nullcontext()
         with _pillow_limits(options.max_pixels, lenient=lenient and options.allow_truncated), quiet:
             image.load()
-        return _to_rgb(image, path)
+        yield
     except InputError:
         raise
     except Image.DecompressionBombError as error:
@@ -204,10 +237,19 @@ def _pillow_limits(max_pixels: int | None, *, lenient: bool = False) -> Iterator
                 setattr(module, name, value)
 
 
-def _to_rgb(image: Image.Image, path: Path) -> tuple[Image.Image, Image.Image | None]:
-    profile = image.info.get("icc_profile")
-    # For few bits, Pillow itself inverts a TIFF that counts from white.
-    negative = getattr(image, "tag_v2", {}).get(262) == 0
+def _to_rgb(
+    image: Image.Image,
+    path: Path | str,
+    *,
+    deep: NDArray[np.uint16] | None = None,
+    keep: bool = False,
+) -> tuple[Image.Image, Image.Image | None]:
+    """Return a loaded picture as RGB in sRGB, upright, and its opacity if it has one.
+
+    deep: its colours with all bits, upright. keep: whether its values stay in their own space.
+    """
+    space, profile = stated_space(image), image.info.get("icc_profile")
+    negative = counts_from_white(image)
     image = with_eight_bits(ImageOps.exif_transpose(image), path, negative=negative)
     alpha: Image.Image | None = None
     if image.mode in ("P", "PA") or "transparency" in image.info:
@@ -217,7 +259,30 @@ def _to_rgb(image: Image.Image, path: Path) -> tuple[Image.Image, Image.Image | 
     if image.mode in ("RGBA", "LA"):
         alpha = image.getchannel("A")
         image = image.convert("RGB" if image.mode == "RGBA" else "L")
-    return _to_srgb(image, profile), alpha
+    if keep or (space is not None and is_srgb(space)):
+        return image.convert("RGB"), alpha
+    if space is not None:
+        pixels = np.array(image.convert("RGB"), np.uint8) if deep is None else deep
+        return Image.fromarray(to_srgb(pixels, space)), alpha
+    return _by_profile(image, profile), alpha
+
+
+def loaded_to_rgb(image: Image.Image, name: str) -> tuple[Image.Image, Image.Image | None]:
+    """Return a picture in memory as RGB, upright and in sRGB, and its opacity if it has one.
+
+    name: the picture's name in errors.
+    """
+    upright: Image.Image = ImageOps.exif_transpose(image)
+    if image.format is not None and (file := getattr(image, "filename", "")):
+        # The file may be gone, but the picture is there.
+        with contextlib.suppress(OSError):
+            upright.info[CICP] = find_cicp(image, Path(file))
+    return _to_rgb(upright, name)
+
+
+def counts_from_white(image: Image.Image) -> bool:
+    """Return whether a TIFF of many bits counts from white. Of few, Pillow itself inverts it."""
+    return getattr(image, "tag_v2", {}).get(262) == 0
 
 
 def with_eight_bits(image: Image.Image, path: Path | str, *, negative: bool = False) -> Image.Image:
@@ -241,21 +306,14 @@ def with_eight_bits(image: Image.Image, path: Path | str, *, negative: bool = Fa
     return Image.merge("LA", (Image.fromarray(scaled), Image.fromarray(alpha)))
 
 
-def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+def _by_profile(image: Image.Image, profile: bytes | None) -> Image.Image:
     """Convert to sRGB, with the colour profile if it fits the mode."""
     if image.mode == "1":
         image = image.convert("L")
     if profile and image.mode in ("RGB", "L", "CMYK"):
-        # Ignore a broken profile, or one for another mode.
-        with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError, TypeError):
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            if image.mode == "RGB" and "sRGB" in ImageCms.getProfileDescription(source):
-                return image
-            converted = ImageCms.profileToProfile(
-                image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
-            )
-            if converted is not None:
-                return converted
+        converted = profile_to_srgb(image, profile)
+        if converted is not None:
+            return converted
     return image.convert("RGB")
 
 

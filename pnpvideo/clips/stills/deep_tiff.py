@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pnpvideo.clips.refusals import check_memory, raw_photo
+from pnpvideo.clips.stored import to_eight_bits
 from pnpvideo.errors import InputError
 
 _COLOURS = frozenset(
@@ -23,6 +24,9 @@ _MODES: dict[tuple[int, int | None], str] = {
     (3, tifffile.EXTRASAMPLE.ASSOCALPHA): "RGBa",
     (3, tifffile.EXTRASAMPLE.UNASSALPHA): "RGBA",
 }
+
+STORED = "stored values"
+"""The name in a picture's `info` of its single channel with all bits."""
 
 
 def open_deep_tiff(path: Path, max_pixels: int) -> Image.Image | None:
@@ -70,37 +74,10 @@ def _picture(page: tifffile.TiffPage, path: Path, max_pixels: int) -> Image.Imag
     height, width, _ = pixels.shape
     used = np.ascontiguousarray(pixels[..., : len(mode)])
     image = Image.frombuffer(mode, (width, height), used.tobytes(), "raw", mode, 0, 1)
+    if len(mode) == 1 and values.dtype != np.uint8:
+        image.info[STORED] = values[..., 0]
     image.getexif()[0x0112] = page.tags.valueof(0x0112, default=1)
     profile = page.tags.valueof(34675)
     if profile is not None:
         image.info["icc_profile"] = bytes(profile)
     return image
-
-
-def to_eight_bits(values: NDArray[np.generic], name: Path | str) -> NDArray[np.uint8]:
-    """Return the picture with 8 bits, from whole numbers of any size or floating-point values.
-
-    Floating-point values range from 0 to 1 (or slightly more), or from 0 to 255. Raise InputError
-    if they are larger. name: the picture's name in errors.
-    """
-    if values.dtype == np.uint8:
-        return values.astype(np.uint8, copy=False)
-    if values.dtype.kind == "f":
-        scale = 255 if _highest(values, name) <= 2 else 1
-        scaled = np.nan_to_num(values.astype(np.float64), posinf=255) * scale
-    elif values.dtype == np.bool_:
-        scaled = values.astype(np.float64) * 255
-    else:
-        scaled = values.astype(np.float64) / float(np.iinfo(values.dtype.str).max) * 255
-    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
-
-
-def _highest(values: NDArray[np.generic], name: Path | str) -> float:
-    finite = values[np.isfinite(values.astype(np.float64))]
-    top = float(finite.max(initial=0))
-    if top > 256:
-        raise InputError(
-            f"{name} has floating-point values up to {top:g}; save it with values from 0 to 1, or "
-            "from 0 to 255"
-        )
-    return top

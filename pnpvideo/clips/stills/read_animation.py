@@ -25,7 +25,9 @@ from pnpvideo.clips.stills.decode_image import (
     to_rgba,
     upright_size,
 )
+from pnpvideo.clips.stills.decode_stored import decode_stored
 from pnpvideo.clips.stills.split_animation import SPLIT, After, Part
+from pnpvideo.clips.stored import Stored
 from pnpvideo.clips.video.frame_timing import find_timing
 from pnpvideo.errors import InputError
 
@@ -210,6 +212,10 @@ class AnimationReader(FrameReader):
         for frame, number in zip(alpha, self._chosen[start:stop], strict=True):
             frame[:] = decode_alpha(self._frame(number), self._path, self._options)
         return alpha
+
+    def read_stored(self, number: int) -> Stored:
+        picture = self._frame(self._chosen[number])
+        return decode_stored(picture, self._path, self._options)
 
     def _frame(self, number: int) -> Image.Image:
         """Return a frame of the file. It depends on previous frames: going back starts over."""
