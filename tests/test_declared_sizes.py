@@ -17,6 +17,7 @@ from PIL import Image
 
 from pnpvideo.clips.read import read_clip
 from pnpvideo.errors import InputError
+from pnpvideo.files import read_text
 
 ROOT = Path(__file__).parents[1]
 # As on the page.
@@ -263,6 +264,32 @@ def test_limits_are_exact(tmp_path: Path, kind: str) -> None:
             read_clip(source, max_frames=3)
         assert len(read_clip(source, max_frames=3, frames=3)) == 3
         assert len(read_clip(source, max_frames=3, frames=2, stride=2)) == 2
+
+
+def doubling(item: str, count: int) -> str:
+    """YAML in which each of some values repeats the one before ten times."""
+    lines = ["a0: &a0 {x: 1}"]
+    for number in range(1, count):
+        again = ", ".join(10 * [f"*a{number - 1}"])
+        lines.append(f"a{number}: &a{number} {item.format(again)}")
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (doubling("[{}]", 30), "more than 10000 values"),
+        (doubling("{{b: [{}]}}", 10), "more than 10000 values"),
+        (doubling("{{<<: [{}]}}", 20), "more than 10000 values"),
+        ("a: &a {<<: *a}", "nested too deeply"),
+        ("a: " + 5_000_000 * "x", "the limit for YAML is 4000000"),
+    ],
+    ids=["lists", "mappings", "merged", "merged with itself", "long"],
+)
+def test_aliases_of_yaml(text: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read_text, "_VALUES", 10_000)
+    with pytest.raises(InputError, match=message):
+        read_text.parse_yaml(text, "it")
 
 
 def test_long_texts_of_editors_are_read(tmp_path: Path) -> None:

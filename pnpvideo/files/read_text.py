@@ -23,6 +23,8 @@ _MARKS = {
 
 _DEPTH = 50
 """The deepest nesting that is read; what is deeper cannot be printed or checked either."""
+_LONGEST_YAML = 4_000_000
+"""Characters, of which PyYAML reads some hundred thousand a second."""
 _VALUES = 1_000_000
 """The most values in a YAML file, counted again wherever an alias repeats them."""
 
@@ -78,8 +80,15 @@ def parse_yaml(text: str, place: object) -> object:
 
     InputError if it is not YAML, is nested too deeply, or repeats itself endlessly.
     """
+    if len(text) > _LONGEST_YAML:
+        raise InputError(
+            f"{place} has {len(text)} characters, and the limit for YAML is {_LONGEST_YAML}; give "
+            "a shorter one"
+        )
     try:
-        value = yaml.safe_load(text)
+        value = _construct(text, place)
+    except InputError:
+        raise
     except RecursionError:
         raise _too_deep(place) from None
     # PyYAML lets the errors of Python's own types through, such as that of a 13th month.
@@ -87,6 +96,16 @@ def parse_yaml(text: str, place: object) -> object:
         raise InputError(f"{place} is not YAML: {error}") from None
     _check_extent(value, place, _VALUES)
     return value
+
+
+def _construct(text: str, place: object) -> object:
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        _check_extent(node, place, _VALUES)  # Merging aliases ("<<") makes copies of all values.
+        return None if node is None else loader.construct_document(node)
+    finally:
+        loader.dispose()
 
 
 def _first_values(pairs: list[tuple[str, object]]) -> JsonObject:
@@ -111,6 +130,10 @@ def _check_extent(value: object, place: object, most: int | None) -> None:
             parts = [*one, *one.values()]
         elif isinstance(one, list | tuple | set):
             parts = [*one]
+        elif isinstance(one, yaml.MappingNode):
+            parts = [part for pair in one.value for part in pair]
+        elif isinstance(one, yaml.SequenceNode):
+            parts = one.value
         else:
             continue
         count += len(parts)
