@@ -93,7 +93,8 @@ def _colour_text(colour: tuple[int, int, int]) -> str:
 def plain_number(given: object) -> object:
     """Return a number of numpy or torch, or those in a list or tuple, as Python's own number."""
     if isinstance(given, list | tuple):
-        return type(given)(map(_plain, given))
+        numbers = map(_plain, given)
+        return list(numbers) if isinstance(given, list) else tuple(numbers)
     return _plain(given)
 
 
