@@ -134,7 +134,14 @@ def save_coded(
         values = pixels if pixels.dtype == np.uint8 else (pixels >> 6).astype(np.uint16)
         path.write_bytes(
             imagecodecs.avif_encode(
-                values, 100, speed=10, primaries=primaries, transfer=transfer, matrix=0, pixelformat=1, **bits
+                values,
+                100,
+                speed=10,
+                primaries=primaries,
+                transfer=transfer,
+                matrix=0,
+                pixelformat=1,
+                **bits,
             )
         )
     else:

@@ -66,8 +66,8 @@ class ReadSettings(Options):
     )
     hdr: Annotated[HighRangeTreatment, Lifetime.INVERSION] = Field(
         default="map",
-        description="for a high dynamic range (PQ, HLG): map its colours to standard range (BT.709), "
-        "or keep them as stored",
+        description="for a high dynamic range (PQ, HLG): map its colours to standard range "
+        "(BT.709), or keep them as stored",
     )
 
 
