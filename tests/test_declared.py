@@ -290,7 +290,10 @@ def test_what_settings_change() -> None:
             "frame_rate",
         },
         Lifetime.MEASURING: {"check_inversion"},
-        Lifetime.NOTHING: {"device", "offload", "job", "trajectory", "batch_size"},
+        Lifetime.NOTHING: {
+            *("device", "offload", "job", "trajectory", "batch_size", "reader"),
+            *("max_pixels", "max_frames"),
+        },
     }
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pnpvideo.clips.clip import Clip
 from pnpvideo.clips.read import read_clip
+from pnpvideo.errors import InputError
 from pnpvideo.inside.subject import Subject
 from pnpvideo.models.model import Model
 from pnpvideo.options.settings import ReadSettings
@@ -43,7 +44,13 @@ def open_subject(
 
     folder: of the results. prompts: the texts to sample each source under.
     """
-    options = settings.resolve(model.defaults)
+    whole = {"start_from": "inverted", "start_level": 1.0}
+    options = settings.resolve(model.defaults.override(whole))
+    if (options.start_from, options.start_level) != tuple(whole.values()):
+        raise InputError(
+            "what a model sees is read from all levels of the inverted source; leave "
+            "out start_from and start_level"
+        )
     job = None if settings.job is None else open_things.enter_context(JobFolder(settings.job))
     control_image = None
     if settings.control_image is not None:

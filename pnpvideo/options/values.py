@@ -10,11 +10,15 @@ from pydantic_extra_types.color import Color
 
 from pnpvideo.options.paths import plain_text
 
+_HUGE_EXPONENT = re.compile(r"e[+-]?\d{3}", re.IGNORECASE)
+
 Place = Literal["auto", "memory", "disk"]
 Precision = Literal["half", "full"]
 HighRangeTreatment = Literal["map", "keep"]
 Prediction = Literal["epsilon", "v_prediction", "sample"]
 Dtype = Literal["float32", "bfloat16", "float16"]
+Reader = Literal["decord", "av"]
+"""Which library reads plain local videos; PyAV reads all others."""
 Tracks = Literal["default", "all", "none"]
 """Which of a source's sound tracks a result has."""
 
@@ -28,7 +32,10 @@ DEFAULT_PLACE: Place = "auto"
 EMBEDDED_MODEL = "embedded"
 """The name of the model that comes with the package, the default."""
 DEFAULT_QUALITY = 80
+DEFAULT_READER: Reader = "decord"
 DEFAULT_TRACKS: Tracks = "default"
+DEFAULT_MAX_PIXELS = 250_000_000
+DEFAULT_MAX_FRAMES = 1_000_000
 DEFAULT_FRAME_RATE = Fraction(24)
 """Frames per second of a video or animation made from frames that have no timing."""
 MEMORY_SHARE = 0.25
@@ -53,8 +60,11 @@ def _size_text(size: tuple[int, int]) -> str:
 
 def _frame_rate(given: object) -> Fraction:
     """Return an exact number of frames per second for "24", 23.976 or "24000/1001"."""
+    text = str(given)
+    if len(text) > 40 or _HUGE_EXPONENT.search(text):  # It would take hours and the whole memory.
+        raise ValueError
     try:
-        rate = Fraction(str(given))
+        rate = Fraction(text)
     except ZeroDivisionError:
         raise ValueError from None
     if not 0 < rate <= 1000:

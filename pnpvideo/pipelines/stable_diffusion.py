@@ -187,7 +187,7 @@ class PnPVideoPipeline(Components):
             stopped=lambda: self.interrupt,
             after_step=self._callback(callback_on_step_end, names, job),
         )
-        with scaled_loras(self, self._begin(options, cross_attention_kwargs)):
+        with self.model.turn(), scaled_loras(self, self._begin(options, cross_attention_kwargs)):
             output = self._run(request, callbacks, output_type)
         return output if return_dict else (output.frames, output.trajectory)
 

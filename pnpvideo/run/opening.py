@@ -106,7 +106,7 @@ def read_beside(
 
     changes: options that differ.
     """
-    beside = read_clip(path, **changes)
+    beside = read_clip(path, reader=settings.reader, **changes)
     if len(beside) > 1:
         beside.close()
         chosen = settings.part(ReadSettings) | {"frame_rate": None} | changes

@@ -2,8 +2,10 @@
 
 import contextlib
 import io
+import re
 import struct
 import threading
+import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +17,13 @@ from PIL import Image, ImageFile, ImageOps, PngImagePlugin, UnidentifiedImageErr
 
 from pnpvideo.clips.clip import Colour, Picture
 from pnpvideo.clips.read_options import ReadOptions
-from pnpvideo.clips.refusals import check_memory, is_raw_name, is_raw_preview, raw_photo
+from pnpvideo.clips.refusals import (
+    check_memory,
+    is_raw_name,
+    is_raw_preview,
+    raw_photo,
+    too_many_pixels,
+)
 from pnpvideo.clips.silence import silenced
 from pnpvideo.clips.stills.colour_space import (
     CICP,
@@ -27,11 +35,13 @@ from pnpvideo.clips.stills.colour_space import (
 )
 from pnpvideo.clips.stills.deep_pixels import deep_pixels
 from pnpvideo.clips.stills.deep_tiff import open_deep_tiff
+from pnpvideo.clips.stills.tiff_tags import check_tags
 from pnpvideo.clips.stored import to_eight_bits
 from pnpvideo.errors import InputError
+from pnpvideo.options.values import DEFAULT_MAX_PIXELS
 
 # Formats recognised by their first bytes. Pillow would also claim some videos, and run Ghostscript.
-_FORMATS = ["PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM", "JPEG2000", "ICO"]
+_FORMATS = ["PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "TIFF", "GIF", "PPM", "JPEG2000"]
 _FORMATS += ["AVIF", "HEIF", "PSD", "PCX"]
 
 DECODING_ERRORS: tuple[type[Exception], ...] = (
@@ -40,44 +50,57 @@ DECODING_ERRORS: tuple[type[Exception], ...] = (
 )
 """All errors that decoders raise on broken files."""
 
-_LONGEST_TEXT = 2**30
+# Bytes of a PNG's text or colour profile when it is unpacked, and of all its texts. Some editors
+# store their whole work in a picture: several millions.
+_LONGEST_TEXT = 16 * 2**20
+_LONGEST_TEXTS = 72 * 2**20
 
 _settings_lock = threading.Lock()
 
 
-def open_image(path: Path) -> Image.Image | None:
+def open_image(path: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image | None:
     """Open a picture (headers only; the caller closes it). Return None if it is not a picture.
 
-    Raise InputError if it is a picture that cannot be used.
+    Raise InputError if it is a picture that cannot be used, or has more pixels than allowed.
     """
     if is_raw_name(path):
         raise raw_photo(path)
     image: Image.Image | None
     try:
-        image = _open(path, tga=path.suffix.lower() == ".tga")
+        check_tags(path, max_pixels)
+        image = _open(path, max_pixels, tga=path.suffix.lower() == ".tga")
     except UnidentifiedImageError:
-        image = open_deep_tiff(path)
+        image = open_deep_tiff(path, max_pixels)
+    except InputError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise _bomb(error, path, max_pixels) from None
     except DECODING_ERRORS as error:
-        raise InputError(f"{path} is cut off or damaged: {reason(error)}") from None
+        raise _refusal(path, error) from None
     if image is None:
         return None
     try:
         if image.format == "TIFF" and is_raw_preview(image, path):
             raise raw_photo(path)
-        check_memory(image.size, path)
+        check_memory(image.size, path, max_pixels)
     except InputError:
         image.close()
         raise
     return image
 
 
-def _open(file: Path | io.BytesIO, *, tga: bool = False) -> Image.Image:
+def _open(file: Path | io.BytesIO, max_pixels: int, *, tga: bool = False) -> Image.Image:
     Image.init()
     if "HEIF" not in Image.OPEN:
         pillow_heif.register_heif_opener()
-    formats = [*_FORMATS, "TGA"] if tga else _FORMATS
-    with _pillow_limits():
-        image = Image.open(file, formats=[name for name in formats if name in Image.OPEN])
+    known = [name for name in _FORMATS if name in Image.OPEN]
+    try:
+        with _pillow_limits(None):  # Only headers are read, so that the size can be reported.
+            image = Image.open(file, formats=known)
+    except UnidentifiedImageError:
+        # An icon is decoded when it is opened.
+        with _pillow_limits(max_pixels):
+            image = Image.open(file, formats=["ICO", "TGA"] if tga else ["ICO"])
     image.info[CICP] = find_cicp(image, file)
     return image
 
@@ -88,7 +111,8 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
     if image.format == "TIFF":
         return width, height  # Pillow rotates TIFFs itself.
     try:
-        with _pillow_limits():  # A PNG may have its EXIF data at the end.
+        # A PNG may have its EXIF data at the end.
+        with _pillow_limits(image.width * image.height):
             is_rotated = image.getexif().get(0x0112) in (5, 6, 7, 8)
     except DECODING_ERRORS:
         is_rotated = False
@@ -134,11 +158,11 @@ def has_transparent_parts(image: Image.Image) -> bool:
     return image.convert("RGBA").getchannel("A").getextrema() != (255, 255)
 
 
-def to_rgba(file: io.BytesIO, path: Path) -> Image.Image:
+def to_rgba(file: io.BytesIO, path: Path, max_pixels: int) -> Image.Image:
     """Decode the picture in a part of a file. Raise one of DECODING_ERRORS if it is damaged."""
-    with _open(file) as image:
-        check_memory(image.size, path)
-        with _pillow_limits():
+    with _open(file, max_pixels) as image:
+        check_memory(image.size, path, max_pixels)
+        with _pillow_limits(max_pixels):
             image.load()
         space = stated_space(image)
         needs_depth = space is not None and space.needs_depth
@@ -152,7 +176,7 @@ def _decode(
     image: Image.Image, path: Path, options: ReadOptions
 ) -> tuple[Image.Image, Image.Image | None]:
     """Return the picture as RGB, and its opacity if it has one."""
-    with decoding(image, path, options.allow_truncated):
+    with decoding(image, path, options):
         space, deep = stated_space(image), None
         if options.hdr == "keep" and space is not None and space.high_range is not None:
             return _to_rgb(image, path, keep=True)
@@ -168,37 +192,41 @@ def kept_colour(image: Image.Image, options: ReadOptions) -> Colour:
 
 
 @contextlib.contextmanager
-def decoding(image: Image.Image, path: Path, allow_truncated: bool) -> Iterator[None]:
+def decoding(image: Image.Image, path: Path, options: ReadOptions) -> Iterator[None]:
     """Load an opened picture. Raise InputError if it, or what is done within, shows damage."""
     # The decoder would return a black picture for a cut HEIC.
     lenient = image.format != "HEIF"
     try:
         # Pillow's TIFF library also prints errors to the terminal.
         quiet = silenced() if image.format == "TIFF" else contextlib.nullcontext()
-        with _pillow_limits(lenient=lenient and allow_truncated), quiet:
+        with _pillow_limits(options.max_pixels, lenient=lenient and options.allow_truncated), quiet:
             image.load()
         yield
     except InputError:
         raise
+    except Image.DecompressionBombError as error:
+        raise _bomb(error, path, options.max_pixels) from None
     except DECODING_ERRORS as error:
-        if lenient and not allow_truncated:
+        if lenient and not options.allow_truncated:
             raise cut_picture(path, error) from None
-        raise InputError(f"{path} is cut off or damaged: {reason(error)}") from None
+        raise _refusal(path, error) from None
 
 
 @contextlib.contextmanager
-def _pillow_limits(*, lenient: bool = False) -> Iterator[None]:
-    """Keep Pillow's global size limits off and its switch for cut files at `lenient`.
+def _pillow_limits(max_pixels: int | None, *, lenient: bool = False) -> Iterator[None]:
+    """Keep Pillow's global size limits as given and its switch for cut files at `lenient`.
 
-    Large pictures and long texts are the user's choice; only memory limits them.
+    The limits also hold for what a header does not state, such as the pictures in an ICO file.
     """
     settings = (
-        (Image, "MAX_IMAGE_PIXELS", None),
+        # Pillow warns of more pixels, and refuses twice as many.
+        (Image, "MAX_IMAGE_PIXELS", max_pixels and max_pixels / 2),
         (PngImagePlugin, "MAX_TEXT_CHUNK", _LONGEST_TEXT),
-        (PngImagePlugin, "MAX_TEXT_MEMORY", _LONGEST_TEXT),
+        (PngImagePlugin, "MAX_TEXT_MEMORY", _LONGEST_TEXTS),
         (ImageFile, "LOAD_TRUNCATED_IMAGES", lenient),
     )
-    with _settings_lock:
+    with _settings_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         before = [getattr(module, name) for module, name, _ in settings]
         for module, name, value in settings:
             setattr(module, name, value)
@@ -287,6 +315,22 @@ def _by_profile(image: Image.Image, profile: bytes | None) -> Image.Image:
         if converted is not None:
             return converted
     return image.convert("RGB")
+
+
+def _bomb(error: Image.DecompressionBombError, path: Path, max_pixels: int) -> InputError:
+    found = re.search(r"\((\d+) pixels\)", str(error))
+    return too_many_pixels(path, found[1] if found else "too many", max_pixels)
+
+
+def _refusal(path: Path, error: Exception) -> InputError:
+    """Return the error for a picture that cannot be opened."""
+    if "MAX_TEXT" in str(error) or "text chunks" in str(error):  # Pillow's words.
+        return InputError(
+            f"{path} has texts or a colour profile that unpack to more than "
+            f"{_LONGEST_TEXT // 2**20} MiB, or {_LONGEST_TEXTS // 2**20} MiB together, which are "
+            "the limits; save it without them"
+        )
+    return InputError(f"{path} is cut off or damaged: {reason(error)}")
 
 
 def cut_picture(path: Path, error: Exception) -> InputError:

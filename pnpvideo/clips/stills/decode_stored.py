@@ -19,7 +19,7 @@ def decode_stored(image: Image.Image, path: Path, options: ReadOptions) -> Store
 
     Raise InputError if it is damaged.
     """
-    with decoding(image, path, options.allow_truncated):
+    with decoding(image, path, options):
         return stored_values(image)
 
 

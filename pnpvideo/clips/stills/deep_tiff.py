@@ -29,7 +29,7 @@ STORED = "stored values"
 """The name in a picture's `info` of its single channel with all bits."""
 
 
-def open_deep_tiff(path: Path) -> Image.Image | None:
+def open_deep_tiff(path: Path, max_pixels: int) -> Image.Image | None:
     """Return the first picture of a TIFF, with 8 bits. Return None if the file is not a TIFF.
 
     Raise InputError if it is a TIFF that cannot be used.
@@ -39,7 +39,7 @@ def open_deep_tiff(path: Path) -> Image.Image | None:
             return None
     try:
         with tifffile.TiffFile(path) as tiff:
-            return _picture(tiff.pages.first, path)
+            return _picture(tiff.pages.first, path, max_pixels)
     except InputError:
         raise
     # tifffile's parsers and codecs raise many kinds of errors.
@@ -48,7 +48,7 @@ def open_deep_tiff(path: Path) -> Image.Image | None:
         raise InputError(f"{path} is a TIFF that cannot be read: {reason}") from None
 
 
-def _picture(page: tifffile.TiffPage, path: Path) -> Image.Image:
+def _picture(page: tifffile.TiffPage, path: Path, max_pixels: int) -> Image.Image:
     if page.is_dng or page.photometric in _RAW:
         raise raw_photo(path)
     if page.photometric not in _COLOURS or page.ndim not in (2, 3):
@@ -58,7 +58,8 @@ def _picture(page: tifffile.TiffPage, path: Path) -> Image.Image:
             "save it as RGB"
         )
     # The values are scaled in float64.
-    check_memory((page.imagewidth, page.imagelength), path, bytes_a_pixel=100)
+    size, samples = (page.imagewidth, page.imagelength), max(3, page.samplesperpixel)
+    check_memory(size, path, max_pixels, bytes_a_pixel=32 * samples)
     values: NDArray[np.generic] = page.asarray()
     if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and values.ndim == 3:
         values = np.moveaxis(values, 0, -1)

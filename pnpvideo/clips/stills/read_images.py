@@ -91,13 +91,13 @@ class ImageReader(FrameReader):
         return alpha
 
     def read_stored(self, number: int) -> Stored:
-        with _open(self._paths[number]) as image:
+        with _open(self._paths[number], self._options) as image:
             return decode_stored(image, self._paths[number], self._options)
 
     def _fill(self, pictures: NDArray[np.uint8], start: int, decode: Decode) -> None:
         paths = self._paths[start : start + len(pictures)]
         for picture, path in zip(pictures, paths, strict=True):
-            with _open(path) as image:
+            with _open(path, self._options) as image:
                 decoded = decode(image, path, self._options)
             if decoded.shape != picture.shape:
                 (height, width), expected = decoded.shape[:2], picture.shape[:2]
@@ -113,7 +113,7 @@ def _clip(paths: list[Path], name: str, source: Path, options: ReadOptions) -> C
     size: tuple[int, int] | None = None
     transparent, has_several, colours = False, False, set()
     for path in chosen:
-        with _open(path) as image:
+        with _open(path, options) as image:
             image_size = upright_size(image)
             transparent = transparent or can_be_transparent(image)
             colours.add(kept_colour(image, options))
@@ -147,8 +147,8 @@ def _warn_several_pictures(path: Path) -> None:
     _log.warning("%s holds several pictures; only one is read", path)
 
 
-def _open(path: Path) -> Image.Image:
-    image = open_image(path)
+def _open(path: Path, options: ReadOptions) -> Image.Image:
+    image = open_image(path, options.max_pixels)
     if image is None:
         raise InputError(f"{path} is not an image, or is damaged")
     return image
