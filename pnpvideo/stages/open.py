@@ -157,11 +157,21 @@ def _working_size(model: Model, request: Edit) -> Size:
     """Return the size at which the source goes through the model. InputError for a wrong one."""
     given, (width, height) = request.source, model.default_size
     if isinstance(given, Trajectory):
-        return model.autoencoder.size_of(given.latents.shape)
+        own = model.autoencoder.size_of(given.latents.shape)
+        if request.size is not None and request.size != own:
+            raise InputError(
+                f"the size is {_text(request.size)}, and the trajectory is of "
+                f"{_text(own)}; leave the size out, or give the source itself"
+            )
+        return own
     side: float = (width * height) ** 0.5
     if given is not None:
         width, height = given.width, given.height
     return working_size(width, height, side, model.multiple, request.size)
+
+
+def _text(size: Size) -> str:
+    return f"{size[0]}x{size[1]}"
 
 
 def _timesteps(model: Model, options: PnPOptions, size: Size) -> tuple[float, ...]:
