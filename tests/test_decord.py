@@ -57,6 +57,10 @@ def process_ids() -> set[int]:
     return {int(line.split()[0]) for line in lines}
 
 
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
+
+
 def test_decord_reads_plain_clips_only(tmp_path: Path, plain: Path) -> None:
     large = make_video(tmp_path / "large.mp4", *H264, size="1920x1080", frames=2)
     odd = make_video(tmp_path / "odd.webm", "-c:v", "libvpx-vp9", size="63x47")
@@ -118,7 +122,7 @@ def test_where_its_process_ends_av_goes_on(
     frames.append(clip.read(3, 10))
     assert np.array_equal(np.concatenate(frames), decode(plain))
     assert not uses_decord(clip)
-    (message,) = caplog.messages
+    (message,) = warnings(caplog)
     why = {crash: "its process has ended", hang: "no answer in 0.3 s"}[harm]
     assert message == f"{plain}: decord failed ({why}), so PyAV reads it"
     assert process_ids() == set()
@@ -166,7 +170,7 @@ def test_a_changed_byte_does_no_harm(
     caplog.clear()
     assert np.array_equal(all_frames(read_clip(path, allow_truncated=True)), expected)
     if (atom, offset) == (b"stts", 12):
-        assert [record.levelno for record in caplog.records] == [logging.WARNING]
+        assert len(warnings(caplog)) == 1
 
 
 def test_a_name_is_never_a_protocol(plain: Path, tmp_path: Path) -> None:

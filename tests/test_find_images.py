@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pillow_heif
 import pytest
-from clips import all_frames
+from clips import all_frames, make_video
 from command import SHORT, Cli, assert_refused
 from PIL import Image
 
+from pnpvideo.batch.read_jobs import read_jobs
 from pnpvideo.clips.read import read_clip
 from pnpvideo.errors import InputError
 
@@ -179,3 +180,19 @@ def test_results_go_to_files(cli: Cli, tmp_path: Path) -> None:
     fill(tmp_path, "1.png")
     for output, message in (("-", "- is not a file"), ("ftp://a.org/b.png", "is an address")):
         assert_refused(cli("1.png", *SHORT, "-o", output), 2, message)
+
+
+def test_a_batch_finds_videos_of_every_suffix(tmp_path: Path) -> None:
+    """All of these are in the folder of a batch, and can be read."""
+    mpeg2 = ("-c:v", "mpeg2video")
+    coding = {".vob": mpeg2, ".m2v": mpeg2, ".f4v": ("-c:v", "mpeg4", "-f", "mp4")}
+    coding |= {".asf": ("-c:v", "wmv2"), ".qt": ("-c:v", "mpeg4", "-f", "mov")}
+    coding |= {".y4m": (), ".3g2": ("-c:v", "mpeg4"), ".nut": ("-c:v", "ffv1")}
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    paths = [make_video(clips / f"a{s}", *how, frames=2) for s, how in coding.items()]
+    paths.append(paths[0].rename(clips / "A.VOB"))
+    (clips / "notes.txt").write_text("no clip")
+    found = [Path(str(job.values["source"])) for job in read_jobs(clips, tmp_path / "out")]
+    assert sorted(found) == sorted(paths[1:])
+    assert [len(read_clip(path)) for path in found] == [2] * len(coding)

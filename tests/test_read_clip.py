@@ -238,7 +238,8 @@ def test_no_file_outlives_its_clip(tmp_path: Path, reader: str) -> None:
 
     def held() -> int:
         """How often this process, and those that it has started, have the file open."""
-        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        threads = Path("/proc/self/task").glob("*/children")  # Each thread has children.
+        children = " ".join(thread.read_text() for thread in threads).split()
         folders = [descriptors, *(Path(f"/proc/{child}/fd") for child in children)]
         links = [link for folder in folders if folder.exists() for link in folder.iterdir()]
         return sum(link.exists() and link.samefile(path) for link in links)

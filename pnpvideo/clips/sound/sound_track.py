@@ -23,10 +23,14 @@ _LONGEST_GAP = 3600
 LONGEST_SILENCE = 10
 
 
+class GapError(ValueError):
+    """A gap at which the sound ends; the message says how long it is."""
+
+
 def check_gap(seconds: Fraction) -> None:
-    """Raise ValueError if a gap is too long to be filled with silence."""
+    """Raise GapError if a gap is too long to be filled with silence."""
     if seconds > _LONGEST_GAP:
-        raise ValueError(f"it has a gap of {float(seconds) / 3600:.1f} hours")
+        raise GapError(f"it has a gap of {float(seconds) / 3600:.1f} hours")
 
 
 class Track(ABC):

@@ -19,7 +19,7 @@ from av.packet import Packet
 from pnpvideo.clips.clip import Sound
 from pnpvideo.clips.sound.encoded_track import EncodedTrack
 from pnpvideo.clips.sound.read_sound import SoundSource
-from pnpvideo.clips.sound.sound_track import CopiedTrack, Track
+from pnpvideo.clips.sound.sound_track import CopiedTrack, GapError, Track
 from pnpvideo.errors import InputError
 from pnpvideo.options.values import Tracks
 
@@ -165,6 +165,8 @@ def _works(track_type: type[Track], container: str, sound: Sound, number: int) -
                 packet_count += 1
                 _mux(file, track.take(packet))
             _mux(file, track.flush())
+    except GapError:
+        return True  # What comes before it can be written.
     except (FFmpegError, ValueError):
         return False
     return track.heard or not packet_count

@@ -15,17 +15,19 @@ _PICTURE_CODECS = ("mjpeg", "png", "bmp", "webp", "gif", "tiff", "jpeg2000", "jp
 def main_stream(streams: Sequence[VideoStream]) -> VideoStream:
     """Return the first stream that is marked as default, or else the first of all.
 
-    A thumbnail is returned only if there is nothing else. A file may mark all its streams as
-    default, or none.
+    A thumbnail is returned only if there is nothing else, and what FFmpeg cannot decode only if it
+    is alone. A file may mark all its streams as default, or none.
     """
     return min(streams, key=_precedence)
 
 
-def _precedence(stream: VideoStream) -> tuple[bool, bool, bool]:
-    has_picture_codec = stream.codec is not None and stream.codec.name in _PICTURE_CODECS
+def _precedence(stream: VideoStream) -> tuple[bool, bool, bool, bool]:
+    decoder = stream.codec_context  # None if FFmpeg has none.
+    has_picture_codec = decoder is not None and decoder.name in _PICTURE_CODECS
     is_thumbnail = bool(stream.disposition & _THUMBNAIL)
     is_thumbnail = is_thumbnail or (has_picture_codec and _is_one_frame(stream))
-    return is_thumbnail, not stream.disposition & Disposition.default, has_picture_codec
+    is_default = bool(stream.disposition & Disposition.default)
+    return decoder is None, is_thumbnail, not is_default, has_picture_codec
 
 
 def _is_one_frame(stream: VideoStream) -> bool:

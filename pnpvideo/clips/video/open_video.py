@@ -98,8 +98,11 @@ def _open(url: str, file_format: str | None, max_pixels: int, **options: str) ->
 
 
 def _decoding_limits(max_pixels: int) -> dict[str, str]:
-    """Return the options with which decoders refuse larger frames before they allocate them."""
-    return {"max_pixels": str(min(max_pixels, 2**31 - 1))}
+    """Return the options with which decoders refuse much larger frames before they allocate them.
+
+    What counts for them is the size in memory, which has some more rows and columns.
+    """
+    return {"max_pixels": str(min(2 * max_pixels + 2**23, 2**31 - 1))}
 
 
 def is_motion_jpeg(path: Path, max_pixels: int) -> bool:

@@ -135,11 +135,11 @@ class _Process:
         """Return the answer to a request; fill `frames` if that is what it asks for."""
         if self._owner != os.getpid():
             raise DecordError("its process belongs to another process")
-        hung = threading.Event()
+        hung, process = threading.Event(), self._process
 
-        def stop() -> None:
+        def stop() -> None:  # Without `self`, which could then end before this thread does.
             hung.set()
-            self._process.kill()
+            process.kill()
 
         timer = threading.Timer(_TIME_OUT_SECONDS, stop)
         timer.daemon = True
