@@ -33,6 +33,10 @@ class Lifetime(IntEnum):
     """Neither results nor figures: how the machine is used, what is printed, where work is kept."""
 
 
+_LONGEST = 200
+"""Characters of a value that a message shows."""
+
+
 class Schema(TypedDict):
     """An option's declaration as JSON schema, with a few keys of our own.
 
@@ -46,6 +50,7 @@ class Schema(TypedDict):
     type: NotRequired[str]
     enum: NotRequired[list[str]]
     minimum: NotRequired[float]
+    exclusiveMinimum: NotRequired[float]
     maximum: NotRequired[float]
     format: NotRequired[str]
     form: NotRequired[str]
@@ -150,6 +155,8 @@ def accepted(schema: Schema) -> str:
         "array": "a text or a list of texts",
         "string": "a text",
     }[schema.get("type", "string")]
+    if "exclusiveMinimum" in schema and "maximum" in schema:
+        return f"{kind} above {schema['exclusiveMinimum']} and up to {schema['maximum']}"
     if "minimum" not in schema:
         return kind
     if "maximum" not in schema:
@@ -195,4 +202,13 @@ def _refusal(
         return InputError(
             f"give {known[name].get('missing') or f'{name}: {accepted(known[name])}'}"
         )
-    return InputError(f"{name} is {values[name]!r}; give {accepted(known[name])}")
+    return InputError(f"{name} is {_shown(values[name])}; give {accepted(known[name])}")
+
+
+def _shown(value: object) -> str:
+    """Return a value for a message, cut to one readable line."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # Python does not write integers of any length.
+        return f"a {type(value).__name__} that is too long to show"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

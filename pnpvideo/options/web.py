@@ -63,7 +63,7 @@ class WebOptions(Options, title="page"):
     max_waiting: Annotated[Count, Lifetime.NOTHING] = Field(
         default=4, description="maximum number of runs of one visitor in the queue"
     )
-    keep_hours: Annotated[float, Field(gt=0), Lifetime.NOTHING] = Field(
+    keep_hours: Annotated[float, Field(gt=0, le=100_000), Lifetime.NOTHING] = Field(
         default=24.0, description="hours after which uploads and runs are deleted"
     )
     device: Annotated[str | None, Lifetime.NOTHING] = Field(
