@@ -1,10 +1,19 @@
 """The web page in a browser, and a server's other ways in."""
 
+import contextlib
+import http.client
+import http.server
+import resource
 import shutil
+import signal
 import socket
+import threading
 import time
+import urllib.parse
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from http.client import HTTPMessage
 from pathlib import Path
 from typing import Any
 
@@ -98,9 +107,101 @@ def download(page: Any, number: int) -> bytes:
 
 def post_file(url: str, name: str, content: bytes) -> bytes:
     """What a server answers to a file that no page sends. HTTPError where it refuses."""
-    head = f'Content-Disposition: form-data; name="files"; filename="{name}"'.encode()
-    body = b"--x\r\n" + head + b"\r\nContent-Type: image/png\r\n\r\n" + content + b"\r\n--x--\r\n"
-    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    body, kind = form(name, content)
+    headers = {"Content-Type": kind}
     request = urllib.request.Request(f"{url}gradio_api/upload", body, headers)
     answer: bytes = urllib.request.urlopen(request).read()
     return answer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """What a server answers."""
+
+    status: int
+    headers: HTTPMessage
+    body: bytes
+
+
+def request(url: str, path: str, method: str = "GET", body: bytes = b"", **headers: str) -> Reply:
+    """Ask a server. headers: with _ for -; they may be what no browser sends, as may the path."""
+    place = urllib.parse.urlsplit(url)
+    connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=20)
+    with contextlib.closing(connection):
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, path, body or None, named)
+        answer = connection.getresponse()
+        content = b"" if "stream" in (answer.headers["content-type"] or "") else answer.read()
+        return Reply(status=answer.status, headers=answer.headers, body=content)
+
+
+def form(name: str, content: bytes) -> tuple[bytes, str]:
+    """A form with a file, as its bytes and its kind."""
+    head = f'Content-Disposition: form-data; name="files"; filename="{name}"'.encode()
+    body = b"--x\r\n" + head + b"\r\nContent-Type: image/png\r\n\r\n" + content + b"\r\n--x--\r\n"
+    return body, "multipart/form-data; boundary=x"
+
+
+@contextlib.contextmanager
+def small_proxy(to: str, prefix: str, *, keeps_prefix: bool) -> Iterator[str]:
+    """A reverse proxy that serves `to` under a path, as its address.
+
+    It says its own name in Host to the server, as nginx does unless it is configured, and where
+    visitors come from. keeps_prefix: whether the server sees the path with its prefix.
+    """
+    place = urllib.parse.urlsplit(to)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def handle_any(self) -> None:
+            if not f"{self.path}/".startswith(f"{prefix}/"):
+                self.send_error(404)
+                return
+            path = self.path if keeps_prefix else self.path[len(prefix) :] or "/"
+            body = self.rfile.read(int(self.headers.get("content-length", 0)))
+            connection = http.client.HTTPConnection(place.hostname or "", place.port)
+            with contextlib.closing(connection):
+                headers = {k: v for k, v in self.headers.items() if k.lower() != "host"}
+                headers["X-Forwarded-For"] = self.client_address[0]
+                connection.request(self.command, path, body or None, headers)
+                answer = connection.getresponse()
+                self.send_response(answer.status)
+                for name, value in answer.headers.items():
+                    if name.lower() not in ("transfer-encoding", "connection", "content-length"):
+                        self.send_header(name, value)
+                self.send_header("Connection", "close")
+                self.end_headers()
+                with contextlib.suppress(OSError):
+                    while part := answer.read1(65536):
+                        self.wfile.write(part)
+                        self.wfile.flush()
+            self.close_connection = True
+
+        do_GET = do_POST = do_HEAD = handle_any  # noqa: N815
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}{prefix}/"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@contextlib.contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """A disk that takes no more bytes in a file, for this process."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, old)

@@ -44,13 +44,15 @@ pytest.importorskip("gradio")
 from pnpvideo.web.actions import Service
 from pnpvideo.web.controls import Controls, offered
 from pnpvideo.web.drawn_mask import editor_of, mask_of
-from pnpvideo.web.jobs import JobStore
+from pnpvideo.web.jobs import JobStore, Visitor
 from pnpvideo.web.limits import Limits
 from pnpvideo.web.models import Models
 from pnpvideo.web.runner import Runner
 from pnpvideo.web.serve import Server, serving
 from pnpvideo.web.thresholds import CELLS
 from pnpvideo.web.watch import Watch
+
+ME, OTHER = Visitor(key="me", place="here"), Visitor(key="other", place="there")
 
 
 @pytest.fixture(scope="module")
@@ -241,7 +243,7 @@ def test_what_is_refused_on_the_page(visit: Callable[[], Any], tmp_path: Path) -
     (tmp_path / "empty.png").write_bytes(b"")
     for name, message in {
         "text.mp4": "text.mp4",
-        "wide.png": "wide.png has 200 x 100 pixels, and the limit here is 10000",
+        "wide.png": "wide.png has 200x100 pixels, and the limit is 10000",
         "long.mp4": "long.mp4 has more than 4 frames",
         "empty.png": "empty.png is empty",
     }.items():
@@ -311,14 +313,14 @@ def test_a_new_server_goes_on_with_what_is_left(
     (model,) = models.names
     texts = {"prompt": ["a stone"], "negative_prompt": ["blue"]}
     ready = {**texts, "steps": 2, "seed": 4, "guidance_scale": 1}
-    left = store.add("translate", "me", model, picture, ready)
+    left = store.add("translate", ME, model, picture, ready)
     store.update(left, state="running")
-    store.add("translate", "me", model, picture, ready | {"size": "33x32"})
-    over = store.update(store.add("translate", "other", model, picture, ready), state="done")
+    store.add("translate", ME, model, picture, ready | {"size": "33x32"})
+    over = store.update(store.add("translate", OTHER, model, picture, ready), state="done")
     runner = Runner(store, models)
     wait_until(lambda: runner.is_idle, 30)
     runner.close()
-    failed, done = store.of("me")
+    failed, done = store.of(ME)
     assert (done.name, done.state, failed.state) == (left.name, "done", "failed")
     assert "33x32" in failed.message
     assert str(tmp_path) not in failed.message
@@ -328,7 +330,7 @@ def test_a_new_server_goes_on_with_what_is_left(
     name = "source0-translated.png"
     assert (done.folder / name).read_bytes() == (tmp_path / name).read_bytes()
     assert not (done.folder / "work").exists()
-    assert store.get(over.name, "me") is None
+    assert store.get(over.name, ME) is None
     store.sweep(3600)
     assert len(store.all()) == 3
     store.sweep(0)
@@ -340,23 +342,23 @@ def test_a_drawn_mask_is_the_command_lines(
 ) -> None:
     layer = np.zeros((32, 48, 4), np.uint8)
     layer[8:24, 8:30] = 200
-    drawn = mask_of({"layers": [layer, np.zeros_like(layer)]})
+    drawn = mask_of({"layers": [layer, np.zeros_like(layer)]}, 10_000)
     assert drawn is not None
     np.testing.assert_array_equal(drawn == 255, layer[..., 3] > 0)
     editor = editor_of(pixels(picture), drawn)
-    np.testing.assert_array_equal(mask_of(editor), drawn)
-    assert mask_of(editor_of(pixels(picture), None)) is None
-    assert mask_of(None) is None
+    np.testing.assert_array_equal(mask_of(editor, 10_000), drawn)
+    assert mask_of(editor_of(pixels(picture), None), 10_000) is None
+    assert mask_of(None, 1) is None
 
     clip = write_clip([smooth_frames(3, 48, 32)], tmp_path / "a.mp4")
     store = JobStore(tmp_path / "jobs")
     values = {"prompt": ["a stone"], "steps": 2, "original_size": True}
-    store.add("translate", "me", models.names[0], picture, values, drawn)
-    store.add("mask", "me", models.names[0], clip, values | {"mask_motion": True}, drawn)
+    store.add("translate", ME, models.names[0], picture, values, drawn)
+    store.add("mask", ME, models.names[0], clip, values | {"mask_motion": True}, drawn)
     runner = Runner(store, models)
     wait_until(lambda: runner.is_idle, 30)
     runner.close()
-    moved, done = store.of("me")
+    moved, done = store.of(ME)
     assert (moved.state, done.state) == ("done", "done"), (moved.message, done.message)
     shown = read_clip(moved.folder / "view-1.mp4")
     first = shown.read(0, 1)[0].astype(int)
@@ -384,12 +386,12 @@ def test_visitors_choose_what_a_controlnet_follows(
     assert models.controlnet == "lines"
     store = JobStore(tmp_path / "jobs")
     values: dict[str, object] = {"prompt": ["a stone"], "steps": 2}
-    store.add("translate", "me", models.names[0], picture, values)
-    store.add("translate", "me", models.names[0], picture, values | {"control": "canny"})
+    store.add("translate", ME, models.names[0], picture, values)
+    store.add("translate", ME, models.names[0], picture, values | {"control": "canny"})
     runner = Runner(store, models)
     wait_until(lambda: runner.is_idle, 60)
     runner.close()
-    free, followed = sorted(store.of("me"), key=lambda job: "control" in job.values)
+    free, followed = sorted(store.of(ME), key=lambda job: "control" in job.values)
     assert (free.state, followed.state) == ("done", "done"), (free.message, followed.message)
     name = "source0-translated.png"
     assert "controlnet: lines" in (followed.folder / f"{name}.yaml").read_text()
@@ -411,7 +413,7 @@ def test_a_drawing_everywhere_is_refused(models: Models, picture: Path, tmp_path
     service = Service(store=store, runner=runner, models=models, limits=limits, samples=[])
     given = picture, {"prompt": ["a stone"]}, np.full((32, 48), 255, np.uint8)
     with pytest.raises(InputError, match="all of the first frame is drawn on; draw only over what"):
-        service.submit("translate", "me", models.names[0], *given)
+        service.submit("translate", ME, models.names[0], *given)
     assert store.all() == []
     runner.close()
 
@@ -419,7 +421,7 @@ def test_a_drawing_everywhere_is_refused(models: Models, picture: Path, tmp_path
 def test_thresholds_of_a_source_that_the_model_makes(models: Models, tmp_path: Path) -> None:
     store = JobStore(tmp_path / "jobs")
     values = {"prompt": ["a stone"], "guidance_prompt": "a cat", "steps": 8}
-    store.add("thresholds", "me", models.names[0], None, values)
+    store.add("thresholds", ME, models.names[0], None, values)
     runner = Runner(store, models)
     wait_until(lambda: runner.is_idle, 30)
     runner.close()
@@ -473,7 +475,7 @@ def test_a_run_decodes_the_source_twice_to_list_its_frames(
     service = Service(store=store, runner=runner, models=models, limits=limits, samples=[])
     service.look_at(clip, {})
     given = clip, {"prompt": ["a stone"], "steps": 2}
-    job = service.submit("translate", "me", models.names[0], *given)
+    job = service.submit("translate", ME, models.names[0], *given)
     wait_until(lambda: runner.is_idle, 60)
     runner.close()
     (done,) = store.all()

@@ -24,8 +24,21 @@ from pnpvideo.options.web import WebOptions
 
 pytest.importorskip("gradio")
 
-from pnpvideo.web.jobs import JobStore
+from pnpvideo.web.jobs import JobStore, Visitor
 from pnpvideo.web.serve import serving
+
+# What other programs need may not be what an HTTP client of Python's takes.
+SURROUNDINGS = {
+    "OMP_NUM_THREADS": "1",
+    "ALL_PROXY": "socks5://127.0.0.1:9",
+    "HTTPS_PROXY": "socks4://127.0.0.1:9",
+    "http_proxy": "http://127.0.0.1:9",
+    "NO_PROXY": "::1,fe80::/10,[::1]:80",
+    "GRADIO_SERVER_PORT": "any",
+    "GRADIO_ROOT_PATH": "/elsewhere",
+    "GRADIO_SHARE": "true",
+}
+ME = Visitor(key="me", place="here")
 
 
 def options_of(tiny_model: Path, folder: Path, **more: object) -> WebOptions:
@@ -42,7 +55,7 @@ def test_a_killed_server_is_followed_by_one_that_goes_on(
     flags = [f"--{name}={value}" for name, value in given.items()]
     process = subprocess.Popen(
         [sys.executable, "-m", "pnpvideo", "web", "--device=cpu", *flags],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | SURROUNDINGS,
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -50,6 +63,8 @@ def test_a_killed_server_is_followed_by_one_that_goes_on(
         assert process.stdout is not None
         said = process.stdout.readline()
         assert said == f"the page is at http://127.0.0.1:{options.port}/ (Ctrl-C ends it)\n"
+        stopping = f"to stop a job: pnpvideo web --folder {options.folder} --stop JOB\n"
+        assert process.stdout.readline() == stopping
         page = open_page(browser, said.split()[4])
         ask(page, picture, 2)
         says(page, "done: 1 frame of ")
@@ -119,18 +134,18 @@ def test_uploads_and_runs_are_deleted_after_a_time(
 ) -> None:
     folder = tmp_path / "served"
     store = JobStore(folder / "jobs")
-    store.update(store.add("translate", "me", "m", picture, {}), state="done")
+    store.update(store.add("translate", ME, "m", picture, {}), state="done")
     left, others = folder / "uploads" / ("0" * 64), folder / "uploads" / "mine"
     for place in (left, others):
         place.mkdir(parents=True)
         (place / "x.png").write_bytes(b"")
     hours = 1 / 3600
     with serving(options_of(tiny_model, folder, keep_hours=hours)) as server:
-        kept = store.add("translate", "me", "m", picture, {})
+        kept = store.add("translate", ME, "m", picture, {})
         assert not left.exists()
         assert (others / "x.png").exists()
         post_file(server.url, "x.png", b"no picture")
         uploads = list((folder / "uploads").glob("*/x.png"))
         assert len(uploads) == 2
-        wait_until(lambda: store.all() == [kept], 10)
+        wait_until(lambda: JobStore(folder / "jobs").all() == [kept], 10)
         wait_until(lambda: [path for path in uploads if path.exists()] == [others / "x.png"], 10)

@@ -1,11 +1,14 @@
 """`pnpvideo web`: serves the page until it is stopped."""
 
+import shlex
 import threading
+from pathlib import Path
 
 from pnpvideo.commands.command import Command
 from pnpvideo.commands.notices import NoticeOptions
 from pnpvideo.errors import needs
 from pnpvideo.options.web import GROUPS, WebOptions
+from pnpvideo.web.environment import own_environment
 
 _INTRODUCTION = """\
 Serve a web page for translating clips: upload, watch, compare, download. Runs wait in one queue and
@@ -15,15 +18,29 @@ _EXAMPLES = """\
 examples:
   pnpvideo web
   pnpvideo web --model ./stable-diffusion --model embedded --port 8080
-  pnpvideo web --host 0.0.0.0 --login users.txt --max-frames 60"""
+  pnpvideo web --host 0.0.0.0 --allowed-host pnp.example.org --login users.txt
+  pnpvideo web --root-path https://example.org/pnp --trusted-proxy 127.0.0.1
+  pnpvideo web --stop all"""
 
 
 def _work(options: WebOptions, _: NoticeOptions) -> None:
-    with needs("web", "the page"):
+    folder = Path(options.folder).expanduser().resolve()
+    if options.stop is not None:
+        from pnpvideo.web.housekeeping import ask_to_stop
+
+        for name in ask_to_stop(folder, options.stop):
+            print(f"stopped {name}")
+        return
+    with needs("web", "the page"), own_environment(proxies=False):
         from pnpvideo.web.serve import serving
-    with serving(options) as server:
+    with serving(options, _say) as server:
         print(f"the page is at {server.url} (Ctrl-C ends it)", flush=True)
+        _say(f"to stop a job: pnpvideo web --folder {shlex.quote(options.folder)} --stop JOB")
         threading.Event().wait()
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 COMMAND = Command(

@@ -46,6 +46,25 @@ class WebOptions(Options, title="page"):
     port: Annotated[int, Lifetime.NOTHING] = Field(
         default=7860, ge=1, le=65535, description="port to listen on"
     )
+    allowed_host: Annotated[Texts, Lifetime.NOTHING] = Field(
+        default=(),
+        description="another name or address that browsers may use for the page, such as "
+        "pnp.example.org, beside localhost and --host; can be repeated",
+        json_schema_extra={"metavar": "NAME"},
+    )
+    root_path: Annotated[str | None, Lifetime.NOTHING] = Field(
+        default=None,
+        pattern=r"^(https?://[^/?#]+)?(/[^?#]*)?$",
+        description="path, or whole address, under which a reverse proxy serves the page, such "
+        "as /pnp or https://example.org/pnp",
+        json_schema_extra={"metavar": "PATH", "form": "/PATH or https://NAME/PATH"},
+    )
+    trusted_proxy: Annotated[Texts, Lifetime.NOTHING] = Field(
+        default=(),
+        description="address or network of a reverse proxy that says in X-Forwarded-For where "
+        "visitors come from; can be repeated",
+        json_schema_extra={"metavar": "ADDRESS"},
+    )
     login: Annotated[PathText | None, Lifetime.NOTHING] = Field(
         default=None,
         description="file with a line NAME:PASSWORD for each person who may log in (everyone may)",
@@ -61,7 +80,18 @@ class WebOptions(Options, title="page"):
         default=240, description="maximum number of frames of a source in one run"
     )
     max_waiting: Annotated[Count, Lifetime.NOTHING] = Field(
-        default=4, description="maximum number of runs of one visitor in the queue"
+        default=4,
+        description="maximum number of runs in the queue from one address, or from one name if "
+        "there is a login",
+    )
+    max_prompts: Annotated[Count, Lifetime.NOTHING] = Field(
+        default=16, description="maximum number of prompts, and so of results, of one run"
+    )
+    max_prompt_length: Annotated[Count, Lifetime.NOTHING] = Field(
+        default=2000, description="maximum number of characters in a prompt"
+    )
+    max_seconds: Annotated[Count, Lifetime.NOTHING] = Field(
+        default=14_400, description="seconds after which a run is stopped"
     )
     keep_hours: Annotated[float, Field(gt=0, le=100_000), Lifetime.NOTHING] = Field(
         default=24.0, description="hours after which uploads and runs are deleted"
@@ -70,6 +100,12 @@ class WebOptions(Options, title="page"):
         default=None,
         description="cuda, cuda:1, mps or cpu (the best one)",
         json_schema_extra={"metavar": "NAME"},
+    )
+    stop: Annotated[str | None, Lifetime.NOTHING] = Field(
+        default=None,
+        description="stop a job of the server that uses --folder instead of serving: the name of "
+        "the job, or all",
+        json_schema_extra={"metavar": "JOB"},
     )
 
 

@@ -1,21 +1,25 @@
 """Carry out what visitors ask for with the page's buttons."""
 
+import logging
+import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from pnpvideo.errors import InputError
+from pnpvideo.errors import InputError, RunError
 from pnpvideo.options.settings import ReadSettings
 from pnpvideo.pixels.mask import Weights
 from pnpvideo.web.drawn_mask import resized_nearest
-from pnpvideo.web.jobs import MASK, JobKind, JobStore, WebJob
-from pnpvideo.web.limits import Facts, Limits, check_size, check_source
+from pnpvideo.web.jobs import MASK, JobKind, JobStore, Visitor, WebJob
+from pnpvideo.web.limits import Facts, Limits, check_size, check_source, check_texts
 from pnpvideo.web.models import Models
-from pnpvideo.web.runner import Runner, settings_of, without_folder
+from pnpvideo.web.runner import Runner, disk_error, settings_of, without_folder
 from pnpvideo.web.samples import Sample
 from pnpvideo.web.view import write_thumbnail
+
+_log = logging.getLogger(__name__)
 
 _BLANK = np.full((64, 64, 3), 224, np.uint8)
 
@@ -29,6 +33,7 @@ class Service:
     models: Models
     limits: Limits
     samples: list[Sample]
+    _submitting: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def look_at(self, source: Path, values: Mapping[str, object]) -> Facts:
         """Describe a source. InputError, without the server's folders, if it cannot be used."""
@@ -36,23 +41,58 @@ class Service:
         reading = ReadSettings.of({k: v for k, v in values.items() if k in known})
         try:
             return check_source(source, reading, self.limits)
-        except InputError as error:
-            raise InputError(without_folder(error, source.parent)) from None
+        except (InputError, RunError) as error:
+            raise type(error)(without_folder(error, source.parent)) from None
 
     def submit(
         self,
         kind: JobKind,
-        visitor: str,
+        visitor: Visitor,
         model: str,
         source: Path | None,
         values: Mapping[str, object],
         mask: Weights | None = None,
     ) -> WebJob:
-        """Check a job and put it into the queue. InputError if it cannot be run.
+        """Check a job and put it into the queue. InputError if it cannot be run, RunError if it
+        cannot be kept.
 
         source: None if the model generates it from the guidance prompt. mask: drawn on the first
         frame; it moves with the source.
         """
+        facts = self._check(kind, model, source, values, mask)
+        if mask is not None and facts is not None:
+            _, height, width, _ = facts.first.shape
+            mask = resized_nearest(mask, width, height)
+            values = {**values, "mask_motion": facts.count > 1}
+        with self._submitting:
+            waiting = self.store.waiting(visitor)
+            if waiting >= self.limits.waiting:
+                raise InputError(
+                    f"{waiting} of your runs are already waiting, which is the limit here; wait "
+                    "for one to end, or stop one"
+                )
+            try:
+                job = self.store.add(kind, visitor, model, source, values, mask)
+            except (OSError, RunError) as error:
+                _log.warning("a run is not kept: %s", error)
+                raise RunError(f"the server cannot keep this run: {_reason(error)}") from None
+        try:
+            write_thumbnail(job.folder, _BLANK if facts is None else facts.first[0])
+        except OSError as error:
+            self.store.delete(job)
+            raise RunError(f"the server cannot keep this run: {_reason(error)}") from None
+        self.runner.submit(job)
+        return job
+
+    def _check(
+        self,
+        kind: JobKind,
+        model: str,
+        source: Path | None,
+        values: Mapping[str, object],
+        mask: Weights | None,
+    ) -> Facts | None:
+        """Raise InputError unless a job can be run; describe its source if it has one."""
         generated = "guidance_prompt" in values and kind != "mask"
         if not generated and (source is None or not source.exists()):
             raise InputError("give a picture or a clip first, or pick a sample")
@@ -60,33 +100,28 @@ class Service:
             raise InputError(f"there is no model {model} here")
         if kind == "mask" and mask is None:
             raise InputError("draw on the first frame over what should be edited")
+        check_texts(values, self.limits)
         drawn = {} if mask is None else {"mask": MASK, "mask_motion": True}
         given = {} if source is None else {"source": str(source)}
         settings = settings_of(kind, {**values, **drawn, **given})
         settings.resolve(self.models.options[model])
         check_size(settings.size, self.limits)
         facts = None if source is None else self.look_at(source, values)
-        unfinished = sum(not job.is_over for job in self.store.of(visitor))
-        if unfinished >= self.limits.waiting:
+        if mask is not None and facts is not None and mask.all():
             raise InputError(
-                f"{unfinished} of your runs are already waiting, which is the limit here; wait for "
-                "one to end, or stop one"
+                "all of the first frame is drawn on; draw only over what should be edited, or "
+                "clear the drawing to edit everything"
             )
-        if mask is not None and facts is not None:
-            if mask.all():
-                raise InputError(
-                    "all of the first frame is drawn on; draw only over what should be edited, or "
-                    "clear the drawing to edit everything"
-                )
-            _, height, width, _ = facts.first.shape
-            mask = resized_nearest(mask, width, height)
-            values = {**values, "mask_motion": facts.count > 1}
-        job = self.store.add(kind, visitor, model, source, values, mask)
-        write_thumbnail(job.folder, _BLANK if facts is None else facts.first[0])
-        self.runner.submit(job)
-        return job
+        return facts
 
-    def stop(self, name: str, visitor: str) -> None:
+    def stop(self, name: str, visitor: Visitor) -> None:
         """Stop one of the visitor's own jobs."""
         if self.store.get(name, visitor) is not None:
             self.runner.stop(name)
+
+
+def _reason(error: Exception) -> str:
+    """Return why the disk refuses, without names of files."""
+    if isinstance(error, OSError):
+        return disk_error(error)
+    return str(error).partition(" cannot be written: ")[2] or "try again later"

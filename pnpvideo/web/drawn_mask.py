@@ -1,29 +1,116 @@
 """Convert between masks and drawings that a visitor makes on the first frame of a source."""
 
+import io
 from collections.abc import Mapping
+from pathlib import Path
 
 import cv2
+import gradio as gr
 import numpy as np
+from gradio.components.base import server
+from gradio.components.image_editor import AcceptBlobs, EditorData
+from PIL import Image, UnidentifiedImageError
 
 from pnpvideo.clips.clip import Frames
+from pnpvideo.errors import InputError
 from pnpvideo.pixels.mask import Weights
 
 Editor = Mapping[str, object]
-"""The value of gradio's ImageEditor: a background, and RGBA layers over it."""
+"""The value of gradio's ImageEditor: a background, and layers over it."""
 
 COLOUR = (255, 64, 64)
 _TINT = 0.5
 """The opacity of the colour over a frame, 0 to 1."""
 
+LAYERS = 4
+"""The most layers of a drawing. The page has one."""
+_KEPT_BYTES = 64 * 2**20
+"""The most that all drawings may take which are sent and not used yet."""
+# What the page sends. Of other kinds, opening one may already cost the memory of its pixels.
+_FORMATS = ("PNG",)
 
-def mask_of(editor: Editor | None) -> Weights | None:
-    """Return a mask (height, width), white where anything is drawn; None if nothing is."""
+
+def drawing_editor(**given: object) -> gr.ImageEditor:
+    """Return an ImageEditor that decodes nothing: `mask_of` does, within a limit of pixels.
+
+    Gradio's own would decode whatever a visitor sends, and keep it for ever if it is not used.
+    """
+    editor, sent = gr.ImageEditor(**given), _Sent()
+
+    def accept_blobs(data: AcceptBlobs) -> None:
+        sent.accept(data)
+
+    # Gradio writes files beside the source of a class that derives from a component.
+    editor.preprocess, editor.accept_blobs = sent.layers, server(accept_blobs)  # type: ignore[no-untyped-call]
+    return editor
+
+
+class _Sent:
+    """The layers that pages have sent before the events that use them."""
+
+    def __init__(self) -> None:
+        self._layers: dict[str, dict[int, bytes]] = {}
+
+    def layers(self, payload: EditorData | None) -> Editor | None:
+        """Return the value of an editor: its layers, encoded as they came."""
+        if payload is None:
+            return None
+        if payload.id is not None:
+            sent = self._layers.pop(payload.id, {})
+            return {"layers": [sent[index] for index in sorted(sent)]}
+        return {"layers": [Path(layer.path) for layer in payload.layers[: LAYERS + 1]]}
+
+    def accept(self, data: AcceptBlobs) -> None:
+        """Keep a layer. The background and the composite are not used."""
+        index = str(data.data["index"])
+        if data.data["type"] != "layer" or not index.isdecimal() or int(index) >= LAYERS:
+            return
+        self._layers.setdefault(str(data.data["id"])[:64], {})[int(index)] = data.files[0][1]
+        while self._size() > _KEPT_BYTES:
+            self._layers.pop(next(iter(self._layers)))
+
+    def _size(self) -> int:
+        return sum(len(layer) for sent in self._layers.values() for layer in sent.values())
+
+
+def mask_of(editor: Editor | None, pixels: int) -> Weights | None:
+    """Return a mask (height, width), white where anything is drawn; None if nothing is.
+
+    pixels: the most in a layer. InputError, before anything is decoded, for larger ones.
+    """
     layers = [] if editor is None else editor.get("layers") or []
     assert isinstance(layers, list)
-    drawn = [np.asarray(layer)[..., 3] for layer in layers if layer is not None]
-    if not drawn or not np.any(drawn):
-        return None
-    return np.where(np.max(drawn, axis=0) > 0, 255, 0).astype(np.uint8)
+    if len(layers) > LAYERS:
+        raise InputError(f"the drawing has more than {LAYERS} layers; draw on one")
+    mask: Weights | None = None
+    for layer in layers:
+        drawn = _drawn(layer, pixels)
+        if mask is not None and mask.shape != drawn.shape:
+            raise InputError("the drawing has layers of different sizes; clear it and draw again")
+        mask = drawn if mask is None else np.maximum(mask, drawn)
+    return mask if mask is not None and mask.any() else None
+
+
+def _drawn(layer: object, pixels: int) -> Weights:
+    """Return where a layer, an array or an encoded picture, is not transparent."""
+    if isinstance(layer, np.ndarray):
+        alpha = layer[..., 3]
+    else:
+        assert isinstance(layer, bytes | Path)
+        file = io.BytesIO(layer) if isinstance(layer, bytes) else layer
+        try:
+            with Image.open(file, formats=_FORMATS) as picture:
+                if picture.width * picture.height > pixels:
+                    raise Image.DecompressionBombError
+                alpha = np.asarray(picture.convert("RGBA").getchannel("A"))
+        except Image.DecompressionBombError:
+            raise InputError(
+                f"the drawing has more than {pixels} pixels, the limit here; clear it and "
+                "draw again"
+            ) from None
+        except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
+            raise InputError("the drawing cannot be read; clear it and draw again") from None
+    return np.where(alpha > 0, 255, 0).astype(np.uint8)
 
 
 def editor_of(first: Frames, mask: Weights | None) -> Editor:

@@ -7,16 +7,16 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from pnpvideo.errors import InputError
 from pnpvideo.pixels.mask import Weights
 from pnpvideo.web.actions import Service
 from pnpvideo.web.controls import lines
 from pnpvideo.web.drawn_mask import brush_radius, editor_of, mask_of
-from pnpvideo.web.jobs import JobKind, Visitors, WebJob
+from pnpvideo.web.jobs import JobKind, Visitor, WebJob
 from pnpvideo.web.page import brush
 from pnpvideo.web.runner import PREVIEW
-from pnpvideo.web.show import PageParts, Show, chosen, refused
+from pnpvideo.web.show import PageParts, Show, chosen, refused, said
 from pnpvideo.web.thresholds import CELLS
+from pnpvideo.web.visitors import Visitors
 
 Updates = dict[gr.components.Component, object]
 
@@ -125,8 +125,8 @@ class Events:
             return none | {parts.facts: chosen(None, self._service.limits), parts.made: made}
         try:
             facts = self._service.look_at(source, {})
-        except InputError as error:
-            return none | {parts.facts: refused(error), parts.made: made}
+        except Exception as error:
+            return none | {parts.facts: refused(said(error)), parts.made: made}
         (first,) = facts.first
         radius = brush_radius(first)
         return {
@@ -176,16 +176,16 @@ class Events:
             *shown, made, source, editor, key = given
             prompt, negative, preset, model, *options = shown
             parts, session = self._parts, self._session
+            visitor = self._visitors.visitor(key, request)
             try:
                 values = self._values(str(prompt), str(negative), str(preset), str(model), options)
-                visitor = self._visitors.visitor(key, request)
                 path = None if source is None else Path(str(source))
-                mask = mask_of(editor)  # type: ignore[arg-type]
+                mask = mask_of(editor, self._service.limits.pixels)  # type: ignore[arg-type]
                 if text := str(made or "").strip():
                     values, path, mask = values | {"guidance_prompt": text}, None, None
                 job = self._service.submit(kind, visitor, str(model), path, values, mask)
-            except InputError as error:
-                return {parts.refusal: refused(error)}
+            except Exception as error:
+                return {parts.refusal: refused(said(error))}
             return {parts.refusal: "", session.name: job.name} | self._all_of(job, visitor)
 
         return submit
@@ -193,7 +193,8 @@ class Events:
     def _values(
         self, prompt: str, negative: str, preset: str, model: str, options: list[object]
     ) -> dict[str, object]:
-        own = self._service.models.options[model]
+        names = self._service.models.names
+        own = self._service.models.options[model if model in names else names[0]]
         values = {"prompt": lines(prompt), "negative_prompt": lines(negative)}
         speed = {} if preset == "best" else {"preset": preset}
         return {**values, **speed, **self._parts.controls.given(options, own)}
@@ -206,7 +207,7 @@ class Events:
 
     def _open(self, key: object, event: gr.SelectData, request: gr.Request) -> Updates:
         visitor = self._visitors.visitor(key, request)
-        jobs = self._service.store.of(visitor)
+        jobs = self._show.listed(visitor)
         if event.index >= len(jobs):
             return _nothing()
         job = jobs[event.index]
@@ -236,7 +237,7 @@ class Events:
 
     def _newest(self, key: object, request: gr.Request) -> Updates:
         visitor = self._visitors.visitor(key, request)
-        jobs = self._service.store.of(visitor)
+        jobs = self._service.store.of(visitor, 1)
         if not jobs:
             return _nothing()
         shown = {self._session.name: jobs[0].name} | self._all_of(jobs[0], visitor)
@@ -256,7 +257,7 @@ class Events:
             updates = self._all_of(job, visitor)
         return updates
 
-    def _all_of(self, job: WebJob, visitor: str) -> Updates:
+    def _all_of(self, job: WebJob, visitor: Visitor) -> Updates:
         shown = self._show.state(job) | self._show.job(job) | self._show.history(visitor)
         return {self._session.seen: self._last_shown_key(job)} | shown
 

@@ -1,24 +1,23 @@
-"""Keep visitors' runs, each in its own folder, where a reload or a restart finds them.
+"""Keep visitors' runs, each in its own folder, where a reload or a restart finds them."""
 
-A visitor is known by the name of the login, or by a secret that the browser keeps.
-"""
-
-import contextlib
 import hashlib
 import json
+import logging
+import re
 import secrets
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-import gradio as gr
 import yaml
 from PIL import Image
 
+from pnpvideo.errors import RunError
 from pnpvideo.files.atomic_output import renamed
 from pnpvideo.options.settings_file import read_settings
 from pnpvideo.pixels.mask import Weights
@@ -27,21 +26,37 @@ JobKind = Literal["translate", "thresholds", "mask"]
 JobState = Literal["waiting", "running", "done", "failed", "stopped"]
 
 MASK = "mask.png"
-SWEEP_SECONDS = 600
-"""The longest time between two deletions of old runs."""
+STOP = "stop"
+"""The file that asks the server to stop a job, in its folder."""
 _RECORD, _SETTINGS = "job.json", "settings.yaml"
+_NAME = re.compile(r"\d{13}-[0-9a-f]{24}")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Visitor:
+    """A person at the page.
+
+    key: by which their runs are found. place: by which waiting runs are counted, the name of the
+    login or the address.
+    """
+
+    key: str
+    place: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class WebJob:
     """One run of one visitor.
 
-    visitor: see `visitor_hash`. model: its name on the page. created: seconds since 1970.
-    message: the outcome in words. results: names of files in the folder.
+    visitor, place: see `Visitor`, as hashes. model: its name on the page. created: seconds since
+    1970. message: the outcome in words. results: names of files in the folder.
     """
 
     folder: Path
     visitor: str
+    place: str = ""
     kind: JobKind
     model: str
     state: JobState = "waiting"
@@ -68,74 +83,133 @@ class WebJob:
 
 
 class JobStore:
-    """The jobs in a folder."""
+    """The jobs in a folder, which this process alone changes, and whose records it has in memory.
+
+    Any thread may call any method.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
+        self._changing = threading.RLock()
+        self._jobs: dict[str, WebJob] = {}
+        self._of: dict[str, dict[str, None]] = {}  # The names by visitor, in order.
+        self._unfinished: dict[str, None] = {}
+        for path in sorted(folder.iterdir()):
+            if (job := read_job(path)) is not None:
+                self._remember(job)
 
     def add(
         self,
         kind: JobKind,
-        visitor: str,
+        visitor: Visitor,
         model: str,
         source: Path | None,
         values: Mapping[str, object],
         mask: Weights | None = None,
     ) -> WebJob:
-        """Add a waiting job, with its own copy of the source.
+        """Add a waiting job, with its own copy of the source. On any exception, nothing is left.
 
         source: None if the model generates it. values: settings without source and output.
         mask: (height, width), becomes the mask of the settings.
         """
         now = time.time()
         folder = self.folder / f"{int(now * 1000):013d}-{secrets.token_hex(12)}"
-        folder.mkdir()
-        own = dict(values)
-        if source is not None:
-            place = folder / "source" / source.name
-            place.parent.mkdir()
-            if source.is_dir():
-                shutil.copytree(source, place)
-            else:
-                shutil.copyfile(source, place)
-            own["source"] = str(place.relative_to(folder))
-        if mask is not None:
-            Image.fromarray(mask).save(folder / MASK)
-            own["mask"] = MASK
-        text = yaml.safe_dump(own, sort_keys=False, allow_unicode=True)
-        (folder / _SETTINGS).write_text(text, encoding="utf-8")
         job = WebJob(
-            folder=folder, visitor=visitor_hash(visitor), kind=kind, model=model, created=now
+            folder=folder,
+            visitor=_hash(visitor.key),
+            place=_hash(visitor.place),
+            kind=kind,
+            model=model,
+            created=now,
         )
-        self._save(job)
+        folder.mkdir()
+        try:
+            own = dict(values)
+            if source is not None:
+                own["source"] = _copied(source, folder)
+            if mask is not None:
+                Image.fromarray(mask).save(folder / MASK)
+                own["mask"] = MASK
+            text = yaml.safe_dump(own, sort_keys=False, allow_unicode=True)
+            (folder / _SETTINGS).write_text(text, encoding="utf-8")
+            self._save(job)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        self._remember(job)
         return job
 
     def update(self, job: WebJob, **changes: object) -> WebJob:
-        """Change fields of a job, and save it."""
+        """Change fields of a job, and save it.
+
+        If the disk refuses, the change is in memory only: a later server repeats the run.
+        """
         changed = replace(job, **changes)  # type: ignore[arg-type]
-        self._save(changed)
+        self._remember(changed)
+        try:
+            self._save(changed)
+        except (OSError, RunError) as error:
+            _log.warning("the state of job %s is not saved: %s", job.name, error)
         return changed
+
+    def delete(self, job: WebJob) -> None:
+        """Forget a job, and delete its files."""
+        with self._changing:
+            self._jobs.pop(job.name, None)
+            self._unfinished.pop(job.name, None)
+            names = self._of.get(job.visitor, {})
+            names.pop(job.name, None)
+            if not names:
+                self._of.pop(job.visitor, None)
+        shutil.rmtree(job.folder, ignore_errors=True)
 
     def all(self) -> list[WebJob]:
         """Return all jobs, the oldest first. Folders without a job are skipped."""
-        found = (_read(path) for path in sorted(self.folder.iterdir()))
-        return [job for job in found if job is not None]
+        with self._changing:
+            return list(self._jobs.values())
 
-    def of(self, visitor: str) -> list[WebJob]:
-        """Return a visitor's own jobs, the newest first."""
-        own = visitor_hash(visitor)
-        return [job for job in reversed(self.all()) if job.visitor == own]
+    def unfinished(self) -> list[WebJob]:
+        """Return the jobs that wait or run, the oldest first."""
+        with self._changing:
+            return [self._jobs[name] for name in self._unfinished]
 
-    def get(self, name: str, visitor: str) -> WebJob | None:
+    def waiting(self, visitor: Visitor) -> int:
+        """Return how many jobs wait or run from the place of a visitor."""
+        place = _hash(visitor.place)
+        return sum(job.place == place for job in self.unfinished())
+
+    def of(self, visitor: Visitor, most: int | None = None) -> list[WebJob]:
+        """Return a visitor's own jobs, the newest first. most: return no more than this."""
+        with self._changing:
+            names = reversed(self._of.get(_hash(visitor.key), {}))
+            return [self._jobs[name] for name in islice(names, most)]
+
+    def get(self, name: str, visitor: Visitor) -> WebJob | None:
         """Return a visitor's own job by its name."""
-        return next((job for job in self.of(visitor) if job.name == name), None)
+        job = self._jobs.get(name)
+        return None if job is None or job.visitor != _hash(visitor.key) else job
 
     def sweep(self, seconds: float) -> None:
         """Delete jobs that are over and were created longer ago than this."""
         for job in self.all():
             if job.is_over and time.time() - job.created > seconds:
-                shutil.rmtree(job.folder, ignore_errors=True)
+                self.delete(job)
+
+    def delete_half_made(self) -> None:
+        """Delete what a server left that ended while it added a job."""
+        for path in self.folder.iterdir():
+            if _NAME.fullmatch(path.name) and path.name not in self._jobs and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _remember(self, job: WebJob) -> None:
+        with self._changing:
+            self._jobs[job.name] = job
+            self._of.setdefault(job.visitor, {})[job.name] = None
+            if job.is_over:
+                self._unfinished.pop(job.name, None)
+            else:
+                self._unfinished[job.name] = None
 
     def _save(self, job: WebJob) -> None:
         record = {name: value for name, value in asdict(job).items() if name != "folder"}
@@ -144,59 +218,26 @@ class JobStore:
             part.write_text(json.dumps(record))
 
 
-def visitor_hash(visitor: str) -> str:
-    """Return the SHA-256 of a visitor's key: enough to recognise, not to impersonate."""
-    return hashlib.sha256(visitor.encode()).hexdigest()
+def _hash(text: str) -> str:
+    """Return the SHA-256 of a visitor's key or place: enough to recognise, not to impersonate."""
+    return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()
 
 
-def _read(folder: Path) -> WebJob | None:
+def _copied(source: Path, folder: Path) -> str:
+    """Copy a source into a job's folder; return the copy's path within it."""
+    place = folder / "source" / source.name
+    place.parent.mkdir()
+    if source.is_dir():
+        shutil.copytree(source, place)
+    else:
+        shutil.copyfile(source, place)
+    return str(place.relative_to(folder))
+
+
+def read_job(folder: Path) -> WebJob | None:
+    """Return the job in a folder; None if there is none."""
     try:
         record = json.loads((folder / _RECORD).read_text())
         return WebJob(folder=folder, **{**record, "results": tuple(record["results"])})
     except (OSError, ValueError, TypeError, KeyError):
         return None
-
-
-@contextlib.contextmanager
-def swept(store: JobStore, seconds: float) -> Iterator[None]:
-    """Delete jobs of more than this age, once they are over, within this context."""
-    ended = threading.Event()
-
-    def work() -> None:
-        while not ended.wait(min(SWEEP_SECONDS, seconds)):
-            store.sweep(seconds)
-
-    store.sweep(seconds)
-    thread = threading.Thread(target=work, name="sweep", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-
-
-class Visitors:
-    """The visitors of the page. key: the component that holds the browser's secret."""
-
-    def __init__(self, folder: Path) -> None:
-        """folder: the server's, which holds the key that encrypts browsers' secrets."""
-        self.key = gr.BrowserState("", storage_key="pnpvideo", secret=_seal(folder))
-
-    def greet(self, key: object) -> str:
-        """Return the visitor's secret, a new one if there is none."""
-        return key if isinstance(key, str) and len(key) >= 32 else secrets.token_hex(16)
-
-    def visitor(self, key: object, request: gr.Request) -> str:
-        """Return who a visitor is. Without a login and a secret, no run is found after a reload."""
-        if request.username:
-            return f"name {request.username}"
-        return f"key {key}" if key else f"session {request.session_hash}"
-
-
-def _seal(folder: Path) -> str:
-    path = folder / "seal"
-    if not path.exists():
-        path.touch(mode=0o600)
-        path.write_text(secrets.token_hex(32))
-    return path.read_text()

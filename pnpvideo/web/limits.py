@@ -1,5 +1,7 @@
-"""Check a visitor's source against the limits of the server."""
+"""Check a visitor's source and texts against the limits of the server."""
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,14 +12,23 @@ from pnpvideo.clips.video.probe_video import probe_video
 from pnpvideo.errors import InputError
 from pnpvideo.options.settings import ReadSettings
 
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """The most pixels of a frame, frames of a run, and waiting runs of a visitor."""
+    """The most that the server takes.
+
+    pixels: of a frame. frames, seconds: of a run. waiting: runs of a visitor in the queue.
+    prompts, prompt_length: of a run, and the characters of each text.
+    """
 
     pixels: int
     frames: int
     waiting: int
+    prompts: int = 16
+    prompt_length: int = 2000
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +48,13 @@ def check_source(source: Path, reading: ReadSettings, limits: Limits) -> Facts:
     if source.is_file():
         _check_pixels(source, limits)
     wanted = reading.frame_count or limits.frames + 1
-    how = reading.part(ReadSettings) | {"frames": min(wanted, limits.frames + 1)}
+    how = reading.part(ReadSettings) | {
+        "frames": min(wanted, limits.frames + 1),
+        "reader": "av",
+        "max_pixels": limits.pixels,
+        # Also those before the first that is used, and those that a stride skips.
+        "max_frames": 50 * limits.frames,
+    }
     clip = read_clip(source, **how)
     try:
         if len(clip) > limits.frames:
@@ -62,13 +79,35 @@ def check_size(size: tuple[int, int] | None, limits: Limits) -> None:
         )
 
 
+def check_texts(values: Mapping[str, object], limits: Limits) -> None:
+    """Raise InputError for too many texts, a text that is too long, or one that is not Unicode."""
+    for name, value in values.items():
+        texts = [value] if isinstance(value, str) else value
+        if not isinstance(texts, list | tuple):
+            continue
+        if len(texts) > limits.prompts:
+            raise InputError(
+                f"{name} has {len(texts)} lines, and the limit here is {limits.prompts}; give fewer"
+            )
+        for text in texts:
+            if not isinstance(text, str):
+                continue
+            if len(text) > limits.prompt_length:
+                raise InputError(
+                    f"{name} has {len(text)} characters, and the limit here is "
+                    f"{limits.prompt_length}; give a shorter one"
+                )
+            if "\0" in text or (not text.isascii() and _SURROGATE.search(text)):
+                raise InputError(f"{name} has characters that are not text; type it again")
+
+
 def _check_pixels(source: Path, limits: Limits) -> None:
     """Raise InputError for too large a frame, without decoding one."""
     if source.stat().st_size == 0:
         return  # `read_clip` reports it.
-    image = open_image(source)
+    image = open_image(source, limits.pixels)
     if image is None:
-        facts = probe_video(source)
+        facts = probe_video(source, limits.pixels)
         width, height = facts.width, facts.height
     else:
         width, height = image.size

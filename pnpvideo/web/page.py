@@ -9,6 +9,7 @@ import gradio as gr
 from pnpvideo.options.method import PRESETS
 from pnpvideo.web.actions import Service
 from pnpvideo.web.controls import MAIN, Controls, offered
+from pnpvideo.web.drawn_mask import drawing_editor
 from pnpvideo.web.show import IDLE, PageParts, chosen
 from pnpvideo.web.thresholds import TAU_A
 
@@ -34,7 +35,6 @@ def _source(service: Service) -> dict[str, gr.components.Component]:
     with gr.Row():
         upload = gr.File(
             label="Picture or clip",
-            file_types=["image", "video", ".heic", ".heif", ".mkv", ".ts", ".tif", ".tiff"],
             height=140,
             min_width=180,
             elem_id="upload",
@@ -112,12 +112,13 @@ def _options(service: Service) -> tuple[Controls, dict[str, gr.components.Compon
             "Draw on the first frame over what should be edited. "
             "In a clip, the drawing moves along."
         )
-        editor = gr.ImageEditor(
+        editor = drawing_editor(
             show_label=False,
             sources=(),
             transforms=(),
             layers=False,
             image_mode="RGBA",
+            format="png",  # What `mask_of` reads.
             brush=brush("auto"),
             height=360,
             elem_id="editor",

@@ -1,10 +1,11 @@
 """Run the jobs of a queue in a thread, one after the other."""
 
+import errno
 import logging
 import shutil
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import yaml
@@ -22,7 +23,7 @@ from pnpvideo.web.jobs import MASK, JobKind, JobStore, WebJob
 from pnpvideo.web.models import Models
 from pnpvideo.web.thresholds import CELLS, make_sheet, sheet_options
 from pnpvideo.web.view import save_picture, write_mask_view, write_thumbnail, write_views
-from pnpvideo.web.watch import RunProgress, StoppedError, Watch
+from pnpvideo.web.watch import RunProgress, StoppedError, TimeUpError, Watch
 
 _log = logging.getLogger(__name__)
 
@@ -34,11 +35,21 @@ _WORK = "work"
 class Runner:
     """Runs the jobs of a store in the order in which they came."""
 
-    def __init__(self, store: JobStore, models: Models) -> None:
-        """Start the thread, with the jobs that an earlier server did not finish."""
-        self._store, self._models = store, models
+    def __init__(
+        self,
+        store: JobStore,
+        models: Models,
+        *,
+        seconds: float | None = None,
+        say: Callable[[str], None] = _log.debug,
+    ) -> None:
+        """Start the thread, with the jobs that an earlier server did not finish.
+
+        seconds: after which a run is stopped. say: is called when a job begins and ends.
+        """
+        self._store, self._models, self._seconds, self._say = store, models, seconds, say
         self._changed = threading.Condition()
-        self._waiting: deque[WebJob] = deque(job for job in store.all() if not job.is_over)
+        self._waiting: deque[WebJob] = deque(store.unfinished())
         self._current: tuple[WebJob, Watch] | None = None
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="runner", daemon=True)
@@ -70,14 +81,17 @@ class Runner:
         with self._changed:
             return self._current is None and not self._waiting
 
-    def stop(self, name: str) -> None:
-        """Take a job out of the queue, or stop it at the next layer of the network."""
+    def stop(self, name: str, by: str = "") -> None:
+        """Take a job out of the queue, or stop it at the next layer of the network.
+
+        by: who stops it, for the visitor: " by ...".
+        """
         with self._changed:
             for job in [job for job in self._waiting if job.name == name]:
                 self._waiting.remove(job)
-                self._store.update(job, state="stopped", message="stopped before it began")
+                self._store.update(job, state="stopped", message=f"stopped{by} before it began")
             if self._current is not None and self._current[0].name == name:
-                self._current[1].stop()
+                self._current[1].stop(f"stopped{by}")
 
     def close(self) -> None:
         """Stop the job that is running; a server that starts later continues it."""
@@ -95,33 +109,51 @@ class Runner:
                 if self._closing:
                     return
                 job = self._waiting.popleft()
-                watch = Watch(job.folder / PREVIEW)
+                watch = Watch(job.folder / PREVIEW, self._seconds)
                 self._current = (job, watch)
             try:
                 self._do(job, watch)
+            except BaseException:  # Whatever happens to a job, the next ones have their turn.
+                _log.exception("job %s", job.name)
             finally:
                 with self._changed:
                     self._current = None
 
     def _do(self, job: WebJob, watch: Watch) -> None:
-        """Run one job and save its outcome. No error of a job ends the thread."""
+        """Run one job and save its outcome."""
         job = self._store.update(job, state="running")
-        try:
-            work = {"translate": _translate, "thresholds": _sheet, "mask": _mask}
-            done = work[job.kind](job, self._models, watch)
-            self._store.update(job, state="done", **done)
-        except StoppedError:
-            if self._closing:
-                self._store.update(job, state="waiting")
-                return
-            self._store.update(job, state="stopped", message="stopped")
-        except (InputError, RunError) as error:
-            self._store.update(job, state="failed", message=without_folder(error, job.folder))
-        except Exception:
-            _log.exception("job %s", job.name)
-            text = "an unexpected error; its cause is in the log of this server"
-            self._store.update(job, state="failed", message=text)
+        self._say(f"job {job.name} begins")
+        outcome = self._outcome(job, watch)
+        if outcome is None:
+            self._store.update(job, state="waiting")
+            return
+        job = self._store.update(job, **outcome)
+        self._say(f"job {job.name} is over: {job.state}, {job.message}")
         shutil.rmtree(job.folder / _WORK, ignore_errors=True)
+
+    def _outcome(self, job: WebJob, watch: Watch) -> dict[str, object] | None:
+        """Run a job; return what changes of it. None if the server ends before the job does."""
+        work = {"translate": _translate, "thresholds": _sheet, "mask": _mask}
+        try:
+            return {"state": "done", **work[job.kind](job, self._models, watch)}
+        except TimeUpError:
+            message = (
+                f"it took more than {self._seconds:g} seconds, the limit here; give fewer "
+                "frames or steps, or a smaller size"
+            )
+        except StoppedError as error:
+            return None if self._closing else {"state": "stopped", "message": str(error)}
+        except (InputError, RunError) as error:
+            message = without_folder(error, job.folder)
+        except MemoryError:
+            message = "the server has too little memory for it; give fewer frames or a smaller size"
+        except OSError as error:
+            _log.warning("job %s: %s", job.name, error)
+            message = f"the server cannot keep its files: {disk_error(error)}"
+        except BaseException:
+            _log.exception("job %s", job.name)
+            message = "an unexpected error; its cause is in the log of this server"
+        return {"state": "failed", "message": message}
 
 
 def job_settings(job: WebJob, models: Models) -> Settings:
@@ -132,9 +164,12 @@ def job_settings(job: WebJob, models: Models) -> Settings:
 
 
 def settings_of(kind: JobKind, values: Mapping[str, object]) -> Settings:
-    """Return the settings of a run. To show how a mask moves, no prompt is needed."""
+    """Return the settings of a run. To show how a mask moves, no prompt is needed.
+
+    PyAV alone reads what visitors give.
+    """
     shown = {"prompt": values["prompt"] or ["-"]} if kind == "mask" else {}
-    return Settings.of({**values, **shown})
+    return Settings.of({**values, **shown, "reader": "av"})
 
 
 def without_folder(error: Exception, folder: Path) -> str:
@@ -143,6 +178,13 @@ def without_folder(error: Exception, folder: Path) -> str:
     for place in (folder / "source", folder):
         text = text.replace(f"{place}/", "").replace(str(place), "the source")
     return text
+
+
+def disk_error(error: OSError) -> str:
+    """Return why a disk refuses, without names of files."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "its disk is full; try again later"
+    return error.strerror or type(error).__name__
 
 
 def _output(job: WebJob, settings: Settings) -> str:
@@ -180,7 +222,8 @@ def _translate(job: WebJob, models: Models, watch: Watch) -> dict[str, object]:
             bars=watch.bars(),
         )
         watch.check()
-        write_views(job.folder, list(done.outputs), settings, job.folder / GENERATED_SOURCE)
+        generated = job.folder / GENERATED_SOURCE
+        write_views(job.folder, list(done.outputs), settings, generated, watch.check)
     _strip_folders(done.settings, job, models.controlnet)
     others = (*job.files(MASK), *job.files(GENERATED_SOURCE))
     names = tuple(path.name for path in (*done.outputs, *done.compares, done.settings, *others))

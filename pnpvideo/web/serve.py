@@ -1,29 +1,54 @@
 """Serve the page."""
 
 import contextlib
+import mimetypes
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import fastapi
 import gradio as gr
-from starlette.middleware import Middleware
+from gradio.routes import App
 
 from pnpvideo.errors import InputError
-from pnpvideo.files.file_lock import take_lock
 from pnpvideo.options.web import WebOptions
 from pnpvideo.web.actions import Service
+from pnpvideo.web.addresses import Hosts, Proxies
+from pnpvideo.web.doors import Doors, Rules
+from pnpvideo.web.environment import own_environment
 from pnpvideo.web.events import Events
-from pnpvideo.web.jobs import SWEEP_SECONDS, JobStore, Visitors, swept
+from pnpvideo.web.housekeeping import SWEEP_SECONDS, kept_tidy, used_alone
+from pnpvideo.web.jobs import JobStore
 from pnpvideo.web.limits import Limits
+from pnpvideo.web.listen import listening
+from pnpvideo.web.logins import read_logins
 from pnpvideo.web.models import Models
 from pnpvideo.web.page import lay_out
 from pnpvideo.web.runner import Runner
 from pnpvideo.web.samples import PROJECT_SAMPLES, find_samples
 from pnpvideo.web.style import REFUSE, STYLE, theme
-from pnpvideo.web.uploads import LEADS_AWAY, PlainNames, delete_uploads
+from pnpvideo.web.uploads import LEADS_AWAY, Uploads, delete_uploads
+from pnpvideo.web.visitors import Visitors
 
 _MIB = 2**20
+
+# A machine's own table may lack them, or say something else.
+_TYPES = {
+    ".gif": "image/gif",
+    ".jpg": "image/jpeg",
+    ".js": "text/javascript",
+    ".css": "text/css",
+    ".m4v": "video/mp4",
+    ".mkv": "video/x-matroska",
+    ".mov": "video/quicktime",
+    ".mp4": "video/mp4",
+    ".png": "image/png",
+    ".svg": "image/svg+xml",
+    ".webm": "video/webm",
+    ".webp": "image/webp",
+    ".woff2": "font/woff2",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,38 +60,67 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(options: WebOptions) -> Iterator[Server]:
-    """Serve the page within this context. InputError, before that, for what cannot be used."""
-    logins = _logins(options.login)
+def serving(options: WebOptions, say: Callable[[str], None] | None = None) -> Iterator[Server]:
+    """Serve the page within this context. InputError, before that, for what cannot be used.
+
+    say: is called when a job begins and ends.
+    """
+    logins = None if options.login is None else read_logins(options.login)
+    hosts = Hosts(options.host, options.allowed_host, options.root_path)
+    proxies = Proxies(options.trusted_proxy)
     samples_folder = Path(options.samples) if options.samples else PROJECT_SAMPLES
     if options.samples and not samples_folder.is_dir():
         raise InputError(
             f"samples is {options.samples}, which is not a folder; give one, or leave it out"
         )
     folder = Path(options.folder).expanduser().resolve()
-    with _taken(folder):
+    with contextlib.ExitStack() as open_things:
+        open_things.enter_context(used_alone(folder))
+        open_things.enter_context(own_environment(proxies=True))
+        (folder / "uploads").mkdir(exist_ok=True)
         os.environ["GRADIO_TEMP_DIR"] = str(folder / "uploads")
         delete_uploads(folder / "uploads")
         models = Models(options.model, options.device, options.controlnet)
         store = JobStore(folder / "jobs")
-        seconds = options.keep_hours * 3600
-        limits = Limits(
-            pixels=options.max_pixels, frames=options.max_frames, waiting=options.max_waiting
+        store.delete_half_made()
+        runner = Runner(
+            store, models, seconds=options.max_seconds, **({} if say is None else {"say": say})
         )
+        open_things.callback(runner.close)
         service = Service(
             store=store,
-            runner=Runner(store, models),
+            runner=runner,
             models=models,
-            limits=limits,
+            limits=Limits(
+                pixels=options.max_pixels,
+                frames=options.max_frames,
+                waiting=options.max_waiting,
+                prompts=options.max_prompts,
+                prompt_length=options.max_prompt_length,
+                seconds=options.max_seconds,
+            ),
             samples=find_samples(samples_folder),
         )
+        seconds = options.keep_hours * 3600
         page = make_page(service, folder, seconds)
-        try:
-            with swept(store, seconds):
-                yield Server(url=_launch(page, options, store, logins), runner=service.runner)
-        finally:
-            page.close(verbose=False)
-            service.runner.close()
+        app, inner = _application(page, options, store, logins)
+        rules = Rules(
+            hosts=hosts,
+            proxies=proxies,
+            root_path=options.root_path,
+            knows=None if logins is None else lambda cookies: _has_logged_in(inner, cookies),
+            upload=options.max_upload * _MIB,
+        )
+        uploads = Uploads(
+            app, folder / "uploads", options.max_upload * _MIB, page.upload_file_set.update
+        )
+        stop = lambda name: runner.stop(name, " by who runs the server")  # noqa: E731
+        open_things.enter_context(kept_tidy(store, seconds, stop))
+        open_things.callback(page.close, verbose=False)
+        url = open_things.enter_context(
+            listening(Doors(uploads, rules), options.host, options.port, inner.stop_event.set)
+        )
+        yield Server(url=url, runner=runner)
 
 
 def make_page(service: Service, folder: Path, keep_seconds: float) -> gr.Blocks:
@@ -79,56 +133,35 @@ def make_page(service: Service, folder: Path, keep_seconds: float) -> gr.Blocks:
     return page
 
 
-def _launch(
-    page: gr.Blocks, options: WebOptions, store: JobStore, logins: list[tuple[str, str]]
-) -> str:
-    try:
-        _, url, _ = page.launch(
-            server_name=options.host,
-            server_port=options.port,
-            auth=logins or None,
-            allowed_paths=[str(store.folder)],
-            max_file_size=options.max_upload * _MIB,
-            prevent_thread_lock=True,
-            quiet=True,
-            share=False,
-            theme=theme(),
-            css=STYLE,
-            head=REFUSE % {"limit": options.max_upload, "leads_away": LEADS_AWAY},
-            app_kwargs={"middleware": [Middleware(PlainNames)]},
-            footer_links=[],
-            ssr_mode=False,
-            enable_monitoring=False,
-        )
-    except OSError:
-        raise InputError(
-            f"port {options.port} of {options.host} is taken, or not available; give another --port"
-        ) from None
-    return str(url)
+def _application(
+    page: gr.Blocks, options: WebOptions, store: JobStore, logins: Mapping[str, str] | None
+) -> tuple[fastapi.FastAPI, App]:
+    """Return an application that serves the page, and Gradio's own within it."""
+    for suffix, kind in _TYPES.items():
+        mimetypes.add_type(kind, suffix)
+    app = gr.mount_gradio_app(
+        fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
+        page,
+        path="/",
+        auth=None if logins is None else list(logins.items()),
+        root_path=options.root_path,
+        allowed_paths=[str(store.folder)],
+        show_error=False,
+        max_file_size=options.max_upload * _MIB,
+        theme=theme(),
+        css=STYLE,
+        head=REFUSE % {"limit": options.max_upload, "leads_away": LEADS_AWAY},
+        footer_links=[],
+        run_history=False,
+        ssr_mode=False,
+        enable_monitoring=False,
+        pwa=False,
+        mcp_server=False,
+    )
+    (inner,) = (route.app for route in app.routes if isinstance(getattr(route, "app", None), App))
+    return app, inner
 
 
-@contextlib.contextmanager
-def _taken(folder: Path) -> Iterator[None]:
-    """Lock a folder within this context. InputError if another server uses it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("a+")
-    except OSError as error:
-        raise InputError(f"the folder {folder} cannot be used: {error.strerror}") from None
-    with lock:
-        if not take_lock(lock):
-            raise InputError(f"another server uses the folder {folder}; give another one")
-        yield
-
-
-def _logins(path: str | None) -> list[tuple[str, str]]:
-    if path is None:
-        return []
-    try:
-        text = Path(path).expanduser().read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the login file {path} cannot be read: {error}") from None
-    pairs = [line.partition(":") for line in text.splitlines() if line.strip()]
-    if not pairs or not all(name and password for name, _, password in pairs):
-        raise InputError(f"the login file {path} needs lines of NAME:PASSWORD")
-    return [(name, password) for name, _, password in pairs]
+def _has_logged_in(app: App, cookies: Mapping[str, str]) -> bool:
+    names = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
+    return any(cookies.get(name) in app.tokens for name in names)

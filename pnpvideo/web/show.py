@@ -1,17 +1,25 @@
 """Show jobs in the components of the page."""
 
+import logging
 from dataclasses import dataclass
 from html import escape
 
 import gradio as gr
 from tqdm import tqdm
 
+from pnpvideo.errors import InputError, RunError
 from pnpvideo.web.actions import Service
 from pnpvideo.web.controls import Controls
-from pnpvideo.web.jobs import WebJob
+from pnpvideo.web.jobs import Visitor, WebJob
 from pnpvideo.web.limits import Limits
-from pnpvideo.web.runner import PREVIEW, Runner
+from pnpvideo.web.runner import PREVIEW, Runner, disk_error
 from pnpvideo.web.thresholds import CELLS
+from pnpvideo.web.view import THUMBNAIL
+
+_LISTED = 60
+"""The most runs in a visitor's history, so that it costs the same after any number."""
+
+_log = logging.getLogger(__name__)
 
 Updates = dict[gr.components.Component, object]
 
@@ -78,9 +86,19 @@ def state_box(job: WebJob | None, runner: Runner) -> str:
     return _box(job.state, f"{said}{message}", job=job)
 
 
-def refused(error: Exception) -> str:
-    """Return an error as HTML."""
-    return _box("failed", str(error))
+def refused(text: str) -> str:
+    """Return why something is refused, as HTML."""
+    return _box("failed", text)
+
+
+def said(error: Exception) -> str:
+    """Return what a visitor is shown of an error; an unexpected one is logged."""
+    if isinstance(error, InputError | RunError):
+        return str(error)
+    _log.error("an unexpected error", exc_info=error)
+    if isinstance(error, OSError):
+        return f"the server cannot do this: {disk_error(error)}"
+    return "an unexpected error; its cause is in the log of this server"
 
 
 def caption(job: WebJob) -> str:
@@ -162,9 +180,12 @@ class Show:
             self._parts.video: gr.update(value=video, visible=video is not None),
         }
 
-    def history(self, visitor: str) -> Updates:
-        """Return the updates that show all runs of a visitor, the newest first."""
-        items = []
-        for job in self._service.store.of(visitor):
-            items += [(str(path), caption(job)) for path in job.files("thumb.png")]
+    def listed(self, visitor: Visitor) -> list[WebJob]:
+        """Return the runs in a visitor's history, the newest first."""
+        jobs = self._service.store.of(visitor, _LISTED)
+        return [job for job in jobs if (job.folder / THUMBNAIL).exists()]
+
+    def history(self, visitor: Visitor) -> Updates:
+        """Return the updates that show the latest runs of a visitor, the newest first."""
+        items = [(str(job.folder / THUMBNAIL), caption(job)) for job in self.listed(visitor)]
         return {self._parts.history: gr.update(value=items, visible=bool(items))}

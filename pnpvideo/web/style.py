@@ -37,11 +37,27 @@ STYLE = """
 #files .label-clear-button { display: none; }
 """
 
-# The server refuses these too, but then the upload's component only says "Error".
+# The server refuses uploads too, but then the upload's component only says "Error".
 REFUSE = """<script>
+const refuseUpload = (why) => {
+  document.querySelector("#refused")?.remove();
+  if (!why) return;
+  const words = document.createElement("div");
+  words.id = "refused";
+  words.className = "state failed";
+  words.textContent = why;
+  document.querySelector("#facts").before(words);
+};
+const ask = window.fetch;
+window.fetch = async (...given) => {
+  const answer = await ask(...given);
+  const upload = String(given[0]?.url ?? given[0]).includes("/gradio_api/upload?");
+  if (upload && !answer.ok) answer.clone().text().then(refuseUpload);
+  return answer;
+};
 for (const kind of ["change", "drop"]) document.addEventListener(kind, (event) => {
   if (!event.target.closest?.("#upload")) return;
-  document.querySelector("#refused")?.remove();
+  refuseUpload("");
   const file = (event.dataTransfer ?? event.target).files?.[0];
   if (!file) return;
   let why = "";
@@ -52,11 +68,7 @@ for (const kind of ["change", "drop"]) document.addEventListener(kind, (event) =
   if (!why) return;
   event.stopImmediatePropagation();
   event.preventDefault();
-  const words = document.createElement("div");
-  words.id = "refused";
-  words.className = "state failed";
-  words.textContent = `${file.name} ${why}`;
-  document.querySelector("#facts").before(words);
+  refuseUpload(`${file.name} ${why}`);
 }, true);
 </script>"""
 

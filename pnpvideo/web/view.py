@@ -1,6 +1,6 @@
 """Write pictures and videos of sources and results in formats that every browser shows."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,23 +12,38 @@ from pnpvideo.clips.write import write_clip
 from pnpvideo.options.settings import ReadSettings, Settings
 from pnpvideo.pixels.carry_mask import carry_mask
 from pnpvideo.pixels.mask import weights_of
+from pnpvideo.pixels.mask_values import white_and_black
 from pnpvideo.pixels.resize import resize_frames, side_by_side
 from pnpvideo.pixels.scenes import find_scenes
 from pnpvideo.web.drawn_mask import tinted
 
 SHOWN = 4
 """The number of frames in a preview."""
-_THUMBNAIL = 160
+THUMBNAIL = "thumb.png"
+_THUMBNAIL_SIDE = 160
 _PREVIEW = 384
 _HEIGHT = 256
 
 
-def write_views(folder: Path, results: list[Path], settings: Settings, generated: Path) -> None:
+def write_views(
+    folder: Path,
+    results: list[Path],
+    settings: Settings,
+    generated: Path,
+    check: Callable[[], None],
+) -> None:
     """Write view-1.mp4 for the first result, with the source at its left, and so on.
 
     Of a single picture, write view-1-a.png, the source at the result's size, and view-1-b.png.
-    generated: the source, if the settings have none because the model generated it.
+    generated: the source, if the settings have none because the model generated it. check: called
+    before each batch of frames; may raise.
     """
+
+    def checked(batches: Iterable[Frames]) -> Iterator[Frames]:
+        for batch in batches:
+            check()
+            yield batch
+
     for number, path in enumerate(results, 1):
         source = read_clip(settings.source or generated, **settings.part(ReadSettings))
         result = read_clip(path, background=settings.background)
@@ -39,7 +54,7 @@ def write_views(folder: Path, results: list[Path], settings: Settings, generated
                 save_picture(result.read(0, 1)[0], folder / f"view-{number}-b.png")
             else:
                 write_clip(
-                    side_by_side(source.batches(4), result.batches(4)),
+                    side_by_side(checked(source.batches(4)), result.batches(4)),
                     folder / f"view-{number}.mp4",
                     timing=source.timing,
                     sound=source.sound,
@@ -60,7 +75,7 @@ def write_mask_view(folder: Path, settings: Settings, check: Callable[[], None])
     assert settings.source is not None
     assert settings.mask is not None
     source = read_clip(settings.source, **settings.part(ReadSettings))
-    mask = read_clip(settings.mask)
+    mask = white_and_black(read_clip(settings.mask, background="black"), settings.mask_label)
     size = _fitting(source.width, source.height)
 
     def frames() -> Iterator[Frames]:
@@ -96,10 +111,10 @@ def _fitting(width: int, height: int) -> tuple[int, int]:
 
 
 def write_thumbnail(folder: Path, frame: Frames) -> None:
-    """Write thumb.png, a small picture of a frame (height, width, 3)."""
+    """Write a small picture of a frame (height, width, 3)."""
     picture = Image.fromarray(frame)
-    picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
-    picture.save(folder / "thumb.png")
+    picture.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
+    picture.save(folder / THUMBNAIL)
 
 
 def save_picture(frame: Frames, path: Path, size: tuple[int, int] | None = None) -> None:

@@ -1,7 +1,7 @@
 """Follow a run: how far it is, what its result looks like so far, and whether to stop it."""
 
 import contextlib
-import threading
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from tqdm import tqdm
 
 from pnpvideo.clips.clip import Frames
+from pnpvideo.errors import RunError
 from pnpvideo.files.atomic_output import renamed
 from pnpvideo.models.model import Model
 from pnpvideo.stages.latents import decode
@@ -26,7 +27,11 @@ _FINISHING = 0.05
 
 
 class StoppedError(Exception):
-    """Raised in a run that a visitor stopped, or when the server shuts down."""
+    """Raised in a run that somebody stopped, as the message says, or when the server ends."""
+
+
+class TimeUpError(Exception):
+    """Raised in a run that takes longer than the server allows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,22 +49,26 @@ class RunProgress:
 class Watch:
     """Follows one run. `stop` ends it at the next layer of the network; any thread may call it."""
 
-    def __init__(self, preview: Path) -> None:
-        """preview: the file to write previews to."""
+    def __init__(self, preview: Path, seconds: float | None = None) -> None:
+        """preview: the file to write previews to. seconds: after which the run ends."""
         self._preview = preview
-        self._stopped = threading.Event()
+        self._stopped: str | None = None
+        self._until = math.inf if seconds is None else time.monotonic() + seconds
         self._next, self._before, self._began = 0, 0.0, time.monotonic()
         self._first: float | None = None
         self._next_preview = 0.0
         self.progress = RunProgress(stage="preparing", share=0.0, remaining=None)
 
-    def stop(self) -> None:
-        self._stopped.set()
+    def stop(self, why: str = "stopped") -> None:
+        """End the run. why: the message of its StoppedError."""
+        self._stopped = why
 
     def check(self, *_: object) -> None:
-        """Raise StoppedError if the run is to end."""
-        if self._stopped.is_set():
-            raise StoppedError
+        """Raise StoppedError or TimeUpError if the run is to end."""
+        if self._stopped is not None:
+            raise StoppedError(self._stopped)
+        if time.monotonic() > self._until:
+            raise TimeUpError
 
     def expect(self, model: Model, stages: Sequence[tuple[str, float]]) -> None:
         """Prepare for a run of a model.
@@ -112,9 +121,9 @@ class Watch:
         self._next_preview = began + took + max(1.0, took / _PREVIEW_SHARE)
 
     def show(self, frames: Sequence[Frames]) -> None:
-        """Write the preview."""
+        """Write the preview. A full disk only means that there is none."""
         part = self._preview.with_suffix(".part")
-        with renamed(part, self._preview):
+        with contextlib.suppress(RunError), renamed(part, self._preview):
             Image.fromarray(contact_strip(frames)).save(part, format="JPEG", quality=85)
 
     def bars(self) -> "type[tqdm[NoReturn]]":

@@ -1,0 +1,40 @@
+"""Know visitors again: by the name of the login, or by a secret that the browser keeps."""
+
+import secrets
+from pathlib import Path
+
+import gradio as gr
+
+from pnpvideo.files.atomic_output import renamed
+from pnpvideo.web.jobs import Visitor
+
+
+class Visitors:
+    """The visitors of the page. key: the component that holds the browser's secret."""
+
+    def __init__(self, folder: Path) -> None:
+        """folder: the server's, which holds the key that encrypts browsers' secrets."""
+        self.key = gr.BrowserState("", storage_key="pnpvideo", secret=_seal(folder))
+
+    def greet(self, key: object) -> str:
+        """Return the visitor's secret, a new one if there is none."""
+        return key if isinstance(key, str) and len(key) >= 32 else secrets.token_hex(16)
+
+    def visitor(self, key: object, request: gr.Request) -> Visitor:
+        """Return who a visitor is. Without a login and a secret, no run is found after a reload."""
+        address = request.client.host if request.client else ""
+        if request.username:
+            # People behind one address, each with a login, do not use up each other's places.
+            return Visitor(key=f"name {request.username}", place=f"name {request.username}")
+        own = f"key {key}" if key else f"session {request.session_hash}"
+        return Visitor(key=own, place=f"address {address}")
+
+
+def _seal(folder: Path) -> str:
+    path = folder / "seal"
+    if not path.exists() or not path.read_text():
+        part = path.with_suffix(".part")
+        with renamed(part, path):
+            part.touch(mode=0o600)
+            part.write_text(secrets.token_hex(32))
+    return path.read_text()
