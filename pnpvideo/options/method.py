@@ -206,9 +206,14 @@ class MethodOptions(Options):
             self._check_mixing()
         return self
 
+    @property
+    def inverts(self) -> bool:
+        """Whether the source is inverted."""
+        return self.start_from == "inverted"
+
     def _check_mixing(self) -> None:
         """Raise InputError unless noise can be mixed into what sampling starts from."""
-        if self.start_from != "inverted":
+        if not self.inverts:
             raise InputError(
                 f"noise_share is {self.noise_share:g}; it mixes noise into inverted noise, and "
                 f"start_from is {self.start_from}; give one of them"
@@ -243,7 +248,7 @@ class PnPOptions(MethodOptions):
     def draws(self) -> bool:
         """Whether the seed changes the result of a source and a prompt."""
         fresh = self.noise_source == "gaussian" or self.noise_motion
-        drawn = self.start_from != "inverted" or (self.noise_share > 0 and fresh)
+        drawn = not self.inverts or (self.noise_share > 0 and fresh)
         return self.eta > 0 or drawn
 
     def at(self, preset: Preset | None) -> Self:

@@ -84,9 +84,7 @@ def _open_clip(model: Model, request: Edit, clip: Clip) -> Source:
         request.inversion_prompt,
         request.storage,
         model.latent_dtype,
-        steps_read=None
-        if everything or options.start_from != "inverted"
-        else source_steps(options),
+        steps_read=None if everything or not options.inverts else source_steps(options),
     )
     frames = ClipFrames(clip, size, request.storage, request.batch_size)
     pieces = model.autoencoder.pieces(len(clip))
@@ -177,12 +175,12 @@ def _text(size: Size) -> str:
 def _timesteps(model: Model, options: PnPOptions, size: Size) -> tuple[float, ...]:
     """Return the timesteps of a source's trajectory; without an inversion it has none."""
     timesteps = model.schedule(options, size).timesteps
-    return timesteps if options.start_from == "inverted" else ()
+    return timesteps if options.inverts else ()
 
 
 def _check_levels(model: Model, trajectory: Trajectory, options: PnPOptions, size: Size) -> None:
     """Raise InputError unless a trajectory has the noise levels that the run reads."""
-    if options.start_from != "inverted":
+    if not options.inverts:
         return
     if not trajectory.timesteps:
         raise InputError(
