@@ -18,10 +18,12 @@ import pnpvideo
 from pnpvideo.cli import main
 from pnpvideo.clips.read_options import ReadOptions
 from pnpvideo.errors import InputError
-from pnpvideo.options.declared import Lifetime, Options
+from pnpvideo.options.declared import Lifetime, Options, declared
+from pnpvideo.options.grid import read_axes
 from pnpvideo.options.method import MethodOptions
 from pnpvideo.options.settings import Settings
 from pnpvideo.options.values import DEFAULT_PLACE, DEFAULT_PRECISION
+from pnpvideo.options.web import WebOptions
 
 PACKAGE = Path(pnpvideo.__file__).parent
 NEW = """
@@ -260,6 +262,37 @@ def test_every_option_says_what_it_changes_first() -> None:
 
         class Careless(Options):
             size: int = 3
+
+
+def test_every_number_has_a_least_and_a_most() -> None:
+    """Nothing that is given lets a run go on for ever, or fill the memory by itself."""
+    seen = set()
+    for options in all_options():
+        fields = {x.alias or name: x for name, x in options.model_fields.items()}
+        required: dict[str, object] = {name: "x" for name, x in fields.items() if x.is_required()}
+        required |= {"benchmark": "manifest"} if "benchmark" in required else {}
+        for name, schema in declared(options).items():
+            if schema.get("type") not in ("integer", "number"):
+                continue
+            most = schema["maximum"]
+            least = schema.get("minimum", schema.get("exclusiveMinimum"))
+            assert least is not None, name
+            assert 0 <= least < most < 2**63, name
+            for wrong in (least - 1, most + 1 if most < 2**62 else 10**30, 10**5000, -(10**5000)):
+                with pytest.raises(InputError) as raised:
+                    options.of(required | {name: wrong})
+                assert f"{name} is " in str(raised.value)
+                assert len(str(raised.value)) < 400
+            seen.add(name)
+    assert {"steps", "inversion_iterations", "guidance_scale", "blend_radius", "workers"} <= seen
+    with pytest.raises(InputError, match="keep_hours is 0; give a number above 0 and up to 100000"):
+        WebOptions(keep_hours=0)
+    for text in ("steps", "inversion_iterations"):
+        with pytest.raises(InputError, match="whole number from 1 to"):
+            Settings.of({"source": "a", "prompt": "b", text: 10**9})
+    many = [f"{name}={','.join(str(i / 200) for i in range(101))}" for name in ("tau_f", "tau_a")]
+    with pytest.raises(InputError, match="grid has 10201 combinations; give at most 10000"):
+        read_axes(many)
 
 
 def test_what_settings_change() -> None:

@@ -439,15 +439,20 @@ def test_what_a_callback_sees(pipeline: PnPVideoPipeline, kind: str) -> None:
     names = ["prompt_embeds", "negative_prompt_embeds"]
     names += ["add_text_embeds"] if kind == "xl" else []
     given: dict[str, Tensor] = {}
+    seen: list[Any] = []
 
-    def look(pipe: PnPVideoPipeline, step: int, at: int, tensors: dict[str, Tensor]) -> None:
+    def look(pipe: PnPVideoPipeline, step: int, at: Tensor, tensors: dict[str, Tensor]) -> None:
         given.update(tensors)
+        seen.append((type(at), at.item(), at.dtype, at.ndim))
         assert (pipe.guidance_scale, pipe.num_timesteps) == (4.0, STEPS)
         assert pipe.do_classifier_free_guidance
 
     options = {"callback_on_step_end": look, "callback_on_step_end_tensor_inputs": names}
     latents_of(pipeline, [STAR, MOON], negative_prompt="x", guidance_scale=4.0, **options)
     assert list(given) == names
+    # As an element of the scheduler's timesteps.
+    pipeline.scheduler.set_timesteps(STEPS)
+    assert seen == [(type(t), t.item(), t.dtype, t.ndim) for t in pipeline.scheduler.timesteps]
     target, negative = (pipeline.encode_texts(t) for t in ([STAR, MOON], ["x", "x"]))
     both = torch.cat([negative.hidden, target.hidden])
     torch.testing.assert_close(given["prompt_embeds"], both)

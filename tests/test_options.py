@@ -49,7 +49,7 @@ def test_the_limits_themselves_are_allowed(values: dict[str, Any]) -> None:
         ({"inversion_steps": 1050}, "inversion_steps is 1050; give a whole number from 1 to 1000"),
         ({"inversion_steps": 0}, "inversion_steps is 0"),
         ({"inversion_iterations": 0}, "inversion_iterations is 0"),
-        ({"guidance_scale": -0.1}, "guidance_scale is -0.1; give a number of at least 0"),
+        ({"guidance_scale": -0.1}, "guidance_scale is -0.1; give a number from 0 to 100"),
         ({"guidance_scale": math.nan}, "guidance_scale is nan"),
         ({"guidance_scale": math.inf}, "guidance_scale is inf"),
         ({"guidance_start": 0.6, "guidance_end": 0.5}, "guidance_start is 0.6; give at most"),

@@ -71,13 +71,13 @@ def test_limits_are_told() -> None:
     for values, message in (
         ({"seed": 10**30}, f"give a whole number from 0 to {2**63 - 1}"),
         ({"quality": 101}, "quality is 101; give a whole number from 1 to 100"),
-        ({"frames": 0}, "frames is 0; give a whole number of at least 1"),
+        ({"frames": 0}, "frames is 0; give a whole number from 1 to 1000000000"),
         ({"compare": "yes"}, "compare is 'yes'; give true or false"),
         ({"prompt": 5}, "prompt is 5; give a text or a list of texts"),
         ({"size": "64x"}, "size is '64x'; give WIDTHxHEIGHT, such as 640x384"),
         ({"trajectory": "tape"}, "trajectory is 'tape'; give auto, memory or disk"),
         ({"model_config": 5}, "model_config is 5; give a text"),
-        ({"frame_count": 0}, "frames is 0; give a whole number of at least 1"),
+        ({"frame_count": 0}, "frames is 0; give a whole number from 1 to 1000000000"),
         ({"frame_cuont": 5}, "there is no option frame_cuont; did you mean frame_count?"),
         ({"frames": 5, "frame_count": 6}, "frames and frame_count are the same option; give one"),
     ):

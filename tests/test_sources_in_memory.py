@@ -1,5 +1,6 @@
 """Frames in every form that Python users have them, as sources and to be written."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from pnpvideo.clips.as_clip import as_clip
 from pnpvideo.clips.read import read_clip
 from pnpvideo.clips.write import write_clip
 from pnpvideo.errors import InputError
+from pnpvideo.options.settings import Settings
 from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 
 FRAMES = smooth_frames(2, 24, 16)
@@ -164,3 +166,131 @@ def test_image_is_another_name_of_video(tiny_model: Path, tmp_path: Path) -> Non
         np.testing.assert_array_equal(run(image=source), expected)
     with pytest.raises(InputError, match="as video or as image, not both"):
         run(video=PICTURES[0], image=PICTURES[0])
+
+
+def encoded(image: Image.Image) -> bytes:
+    memory = io.BytesIO()
+    image.save(memory, "PNG")
+    return memory.getvalue()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda f: torch.from_numpy(f).permute(3, 0, 1, 2)[None] / 255,
+        lambda f: torch.from_numpy(f).permute(3, 0, 1, 2),
+        lambda f: np.moveaxis(f, -1, 0)[None],
+        lambda f: torch.from_numpy(f).permute(0, 3, 1, 2)[None],
+        lambda f: [encoded(Image.fromarray(frame)) for frame in f],
+        lambda f: [io.BytesIO(encoded(Image.fromarray(frame))) for frame in f],
+        lambda f: [bytearray(encoded(frame)) for frame in map(Image.fromarray, f)],
+        lambda f: np.concatenate([f, np.full_like(f[..., :1], 255)], axis=-1),
+    ],
+)
+def test_more_forms(make: Callable[[Any], Any]) -> None:
+    for count in (1, 2, 4):
+        frames = smooth_frames(count, 24, 16)
+        given = make(frames)
+        if getattr(given, "shape", ())[:2] == (3, 1):
+            with pytest.raises(InputError, match=r"frames have shape \(3, 1, 16, 24\)"):
+                as_clip(given)  # Three frames of grey?
+            continue
+        assert np.array_equal(all_frames(as_clip(given)), frames)
+
+
+def test_paths_and_contents(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(2)]
+    for picture, path in zip(PICTURES, paths, strict=True):
+        picture.save(path)
+    for given in (paths, [str(path) for path in paths], tuple(paths), [paths]):
+        assert np.array_equal(all_frames(as_clip(given)), FRAMES)
+    assert np.array_equal(all_frames(as_clip(encoded(PICTURES[0]))), FRAMES[:1])
+    write_clip([FRAMES], tmp_path / "a.mkv")
+    whole = all_frames(read_clip(tmp_path / "a.mkv"))
+    assert np.array_equal(all_frames(as_clip((tmp_path / "a.mkv").read_bytes())), whole)
+    for wrong, words in (
+        (b"no picture", "the content that is given is not"),
+        (b"", "the content that is given is empty"),
+        ([paths[0], tmp_path / "gone.png"], "gone.png does not exist"),
+    ):
+        with pytest.raises(InputError, match=words):
+            as_clip(wrong)
+
+
+@pytest.mark.parametrize("grey", [FRAMES[..., 0], FRAMES[0, ..., 0], FRAMES[..., :1]])
+def test_grey_arrays(grey: Any) -> None:
+    one = grey[..., np.newaxis] if grey.shape[-1] != 1 else grey
+    if grey.ndim == 3 and grey.shape[-1] != 1:
+        with pytest.raises(InputError, match="frames have shape"):  # Of 2 frames, or channels?
+            as_clip(grey)
+        grey = grey[:, np.newaxis]
+    wanted = np.repeat(one, 3, axis=-1).reshape(-1, 16, 24, 3)
+    assert np.array_equal(all_frames(as_clip(grey)), wanted)
+    assert np.array_equal(all_frames(as_clip(torch.from_numpy(grey))), wanted)
+    assert np.array_equal(all_frames(as_clip(grey > 99)), (wanted > 99) * 255)
+
+
+def test_frames_and_channels_that_cannot_be_told_apart() -> None:
+    frames = torch.from_numpy(smooth_frames(3, 24, 16)) / 255
+    for order in ((3, 0, 1, 2), (0, 3, 1, 2)):
+        with pytest.raises(InputError, match=r"\(1, 3, 3, 16, 24\), where either 3 may be the ch"):
+            as_clip(frames.permute(order)[None])
+    # Frames before channels, as without a batch.
+    assert np.array_equal(all_frames(as_clip(frames.permute(0, 3, 1, 2))), smooth_frames(3, 24, 16))
+    assert np.array_equal(all_frames(as_clip(frames[None])), smooth_frames(3, 24, 16))
+
+
+CALLS: dict[str, tuple[dict[str, Any], str]] = {
+    "generator": ({"generator": 0}, "generator is 0; give a torch.Generator, such as torch.Gene"),
+    "generators": ({"generator": [0, 1]}, r"generator is \[0, 1\]; give a torch.Generator"),
+    "no generators": ({"generator": []}, r"generator is \[\]; give a torch.Generator"),
+    "no prompt": ({"prompt": []}, r"prompt is \[\]; give a text or a list of texts"),
+    "a number": ({"prompt": 5}, "prompt is 5; give a text or a list of texts"),
+    "numbers": ({"prompt": ["a", 5]}, r"prompt is \['a', 5\]; give a text or a list of texts"),
+    "no negative": ({"negative_prompt": []}, r"negative_prompt is \[\]; give a text or a list"),
+    "a negative number": ({"negative_prompt": 1.5}, "negative_prompt is 1.5; give a text or"),
+    "inversion": ({"inversion_prompt": ["a"]}, r"inversion_prompt is \['a'\]; give a text$"),
+    "embeds": ({"prompt": None, "prompt_embeds": "a"}, "prompt_embeds is 'a'; give a tensor"),
+    "trajectory": ({"video": None, "trajectory": "a.safetensors"}, "trajectory is 'a.safetens"),
+    "job": ({"job": "folder"}, "job is 'folder'; give a JobFolder"),
+    "storage": ({"storage": "disk"}, "storage is 'disk'; give a Storage"),
+    "kwargs": ({"cross_attention_kwargs": 0.5}, "cross_attention_kwargs is 0.5; give a dict"),
+    "size": ({"height": 16.5, "width": 24}, "height is 16.5; give a whole number of pixels"),
+    "half a size": ({"height": 16}, "give both height and width"),
+    "images": ({"num_images_per_prompt": 1.5}, "num_images_per_prompt is 1.5; give a whole"),
+    "batch": ({"batch_size": "4"}, "batch_size is '4'; give a whole number"),
+    "video": ({"video": 5}, r"frames have shape \(\), not"),
+    "steps": ({"num_inference_steps": np.float32(2.5)}, "steps is .*2.5.*; give a whole number"),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_values_of_a_call_that_are_refused(pipeline: PnPVideoPipeline, name: str) -> None:
+    given, message = CALLS[name]
+    with pytest.raises(InputError, match=message) as refused:
+        pipeline(**{"prompt": "a stone", "video": PICTURES[0]} | given)
+    assert "\n" not in str(refused.value)
+
+
+def test_numbers_of_numpy_and_torch(pipeline: PnPVideoPipeline) -> None:
+    def run(**given: Any) -> Any:
+        generator = torch.Generator().manual_seed(0)
+        return pipeline("a stone", PICTURES[0], generator=generator, output_type="np", **given)
+
+    plain = run(num_inference_steps=2, height=16, width=24, tau_f=0.5, batch_size=2)
+    same = run(
+        num_inference_steps=np.int64(2), height=np.int32(16), width=torch.tensor(24),
+        tau_f=np.float64(0.5), batch_size=np.uint8(2), num_images_per_prompt=np.int64(1),
+    )  # fmt: skip
+    np.testing.assert_array_equal(same.frames, plain.frames)
+    values = {"source": "a", "prompt": ["b"], "seed": np.int64(3), "size": (np.int64(64), 32)}
+    more = {"mask": "c", "mask_motion": np.bool_(True), "quality": np.array(70)}
+    settings = Settings.of(values | more)
+    assert (settings.seed, settings.size, settings.mask_motion) == (3, (64, 32), True)
+    assert {type(v) for v in (settings.seed, *settings.size, settings.quality)} == {int}
+    with pytest.raises(InputError, match=r"seed is -1; give a whole number"):
+        Settings.of(values | {"seed": np.int64(-1)})
+    again = {"trajectory": plain.trajectory, "num_inference_steps": 2}
+    with pytest.raises(InputError, match="the size is 32x32, and the trajectory is of 24x16"):
+        pipeline("a stone", height=32, width=32, **again)
+    assert pipeline("a stone", height=16, width=24, **again).frames

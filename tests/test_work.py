@@ -1,5 +1,6 @@
 """The work of a run, counted: no pass is made that changes nothing."""
 
+from functools import cache
 from typing import Any
 
 import pytest
@@ -38,6 +39,7 @@ def texts(count: int) -> PromptEmbeddings:
     return PromptEmbeddings(hidden=torch.empty(count, 77, 768, device="meta"))
 
 
+@cache
 def flops_of_reading(network: UNet) -> int:
     """One frame's features, queries and keys, in a pass that ends with the last of them."""
     batch = Batch(latents=torch.empty(1, 4, 64, 64, device="meta"), timestep=1, texts=texts(1))
@@ -47,6 +49,7 @@ def flops_of_reading(network: UNet) -> int:
     return counter.get_total_flops()
 
 
+@cache
 def flops_of_a_pass(network: UNet) -> int:
     batch = Batch(latents=torch.empty(1, 4, 64, 64, device="meta"), timestep=1, texts=texts(1))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -54,33 +57,39 @@ def flops_of_a_pass(network: UNet) -> int:
     return counter.get_total_flops()
 
 
-def flops_of_a_run(network: UNet, prompts: int, options: PnPOptions) -> int:
-    """One frame, inverted at most once for all prompts."""
-    times = tuple(range(801, 0, -200))
-    alphas = (*(0.2 * i + 0.05 for i in range(STEPS)), 1.0)
-    levels = tuple(Level(signal_square=alpha, noise_square=1 - alpha) for alpha in alphas)
-    schedule = NoiseSchedule(
-        timesteps=times,
-        levels=levels,
-        inversion_timesteps=times,
-        inversion_levels=levels,
-        prediction_type="epsilon",
-    )
+TIMES = tuple(range(801, 0, -200))
+ALPHAS = (*(0.2 * i + 0.05 for i in range(STEPS)), 1.0)
+LEVELS = tuple(Level(signal_square=alpha, noise_square=1 - alpha) for alpha in ALPHAS)
+SCHEDULE = NoiseSchedule(
+    timesteps=TIMES,
+    levels=LEVELS,
+    inversion_timesteps=TIMES,
+    inversion_levels=LEVELS,
+    prediction_type="epsilon",
+)
+
+
+@cache
+def flops_of_inversion(network: UNet) -> int:
+    clean = torch.empty(1, 4, 64, 64, device="meta")
+    with FlopCounterMode(display=False) as counter, text_cache(network):
+        invert_latents(network, SCHEDULE, clean, texts(1), batches=Batches(1))
+    return counter.get_total_flops()
+
+
+def flops_of_sampling(network: UNet, prompts: int, options: PnPOptions) -> int:
+    """One frame, with the latents that it has without an inversion."""
+    clean = torch.empty(1, 4, 64, 64, device="meta")
+    kept = Trajectory(latents=LatentMemory(clean[None]), timesteps=())
+    trajectory = noised(kept, clean[0], SCHEDULE)
     all_texts = Texts(
         source=texts(1), targets=texts(prompts), negatives=texts(prompts), unconditional=texts(1)
     )
     with FlopCounterMode(display=False) as counter, text_cache(network):
-        clean = torch.empty(1, 4, 64, 64, device="meta")
-        if options.start_from == "inverted":
-            latents = invert_latents(network, schedule, clean, all_texts.source, batches=Batches(1))
-            trajectory = Trajectory(latents=LatentMemory(latents), timesteps=times)
-        else:
-            kept = Trajectory(latents=LatentMemory(clean[None]), timesteps=())
-            trajectory = noised(kept, clean[0], schedule)
         denoise_latents(
             network,
             default_layers(network.unet),
-            schedule,
+            SCHEDULE,
             trajectory,
             trajectory.noise.expand(prompts, -1, -1, -1, -1),
             Guidance(all_texts, options),
@@ -109,7 +118,9 @@ def test_share_of_the_plain_methods_work(
     # Inverted once a prompt, then source, negative and target branch at every step.
     plain = prompts * (STEPS + 3 * STEPS) * one
     options = PnPOptions(steps=STEPS, **own)
-    ours = flops_of_a_run(network, prompts, options)
+    ours = flops_of_sampling(network, prompts, options)
+    if options.start_from == "inverted":
+        ours += flops_of_inversion(network)
     if options.feature_level < 1:
         # Read once in a run of 50 steps, a tenth of this run's share.
         ours -= round(0.9 * flops_of_reading(network))

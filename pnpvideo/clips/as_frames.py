@@ -102,7 +102,8 @@ def channels_last(
     elif values.ndim == 3:
         values = values[np.newaxis]
     elif values.shape[-3] == 1 and values.shape[-1] not in (3, 4):
-        return np.moveaxis(values, -3, -1)
+        # Three frames of grey, or three channels of a frame?
+        return None if len(values) == 3 else np.moveaxis(values, -3, -1)
     before, last = values.shape[-3] == 3, values.shape[-1] in (3, 4)
     if last and not (first and before):
         return values

@@ -7,7 +7,7 @@ from pydantic import Field, create_model
 from pnpvideo.options.adapter import AdapterSettings
 from pnpvideo.options.declared import Lifetime, Options, by_title
 from pnpvideo.options.mask import MaskSettings
-from pnpvideo.options.method import Count, MethodSettings
+from pnpvideo.options.method import MethodSettings
 from pnpvideo.options.paths import PathText, PlaceText
 from pnpvideo.options.settings import (
     MachineSettings,
@@ -50,8 +50,10 @@ class BatchOptions(Options, title="batch"):
         description="for results at an address: a folder for unfinished work",
         json_schema_extra={"metavar": "DIR"},
     )
-    workers: Annotated[Count | None, Lifetime.NOTHING] = Field(
+    workers: Annotated[int | None, Lifetime.NOTHING] = Field(
         default=None,
+        ge=1,
+        le=1000,
         description="number of workers, each with its own copy of the model (one for each GPU; "
         "1 without a GPU; one for each machine of a cluster)",
     )

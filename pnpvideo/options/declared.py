@@ -55,6 +55,7 @@ class Schema(TypedDict):
     type: NotRequired[str]
     enum: NotRequired[list[str]]
     minimum: NotRequired[float]
+    exclusiveMinimum: NotRequired[float]
     maximum: NotRequired[float]
     format: NotRequired[str]
     form: NotRequired[str]
@@ -182,6 +183,8 @@ def accepted(schema: Schema) -> str:
         "array": "a text or a list of texts",
         "string": "a text",
     }[schema.get("type", "string")]
+    if "exclusiveMinimum" in schema and "maximum" in schema:
+        return f"{kind} above {schema['exclusiveMinimum']} and up to {schema['maximum']}"
     if "minimum" not in schema:
         return kind
     if "maximum" not in schema:

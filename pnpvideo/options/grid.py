@@ -1,5 +1,6 @@
 """The settings of one run of `grid`: values of options to try in all combinations."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -32,6 +33,8 @@ class GridCell:
         """The options and values, such as "tau_f=0.4,tau_a=0.8"."""
         return ",".join(f"{name}={value}" for name, value in self.options.items())
 
+
+_MOST_CELLS = 10_000
 
 _DEFAULT = ("tau_f=0.2,0.4,0.6,0.8,1", "tau_a=0.2,0.5,0.8,1")
 
@@ -124,6 +127,8 @@ def read_axes(given: Sequence[str]) -> Axes:
             MethodOptions.check(name, value)
             if value in axes[name][:number]:
                 raise InputError(f"grid: {name} has {value} twice; give each value once")
+    if (count := math.prod(map(len, axes.values()))) > _MOST_CELLS:
+        raise InputError(f"grid has {count} combinations; give at most {_MOST_CELLS}")
     return axes
 
 

@@ -36,6 +36,7 @@ class MaskOptions(Options):
     mask_feather: Annotated[int, Lifetime.SAMPLING] = Field(
         default=DEFAULT_FEATHER,
         ge=0,
+        le=8192,
         description="width of the soft edge in pixels, at the working size: the edit fades in from "
         "the mask's edge inward",
     )

@@ -41,7 +41,7 @@ DIFFUSERS_NAMES = {
 """diffusers' names of options that have a shorter one here."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
 
 
 class MethodOptions(Options):
@@ -66,12 +66,14 @@ class MethodOptions(Options):
         default=None,
         description="inversion steps, a multiple of the sampling steps (the same number)",
     )
-    inversion_iterations: Annotated[Count, Lifetime.INVERSION] = Field(
+    inversion_iterations: Annotated[int, Lifetime.INVERSION] = Field(
         default=1,
+        ge=1,
+        le=100,
         description="network passes for each inversion step; with 2 the inversion reproduces the "
         "source, with 1 it may not",
     )
-    guidance_scale: Annotated[float, Field(ge=0), Lifetime.SAMPLING] = Field(
+    guidance_scale: Annotated[float, Field(ge=0, le=100), Lifetime.SAMPLING] = Field(
         default=7.5, description="how strongly the result follows the prompt; 1: no guidance"
     )
     guidance_start: Annotated[Share, Lifetime.SAMPLING] = Field(
@@ -86,7 +88,7 @@ class MethodOptions(Options):
         description="how far guided predictions are rescaled to the standard deviation of the "
         "conditional ones, against overexposure (Lin et al. 2024, section 3.4)",
     )
-    clip_skip: Annotated[int, Field(ge=0), Lifetime.INVERSION] = Field(
+    clip_skip: Annotated[int, Field(ge=0, le=100), Lifetime.INVERSION] = Field(
         default=0, description="how many of the text encoder's last layers to skip"
     )
     prompt_weights: Annotated[bool, Lifetime.INVERSION] = Field(
@@ -156,11 +158,14 @@ class MethodOptions(Options):
         "drawn again at every step; sliding: every n-th, shifted at every step; content: where the "
         "source changes",
     )
-    keyframe_every: Annotated[Count, Lifetime.SAMPLING] = Field(
-        default=8, description="n: frames from one keyframe to the next"
+    keyframe_every: Annotated[int, Lifetime.SAMPLING] = Field(
+        default=8, ge=1, le=100_000, description="n: frames from one keyframe to the next"
     )
-    keyframe_window: Annotated[Count, Lifetime.SAMPLING] = Field(
-        default=4, description="how many keyframes attend to one another; more take more memory"
+    keyframe_window: Annotated[int, Lifetime.SAMPLING] = Field(
+        default=4,
+        ge=1,
+        le=1000,
+        description="how many keyframes attend to one another; more take more memory",
     )
     control: Annotated[ControlKind | None, Lifetime.INVERSION] = Field(
         default=None,
@@ -173,7 +178,7 @@ class MethodOptions(Options):
     control_end: Annotated[Share, Lifetime.INVERSION] = Field(
         default=1.0, description="share of the steps after which the ControlNet is switched off"
     )
-    blend_radius: Annotated[int, Field(ge=0), Lifetime.FINISHING] = Field(
+    blend_radius: Annotated[int, Field(ge=0, le=100), Lifetime.FINISHING] = Field(
         default=2,
         description="reduce flicker: how many frames on either side to average each frame with, "
         "along the source's motion; 0: none",
@@ -201,9 +206,14 @@ class MethodOptions(Options):
             self._check_mixing()
         return self
 
+    @property
+    def inverts(self) -> bool:
+        """Whether the source is inverted."""
+        return self.start_from == "inverted"
+
     def _check_mixing(self) -> None:
         """Raise InputError unless noise can be mixed into what sampling starts from."""
-        if self.start_from != "inverted":
+        if not self.inverts:
             raise InputError(
                 f"noise_share is {self.noise_share:g}; it mixes noise into inverted noise, and "
                 f"start_from is {self.start_from}; give one of them"
@@ -238,7 +248,7 @@ class PnPOptions(MethodOptions):
     def draws(self) -> bool:
         """Whether the seed changes the result of a source and a prompt."""
         fresh = self.noise_source == "gaussian" or self.noise_motion
-        drawn = self.start_from != "inverted" or (self.noise_share > 0 and fresh)
+        drawn = not self.inverts or (self.noise_share > 0 and fresh)
         return self.eta > 0 or drawn
 
     def at(self, preset: Preset | None) -> Self:

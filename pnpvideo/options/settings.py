@@ -48,13 +48,13 @@ class ReadSettings(Options):
     """Options for reading a source: which frames, and how (see `read_clip`)."""
 
     start: Annotated[int, Lifetime.INVERSION] = Field(
-        default=0, ge=0, description="number of the first frame, from 0"
+        default=0, ge=0, le=10**9, description="number of the first frame, from 0"
     )
     frame_count: Annotated[Count | None, Lifetime.INVERSION] = Field(
         default=None, alias="frames", description="maximum number of frames to use (all)"
     )
-    stride: Annotated[int, Lifetime.INVERSION] = Field(
-        default=1, ge=1, description="use every n-th frame"
+    stride: Annotated[Count, Lifetime.INVERSION] = Field(
+        default=1, description="use every n-th frame"
     )
     frame_rate: Annotated[FrameRate | None, Lifetime.FINISHING] = Field(
         default=None,

@@ -91,11 +91,15 @@ def _colour_text(colour: tuple[int, int, int]) -> str:
 
 
 def plain_number(given: object) -> object:
-    """Return a number of numpy or torch, also within a list or tuple, as Python's own number."""
+    """Return a number of numpy or torch, or those in a list or tuple, as Python's own number."""
     if isinstance(given, list | tuple):
-        numbers = [plain_number(one) for one in given]
-        return numbers if isinstance(given, list) else tuple(numbers)
-    # So that options need not import them.
+        numbers = map(_plain, given)
+        return list(numbers) if isinstance(given, list) else tuple(numbers)
+    return _plain(given)
+
+
+def _plain(given: object) -> object:
+    # By its methods, so that options need not import numpy and torch.
     if getattr(given, "ndim", None) == 0 and hasattr(given, "dtype") and hasattr(given, "item"):
         return given.item()
     return given

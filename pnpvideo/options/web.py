@@ -93,7 +93,7 @@ class WebOptions(Options, title="page"):
     max_seconds: Annotated[Count, Lifetime.NOTHING] = Field(
         default=14_400, description="seconds after which a run is stopped"
     )
-    keep_hours: Annotated[float, Field(gt=0), Lifetime.NOTHING] = Field(
+    keep_hours: Annotated[float, Field(gt=0, le=100_000), Lifetime.NOTHING] = Field(
         default=24.0, description="hours after which uploads and runs are deleted"
     )
     device: Annotated[str | None, Lifetime.NOTHING] = Field(

@@ -23,6 +23,14 @@ from pnpvideo.options.declared import unknown_option
 from pnpvideo.options.mask import MaskOptions
 from pnpvideo.options.method import DEFAULT_BATCH_SIZE, DIFFUSERS_NAMES, PnPOptions, Preset
 from pnpvideo.options.settings import MachineSettings
+from pnpvideo.pipelines.call_values import (
+    check_drawn,
+    check_texts,
+    check_types,
+    generators_of,
+    size_of_call,
+    whole_count,
+)
 from pnpvideo.pipelines.components import Components
 from pnpvideo.pipelines.step_callback import TENSORS, StepCallback
 from pnpvideo.pixels.mask import Area
@@ -130,13 +138,29 @@ class PnPVideoPipeline(Components):
             more steps are made.
         Raises InputError (a ValueError) for what cannot be used, before any work is done.
         """
-        _check_call(output_type, batch_size, height, width, num_images_per_prompt)
+        _check_call(output_type, batch_size)
+        size = size_of_call(height, width)
+        images = whole_count("num_images_per_prompt", num_images_per_prompt)
+        check_texts("prompt", prompt)
+        check_texts("negative_prompt", negative_prompt)
+        embeds, pooled = negative_prompt_embeds, negative_pooled_prompt_embeds
+        check_types(
+            guidance_prompt=guidance_prompt,
+            inversion_prompt=inversion_prompt,
+            prompt_embeds=prompt_embeds,
+            pooled_prompt_embeds=pooled_prompt_embeds,
+            negative_prompt_embeds=embeds,
+            negative_pooled_prompt_embeds=pooled,
+            trajectory=trajectory,
+            storage=storage,
+            job=job,
+            cross_attention_kwargs=cross_attention_kwargs,
+        )
         area, changes = _area(mask, changes)
         options = self._options(options, preset, changes)
-        _check_drawn(num_images_per_prompt, options)
+        check_drawn(images, options)
         if self.controlnet is not None:
             _check_followed(options, control_image)
-        embeds, pooled = negative_prompt_embeds, negative_pooled_prompt_embeds
         texts = _one_of("prompt", prompt, prompt_embeds, pooled_prompt_embeds)
         if texts is None:
             raise InputError("give either a prompt or prompt_embeds")
@@ -144,16 +168,16 @@ class PnPVideoPipeline(Components):
             source=_one_source(video, image, guidance_prompt, trajectory),
             guidance_prompt=guidance_prompt,
             inversion_prompt=inversion_prompt,
-            size=None if width is None or height is None else (width, height),
+            size=size,
             area=area,
             control_image=None if control_image is None else ones_as_white(as_clip(control_image)),
             prompt=texts,
             negative_prompt=_one_of("negative_prompt", negative_prompt, embeds, pooled),
             picture=None if ip_adapter_image is None else picture_of(ip_adapter_image),
             options=options,
-            results_per_prompt=num_images_per_prompt,
-            generators=_generators(generator, texts, num_images_per_prompt),
-            batch_size=batch_size,
+            results_per_prompt=images,
+            generators=generators_of(generator, texts, images),
+            batch_size=int(batch_size),
             storage=storage or Storage(),
             job=job,
         )
@@ -272,26 +296,11 @@ def _one_of(
     return PromptEmbeddings(hidden=hidden, pooled=pooled)
 
 
-def _check_call(
-    output_type: str, batch_size: int, height: int | None, width: int | None, images: int
-) -> None:
+def _check_call(output_type: str, batch_size: int) -> None:
     """Raise InputError for values that no call can use."""
     if output_type not in ("pil", "np", "pt", "latent"):
         raise InputError(f"output_type is {output_type!r}; give pil, np, pt or latent")
     MachineSettings.check("batch_size", batch_size)
-    if (height is None) != (width is None):
-        raise InputError("give both height and width, or neither")
-    if images < 1:
-        raise InputError(f"num_images_per_prompt is {images}; give a whole number of at least 1")
-
-
-def _check_drawn(images: int, options: PnPOptions) -> None:
-    """Raise InputError if several results of one prompt would be the same."""
-    if images > 1 and not options.draws:
-        raise InputError(
-            f"num_images_per_prompt is {images}, and all would be the same, as the noise is the "
-            "source's; give noise_share or eta above 0"
-        )
 
 
 def _check_followed(options: PnPOptions, control_image: Video | None) -> None:
@@ -301,23 +310,6 @@ def _check_followed(options: PnPOptions, control_image: Video | None) -> None:
             "the pipeline has a ControlNet, which needs something to follow; give control or "
             "control_image"
         )
-
-
-def _generators(
-    given: Generators | None, texts: Texts | None, images: int
-) -> Sequence[torch.Generator]:
-    """Return one generator, or one for each result. InputError for another number of them."""
-    if given is None:
-        given = torch.Generator()
-        given.seed()
-    generators = [given] if isinstance(given, torch.Generator) else list(given)
-    prompts = 1 if texts is None or isinstance(texts, str) else len(texts)
-    if len(generators) not in (1, results := prompts * images):
-        raise InputError(
-            f"there are {len(generators)} generators for {results} results; give one, or one for "
-            "each"
-        )
-    return generators
 
 
 def _output(result: EditResult, output_type: str) -> Any:

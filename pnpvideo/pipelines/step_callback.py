@@ -49,7 +49,9 @@ class StepCallback:
             "add_text_embeds": torch.cat(pooled) if pooled else None,
         }
         given = {name: tensors[name] for name in self.names}
-        returned = self.function(self.pipeline, step, timestep, dict(given)) or {}
+        # A tensor, as the scheduler's timesteps are that diffusers passes.
+        when = torch.tensor(timestep, device=self.pipeline._execution_device)
+        returned = self.function(self.pipeline, step, when, dict(given)) or {}
         for name in returned:
             _check_name("what callback_on_step_end returns", name)
         changed = {k: v for k, v in returned.items() if v is not given.get(k)}

@@ -131,7 +131,7 @@ def run(
         model = open_model(settings, device) if pipeline is None else model_of(pipeline)
         options = settings.resolve(model.defaults)
         _log.debug("%s on %s in %s", settings.model, device, model.dtype)
-        if settings.check_inversion and options.start_from != "inverted":
+        if settings.check_inversion and not options.inverts:
             raise InputError(
                 f"there is no inversion to check with start_from {options.start_from}; leave out "
                 "check_inversion"

@@ -1,6 +1,6 @@
 """What is read of the source in a pass of its own, and kept for later steps."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -28,28 +28,27 @@ class Reading:
     @property
     def nbytes(self) -> int:
         """The bytes of memory that it takes."""
-        return sum(x.nbytes for part in self._parts for x in part.values())
+        kinds = (self.features, self.queries, self.keys)
+        return sum(tensor.nbytes for kind in kinds for tensor in kind.values())
 
     def frame(self, number: int) -> "Reading":
         """Return what was read of one frame, by its place in this reading. Shares its memory."""
         one = slice(number, number + 1)
-        features, queries, keys = (
-            {place: x[one] for place, x in part.items()} for part in self._parts
+        return Reading(
+            features={block: x[one] for block, x in self.features.items()},
+            queries={layer: x[one] for layer, x in self.queries.items()},
+            keys={layer: x[one] for layer, x in self.keys.items()},
         )
-        return Reading(features=features, queries=queries, keys=keys)
 
     @classmethod
-    def of(cls, parts: Iterable["Reading"]) -> "Reading":
+    def of(cls, parts: Sequence["Reading"]) -> "Reading":
         """Return readings of the same places as one, in order."""
-        features, queries, keys = (
-            {place: torch.cat([one[place] for one in kinds]) for place in kinds[0]}
-            for kinds in zip(*(part._parts for part in parts), strict=True)
+        first = parts[0]
+        return cls(
+            features={b: torch.cat([one.features[b] for one in parts]) for b in first.features},
+            queries={a: torch.cat([one.queries[a] for one in parts]) for a in first.queries},
+            keys={a: torch.cat([one.keys[a] for one in parts]) for a in first.keys},
         )
-        return cls(features=features, queries=queries, keys=keys)
-
-    @property
-    def _parts(self) -> tuple[Mapping[HookPoint | SelfAttention, Tensor], ...]:
-        return self.features, self.queries, self.keys
 
 
 class Readings:
@@ -64,12 +63,12 @@ class Readings:
         """Return the reading of these frames, made now or earlier."""
         missing = [frame for frame in frames if frame not in self._kept]
         if not missing:
-            return Reading.of(self._kept[frame] for frame in frames)
+            return Reading.of([self._kept[frame] for frame in frames])
         made = self._read(missing)
         each = {frame: made.frame(i) for i, frame in enumerate(missing)}
         whole = made
         if len(missing) < len(frames):
-            whole = Reading.of((self._kept | each)[frame] for frame in frames)
+            whole = Reading.of([(self._kept | each)[frame] for frame in frames])
         for frame, reading in each.items():
             if reading.nbytes <= self._room:
                 self._kept[frame] = reading

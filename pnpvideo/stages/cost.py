@@ -37,6 +37,6 @@ def cost_of(options: PnPOptions, results: int, *, generated: bool) -> RunCost:
         return RunCost(
             source_stage="generating the source", source=options.steps * branches, sampling=sampling
         )
-    inverted = options.start_from == "inverted"
+    inverted = options.inverts
     source = options.inversion_step_count * options.inversion_iterations if inverted else 0
     return RunCost(source_stage="inverting", source=source, sampling=sampling)

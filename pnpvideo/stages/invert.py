@@ -38,7 +38,7 @@ def invert(
     trajectory = source.trajectory
     if trajectory.unfinished(batch_size, span):
         latents = encode(model, source, batch_size, span)
-        if options.start_from != "inverted":
+        if not options.inverts:
             check_finite(latents, "autoencoder", model.dtype)
             for part in trajectory.unfinished(len(span), span):
                 some = latents[part.start - span.start : part.stop - span.start]
@@ -109,7 +109,7 @@ def reconstruct(
 
     control: what a ControlNet followed in the inversion. InputError if nothing is inverted.
     """
-    if options.start_from != "inverted":
+    if not options.inverts:
         raise InputError(
             f"start_from is {options.start_from}, so there is no inversion to sample back"
         )

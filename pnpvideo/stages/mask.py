@@ -98,7 +98,7 @@ def _find_named(
         for first in range(0, source.piece_count, batch_size)
     ]
     trajectory = source.trajectory
-    if options.start_from != "inverted":
+    if not options.inverts:
         # The same noise whatever the seed, so that a clip's mask stays the same.
         seen = trajectory.clean.to(model.latent_dtype)
         eps = common_noise(seen, torch.Generator().manual_seed(0))

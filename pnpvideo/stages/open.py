@@ -84,9 +84,7 @@ def _open_clip(model: Model, request: Edit, clip: Clip) -> Source:
         request.inversion_prompt,
         request.storage,
         model.latent_dtype,
-        steps_read=None
-        if everything or options.start_from != "inverted"
-        else source_steps(options),
+        steps_read=None if everything or not options.inverts else source_steps(options),
     )
     frames = ClipFrames(clip, size, request.storage, request.batch_size)
     pieces = model.autoencoder.pieces(len(clip))
@@ -157,22 +155,32 @@ def _working_size(model: Model, request: Edit) -> Size:
     """Return the size at which the source goes through the model. InputError for a wrong one."""
     given, (width, height) = request.source, model.default_size
     if isinstance(given, Trajectory):
-        return model.autoencoder.size_of(given.latents.shape)
+        own = model.autoencoder.size_of(given.latents.shape)
+        if request.size is not None and request.size != own:
+            raise InputError(
+                f"the size is {_text(request.size)}, and the trajectory is of "
+                f"{_text(own)}; leave the size out, or give the source itself"
+            )
+        return own
     side: float = (width * height) ** 0.5
     if given is not None:
         width, height = given.width, given.height
     return working_size(width, height, side, model.multiple, request.size)
 
 
+def _text(size: Size) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
 def _timesteps(model: Model, options: PnPOptions, size: Size) -> tuple[float, ...]:
     """Return the timesteps of a source's trajectory; without an inversion it has none."""
     timesteps = model.schedule(options, size).timesteps
-    return timesteps if options.start_from == "inverted" else ()
+    return timesteps if options.inverts else ()
 
 
 def _check_levels(model: Model, trajectory: Trajectory, options: PnPOptions, size: Size) -> None:
     """Raise InputError unless a trajectory has the noise levels that the run reads."""
-    if options.start_from != "inverted":
+    if not options.inverts:
         return
     if not trajectory.timesteps:
         raise InputError(

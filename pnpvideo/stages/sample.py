@@ -209,7 +209,7 @@ def find_start(
             motion = estimate_motion(source.frames(batch_size), width, height)
             origins = noise_origins(motion, scenes, (height, width))
     step = step_at(options.start_level, options.steps)
-    if options.start_from == "inverted":
+    if options.inverts:
         latents = trajectory.latents[step, :].to(model.latent_dtype)
         latents = starting_noise(latents, generator, options, scenes, origins)
     else:

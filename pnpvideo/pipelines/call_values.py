@@ -1,0 +1,103 @@
+"""Checks of the types of a call's values, before any work."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pnpvideo.errors import InputError
+from pnpvideo.options.method import PnPOptions
+from pnpvideo.options.settings import SourceSettings
+from pnpvideo.options.values import plain_number
+from pnpvideo.stages.prompts import Texts
+from pnpvideo.storage.allocate import Storage
+from pnpvideo.storage.job_folder import JobFolder
+from pnpvideo.storage.trajectory import Trajectory
+
+_TYPES: Mapping[str, tuple[type | tuple[type, ...], str]] = {
+    "guidance_prompt": (str, "a text"),
+    "inversion_prompt": (str, "a text"),
+    "prompt_embeds": (Tensor, "a tensor"),
+    "pooled_prompt_embeds": (Tensor, "a tensor"),
+    "negative_prompt_embeds": (Tensor, "a tensor"),
+    "negative_pooled_prompt_embeds": (Tensor, "a tensor"),
+    "trajectory": (Trajectory, "the trajectory of an earlier output"),
+    "storage": (Storage, "a Storage"),
+    "job": (JobFolder, 'a JobFolder, such as JobFolder("job")'),
+    "cross_attention_kwargs": (Mapping, 'a dict, such as {"scale": 0.5}'),
+}
+_GENERATOR = "a torch.Generator, such as torch.Generator().manual_seed(0), or a list of them"
+
+
+def check_types(**values: object) -> None:
+    """Raise InputError for a value of another type than a call's keyword has; None is not given."""
+    for name, value in values.items():
+        kinds, wanted = _TYPES[name]
+        if value is not None and not isinstance(value, kinds):
+            raise InputError(f"{name} is {_shown(value)}; give {wanted}")
+
+
+def check_texts(name: str, texts: object) -> None:
+    """Raise InputError unless a value is a text, several texts, or not given."""
+    if texts is None or isinstance(texts, str):
+        return
+    several = isinstance(texts, Sequence) and all(isinstance(text, str) for text in texts)
+    if not several or not texts or isinstance(texts, bytes):
+        raise InputError(f"{name} is {_shown(texts)}; give a text or a list of texts")
+
+
+def size_of_call(height: object, width: object) -> tuple[int, int] | None:
+    """Return the working (width, height) of a call, or None for the model's own."""
+    if (height is None) != (width is None):
+        raise InputError("give both height and width, or neither")
+    if height is None:
+        return None
+    numbers = {"width": plain_number(width), "height": plain_number(height)}
+    for name, number in numbers.items():
+        if type(number) is not int:
+            raise InputError(f"{name} is {number!r}; give a whole number of pixels")
+    return SourceSettings.of({"size": tuple(numbers.values())}).size
+
+
+def whole_count(name: str, given: object) -> int:
+    """Return a whole number of at least 1. InputError for other values."""
+    number = plain_number(given)
+    if type(number) is not int or number < 1:
+        raise InputError(f"{name} is {number!r}; give a whole number of at least 1")
+    return number
+
+
+def check_drawn(images: int, options: PnPOptions) -> None:
+    """Raise InputError if several results of one prompt would be the same."""
+    if images > 1 and not options.draws:
+        raise InputError(
+            f"num_images_per_prompt is {images}, and all would be the same, as the noise is the "
+            "source's; give noise_share or eta above 0"
+        )
+
+
+def generators_of(given: object, texts: Texts | None, images: int) -> Sequence[torch.Generator]:
+    """Return one generator, or one for each result. InputError for others."""
+    if given is None:
+        given = torch.Generator()
+        given.seed()
+    several = list(given) if isinstance(given, list | tuple) else [given]
+    generators = [one for one in several if isinstance(one, torch.Generator)]
+    if not several or len(generators) < len(several):
+        raise InputError(f"generator is {_shown(given)}; give {_GENERATOR}")
+    prompts = 1 if texts is None or isinstance(texts, str) else len(texts)
+    if len(generators) not in (1, results := prompts * images):
+        raise InputError(
+            f"there are {len(generators)} generators for {results} results; give one, or one for "
+            "each"
+        )
+    return generators
+
+
+def _shown(value: object) -> str:
+    """Return a value as a message can show it, on one line."""
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    text = repr(value) if isinstance(value, str | int | float | list | tuple | Path | dict) else ""
+    return text if text and len(text) <= 60 and "\n" not in text else f"a {type(value).__name__}"
