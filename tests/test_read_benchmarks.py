@@ -60,6 +60,21 @@ def test_pie_bench(folder: Path) -> None:
     ]
 
 
+def test_pie_bench_with_types_that_programs_write(folder: Path) -> None:
+    made.save_pie_bench(folder, "0123")
+    path = folder / "mapping_file.json"
+    entries = json.loads(path.read_text())
+    for entry, kind in zip(entries.values(), (0, 1.0, "2", 3, 0), strict=True):
+        entry["editing_type_id"] = kind
+    path.write_text(json.dumps(entries))
+    found = read("pie-bench", folder)
+    assert [item.edit_type[0] for item in found.items] == list("01230")
+    for wrong in (True, 11, 1.5, None, "x", float("inf")):
+        entries["second"]["editing_type_id"] = wrong
+        path.write_text(json.dumps(entries))
+        assert [left.id for left in read("pie-bench", folder).left_out] == ["second"]
+
+
 def test_ti2i(folder: Path) -> None:
     found = read("imagenet-r-ti2i", made.save_ti2i(folder))
     assert [(item.prompt, item.source_prompt, item.edit_type) for item in found.items] == [

@@ -5,6 +5,7 @@ import struct
 import zlib
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pillow_heif
 import pytest
@@ -186,6 +187,85 @@ def test_a_cut_tiff(tmp_path: Path) -> None:
         (tmp_path / "a.tif").write_bytes(whole[:size])
         with pytest.raises(InputError, match=r"a\.tif (is|holds)"):
             read_clip(tmp_path / "a.tif")
+
+
+# JPEG XL
+
+
+@pytest.mark.parametrize(
+    ("values", "more", "expected"),
+    [
+        (BLOCKS, {}, BLOCKS),
+        (BLOCKS, {"usecontainer": True}, BLOCKS),
+        (BLOCKS[..., 0], {}, BLOCKS[..., :1].repeat(3, -1)),
+        (BLOCKS.astype(np.uint16) * 257, {}, BLOCKS),
+        (BLOCKS[..., 0].astype(np.uint16) * 257, {}, BLOCKS[..., :1].repeat(3, -1)),
+        ((BLOCKS / 255).astype(np.float32), {}, BLOCKS),
+        (np.kron(BLOCKS, np.ones((9, 11, 1), np.uint8)), {}, None),
+        (BLOCKS[:31, :47], {}, BLOCKS[:31, :47]),
+    ],
+)
+def test_jpeg_xl(
+    tmp_path: Path, values: NDArray[np.generic], more: dict[str, object], expected: object
+) -> None:
+    path = tmp_path / "a.png"  # Recognised by its contents.
+    path.write_bytes(imagecodecs.jpegxl_encode(values, lossless=True, **more))
+    wanted = values if expected is None else expected
+    assert np.array_equal(read(path), wanted)
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    path.rename(folder / "1.jxl")
+    assert np.array_equal(read_clip(folder).read(0, 1)[0], wanted)
+    whole = (folder / "1.jxl").read_bytes()
+    for size in (20, len(whole) // 2):
+        (folder / "1.jxl").write_bytes(whole[:size])
+        with pytest.raises(InputError, match=r"1\.jxl is cut off or damaged: "):
+            read_clip(folder / "1.jxl")
+
+
+def test_jpeg_xl_with_transparency_and_animation(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    alpha = np.where(BLOCKS[..., 2] > 100, 0, 255).astype(np.uint8)
+    path = tmp_path / "a.jxl"
+    path.write_bytes(imagecodecs.jpegxl_encode(np.dstack([BLOCKS, alpha]), lossless=True))
+    clip = read_clip(path)
+    assert clip.has_alpha
+    assert np.array_equal(clip.read_alpha(0, 1)[0], alpha)
+    frames = np.stack([BLOCKS, 255 - BLOCKS])
+    path.write_bytes(imagecodecs.jpegxl_encode(frames, lossless=True))
+    assert np.array_equal(read(path), BLOCKS)
+    assert "holds several pictures; only one is read" in caplog.text
+    with pytest.raises(InputError, match=r"has 48x32 pixels, and the limit is 1000"):
+        read_clip(path, max_pixels=1000)
+
+
+# Documents
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"%PDF-1.4\n", "a PDF document"),
+        (b"junk before\n%PDF-1.7\n", "a PDF document"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "a PostScript document"),
+        (b"\xc5\xd0\xd3\xc6", "a PostScript document"),
+        (b"AT&TFORM", "a DjVu document"),
+        (b"PK\x03\x04", "a ZIP archive or an office document"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an office document"),
+        (b"<?xml version='1.0'?>\n<svg xmlns='x'>", r"a drawing \(SVG\)"),
+        (b"\xef\xbb\xbf <SVG>", r"a drawing \(SVG\)"),
+        (b"<!DOCTYPE html><html>", "a web page or an XML document"),
+    ],
+)
+def test_documents_are_refused(tmp_path: Path, content: bytes, words: str) -> None:
+    memory = io.BytesIO()
+    Image.fromarray(BLOCKS).save(memory, "JPEG")
+    for name in ("a.pdf", "a.mp4", "a.jpg"):
+        # Pictures in a document are what a reader of videos finds.
+        (tmp_path / name).write_bytes(content + bytes(40) + 8 * memory.getvalue())
+        with pytest.raises(InputError, match=f"is {words}, not a picture or a video; save"):
+            read_clip(tmp_path / name)
 
 
 # Photos that are no pictures yet

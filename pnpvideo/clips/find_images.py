@@ -19,6 +19,7 @@ _SUFFIXES_OF_FORMAT = {
     "heic": (".heic", ".heif", ".hif"),
     "avif": (".avif",),
     "jp2": (".jp2", ".j2k", ".jpf", ".jpx"),
+    "jxl": (".jxl",),
     "tga": (".tga",),
     "ppm": (".ppm", ".pgm", ".pbm", ".pnm"),
     "ico": (".ico",),

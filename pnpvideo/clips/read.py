@@ -6,6 +6,7 @@ from pathlib import Path
 from pnpvideo.clips.clip import Clip, Timing
 from pnpvideo.clips.find_images import is_pattern
 from pnpvideo.clips.read_options import ReadOptions
+from pnpvideo.clips.refusals import check_document
 from pnpvideo.clips.stills.decode_image import open_image
 from pnpvideo.clips.stills.read_images import read_folder, read_image, read_pattern
 from pnpvideo.clips.video.open_video import is_motion_jpeg
@@ -53,11 +54,13 @@ def _read(path: Path, options: ReadOptions) -> Clip:
     if not path.is_file():
         raise InputError(f"{path} is not a file or folder")
     with path.open("rb") as file:  # Raises the system's reason if it cannot be read.
-        if not file.read(1):
-            raise InputError(f"{path} is empty")
+        head = file.read(1024)
+    if not head:
+        raise InputError(f"{path} is empty")
     # The suffix is often wrong (messengers, cameras), so look at the contents.
     image = open_image(path, options.max_pixels)
     if image is None:
+        check_document(path, head)
         return read_video(path, options)
     if image.format == "JPEG" and is_motion_jpeg(path, options.max_pixels):
         image.close()

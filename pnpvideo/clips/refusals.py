@@ -76,6 +76,36 @@ def _memory_text(size: int) -> str:
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
 
 
+# The first bytes of documents and drawings, in which a reader of videos may find pictures.
+_DOCUMENTS = {
+    b"%PDF-": "a PDF document",
+    b"%!PS": "a PostScript document",
+    b"\xc5\xd0\xd3\xc6": "a PostScript document",
+    b"AT&TFORM": "a DjVu document",
+    b"PK\x03\x04": "a ZIP archive or an office document",
+    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "an office document",
+    b"{\\rtf": "a text document (RTF)",
+    b"Rar!\x1a\x07": "a RAR archive",
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive",
+    b"\x1f\x8b": "a compressed archive (gzip)",
+}
+
+
+def check_document(path: Path, head: bytes) -> None:
+    """Raise InputError if a file is a document, a drawing or an archive. head: its first bytes."""
+    text = head.lstrip(b"\xef\xbb\xbf\0\t\r\n ")
+    kind = next((what for mark, what in _DOCUMENTS.items() if text.startswith(mark)), None)
+    if kind is None and b"%PDF-" in head:  # Readers take a PDF with something before it.
+        kind = "a PDF document"
+    lower = text.lower()
+    if kind is None and lower.startswith((b"<!doctype html", b"<html", b"<svg", b"<?xml")):
+        kind = "a drawing (SVG)" if b"<svg" in lower else "a web page or an XML document"
+    if kind is not None:
+        raise InputError(
+            f"{path} is {kind}, not a picture or a video; save what you need of it as PNG or JPEG"
+        )
+
+
 def raw_photo(path: Path) -> InputError:
     """Return the error for a raw photo, whose preview is small and whose pixels need developing."""
     return InputError(

@@ -35,6 +35,7 @@ from pnpvideo.clips.stills.colour_space import (
 )
 from pnpvideo.clips.stills.deep_pixels import deep_pixels
 from pnpvideo.clips.stills.deep_tiff import open_deep_tiff
+from pnpvideo.clips.stills.open_jxl import open_jxl
 from pnpvideo.clips.stills.tiff_tags import check_tags
 from pnpvideo.clips.stored import to_eight_bits
 from pnpvideo.errors import InputError
@@ -71,6 +72,8 @@ def open_image(path: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image 
         image = _open(path, max_pixels, tga=path.suffix.lower() == ".tga")
     except UnidentifiedImageError:
         image = open_deep_tiff(path, max_pixels)
+        if image is None:
+            image = open_jxl(path, max_pixels)
     except InputError:
         raise
     except Image.DecompressionBombError as error:
@@ -121,7 +124,7 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
 
 def has_several_pictures(image: Image.Image) -> bool:
     """Return whether the opened file has several pages or frames, not versions of one picture."""
-    if image.format not in ("TIFF", "HEIF", "GIF", "PNG", "WEBP", "AVIF"):
+    if image.format not in ("TIFF", "HEIF", "GIF", "PNG", "WEBP", "AVIF", "JXL"):
         return False
     try:
         return bool(getattr(image, "is_animated", False))

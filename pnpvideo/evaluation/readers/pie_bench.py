@@ -37,12 +37,19 @@ EDIT_TYPES = {
 IMAGES = "annotation_images"
 
 
+def _digit(given: object) -> object:
+    """Return a whole number as a text; programs also write 3 or 3.0."""
+    if isinstance(given, float) and given.is_integer():
+        given = int(given)
+    return str(given) if type(given) is int else given
+
+
 class _Entry(BenchmarkEntry):
     image_path: str
     original_prompt: str
     editing_prompt: str
     editing_type_id: Annotated[
-        Literal["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"], BeforeValidator(str)
+        Literal["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"], BeforeValidator(_digit)
     ]
     mask: tuple[int, ...]
 
