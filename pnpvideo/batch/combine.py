@@ -34,7 +34,7 @@ def combine(
     jobs: list[JobEntry] = []
     paired = iter(prompts)
     for entry in entries:
-        if entry not in without:
+        if "prompt" in entry.values:
             own = [entry.values]
         elif not prompts:
             raise InputError(f"{entry.place}: give a prompt that says what the result should show")

@@ -3,10 +3,11 @@
 import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from pnpvideo.batch.batch_folder import BatchFolder
 from pnpvideo.batch.job import Job, Record, Span, Task
+from pnpvideo.batch.queue import Piece, Queue
 from pnpvideo.batch.spread import span_counts
 from pnpvideo.batch.table import Table
 from pnpvideo.batch.workers import Workers
@@ -15,14 +16,6 @@ _LOOK = 0.5  # seconds between two looks at the workers
 _REST = 2.0  # seconds until a job that another process has is tried again
 _DEATHS = 3
 """A job has failed when so many workers have died while they had it."""
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """A job by its number, or one of its spans, which are made before the job."""
-
-    number: int
-    span: int | None = None
 
 
 class Dispatcher:
@@ -41,21 +34,25 @@ class Dispatcher:
         table: Table,
     ) -> None:
         self._jobs, self._folder, self._workers, self._table = jobs, folder, workers, table
-        self._busy: dict[int, _Piece] = {}
+        self._busy: dict[int, Piece] = {}
         self._models: dict[int, str] = {}
-        self._deaths: Counter[_Piece] = Counter()
-        self._resting: dict[_Piece, float] = {}
+        self._deaths: Counter[Piece] = Counter()
+        self._resting: dict[Piece, float] = {}
         self._spans: dict[int, int] = {}
         self._made: defaultdict[int, list[Record]] = defaultdict(list)
+        self._waiting = Queue(lambda piece: jobs[piece.number].model)
+        self._unfinished: Counter[str | None] = Counter()
+        """By inversion: how many jobs have not ended."""
 
     def run(self, todo: Sequence[int]) -> None:
         """Run the jobs with these numbers."""
         self._spans = span_counts(self._jobs, todo, self._folder, len(self._workers))
-        waiting = [piece for number in todo for piece in self._pieces(number)]
-        while waiting or self._busy:
+        self._unfinished = Counter(self._jobs[number].inversion for number in todo)
+        self._waiting.add(piece for number in todo for piece in self._pieces(number))
+        while self._waiting or self._busy:
             for worker in range(len(self._workers)):
-                if waiting and worker not in self._busy and self._workers.ready(worker):
-                    self._give(worker, waiting)
+                if self._waiting and worker not in self._busy and self._workers.ready(worker):
+                    self._give(worker)
             if not self._busy:
                 time.sleep(_LOOK)
             for ended in self._workers.wait(_LOOK):
@@ -63,59 +60,57 @@ class Dispatcher:
                 if piece.number not in self._spans:
                     continue  # Another span of the same job has failed.
                 if ended.died:
-                    self._died(piece, ended.died, waiting)
+                    self._died(piece, ended.died)
                 elif ended.result is None:
                     self._resting[piece] = time.monotonic() + _REST
-                    self._again(piece, waiting)
+                    self._again(piece)
                 elif piece.span is not None and ended.result.state == "done":
                     self._made[piece.number].append(ended.result)
-                    self._join(piece.number, waiting)
+                    self._join(piece.number)
                 else:
-                    self._end(piece.number, ended.result, waiting)
+                    self._end(piece.number, ended.result)
+            self._table.write_if_due()
 
-    def _pieces(self, number: int) -> list[_Piece]:
+    def _pieces(self, number: int) -> list[Piece]:
         count = self._spans[number]
-        return [_Piece(number, span if count > 1 else None) for span in range(count)]
+        return [Piece(number, span if count > 1 else None) for span in range(count)]
 
-    def _task(self, piece: _Piece) -> Task:
+    def _task(self, piece: Piece) -> Task:
         job = self._jobs[piece.number]
         if piece.span is None:
             return job
         return Span(job=job, number=piece.span, count=self._spans[piece.number])
 
-    def _give(self, worker: int, waiting: list[_Piece]) -> None:
+    def _give(self, worker: int) -> None:
         """Give a worker its next job, if there is one that can begin."""
         # A job waits for an inversion that another job is making.
         running = {piece.number for piece in self._busy.values()}
         makers = {
             self._jobs[number].inversion: number
             for number in running
-            if not self._folder.has_inversion(self._jobs[number])
+            if self._jobs[number].inversion is not None
+            and not self._folder.has_inversion(self._jobs[number])
         }
         now = time.monotonic()
-        ready = [
-            piece
-            for piece in waiting
-            if self._resting.get(piece, 0) <= now
-            and makers.get(self._jobs[piece.number].inversion or "", piece.number) == piece.number
-        ]
-        if not ready:
+
+        def is_ready(piece: Piece) -> bool:
+            maker = makers.get(self._jobs[piece.number].inversion, piece.number)
+            return self._resting.get(piece, 0) <= now and maker == piece.number
+
+        piece = self._waiting.take(self._models.get(worker), is_ready)
+        if piece is None:
             return
-        loaded = self._models.get(worker)
-        same_model = (piece for piece in ready if self._jobs[piece.number].model == loaded)
-        piece = next(same_model, ready[0])
-        waiting.remove(piece)
         self._busy[worker] = piece
         self._models[worker] = self._jobs[piece.number].model
         self._table.begin(piece.number, worker)
         self._workers.submit(worker, self._task(piece))
 
-    def _died(self, piece: _Piece, why: str, waiting: list[_Piece]) -> None:
+    def _died(self, piece: Piece, why: str) -> None:
         self._deaths[piece] += 1
         job = self._jobs[piece.number]
         if self._deaths[piece] < _DEATHS:
             self._table.warn(f"{job.name}: its worker died; it is tried again ({why})")
-            self._again(piece, waiting)
+            self._again(piece)
             return
         failed = Record(
             state="failed",
@@ -123,18 +118,18 @@ class Dispatcher:
             finished=time.time(),
         )
         self._folder.keep(job, failed)
-        self._end(piece.number, failed, waiting)
+        self._end(piece.number, failed)
 
-    def _again(self, piece: _Piece, waiting: list[_Piece]) -> None:
+    def _again(self, piece: Piece) -> None:
         """Put a job or span first, as it has the most progress."""
-        waiting.insert(0, piece)
+        self._waiting.put_first(piece)
         self._rest(piece.number)
 
-    def _join(self, number: int, waiting: list[_Piece]) -> None:
+    def _join(self, number: int) -> None:
         """After the last span of a job, put the job first in the queue."""
-        unfinished = [*waiting, *self._busy.values()]
-        if all(piece.number != number for piece in unfinished):
-            waiting.insert(0, _Piece(number))
+        busy = self._busy.values()
+        if not any(piece in self._waiting or piece in busy for piece in self._pieces(number)):
+            self._waiting.put_first(Piece(number))
             self._rest(number)
 
     def _rest(self, number: int) -> None:
@@ -142,17 +137,17 @@ class Dispatcher:
         if all(piece.number != number for piece in self._busy.values()):
             self._table.set_waiting(number)
 
-    def _end(self, number: int, record: Record, waiting: list[_Piece]) -> None:
+    def _end(self, number: int, record: Record) -> None:
         """End a job that is done, or that failed, with its other spans."""
+        self._waiting.remove([*self._pieces(number), Piece(number)])
         del self._spans[number]
-        waiting[:] = [piece for piece in waiting if piece.number != number]
         if spans := self._made[number]:
             record = _of_all([*spans, record])
             self._folder.keep(self._jobs[number], record)
         self._table.end(number, record)
         inversion = self._jobs[number].inversion
-        others = {piece.number for piece in (*waiting, *self._busy.values())} - {number}
-        if all(self._jobs[other].inversion != inversion for other in others):
+        self._unfinished[inversion] -= 1
+        if not self._unfinished[inversion]:
             self._folder.delete_inversion(self._jobs[number])
 
 

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pnpvideo.batch.addresses import fetch
@@ -24,6 +24,8 @@ from pnpvideo.run.outputs import default_name, plan_outputs
 from pnpvideo.storage import fingerprint
 
 _NAME_LENGTH = 48
+_TEXTS = ("prompt", "negative_prompt", "seed", "output")
+"""Settings that no check of the inputs depends on."""
 _READ = ("source", "mask", "control_image", "ip_adapter_image")
 """Settings that name a file to read, which may be at an address."""
 
@@ -35,9 +37,10 @@ def plan(entries: Sequence[JobEntry], folder: BatchFolder) -> list[Job]:
     overwrite files of another. Nothing is changed, but files at addresses are copied.
     """
     jobs: list[Job] = []
+    sources = _Sources()
     for entry in entries:
         try:
-            jobs.append(_plan_one(entry, folder))
+            jobs.append(_plan_one(entry, folder, sources))
         except InputError as error:
             text = str(error)
             placed = text if text.startswith(entry.place) else f"{entry.place}: {text}"
@@ -46,27 +49,46 @@ def plan(entries: Sequence[JobEntry], folder: BatchFolder) -> list[Job]:
     return jobs
 
 
-def _plan_one(entry: JobEntry, folder: BatchFolder) -> Job:
+class _Sources:
+    """The source that was checked last: entries that differ in their texts alone share it."""
+
+    def __init__(self) -> None:
+        self._key = ""
+        self._clip: Clip | None = None
+
+    def check(self, settings: Settings, values: Mapping[str, object]) -> Clip | None:
+        """Return the source of some settings, closed, after checking all inputs. None: no source.
+
+        values: the settings as they are given.
+        """
+        key = repr(sorted((k, repr(v)) for k, v in values.items() if k not in _TEXTS))
+        if key != self._key:
+            with contextlib.ExitStack() as open_things:
+                self._clip = read_inputs(settings, open_things).clip
+            check_additions(settings)
+            self._key = key
+        return self._clip
+
+
+def _plan_one(entry: JobEntry, folder: BatchFolder, sources: _Sources) -> Job:
     values = {name: _copied(name, value, folder) for name, value in entry.values.items()}
     if values != entry.values:  # PyAV alone reads what comes from elsewhere.
         values |= {"reader": "av"}
     settings = Settings.of(values)
-    with contextlib.ExitStack() as open_things:
-        clip = read_inputs(settings, open_things).clip
-        check_additions(settings)
-        named = settings.output or _name(settings, clip)
-        settings = Settings.of(values | {"output": _below(folder.output, named)})
-        return Job(
-            id=_identity(settings, Lifetime.FINISHING),
-            place=entry.place,
-            source=None if settings.source is None else shown_address(str(entry.values["source"])),
-            settings=settings,
-            outputs=plan_outputs(settings, clip, overwrite=True),
-            frames=1 if clip is None else len(clip),
-            # A source that the model makes is not inverted.
-            inversion=None if clip is None else _identity(settings, Lifetime.INVERSION),
-            model=fingerprint.of_values(settings.part(ModelSettings), _adapter(settings)),
-        )
+    clip = sources.check(settings, values)
+    named = settings.output or _name(settings, clip)
+    settings = Settings.of(values | {"output": _below(folder.output, named)})
+    return Job(
+        id=_identity(settings, Lifetime.FINISHING),
+        place=entry.place,
+        source=None if settings.source is None else shown_address(str(entry.values["source"])),
+        settings=settings,
+        outputs=plan_outputs(settings, clip, overwrite=True),
+        frames=1 if clip is None else len(clip),
+        # A source that the model makes is not inverted.
+        inversion=None if clip is None else _identity(settings, Lifetime.INVERSION),
+        model=fingerprint.of_values(settings.part(ModelSettings), _adapter(settings)),
+    )
 
 
 def _copied(name: str, value: object, folder: BatchFolder) -> object:

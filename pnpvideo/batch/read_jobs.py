@@ -125,7 +125,8 @@ def _read_folder(folder: Path, output: Path) -> list[JobEntry]:
     except OSError as error:
         raise InputError(f"{folder} cannot be read: {error.strerror}") from None
     clips = [path for path in paths if path.absolute() != output.absolute() and _is_clip(path)]
-    others = [path.name for path in paths if path not in clips]
+    found = set(clips)
+    others = [path.name for path in paths if path not in found]
     if not clips:
         raise InputError(f"{folder} has no clips and no pictures in it")
     if others:

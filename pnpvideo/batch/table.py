@@ -21,6 +21,9 @@ from pnpvideo.storage.job_folder import how_far
 
 _log = logging.getLogger(__name__)
 
+_WRITING = 20
+"""The manifest is written for at most one in so many seconds."""
+
 _ENDED, _NEXT = 6, 3
 """The number of rows for the jobs that ended last, and for those that come next."""
 
@@ -35,6 +38,9 @@ class Table:
         self._ended: list[int] = []
         self._live: Live | None = None
         self._start = time.monotonic()
+        self._done = sum(record.state == "done" for record in records)
+        self._due: float | None = None
+        self._written = self._took = 0.0
 
     @contextlib.contextmanager
     def shown(self, *, quiet: bool) -> Iterator[None]:
@@ -72,9 +78,8 @@ class Table:
         if record.state == "failed":
             _log.error("%s failed: %s", job.name, record.error)
         elif self._live is None:
-            done = sum(each.state == "done" for each in self.records)
             took = tqdm.format_interval(record.seconds)
-            _log.info("%d of %d done: %s in %s", done, len(self._jobs), job.name, took)
+            _log.info("%d of %d done: %s in %s", self._done, len(self._jobs), job.name, took)
 
     def warn(self, text: str) -> None:
         """Log a warning."""
@@ -82,11 +87,25 @@ class Table:
 
     def write(self) -> Path:
         """Write the manifest with the current state."""
-        return self._folder.write_manifest(self._jobs, self.records)
+        began = time.monotonic()
+        path = self._folder.write_manifest(self._jobs, self.records)
+        self._written, self._due = time.monotonic(), None
+        self._took = self._written - began
+        return path
+
+    def write_if_due(self) -> None:
+        """Write the manifest if it has changed, unless that would take much of the time.
+
+        It has a row for every job, and so would be written for as long as many jobs take.
+        """
+        if self._due is not None and time.monotonic() >= self._due:
+            self.write()
 
     def _set(self, number: int, record: Record) -> None:
+        self._done += (record.state == "done") - (self.records[number].state == "done")
         self.records[number] = record
-        self.write()
+        self._due = self._written + _WRITING * self._took
+        self.write_if_due()
 
     def _picture(self) -> Group:
         rows = Rows(box=None, pad_edge=False)

@@ -116,8 +116,7 @@ class Options(BaseModel):
 
         Work that was made with other values of these cannot be used again.
         """
-        names = {name for name in type(self).model_fields if self.lifetime(name) <= part}
-        return self.model_dump(mode="json", include=names)
+        return self.model_dump(mode="json", include=set(_affecting(type(self), part)))
 
     def part(self, group: "type[Options]") -> dict[str, object]:
         """Return the values of the options in one group, by the names they are given under."""
@@ -126,6 +125,12 @@ class Options(BaseModel):
     def plain(self) -> dict[str, object]:
         """Return all options by name, as YAML and JSON values."""
         return self.model_dump(mode="json", by_alias=True)
+
+
+@cache
+def _affecting(options: type[Options], part: Lifetime) -> frozenset[str]:
+    """Return the names of the options that change this part of a run or an earlier one."""
+    return frozenset(name for name in options.model_fields if options.lifetime(name) <= part)
 
 
 @cache

@@ -129,7 +129,7 @@ Texts = Annotated[tuple[str, ...], BeforeValidator(_texts)]
 PathTexts = Annotated[Texts, Field(json_schema_extra={"format": "path"})]
 MaskLabels = Annotated[
     tuple[str, ...],
-    PlainValidator(_labels),
+    BeforeValidator(_labels),
     WithJsonSchema(
         {
             "type": "array",
