@@ -8,10 +8,12 @@ from pnpvideo import __version__
 from pnpvideo.commands import batch, evaluate, grid, translate, visualize, web
 from pnpvideo.commands.command import AnyCommand
 from pnpvideo.commands.completion import completion_of
+from pnpvideo.commands.printing import any_text_printed
 from pnpvideo.commands.stopping import Stopped, stopped_by_signals
 from pnpvideo.errors import InputError, RunError
 from pnpvideo.options.arguments import Parser
 from pnpvideo.options.declared import nearest
+from pnpvideo.options.printed import one_line
 
 _WORKING: list[AnyCommand] = [
     translate.COMMAND,
@@ -34,7 +36,11 @@ commands:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    given = sys.argv[1:] if arguments is None else arguments
+    with any_text_printed():
+        return _run(sys.argv[1:] if arguments is None else arguments)
+
+
+def _run(given: Sequence[str]) -> int:
     try:
         with stopped_by_signals():
             if given and given[0] in COMMANDS:
@@ -64,5 +70,5 @@ def _answer(arguments: Sequence[str]) -> None:
 
 def _fail(error: object, code: int) -> int:
     with contextlib.suppress(OSError):  # The terminal may be closed.
-        print(f"pnpvideo: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"pnpvideo: {one_line(error)}", file=sys.stderr)
     return code

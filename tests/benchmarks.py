@@ -143,7 +143,8 @@ def save_magicbrush(folder: Path) -> Path:
             before = "input" if turn == 1 else f"output{turn - 1}"
             # A target may have a size of its own.
             save_picture(inside / f"{name}-output{turn}.png", 10 * int(name) + turn, (40, 30))
-            hole = np.full((32, 48, 4), 255, np.uint8)
+            with Image.open(inside / f"{name}-input.png") as picture:
+                hole = np.array(picture.convert("RGBA"))
             hole[8:16, 8:24, 3] = 0
             Image.fromarray(hole).save(inside / f"{name}-mask{turn}.png")
             captions[name][f"{name}-output{turn}.png"] = f"a table with {turn} cups"

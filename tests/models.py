@@ -146,10 +146,14 @@ def _vae(**options: Any) -> diffusers.AutoencoderKL:
 def tiny_unet(**options: Any) -> diffusers.UNet2DConditionModel:
     return diffusers.UNet2DConditionModel(
         sample_size=8,
-        layers_per_block=2,
         attention_head_dim=2,
         norm_num_groups=4,
-        **{"block_out_channels": (8, 16, 16, 16), "cross_attention_dim": WIDTH, **options},
+        **{
+            "block_out_channels": (8, 16, 16, 16),
+            "cross_attention_dim": WIDTH,
+            "layers_per_block": 2,
+            **options,
+        },
     )
 
 

@@ -398,19 +398,22 @@ def pnp_sample(
     *, steps: int, guidance_scale: float | Sequence[float], tau_f: float, tau_a: float,
     alpha: float = 1.0, schedule: Schedule = "constant", prediction: Prediction,
     eta: float = 0.0, step_noise: Sequence[Tensor] | None = None, alphas: Tensor | None = None,
-    control: Control | None = None,
+    control: Control | None = None, feature_step: int = 0, first: int = 0,
 ) -> list[Tensor]:  # fmt: skip
     """x of one frame after every step (PnP section 4.2, algorithm 1).
 
     Every target branch is injected. With `uncond_text` the negative prompt has its schedule
     (section 4.3, eq. 5 and the original code); without it `alpha` and `schedule` do nothing.
     guidance_scale: one for all steps, or one for each. control: acts in every branch, the source's
-    too.
+    too. feature_step: up to this step, all read the source at its level. first: the step that
+    starts from x_T.
     """
     x, xs = x_T, []
-    for i, (t, a, a_prev) in enumerate(_levels(steps, alphas)):
+    levels = _levels(steps, alphas)
+    for i, (t, a, a_prev) in list(enumerate(levels))[first:]:
         features: Features = {}
-        _predict(unet, trajectory[t], t, source_text, control, record=features)
+        read = levels[max(i, feature_step)][0]
+        _predict(unet, trajectory[read], read, source_text, control, record=features)
         f_on, qk_on = i < injected_steps(tau_f, steps), i < injected_steps(tau_a, steps)
         injection = {"inject": features, "inject_f": f_on, "inject_qk": qk_on, "control": control}
         e = _predict(unet, x, t, negative_text, **injection)

@@ -257,10 +257,8 @@ def bad_jobs(folder: Path) -> dict[tuple[str, ...], str]:
         "twice": (good, {**good, "seed": 2}),
         "same": ({**good, "output": "a.mp4"}, {**image, "output": "./a.mp4"}),
         "inside": ({**good, "output": "a/"}, {**image, "output": "a/1.png"}),
-        "over": (
-            {**image, "output": str(folder / "clip.mp4")},
-            good,
-        ),
+        "over": ({**image, "output": "clip.mp4"}, good),
+        "outside": ({**good, "output": "../a.mp4"},),
         "suffix": ({**good, "output": "a.xyz"},),
         "one": ({**good, "output": "a.png"},),
         "mask": ({**good, "mask": "gone.png"},),
@@ -285,7 +283,7 @@ def bad_jobs(folder: Path) -> dict[tuple[str, ...], str]:
     two = ("--prompt", "a", "--prompt", "b")
     return {
         ("broken.jsonl",): "broken.jsonl line 2 is not JSON",
-        ("no_object.jsonl",): "no_object.jsonl line 3 has no settings",
+        ("no_object.jsonl",): "no_object.jsonl line 3 is not a JSON object; write",
         ("mistyped.jsonl",): "mistyped.jsonl line 1: there is no option promt; did you mean",
         ("range.jsonl",): "range.jsonl line 1: tau_f is 2; give a number from 0 to 1",
         ("kind.jsonl",): "kind.jsonl line 1: steps is 'many'; give a whole number",
@@ -296,7 +294,10 @@ def bad_jobs(folder: Path) -> dict[tuple[str, ...], str]:
         ("twice.jsonl",): "twice.jsonl line 2 and twice.jsonl line 1 would both write",
         ("same.jsonl",): "same.jsonl line 2 and same.jsonl line 1 would both write",
         ("inside.jsonl",): "inside.jsonl line 2 and inside.jsonl line 1 would both write",
-        ("over.jsonl",): "clip.mp4, the source of over.jsonl line 2",
+        ("over.jsonl", "-o", "."): "clip.mp4, the source of over.jsonl line 2",
+        (
+            "outside.jsonl",
+        ): "outside.jsonl line 1: the output ../a.mp4 is not in the folder of results",
         ("suffix.jsonl",): "suffix.jsonl line 1: ",
         ("one.jsonl",): "one.jsonl line 1: ",
         ("mask.jsonl",): "mask.jsonl line 1: ",

@@ -211,7 +211,7 @@ def test_bad_configs(cli: Cli, picture: Path, tmp_path: Path) -> None:
         "promt: x": "there is no option promt; did you mean prompt?",
         "steps: many": "steps is 'many'",
         "size: 5": "size is 5",
-        "a: [": "are not YAML",
+        "a: [": "is not YAML",
         "source: gone.png": "gone.png does not exist",
     }.items():
         (tmp_path / "run.yaml").write_text(text)
@@ -257,7 +257,7 @@ def bad_files(folder: Path) -> dict[tuple[str, ...], str]:
         (*one, "--model", "no-json"): "no-json",
         (*one, "--model", "strange.safetensors"): "strange.safetensors",
         (*one, "--config", "list.yaml"): "hold no 'name: value' lines",
-        (*one, "--config", "bytes.yaml"): "are not text",
+        (*one, "--config", "bytes.yaml"): "is not text",
         (*one, "--config", "frames"): "Is a directory",
         (*one, "--job", "job-file"): "job-file is a file",
         (*one, "--job", "job-folder"): "is not empty and not a job folder",

@@ -50,7 +50,7 @@ def test_an_icon_with_a_vast_bitmap(tmp_path: Path) -> None:
     assert content[22:26] == struct.pack("<I", 40)
     content[26:34] = struct.pack("<2i", 2**31 - 1, 2**31 - 2)
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"a\.ico is cut off or damaged: .* more memory"):
+    with pytest.raises(InputError, match=r"a\.ico has \d+ pixels, and the limit is 250000000"):
         read_clip(path)
 
 

@@ -276,14 +276,24 @@ def test_what_settings_change() -> None:
         },
         Lifetime.SAMPLING: {
             *("prompt", "negative_prompt", "seed", "ip_adapter_image"),
-            *("mask", "mask_from_prompt", "mask_motion", "invert_mask", "mask_feather"),
+            *(
+                "mask",
+                "mask_from_prompt",
+                "mask_motion",
+                "invert_mask",
+                "mask_feather",
+                "mask_label",
+            ),
         },
         Lifetime.FINISHING: {
             *("output", "compare", "original_size", "keep_alpha", "quality", "sound"),
             "frame_rate",
         },
         Lifetime.MEASURING: {"check_inversion"},
-        Lifetime.NOTHING: {"device", "offload", "job", "trajectory", "batch_size"},
+        Lifetime.NOTHING: {
+            *("device", "offload", "job", "trajectory", "batch_size", "reader"),
+            *("max_pixels", "max_frames"),
+        },
     }
 
 

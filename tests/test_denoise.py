@@ -14,11 +14,12 @@ from pnpvideo.models.prompt import PromptEmbeddings, concatenate
 from pnpvideo.models.stable_diffusion.schedule import make_schedule
 from pnpvideo.models.stable_diffusion.unet import UNet, default_layers
 from pnpvideo.options.method import PnPOptions
+from pnpvideo.sampling import reading
 from pnpvideo.sampling.denoise import denoise_latents
 from pnpvideo.sampling.guidance import Guidance, Texts
 from pnpvideo.sampling.invert import invert_latents, reconstruct_latents
 from pnpvideo.sampling.noise import gaussian_noise
-from pnpvideo.sampling.schedule import clean_of_step
+from pnpvideo.sampling.schedule import clean_of_step, step_at
 from pnpvideo.sampling.solvers import choose_solver
 from pnpvideo.storage.denoising_state import DenoisingState
 from pnpvideo.storage.trajectory import LatentMemory, Trajectory
@@ -91,6 +92,7 @@ class Run:
         """Make the network less rough, as a trained one is: a random one multiplies rounding."""
         with torch.no_grad():
             self.unet.conv_out.weight.mul_(0.01)
+        self.trajectory = self.as_trajectory(self.invert(batch_size=2))
 
     def as_trajectory(self, latents: Tensor) -> Trajectory:
         return Trajectory(latents=LatentMemory(latents), timesteps=self.schedule.timesteps)
@@ -105,17 +107,30 @@ class Run:
         targets: list[PromptEmbeddings] | None = None,
         resume: DenoisingState | None = None,
         predicted: list[Tensor] | None = None,
+        pieces_at_once: int | None = None,
+        states: list[DenoisingState] | None = None,
         **options: Any,
     ) -> list[Tensor]:
         trajectory = trajectory or self.trajectory
         targets = targets or self.targets[:prompts]
         steps: list[Tensor] = []
 
-        def record(step: int, timestep: float, latents: Tensor) -> Tensor:
+        def record(step: int, timestep: float, latents: Tensor, part: range) -> Tensor:
             steps.append(latents.clone())
+            if states is not None:
+                states.append(
+                    DenoisingState(
+                        steps=step + 1,
+                        latents=latents.clone(),
+                        generator=generator.get_state(),
+                        part=part,
+                    )
+                )
             return latents
 
         chosen = PnPOptions(steps=STEPS, **options)
+        generator = torch.Generator().manual_seed(seed)
+        start = trajectory.latents[step_at(chosen.start_level, STEPS), :]
         texts = Texts(
             source=self.source,
             targets=concatenate(targets),
@@ -127,11 +142,12 @@ class Run:
             default_layers(self.unet),
             self.schedule,
             trajectory,
-            trajectory.noise.expand(len(targets), *trajectory.noise.shape),
+            start.expand(len(targets), *start.shape),
             Guidance(texts, chosen),
             chosen,
-            torch.Generator().manual_seed(seed),
+            generator,
             batch_size=batch_size,
+            pieces_at_once=pieces_at_once,
             resume=resume,
             after_step=record,
             on_prediction=None if predicted is None else lambda _, x: predicted.append(x.clone()),
@@ -164,7 +180,7 @@ class Run:
         return reference.pnp_sample(
             self.unet,
             naive,
-            naive[self.schedule.timesteps[0]],
+            naive[self.schedule.timesteps[settings.get("first", 0)]],
             reference_text(self.source),
             reference_text(self.targets[prompt]),
             reference_text(self.negative),
@@ -219,6 +235,72 @@ def test_every_step_equals_the_reference(
         )
         for mine, other in zip(ours, theirs, strict=True):
             assert_close(mine[0, frame], other[0])
+
+
+# A level, and the step of five that it stands for.
+LEVELS = [(1.0, 0), (0.9, 0), (0.8, 1), (0.5, 2), (0.2, 4), (0.0, 4)]
+
+
+@pytest.mark.parametrize(("level", "step"), LEVELS)
+@pytest.mark.parametrize(("tau_f", "tau_a"), [(0.8, 0.5), (1.0, 1.0), (0.0, 0.6), (0.6, 0.0)])
+def test_features_of_a_fixed_level_equal_the_reference(
+    level: float, step: int, tau_f: float, tau_a: float
+) -> None:
+    run = Run("v_prediction", frames=3)
+    run.smooth()
+    shares: dict[str, Any] = {"tau_f": tau_f, "tau_a": tau_a}
+    ours = run.sample(feature_level=level, guidance_scale=3.0, **shares)
+    theirs = run.reference_steps(2, feature_step=step, guidance_scale=3.0, **shares)
+    for mine, other in zip(ours, theirs, strict=True):
+        assert_close(mine[0, 2], other[0], 1e-10)
+
+
+@pytest.mark.parametrize(("level", "first"), LEVELS)
+def test_a_later_start_equals_the_reference(level: float, first: int) -> None:
+    run = Run(frames=2)
+    run.smooth()
+    ours = run.sample(start_level=level, feature_level=0.4)
+    shares = {"guidance_scale": 7.5, "tau_f": 0.8, "tau_a": 0.5}
+    theirs = run.reference_steps(1, feature_step=3, first=first, **shares)
+    for mine, other in zip(ours, theirs, strict=True):
+        assert_close(mine[0, 1], other[0], 1e-10)
+
+
+@pytest.mark.parametrize("sharing", ["none", "extended", "propagate"])
+@pytest.mark.parametrize("room", [0.0, 1e-9, 1.0])
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_kept_readings_change_nothing(
+    sharing: str, room: float, batch_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(frames=5)
+    run.smooth()
+    shares: dict[str, Any] = {
+        "feature_level": 0.4,
+        "attention_sharing": sharing,
+        "keyframe_every": 2,
+        "tau_a": 1.0,
+    }
+    ours = run.sample(prompts=2, batch_size=5, **shares)
+    # A share of the free memory: nothing, some tens of bytes (too little for a frame), enough.
+    monkeypatch.setattr(reading, "_SHARE", room)
+    other = run.sample(prompts=2, batch_size=batch_size, **shares)
+    assert_close(other[-1], ours[-1], 1e-12)
+
+
+def test_a_few_pieces_at_once_end_as_all_do() -> None:
+    run = Run(frames=5)
+    run.smooth()
+    whole = run.sample(prompts=2, feature_level=0.4)[-1]
+    states: list[DenoisingState] = []
+    assert_close(
+        run.sample(prompts=2, feature_level=0.4, pieces_at_once=2, states=states)[-1], whole
+    )
+    assert [state.under_way for state in states[::STEPS]] == [range(2), range(2, 4), range(4, 5)]
+    for state in states:
+        for at_once in (None, 3):
+            rest = run.sample(prompts=2, feature_level=0.4, pieces_at_once=at_once, resume=state)
+            if rest:
+                assert_close(rest[-1], whole, 1e-12)
 
 
 def test_sdxl_equals_the_reference() -> None:

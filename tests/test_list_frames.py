@@ -3,6 +3,7 @@
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from clips import make_video
@@ -20,9 +21,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     listing = module._Listing
 
-    def counted(path: Path, threads: str, stop: int | None) -> module._Listing:
+    def counted(path: Path, *how: Any) -> module._Listing:
         names.append(path.name)
-        return listing(path, threads, stop)
+        return listing(path, *how)
 
     monkeypatch.setattr(module, "_Listing", counted)
     return names

@@ -111,6 +111,7 @@ def test_identities_follow_from_what_an_option_changes() -> None:
         "inversion_iterations": "1",
         "clip_skip": "0",
         "prompt_weights": "False",
+        "start_from": "inverted",
         "control": "None",
         "control_scale": "1.0",
         "control_end": "1.0",
@@ -118,7 +119,7 @@ def test_identities_follow_from_what_an_option_changes() -> None:
     assert options.identity(Lifetime.FINISHING) == {"blend_radius": "3"}
     sampling = options.identity(Lifetime.SAMPLING)
     assert (sampling["tau_f"], sampling["negative_schedule"]) == ("1.0", "None")
-    assert len(options.identity(*Lifetime)) == len(sampling) + 9
+    assert len(options.identity(*Lifetime)) == len(sampling) + 10
     finer = PnPOptions(steps=20, inversion_steps=40)
     assert finer.identity(Lifetime.INVERSION)["inversion_steps"] == "40"
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import select
 import subprocess
 import sys
 import termios
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from command import SHORT, Cli, assert_refused, names, pixels, save_frames
 
-ASKED = "go on with the whole? [y/n] "
+ASKED = "go on with the whole clip? [y/n] "
 
 
 @pytest.fixture
@@ -38,9 +39,11 @@ def answered(model: Path, folder: Path, *answers: str) -> tuple[int, str]:
     )
     os.close(theirs)
     seen, left = "", list(answers)
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 120
     try:
         while time.monotonic() < deadline:
+            if not select.select([ours], [], [], 1)[0]:
+                continue
             try:
                 seen += os.read(ours, 4096).decode()
             except OSError:  # The process has closed the terminal.
@@ -80,7 +83,8 @@ def test_where_nobody_can_be_asked(cli: Cli, frames: Path, tmp_path: Path) -> No
     assert cli(*given) == (
         0,
         "out-preview.png\n",
-        "pnpvideo: that is the preview; for the whole give the same without --preview\n",
+        "pnpvideo: this is the preview; for the whole clip, run the same command without "
+        "--preview\n",
     )
     assert not (tmp_path / "out.mp4").exists()
     code, out, err = cli(*given, "--json")

@@ -105,6 +105,10 @@ def test_magicbrush(folder: Path) -> None:
     assert chain[-1].after == chain[-2].id
     assert chain[-1].prompt == "a table with 3 cups"
     assert Path(str(chain[-1].reference)).name == "139-output3.png"
+    hole = np.zeros((32, 48), bool)
+    hole[8:16, 8:24] = True
+    assert single[0].mask is not None
+    assert np.array_equal(single[0].mask.read(1, 48, 32)[0], hole)
     # Another file of captions is for the measures.
     other = made.save_json(folder / "local.json", {"7": {"7-output1.png": "a cup"}})
     found = by_id(read("magicbrush", data, other))["7 turn 1"]
@@ -182,11 +186,19 @@ def test_masks_at_another_size_and_from_transparency(tmp_path: Path) -> None:
     half = whole.read(1, 64, 64)[0]
     assert half[:32].all()
     assert not half[33:63, 1:63].any()
-    pixels = np.full((4, 6, 4), 255, np.uint8)
-    pixels[1:3, 2:4, 3] = 0
-    Image.fromarray(pixels).save(tmp_path / "hole.png")
-    found = MaskPictures(path=tmp_path / "hole.png").read(1, 6, 4)[0]
-    assert np.array_equal(found, pixels[..., 3] == 0)
+    drawn = np.full((4, 6, 4), 255, np.uint8)
+    drawn[1:3, 2:4, 3] = 0
+    photo = np.random.default_rng(0).integers(0, 256, (4, 6, 4), np.uint8)
+    photo[..., 3] = drawn[..., 3]
+    for pixels, masked, wanted in (
+        (drawn, False, drawn[..., 3] > 0),
+        (drawn, True, drawn[..., 3] > 0),
+        (photo, False, drawn[..., 3] > 0),
+        (photo, True, drawn[..., 3] == 0),  # As MagicBrush's authors give it.
+    ):
+        Image.fromarray(pixels).save(tmp_path / "hole.png")
+        found = MaskPictures(path=tmp_path / "hole.png", masked=masked).read(1, 6, 4)[0]
+        assert np.array_equal(found, wanted)
 
 
 # Broken data

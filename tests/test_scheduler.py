@@ -14,8 +14,10 @@ from command import SHORT, Cli, assert_refused, pixels
 from torch import Tensor
 
 from pnpvideo.errors import InputError
+from pnpvideo.loading.load import load_model
 from pnpvideo.models.scheduler import check_scheduler
 from pnpvideo.models.stable_diffusion.schedule import make_schedule
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 from pnpvideo.sampling.schedule import ddim_step
 
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
@@ -38,6 +40,12 @@ def scheduler_of(name: str, **config: Any) -> Any:
          {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}, "flow matching"),
         ("EDMEulerScheduler", {}, "EDM's noise levels"),
         ("EDMDPMSolverMultistepScheduler", {}, "EDM's noise levels"),
+        ("EDMDPMSolverMultistepScheduler", {"prediction_type": "v_prediction"}, "EDM's noise"),
+        ("KarrasVeScheduler", {}, "another kind of noise"),
+        ("ScoreSdeVeScheduler", {}, "another kind of noise"),
+        ("IPNDMScheduler", {}, "another kind of noise"),
+        ("DEISMultistepScheduler", {"use_flow_sigmas": True}, "flow matching"),
+        ("SASolverScheduler", {"prediction_type": "flow_prediction"}, "flow matching"),
         ("EulerDiscreteScheduler",
          BETAS | {"timestep_type": "continuous", "prediction_type": "v_prediction",
                   "sigma_min": 0.002, "sigma_max": 700.0}, "EDM's noise levels"),
@@ -111,3 +119,41 @@ def test_a_model_that_says_its_prediction_wrongly(
     assert np.ptp(pixels(tmp_path / "out.png")) > 16
     record = yaml.safe_load((tmp_path / "out.png.yaml").read_text())
     assert record["prediction_type"] == "v_prediction"
+
+
+class Renamed(diffusers.EDMDPMSolverMultistepScheduler):  # type: ignore[misc]
+    """A scheduler of a kind that its name does not say."""
+
+
+class RenamedFlow(diffusers.FlowMatchEulerDiscreteScheduler):  # type: ignore[misc]
+    """Another one."""
+
+
+def test_the_kind_does_not_depend_on_the_name() -> None:
+    for scheduler, words in ((Renamed(), "EDM's noise levels"), (RenamedFlow(), "flow matching")):
+        with pytest.raises(InputError, match=words):
+            check_scheduler(scheduler)
+
+
+def test_another_family_is_refused_wherever_it_comes_from(
+    tiny_model: Path, tmp_path: Path, pipeline: PnPVideoPipeline
+) -> None:
+    """Also with a prediction type, with a scheduler in its place, and in a pipeline's parts."""
+    edm = diffusers.EDMDPMSolverMultistepScheduler()
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    edm.save_pretrained(model / "scheduler")
+    index = json.loads((model / "model_index.json").read_text())
+    index["scheduler"] = ["diffusers", "EDMDPMSolverMultistepScheduler"]
+    (model / "model_index.json").write_text(json.dumps(index))
+    ddim = diffusers.DDIMScheduler.from_config(pipeline.scheduler.config)
+    for make in (
+        lambda: load_model(model),
+        lambda: load_model(model, prediction_type="epsilon"),
+        lambda: PnPVideoPipeline.from_pretrained(model, scheduler=ddim),
+        lambda: PnPVideoPipeline.from_pretrained(tiny_model, scheduler=edm),
+        lambda: PnPVideoPipeline(**{**pipeline.components, "scheduler": edm}),
+        lambda: setattr(pipeline, "scheduler", edm),
+    ):
+        with pytest.raises(InputError, match="EDMDPMSolverMultistepScheduler, is for EDM's noise"):
+            make()
+    assert PnPVideoPipeline.from_pretrained(tiny_model, scheduler=ddim).scheduler is ddim

@@ -147,9 +147,9 @@ def test_paths_start_from_the_files_folder(tmp_path: Path) -> None:
     [
         (b"", "hold no 'name: value' lines"),
         (b"- a\n- b\n", "hold no 'name: value' lines"),
-        (b"a: [1, 2\nb: 3\n", "are not YAML"),
-        (b"a: !!python/object/apply:os.getcwd []\n", "are not YAML"),
-        (b"\xff\xfe\x00", "are not text|are not YAML"),
+        (b"a: [1, 2\nb: 3\n", "is not YAML"),
+        (b"a: !!python/object/apply:os.getcwd []\n", "is not YAML"),
+        (b"\xff\xfe\x00", "is not text|is not YAML"),
         (b"promt: x\n", "there is no option promt; did you mean prompt"),
         (b"5: x\n", "there is no option 5"),
     ],

@@ -2,8 +2,6 @@
 
 import logging
 import math
-import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +12,6 @@ from PIL import Image
 
 from pnpvideo.clips.clip import Colour
 from pnpvideo.clips.read import read_clip
-from pnpvideo.clips.video import read_decord
-from pnpvideo.clips.video.read_decord import call_with_time_out
 from pnpvideo.clips.write import write_clip
 from pnpvideo.errors import InputError
 
@@ -413,16 +409,69 @@ def test_parts_of_another_size_are_brought_to_that_of_the_first(tmp_path: Path) 
     assert np.array_equal(all_frames(read_clip(path)), np.concatenate(expected))
 
 
-def test_of_several_videos_in_a_file_the_first_is_read(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Files of one video track each: a short one, a longer one and a picture."""
+    folder, codec = tmp_path_factory.mktemp("parts"), ("-c:v", "mpeg2video")
+    still = ("-c:v", "mjpeg", "-pix_fmt", "yuvj420p")
+    return {
+        "short": make_video(folder / "short.mkv", *codec, frames=5),
+        "long": make_video(folder / "long.mkv", *codec, frames=30, size="32x24"),
+        "still": make_video(folder / "still.mkv", *still, frames=1),
+    }
+
+
+BOTH = ("-map", "0", "-map", "1", "-c", "copy")
+SECOND_IS_DEFAULT = ("-disposition:0", "0", "-disposition:1", "default")
+BOTH_ARE_DEFAULT = ("-disposition:0", "default", "-disposition:1", "default")
+TRACKS: dict[str, tuple[str, tuple[str, ...], int]] = {
+    # The first of two tracks, ffmpeg's options for both, and the number of the one to read.
+    "plain.mkv": ("short", (), 1),
+    "plain.mp4": ("short", (), 1),
+    "plain.mov": ("short", (), 1),
+    "plain.ts": ("short", (), 1),
+    "plain.avi": ("short", (), 1),
+    "default.mkv": ("short", SECOND_IS_DEFAULT, 2),
+    "default.mp4": ("short", SECOND_IS_DEFAULT, 2),
+    "both are default.mkv": ("short", BOTH_ARE_DEFAULT, 1),
+    "thumbnail.mkv": ("still", SECOND_IS_DEFAULT, 2),
+    "thumbnail, both are default.mkv": ("still", BOTH_ARE_DEFAULT, 2),
+    "thumbnail, none is default.mkv": ("still", ("-disposition:v", "0"), 2),
+    "thumbnail.mp4": ("still", (), 2),
+    "thumbnail.avi": ("still", (), 2),
+}
+
+
+@pytest.mark.parametrize("name", TRACKS)
+def test_of_several_tracks_the_main_one_is_read(
+    tmp_path: Path, parts: dict[str, Path], name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    first = make_video(tmp_path / "1.mp4", *H264, frames=5)
-    second = make_video(tmp_path / "2.mp4", *H264, frames=5, size="32x24")
-    path = tmp_path / "both.mkv"
-    ffmpeg("-i", first, "-i", second, "-map", "0", "-map", "1", "-c", "copy", path)
+    part, how, main = TRACKS[name]
+    path, files = tmp_path / name, [parts[part], parts["long"]]
+    ffmpeg("-i", files[0], "-i", files[1], *BOTH, *how, path)
     with caplog.at_level(logging.INFO, "pnpvideo"):
-        assert np.array_equal(all_frames(read_clip(path)), decode(first))
-    assert caplog.messages == [f"{path} has 2 video streams: reading the first"]
+        clip = read_clip(path)
+        frames = all_frames(clip)
+    assert np.array_equal(frames, decode(files[main - 1]))
+    which = "the first" if main == 1 else "number 2"
+    assert caplog.messages == [f"{path} has 2 video streams: reading {which}"]
+    last = read_clip(path, start=len(clip) - 1)
+    assert np.array_equal(last.read(0, 1), frames[-1:])
+
+
+def test_a_cover_is_no_track(
+    tmp_path: Path, parts: dict[str, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a.mp4"
+    cover = ("-disposition:0", "attached_pic")
+    ffmpeg("-i", parts["still"], "-i", parts["long"], *BOTH, *cover, path)
+    with caplog.at_level(logging.INFO, "pnpvideo"):
+        assert np.array_equal(all_frames(read_clip(path)), decode(parts["long"]))
+    assert caplog.messages == []
+
+
+def test_a_single_picture_in_a_video_is_read(parts: dict[str, Path]) -> None:
+    assert np.array_equal(all_frames(read_clip(parts["still"])), decode(parts["still"]))
 
 
 def test_a_hole_in_a_transport_stream_is_damage(tmp_path: Path) -> None:
@@ -438,36 +487,6 @@ def test_a_hole_in_a_transport_stream_is_damage(tmp_path: Path) -> None:
     assert np.array_equal(all_frames(clip), decode(whole)[: len(clip)])
 
 
-# decord can never hold up a run.
-
-
-class Stuck:
-    """A decord whose reader never answers, or answers with something else."""
-
-    class logging:  # noqa: N801
-        QUIET = -8
-        set_level = staticmethod(lambda level: None)
-
-    def __init__(self, answer: Callable[[], object]) -> None:
-        self.answer = answer
-
-    def cpu(self, number: int) -> int:
-        return number
-
-    def VideoReader(self, *_: object, **__: object) -> object:  # noqa: N802
-        return self.answer()
-
-
-def test_a_decord_that_hangs_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    never = threading.Event()
-    monkeypatch.setattr(read_decord, "decord", Stuck(never.wait))
-    monkeypatch.setattr(read_decord, "_TIME_OUT_SECONDS", 0.3)
-    path = make_video(tmp_path / "a.mp4", *H264)
-    clip = read_clip(path)
-    assert np.array_equal(all_frames(clip), decode(path))
-    never.set()
-
-
 def test_no_reader_prints(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     whole = make_video(tmp_path / "whole.mp4", *H264, frames=20)
     cropped = crop_container(whole, tmp_path / "cropped.mkv", (8, 8, 4, 4))
@@ -479,11 +498,3 @@ def test_no_reader_prints(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> 
     for path in (whole, cropped, edited, stream, cut):
         assert len(all_frames(read_clip(path, allow_truncated=True)))
     assert capfd.readouterr() == ("", "")
-
-
-def test_calls_with_a_time_out() -> None:
-    assert call_with_time_out(5, lambda: 3) == 3
-    with pytest.raises(ZeroDivisionError):
-        call_with_time_out(5, lambda: 1 // 0)
-    with pytest.raises(TimeoutError):
-        call_with_time_out(0.05, threading.Event().wait)

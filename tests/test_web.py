@@ -243,7 +243,7 @@ def test_what_is_refused_on_the_page(visit: Callable[[], Any], tmp_path: Path) -
     (tmp_path / "empty.png").write_bytes(b"")
     for name, message in {
         "text.mp4": "text.mp4",
-        "wide.png": "wide.png has 200 x 100 pixels, and the limit here is 10000",
+        "wide.png": "wide.png has 200x100 pixels, and the limit is 10000",
         "long.mp4": "long.mp4 has more than 4 frames",
         "empty.png": "empty.png is empty",
     }.items():

@@ -1,5 +1,7 @@
 """The work of a run, counted: no pass is made that changes nothing."""
 
+from typing import Any
+
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
@@ -14,10 +16,12 @@ from pnpvideo.models.stable_diffusion.unet import UNet, default_layers
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.sampling.denoise import denoise_latents
 from pnpvideo.sampling.guidance import Guidance, Texts
+from pnpvideo.sampling.inject import FeatureInjector
 from pnpvideo.sampling.invert import invert_latents
+from pnpvideo.sampling.noised import noised
 from pnpvideo.storage.trajectory import LatentMemory, Trajectory
 
-STEPS = 5  # At 50 the shares are the same.
+STEPS = 5  # At 50 the shares of all that is done in each step are the same.
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +38,15 @@ def texts(count: int) -> PromptEmbeddings:
     return PromptEmbeddings(hidden=torch.empty(count, 77, 768, device="meta"))
 
 
+def flops_of_reading(network: UNet) -> int:
+    """One frame's features, queries and keys, in a pass that ends with the last of them."""
+    batch = Batch(latents=torch.empty(1, 4, 64, 64, device="meta"), timestep=1, texts=texts(1))
+    injector = FeatureInjector(network, default_layers(network.unet))
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), injector.installed():
+        injector.read(batch, features=True, attention=True)
+    return counter.get_total_flops()
+
+
 def flops_of_a_pass(network: UNet) -> int:
     batch = Batch(latents=torch.empty(1, 4, 64, 64, device="meta"), timestep=1, texts=texts(1))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -41,8 +54,8 @@ def flops_of_a_pass(network: UNet) -> int:
     return counter.get_total_flops()
 
 
-def flops_of_a_run(network: UNet, prompts: int) -> int:
-    """One frame, inverted once for all prompts."""
+def flops_of_a_run(network: UNet, prompts: int, options: PnPOptions) -> int:
+    """One frame, inverted at most once for all prompts."""
     times = tuple(range(801, 0, -200))
     alphas = (*(0.2 * i + 0.05 for i in range(STEPS)), 1.0)
     levels = tuple(Level(signal_square=alpha, noise_square=1 - alpha) for alpha in alphas)
@@ -57,33 +70,48 @@ def flops_of_a_run(network: UNet, prompts: int) -> int:
         source=texts(1), targets=texts(prompts), negatives=texts(prompts), unconditional=texts(1)
     )
     with FlopCounterMode(display=False) as counter, text_cache(network):
-        latents = invert_latents(
-            network,
-            schedule,
-            torch.empty(1, 4, 64, 64, device="meta"),
-            all_texts.source,
-            batches=Batches(1),
-        )
+        clean = torch.empty(1, 4, 64, 64, device="meta")
+        if options.start_from == "inverted":
+            latents = invert_latents(network, schedule, clean, all_texts.source, batches=Batches(1))
+            trajectory = Trajectory(latents=LatentMemory(latents), timesteps=times)
+        else:
+            kept = Trajectory(latents=LatentMemory(clean[None]), timesteps=())
+            trajectory = noised(kept, clean[0], schedule)
         denoise_latents(
             network,
             default_layers(network.unet),
             schedule,
-            Trajectory(latents=LatentMemory(latents), timesteps=times),
-            latents[0].expand(prompts, -1, -1, -1, -1),
-            Guidance(all_texts, PnPOptions(steps=STEPS)),
-            PnPOptions(steps=STEPS),
+            trajectory,
+            trajectory.noise.expand(prompts, -1, -1, -1, -1),
+            Guidance(all_texts, options),
+            options,
             torch.Generator(),
             batch_size=1,
         )
     return counter.get_total_flops()
 
 
-@pytest.mark.parametrize(("prompts", "share"), [(1, 0.88), (4, 0.58)])
-def test_share_of_the_plain_methods_work(network: UNet, prompts: int, share: float) -> None:
+@pytest.mark.parametrize(
+    ("prompts", "own", "share"),
+    [
+        (1, {}, 0.88),
+        (4, {}, 0.58),
+        (1, {"feature_level": 0.2}, 0.73),
+        (1, {"feature_level": 0.2, "start_from": "noised"}, 0.48),
+        (1, {"feature_level": 0.2, "start_from": "noised", "guidance_scale": 1.0}, 0.27),
+    ],
+)
+def test_share_of_the_plain_methods_work(
+    network: UNet, prompts: int, own: dict[str, Any], share: float
+) -> None:
     one = flops_of_a_pass(network)
     assert one == pytest.approx(0.803e12, rel=0.01)
     # Inverted once a prompt, then source, negative and target branch at every step.
     plain = prompts * (STEPS + 3 * STEPS) * one
-    ours = flops_of_a_run(network, prompts)
-    print(f"{prompts} prompts: {ours / plain:.4f} of the plain method's work")
+    options = PnPOptions(steps=STEPS, **own)
+    ours = flops_of_a_run(network, prompts, options)
+    if options.feature_level < 1:
+        # Read once in a run of 50 steps, a tenth of this run's share.
+        ours -= round(0.9 * flops_of_reading(network))
+    print(f"{prompts} prompts, {own}: {ours / plain:.4f} of the plain method's work")
     assert ours / plain <= share

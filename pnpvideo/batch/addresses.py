@@ -1,18 +1,28 @@
-"""Fetch and deliver files at addresses that fsspec knows, such as s3://bucket/cat.mp4."""
+"""Fetch and deliver files at addresses that fsspec knows, such as s3://bucket/cat.mp4.
+
+Names are taken as they are: fsspec reads * ? [ in single names as patterns, but not in lists.
+"""
 
 import contextlib
 import os
-import shutil
+import re
+import secrets
 import tempfile
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
 
+from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
+from fsspec.implementations.dirfs import DirFileSystem
 
 from pnpvideo.errors import InputError, RunError
-from pnpvideo.files.atomic_output import renamed
+from pnpvideo.files.atomic_output import check_replaceable, renamed
+from pnpvideo.files.own_names import make_own_folder
 from pnpvideo.files.shared_folder import unique_name
+from pnpvideo.options.printed import name_at, secrets_of, shown_address, without_secrets
 from pnpvideo.storage.fingerprint import of_values
+
+_PATTERN = re.compile(r"[*?[]")
 
 
 def stamp_at(address: str) -> str:
@@ -24,7 +34,9 @@ def stamp_at(address: str) -> str:
         files, path = url_to_fs(address)
         files.invalidate_cache()
         found = files.find(path, detail=True)
-        return of_values(*(str(file) for file in sorted(found.items()))) if found else ""
+        # Some file systems give no details of a path that is a file.
+        known = [(one, details or files.info(one)) for one, details in sorted(found.items())]
+        return of_values(*map(str, known)) if found else ""
 
 
 def fetch(address: str, folder: Path) -> Path:
@@ -34,17 +46,17 @@ def fetch(address: str, folder: Path) -> Path:
     """
     stamp = stamp_at(address)
     if not stamp:
-        raise InputError(f"{address} does not exist")
-    place = folder / unique_name(f"{address} {stamp}")
+        raise InputError(f"{shown_address(address)} does not exist")
+    place = folder / unique_name(shown_address(address), f"{address} {stamp}")
     with _one_line_errors(address, "read"):
         files, path = url_to_fs(address)
-        copy = place / Path(path).name
+        copy = place / name_at(address)
         if copy.exists():
             return copy
-        place.mkdir(parents=True, exist_ok=True)
+        make_own_folder(place)
         part = place / f"{os.getpid()}.part"
         with renamed(part, copy):
-            files.get(path, str(part), recursive=files.isdir(path))
+            _get(files, path, part)
             # The folder's name says which version it is; a copy fetched again is the same source.
             for file in (part, *part.rglob("*")):
                 os.utime(file, (0, 0))
@@ -55,32 +67,110 @@ def put(path: Path, address: str, check: Callable[[Path], None]) -> None:
     """Copy a file or a folder to an address, whole or not at all if the storage can rename.
 
     check: called with a copy that was read back, before anything at the address is replaced.
-    RunError if it cannot be written.
+    RunError if it cannot be written, InputError if something else would be replaced.
     """
     with _one_line_errors(address, "written"):
         files, target = url_to_fs(address)
-        part = f"{target}.{os.getpid()}.part"
+        # Nobody can have put a link there.
+        part = f"{target}.{secrets.token_hex(4)}.part"
         try:
-            files.makedirs(files._parent(target), exist_ok=True)
-            files.put(str(path), part, recursive=path.is_dir())
+            _put(files, path, part)
             with tempfile.TemporaryDirectory(dir=path.parent) as folder:
                 copy = Path(folder) / path.name
-                files.get(part, str(copy), recursive=path.is_dir())
+                _get(files, part, copy)
                 check(copy)
-            if files.exists(target):
-                files.rm(target, recursive=True)
-            files.mv(part, target, recursive=path.is_dir())
+            check_free_at(address, folder=path.is_dir(), overwrite=True)
+            _remove(files, target)
+            _move(files, part, target)
         finally:
             with contextlib.suppress(OSError):
-                files.rm(part, recursive=True)
+                _remove(files, part)
 
 
-def delete_copy(path: Path) -> None:
-    """Delete the local copy of a delivered file or folder."""
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
+def check_free_at(address: str, *, folder: bool, overwrite: bool) -> None:
+    """Raise InputError unless a file or a folder of frames can be written to an address.
+
+    As with local results, a folder is replaced only if it holds nothing but frames.
+    """
+    with _one_line_errors(address, "read"):
+        files, path = url_to_fs(address)
+        files.invalidate_cache()
+        below = [name for _, name in _found(files, path)]
+    if not below:
+        return
+    shown = shown_address(address)
+    if not overwrite:
+        raise InputError(f"{shown} exists already; choose another name or give --overwrite")
+    if folder == (below == [""]):
+        kind, other = ("file", "folder") if folder else ("folder", "file")
+        raise InputError(f"{shown} is a {kind}; choose another name for the {other}")
+    for name in below if folder else ():
+        check_replaceable(shown, name, is_folder="/" in name)
+
+
+def _found(files: AbstractFileSystem, path: str) -> list[tuple[str, str]]:
+    """Return each file at a path with its name below it; '' for the path itself."""
+    found = [(one, PurePosixPath(one).relative_to(path).as_posix()) for one in files.find(path)]
+    if any(".." in PurePosixPath(name).parts for _, name in found):
+        raise InputError(f"{path} holds names that lead out of it")
+    return [(one, "" if name == "." else name) for one, name in found]
+
+
+def _get(files: AbstractFileSystem, path: str, target: Path) -> None:
+    if not files.isdir(path):
+        files.get([path], [str(target)])
+        return
+    found = _found(files, path)
+    places = [target / name for _, name in found]
+    for place in {target, *(place.parent for place in places)}:
+        place.mkdir(parents=True, exist_ok=True)
+    files.get([one for one, _ in found], [str(place) for place in places])
+
+
+def _put(files: AbstractFileSystem, path: Path, target: str) -> None:
+    inner = [one for one in path.rglob("*") if one.is_file()] if path.is_dir() else []
+    names = [f"{target}/{one.relative_to(path).as_posix()}" for one in inner] or [target]
+    for folder in sorted({files._parent(name) for name in names}):
+        files.makedirs(folder, exist_ok=True)
+    files.put([str(one) for one in inner or [path]], names)
+
+
+def _move(files: AbstractFileSystem, path: str, target: str) -> None:
+    own = type(files).mv
+    if own is not AbstractFileSystem.mv and not isinstance(files, DirFileSystem):
+        files.mv(path, target)  # The storage renames, and takes names as they are.
+        return
+    found = _found(files, path)
+    names = [f"{target}/{name}" if name else target for _, name in found]
+    for folder in sorted({files._parent(name) for name in names}):
+        files.makedirs(folder, exist_ok=True)
+    files.copy([one for one, _ in found], names)
+    _remove(files, path)
+
+
+def _remove(files: AbstractFileSystem, path: str) -> None:
+    """Remove the files at a path, and then its folders, if the storage has any."""
+    found = _found(files, path)
+    _remove_files(files, [one for one, _ in found])
+    inner = {path} if any(name for _, name in found) else set()
+    for _, name in found:
+        inner |= {f"{path}/{folder}" for folder in map(str, PurePosixPath(name).parents) if name}
+    for folder in sorted(inner, reverse=True):
+        with contextlib.suppress(Exception):  # Stores without folders say so in many ways.
+            if files.exists(folder):
+                files.rmdir(folder)
+
+
+def _remove_files(files: AbstractFileSystem, paths: Sequence[str]) -> None:
+    plain = [path for path in paths if not _PATTERN.search(path)]
+    if plain and files.async_impl:
+        files.rm(plain)  # All at once.
     else:
-        path.unlink(missing_ok=True)
+        for path in plain:
+            files.rm(path)
+    for path in paths:
+        if _PATTERN.search(path):
+            files.rm_file(path)
 
 
 @contextlib.contextmanager
@@ -92,5 +182,7 @@ def _one_line_errors(address: str, done: str) -> Iterator[None]:
         raise
     except Exception as error:
         kind = RunError if done == "written" else InputError
-        reason = str(error) or type(error).__name__
-        raise kind(f"{address} cannot be {done}: {reason}") from None
+        reason = without_secrets(str(error) or type(error).__name__)
+        for secret in sorted(secrets_of(address), key=len, reverse=True):
+            reason = reason.replace(secret, "***")
+        raise kind(f"{shown_address(address)} cannot be {done}: {reason}") from None

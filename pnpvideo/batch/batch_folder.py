@@ -9,15 +9,16 @@ batch.json              all jobs with their results, errors and times, for peopl
 """
 
 import contextlib
-import json
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from pnpvideo.batch.addresses import delete_copy, put, stamp_at
+from pnpvideo.batch.addresses import put, stamp_at
 from pnpvideo.batch.job import Job, Record, Span, stamp_of
 from pnpvideo.errors import InputError
+from pnpvideo.files.own_names import make_own_folder, remove
+from pnpvideo.files.read_text import parse_json, read_text
 from pnpvideo.files.shared_folder import SharedFolder
 from pnpvideo.storage.inversions import is_lent, lend_inversion, take_inversion
 from pnpvideo.storage.job_folder import JOURNAL
@@ -37,6 +38,7 @@ class BatchFolder(SharedFolder):
     @contextlib.contextmanager
     def taken(self) -> Iterator[None]:
         """Keep other batches from starting here. InputError if one is running."""
+        make_own_folder(self.path)
         self.make("records", "jobs", "inversions")
         with self.claim("batch") as claimed:
             if not claimed:
@@ -46,15 +48,11 @@ class BatchFolder(SharedFolder):
     def record(self, job: Job) -> Record:
         """Return what is known of a job."""
         try:
-            known = json.loads(self._record(job).read_text(encoding="utf-8"))
+            path = self._record(job)
+            known: Any = parse_json(read_text(path), path)
             lists = {name: tuple(known[name]) for name in ("notices", "stamps")}
             return Record(**known | lists)
-        except (
-            OSError,
-            ValueError,
-            TypeError,
-            KeyError,
-        ):  # There is none yet, or it is of another version.
+        except (InputError, TypeError, KeyError):  # There is none yet, or of another version.
             return Record()
 
     def keep(self, job: Job, record: Record) -> None:
@@ -120,7 +118,7 @@ class BatchFolder(SharedFolder):
         """Begin a job's folder with its spans, if it was cut. RunError if a span is missing."""
         spans = self.begun_spans(job)
         if spans:
-            shutil.rmtree(self.job_folder(job), ignore_errors=True)
+            remove(self.job_folder(job))
             join_spans(spans, self.job_folder(job))
             self._delete_spans(job)
 
@@ -140,17 +138,17 @@ class BatchFolder(SharedFolder):
         """Delete what only this job's run needed."""
         if self.address is not None:
             for path in job.files:
-                delete_copy(path)
-        shutil.rmtree(self.job_folder(job), ignore_errors=True)
+                remove(path)
+        remove(self.job_folder(job))
         self._delete_spans(job)
 
     def delete_inversion(self, job: Job) -> None:
-        shutil.rmtree(self._inversion(job), ignore_errors=True)
+        remove(self._inversion(job))
 
     def delete_work(self) -> None:
         """Delete what is only needed while jobs are not done."""
         for name in ("jobs", "inversions", "claims"):
-            shutil.rmtree(self.path / name, ignore_errors=True)
+            remove(self.path / name)
 
     def write_manifest(self, jobs: Sequence[Job], records: Sequence[Record]) -> Path:
         path = self.output / MANIFEST
@@ -167,7 +165,7 @@ class BatchFolder(SharedFolder):
 
     def _delete_spans(self, job: Job) -> None:
         for folder in self.begun_spans(job):
-            shutil.rmtree(folder, ignore_errors=True)
+            remove(folder)
 
     def _record(self, job: Job) -> Path:
         return self.path / "records" / f"{job.id}.json"

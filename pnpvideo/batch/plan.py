@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +13,11 @@ from pnpvideo.batch.job import Job, stamp_of
 from pnpvideo.batch.read_jobs import JobEntry
 from pnpvideo.clips.clip import Clip
 from pnpvideo.errors import InputError
+from pnpvideo.files.own_names import make_own_folder
 from pnpvideo.options.adapter import AdapterSettings
 from pnpvideo.options.declared import Lifetime
 from pnpvideo.options.paths import is_address
+from pnpvideo.options.printed import shown_address
 from pnpvideo.options.settings import ModelSettings, Settings
 from pnpvideo.run.opening import check_additions, read_inputs
 from pnpvideo.run.outputs import default_name, plan_outputs
@@ -45,18 +48,18 @@ def plan(entries: Sequence[JobEntry], folder: BatchFolder) -> list[Job]:
 
 def _plan_one(entry: JobEntry, folder: BatchFolder) -> Job:
     values = {name: _copied(name, value, folder) for name, value in entry.values.items()}
+    if values != entry.values:  # PyAV alone reads what comes from elsewhere.
+        values |= {"reader": "av"}
     settings = Settings.of(values)
     with contextlib.ExitStack() as open_things:
         clip = read_inputs(settings, open_things).clip
         check_additions(settings)
         named = settings.output or _name(settings, clip)
-        # A path would drop a slash at the end, which names a folder.
-        place = f"{folder.output / Path(named).expanduser()}{'/' * named.endswith('/')}"
-        settings = Settings.of(values | {"output": place})
+        settings = Settings.of(values | {"output": _below(folder.output, named)})
         return Job(
             id=_identity(settings, Lifetime.FINISHING),
             place=entry.place,
-            source=None if settings.source is None else str(entry.values["source"]),
+            source=None if settings.source is None else shown_address(str(entry.values["source"])),
             settings=settings,
             outputs=plan_outputs(settings, clip, overwrite=True),
             frames=1 if clip is None else len(clip),
@@ -69,8 +72,21 @@ def _plan_one(entry: JobEntry, folder: BatchFolder) -> Job:
 def _copied(name: str, value: object, folder: BatchFolder) -> object:
     """Return a setting's value; a file to read that is at an address is copied first."""
     if name in _READ and isinstance(value, str) and is_address(value):
+        make_own_folder(folder.path)
+        make_own_folder(folder.path / "sources")
         return str(fetch(value, folder.path / "sources"))
     return value
+
+
+def _below(folder: Path, name: str) -> str:
+    """Return the path of a result in the folder of results. InputError if it is not below it."""
+    path, outermost = Path(name), Path(os.path.normpath(folder))
+    is_home = name == "~" or name.startswith(("~/", "~\\"))
+    place = Path(os.path.normpath(outermost / path))
+    if is_home or ".." in path.parts or outermost not in place.parents:
+        raise InputError(f"the output {name} is not in the folder of results; give a name in it")
+    # A path drops a slash at the end, which names a folder.
+    return f"{path if path.is_absolute() else folder / path}{'/' * name.endswith('/')}"
 
 
 def _name(settings: Settings, clip: Clip | None) -> str:

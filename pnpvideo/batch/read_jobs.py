@@ -1,23 +1,28 @@
 """Read jobs as people write them: lines of JSON, rows of a table, or clips in a folder."""
 
-import csv
-import io
-import json
+import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pnpvideo.clips.find_images import is_image_name, is_video_name, natural
 from pnpvideo.errors import InputError
-from pnpvideo.options.declared import Schema, declared, unknown_option
+from pnpvideo.files.tables import TABLE_SUFFIXES, read_table, text_of
+from pnpvideo.options.declared import Schema, declared, given_name, unknown_option
 from pnpvideo.options.settings import Settings
 from pnpvideo.options.settings_file import with_paths_from
 
 _log = logging.getLogger(__name__)
 
-_TRUTHS = {"true": True, "yes": True, "false": False, "no": False}
-_NUMBERS: dict[str, Callable[[str], float]] = {"integer": int, "number": float}
+_TRUTHS = {
+    **dict.fromkeys(("true", "yes", "y", "on", "1"), True),
+    **dict.fromkeys(("false", "no", "n", "off", "0"), False),
+}
+_COMMA = re.compile(r"([+-]?\d+),(\d+)")
+_NOTHING = ("nan", "null", "none", "n/a", "na")
+"""Texts that programs write in place of a number or a truth that is not given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,21 +41,17 @@ def read_jobs(path: Path, output: Path) -> list[JobEntry]:
     """
     if path.is_dir():
         return _read_folder(path, output)
-    readers = {".jsonl": _read_lines, ".csv": _read_table}
-    if path.suffix.lower() not in readers:
-        raise InputError(f"{path} is not a list of jobs; give a .jsonl or .csv file, or a folder")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is not text in UTF-8") from None
+    if path.suffix.lower() not in TABLE_SUFFIXES:
+        raise InputError(
+            f"{path} is not a list of jobs; give {', '.join(TABLE_SUFFIXES)}, or a folder"
+        )
     folder = path.absolute().parent
-    entries = [
+    entries = []
+    for row in read_table(path, _check_names):
+        values = _options_of(row.values)
         # The path of a result is relative to the folder of the results.
-        JobEntry(place=place, values=with_paths_from(folder, values) | _output_of(values))
-        for place, values in readers[path.suffix.lower()](text, path.name)
-    ]
+        placed = with_paths_from(folder, values) | _output_of(values)
+        entries.append(JobEntry(place=row.place, values=placed))
     if not entries:
         raise InputError(f"{path} has no jobs in it")
     return entries
@@ -60,69 +61,61 @@ def _output_of(values: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in values.items() if name == "output"}
 
 
-def _read_lines(text: str, name: str) -> Iterator[tuple[str, Mapping[str, object]]]:
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        place = f"{name} line {number}"
-        try:
-            values = json.loads(line)
-        except ValueError as error:
-            raise InputError(f"{place} is not JSON: {error}") from None
-        if not isinstance(values, dict):
-            raise InputError(f'{place} has no settings; write {{"source": ..., "prompt": ...}}')
-        _check_names(values, place)
-        yield place, values
-
-
-def _read_table(text: str, name: str) -> Iterator[tuple[str, Mapping[str, object]]]:
-    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
-    names: list[str] = []
+def _check_names(names: Sequence[str], place: str) -> None:
     known = declared(Settings)
-    while True:
-        try:
-            row = next(rows, None)
-        except csv.Error as error:
-            raise InputError(f"{name} line {rows.line_num} is not CSV: {error}") from None
-        if row is None:
-            return
-        if not any(cell.strip() for cell in row):
-            continue
-        place = f"{name} line {rows.line_num}"
-        if not names:
-            names = [cell.strip().replace("-", "_") for cell in row]
-            _check_names(names, place)
-            if len(set(names)) < len(names):
-                twice = next(name for name in names if names.count(name) > 1)
-                raise InputError(f"{place}: there are two columns {twice}")
-            continue
-        if len(row) > len(names):
-            raise InputError(
-                f"{place} has {len(row)} cells for {len(names)} columns; put a text with commas "
-                "in quotes"
-            )
-        cells = zip(names, row, strict=False)
-        yield place, {name: _value(known[name], cell) for name, cell in cells if cell.strip()}
-
-
-def _value(schema: Schema, text: str) -> object:
-    """Convert a cell to an option's type; if that fails, leave the text to the check."""
-    kind, text = schema.get("type", ""), text.strip()
-    if kind == "boolean":
-        return _TRUTHS.get(text.lower(), text)
-    try:
-        return _NUMBERS[kind](text) if kind in _NUMBERS else text
-    except ValueError:
-        return text
-
-
-def _check_names(names: Mapping[str, object] | list[str], place: str) -> None:
-    known = declared(Settings)
-    for name in names:
-        if name == "job":
+    given = [given_name(Settings, name) for name in names]
+    for name, option in zip(names, given, strict=True):
+        if option == "job":
             raise InputError(f"{place}: a batch keeps finished steps without it; leave out job")
-        if name not in known:
-            raise InputError(f"{place}: {unknown_option(str(name), known)}")
+        if option not in known:
+            raise InputError(f"{place}: {unknown_option(name, known)}")
+        if given.count(option) > 1:
+            raise InputError(f"{place}: {name} and {option} are the same option; give one of them")
+
+
+def _options_of(row: Mapping[str, object]) -> dict[str, object]:
+    """Return a row's values as options, without those that are not given."""
+    known, values = declared(Settings), dict[str, object]()
+    for column, value in row.items():
+        name = given_name(Settings, column)
+        values[name] = _value(known[name], value)
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _value(schema: Schema, value: object) -> object:
+    """Convert a value of a table to an option's type; if that fails, leave it to the check.
+
+    None if the text says that there is no value.
+    """
+    kind = schema.get("type", "")
+    if kind == "array" and isinstance(value, list):
+        return [_text(each) for each in value]
+    if kind in ("string", "array"):
+        return _text(value)
+    if isinstance(value, str) and value.lower() in _NOTHING:
+        return None
+    if kind == "boolean":
+        return _TRUTHS.get(text_of(value).lower(), value)
+    return _number(value, whole=kind == "integer")
+
+
+def _text(value: object) -> object:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return text_of(value) if is_number else value
+
+
+def _number(value: object, *, whole: bool) -> object:
+    """Return a number for its text, 1 for 1.0 if it is to be whole, and others unchanged."""
+    number = value
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            return int(value)
+        try:
+            # Spreadsheets write a decimal comma in half of the world.
+            number = float(value if whole else _COMMA.sub(r"\1.\2", value))
+        except ValueError:
+            return value
+    return int(number) if whole and isinstance(number, float) and number.is_integer() else number
 
 
 def _read_folder(folder: Path, output: Path) -> list[JobEntry]:

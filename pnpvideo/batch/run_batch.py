@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pnpvideo.batch.addresses import stamp_at
+from pnpvideo.batch.addresses import check_free_at
 from pnpvideo.batch.batch_folder import BatchFolder
 from pnpvideo.batch.combine import combine
 from pnpvideo.batch.dispatch import Dispatcher
@@ -18,7 +18,7 @@ from pnpvideo.clips.write import check_output
 from pnpvideo.errors import InputError
 from pnpvideo.files.atomic_output import check_free
 from pnpvideo.options.batch import BatchOptions
-from pnpvideo.options.paths import is_address
+from pnpvideo.options.paths import expanded, is_address
 from pnpvideo.options.settings_file import with_paths_from
 from pnpvideo.run.opening import Opener, open_model
 
@@ -61,7 +61,7 @@ def plan_batch(options: BatchOptions, common: Mapping[str, object], *, overwrite
     output = folder.output
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file; give a folder for the results")
-    entries = read_jobs(Path(options.jobs).expanduser(), output)
+    entries = read_jobs(expanded(options.jobs), output)
     jobs = plan(combine(entries, with_paths_from(Path.cwd(), common), options.combine), folder)
     todo = [number for number, job in enumerate(jobs) if not folder.is_done(job)]
     for job in (jobs[number] for number in todo):
@@ -104,19 +104,18 @@ def _folder(output: str, work_dir: str | None) -> BatchFolder:
             "give --work-dir, a folder that all workers can use, if the results go to an address, "
             "and only then"
         )
-    place = Path(work_dir or output).expanduser().absolute()
+    place = expanded(work_dir or output).absolute()
     return BatchFolder(place, output if is_address(output) else None)
 
 
 def _check_free(job: Job, folder: BatchFolder, overwrite: bool) -> None:
     """Raise InputError if a job would replace files that it must not."""
     try:
-        if folder.address is not None and not overwrite:
-            for address in map(folder.address_of, job.files):
-                if stamp_at(address):
-                    raise InputError(
-                        f"{address} exists already; choose another name or give --overwrite"
-                    )
+        if folder.address is not None:
+            given = (*job.outputs.results, *job.outputs.compares, str(job.outputs.record))
+            for text, file in zip(given, job.files, strict=True):
+                is_folder = text.endswith("/") or not file.suffix
+                check_free_at(folder.address_of(file), folder=is_folder, overwrite=overwrite)
         for path in (*job.outputs.results, *job.outputs.compares):
             check_output(path, overwrite, alpha=job.settings.keep_alpha)
         check_free(job.outputs.record, folder=False, overwrite=overwrite)

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from pnpvideo.batch.batch_folder import BatchFolder
 from pnpvideo.batch.job import Job, Record
+from pnpvideo.options.printed import printable
 from pnpvideo.storage.job_folder import how_far
 
 _log = logging.getLogger(__name__)
@@ -93,7 +94,8 @@ class Table:
             rows.add_column(title, justify="right" if title in ("frames", "time") else "left")
         waiting = [n for n, record in enumerate(self.records) if record.state == "waiting"]
         for number in (*self._ended[-_ENDED:], *list(self._begun), *waiting[:_NEXT]):
-            rows.add_row(*self._row(number))
+            # As texts, since rich reads [red] in a string as a colour.
+            rows.add_row(*(Text(printable(cell)) for cell in self._row(number)))
         if len(waiting) > _NEXT:
             rows.add_row(f"and {len(waiting) - _NEXT} more", "waiting")
         return Group(rows, Text(self._sum()))

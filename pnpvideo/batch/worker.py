@@ -14,6 +14,7 @@ from pnpvideo.batch.job import Job, Record, Span, Task
 from pnpvideo.clips.read import read_clip
 from pnpvideo.errors import InputError, RunError
 from pnpvideo.models.model import Model
+from pnpvideo.options.printed import without_secrets
 from pnpvideo.run.opening import Opener, open_model
 from pnpvideo.run.run import run, run_span
 
@@ -76,10 +77,10 @@ class Worker:
                 worker=self._name,
             )
         except (InputError, RunError) as error:
-            text = str(error)
+            text = without_secrets(str(error))
         except Exception as error:
             _log.debug("%s: %s", job.name, traceback.format_exc())
-            text = f"unexpected error: {type(error).__name__}: {error}"
+            text = without_secrets(f"unexpected error: {type(error).__name__}: {error}")
         failed = Record(
             state="failed",
             error=" ".join(text.split()),
@@ -150,7 +151,7 @@ class Worker:
 
 def _check(job: Job, path: Path) -> None:
     """Raise RunError or InputError unless every frame of a job's result can be decoded."""
-    with contextlib.closing(read_clip(path)) as clip:
+    with contextlib.closing(read_clip(path, reader="av")) as clip:
         found = sum(len(frames) for frames in clip.batches(8))
     if found != job.frames:
         raise RunError(f"{path} was read back with {found} frames, not {job.frames}")

@@ -17,6 +17,9 @@ from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Generic, Protocol, TypeVar
 
+# A closed terminal reaches workers directly. Windows has no such signal.
+_ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 AnyTask = TypeVar("AnyTask", contravariant=True)
@@ -140,7 +143,9 @@ def _serve(
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C is handled by the process that gives tasks.
-    signal.signal(signal.SIGTERM, _leave)
+    for number in _ENDING:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _leave)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     do = start(worker)
     while True:
@@ -158,7 +163,9 @@ def _serve(
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:
-    # Raise an exception, so that unfinished files are removed.
+    # Raise an exception, so that unfinished files are removed, and let nothing interrupt that.
+    for each in _ENDING:
+        signal.signal(each, signal.SIG_IGN)
     sys.exit(128 + number)
 
 

@@ -1,22 +1,29 @@
 """Conversion of any source that a Python user may have to a clip."""
 
-from collections.abc import Sequence
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from pnpvideo.clips.as_frames import as_frames
+from pnpvideo.clips.as_frames import Pictures, as_frames, channels_last, only_list
 from pnpvideo.clips.clip import Clip, clip_of_frames
 from pnpvideo.clips.read import read_clip
+from pnpvideo.errors import InputError
 
-_Picture = Image.Image | NDArray[np.generic] | Tensor
-Video = Clip | str | Path | _Picture | Sequence[_Picture]
-"""Accepted forms of a video: a Clip; a path (see `read_clip`); a PIL image or a list of them; an
-array (frames, height, width, 3) or a tensor (frames, 3, height, width), uint8 or 0 to 1, also of a
-single frame or of one video in a batch; a list of frames as arrays or tensors."""
+Encoded = bytes | bytearray | io.BytesIO
+"""The content of a file."""
+_Picture = Image.Image | NDArray[np.generic] | Tensor | str | Path | Encoded
+Video = Clip | _Picture | Sequence[_Picture]
+"""Accepted forms of a video: a Clip; a path (see `read_clip`) or the content of a file; a PIL image
+or a list of them; an array (frames, height, width, 3) or a tensor (frames, 3, height, width), uint8
+or 0 to 1, also of a single frame, of grey or of one video in a batch; a list of frames as arrays,
+tensors, paths or contents of files."""
 
 
 def as_clip(video: Video) -> Clip:
@@ -25,19 +32,45 @@ def as_clip(video: Video) -> Clip:
         return video
     if isinstance(video, str | Path):
         return read_clip(video)
-    if isinstance(video, Tensor):
-        return clip_of_frames(as_frames(_array(video)))
     if isinstance(video, list | tuple):
-        video = [_array(picture) if isinstance(picture, Tensor) else picture for picture in video]
-    return clip_of_frames(as_frames(video))
+        return clip_of_frames(as_frames([_plain(picture) for picture in only_list(video)]))
+    return clip_of_frames(as_frames(_plain(video)))
 
 
-def _array(tensor: Tensor) -> NDArray[np.generic]:
-    """Return an array with the channels last, if the tensor has them before height and width."""
+def array_of(tensor: Tensor) -> NDArray[np.generic]:
+    """Return a tensor's values."""
     tensor = tensor.detach().cpu()
     if tensor.is_floating_point():
         tensor = tensor.float()  # numpy has no bfloat16.
-    if tensor.ndim >= 3 and tensor.shape[-3] == 3:
-        tensor = tensor.movedim(-3, -1)
     array: NDArray[np.generic] = tensor.numpy()
     return array
+
+
+@contextmanager
+def file_clip(file: str | Path | Encoded, **options: object) -> Iterator[Clip]:
+    """Open a file, or the content of one, within this context (see `read_clip`)."""
+    with ExitStack() as open_things:
+        if not isinstance(file, Encoded):
+            clip = read_clip(file, **options)
+        else:
+            path = Path(open_things.enter_context(TemporaryDirectory()), "content")
+            path.write_bytes(file.getvalue() if isinstance(file, io.BytesIO) else file)
+            try:
+                clip = read_clip(path, **options)
+            except InputError as error:
+                text = str(error).replace(str(path), "the content that is given")
+                raise InputError(text) from None
+        open_things.callback(clip.close)
+        yield clip
+
+
+def _plain(picture: object) -> Pictures:
+    """Return frames in one of the forms that `as_frames` takes."""
+    if isinstance(picture, Tensor):
+        array = array_of(picture)
+        frames = channels_last(array, first=True)
+        return array if frames is None else frames
+    if isinstance(picture, str | Path | Encoded):
+        with file_clip(picture) as clip:
+            return clip.read(0, len(clip))
+    return picture  # type: ignore[return-value]  # as_frames refuses what is not one

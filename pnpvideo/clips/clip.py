@@ -4,12 +4,14 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pnpvideo.clips.stored import Stored
 
 Frames = NDArray[np.uint8]
 """Frames of shape (count, height, width, 3): RGB, 0 to 255, upright, square pixels."""
@@ -92,6 +94,10 @@ class FrameReader(ABC):
         """Read the opacity of frames start to stop - 1. Called only if the source has alpha."""
         raise NotImplementedError
 
+    def read_stored(self, number: int) -> Stored:
+        """Read a frame's values as they are stored; of a video, its colours."""
+        return Stored(values=self.read(number, number + 1)[0])
+
     def close(self) -> None:  # noqa: B027 -- most readers hold nothing
         """Release the file if the reader holds one."""
 
@@ -143,6 +149,18 @@ class Clip:
             return np.full((stop - start, self.height, self.width), 255, np.uint8)
         with self._lock:
             return self.reader.read_alpha(start, stop)
+
+    def read_stored(self, number: int) -> Stored:
+        """Read a frame's values as they are stored, with its opacity if the source has alpha.
+
+        Raise ValueError if the clip does not have this frame.
+        """
+        self._check(number, number + 1)
+        with self._lock:
+            stored = self.reader.read_stored(number)
+        if stored.alpha is not None or not self.has_alpha:
+            return stored
+        return replace(stored, alpha=self.read_alpha(number, number + 1)[0])
 
     def _check(self, start: int, stop: int) -> None:
         if not 0 <= start <= stop <= len(self):

@@ -115,14 +115,20 @@ def images_like(pattern: Path) -> list[Path]:
     if _NUMBER.search(below):
         form = re.compile("".join(_expression(piece) for piece in _split(below)))
         # Brackets are literal in a numbered pattern, but a character class in a glob.
-        glob = _NUMBER.sub("*", re.sub(r"\[", "[[]", below))
+        glob = _plain_stars(_NUMBER.sub("*", re.sub(r"\[", "[[]", below)))
         paths = [p for p in folder.glob(glob) if form.fullmatch(p.relative_to(folder).as_posix())]
     else:
-        paths = list(folder.glob(below))
+        paths = list(folder.glob(_plain_stars(below)))
     paths = [p for p in paths if p.is_file() and not _is_hidden(p.relative_to(folder))]
     if not paths:
         raise InputError(f"no file is named like {pattern}")
     return sorted(paths, key=natural)
+
+
+def _plain_stars(pattern: str) -> str:
+    """Return a pattern with * for ** within a name, where pathlib refuses it."""
+    parts = pattern.split("/")
+    return "/".join(part if part == "**" else re.sub(r"\*+", "*", part) for part in parts)
 
 
 def _split(pattern: str) -> list[str]:
@@ -132,7 +138,9 @@ def _split(pattern: str) -> list[str]:
 def _expression(piece: str) -> str:
     number = _NUMBER.fullmatch(piece)
     if number is not None:
-        return rf"\d{{{int(number[1] or 1)},}}"
+        # Names have at most 255 letters, and regular expressions a limit of their own.
+        digits = int(number[1] or 1) if len(number[1]) < 4 else 999
+        return rf"\d{{{digits},}}"
     return {"*": "[^/]*", "?": "[^/]"}.get(piece, re.escape(piece))
 
 

@@ -56,10 +56,10 @@ def _read(path: Path, options: ReadOptions) -> Clip:
         if not file.read(1):
             raise InputError(f"{path} is empty")
     # The suffix is often wrong (messengers, cameras), so look at the contents.
-    image = open_image(path)
+    image = open_image(path, options.max_pixels)
     if image is None:
         return read_video(path, options)
-    if image.format == "JPEG" and is_motion_jpeg(path):
+    if image.format == "JPEG" and is_motion_jpeg(path, options.max_pixels):
         image.close()
         return read_video(path, options)
     return read_image(image, path, options)

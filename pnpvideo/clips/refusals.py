@@ -7,6 +7,10 @@ from PIL import Image
 from pnpvideo.errors import InputError
 from pnpvideo.files.available_memory import available_memory
 
+# Of the largest allowed picture, for all copies that are made of it until it has 8 bits: enough for
+# four values of 32 bits a pixel, scaled in float64.
+_MOST_BYTES_A_PIXEL = 200
+
 _SUFFIXES = (
     *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf"),
     *(".iiq", ".kdc", ".mef", ".mos", ".mrw", ".nef", ".nrw", ".orf"),
@@ -25,19 +29,51 @@ def damaged(path: Path, reason: str, readable: int) -> InputError:
     return InputError(f"{path} is cut off or damaged ({reason}): {remedy}")
 
 
-def check_memory(size: tuple[int, int], path: Path, *, bytes_a_pixel: int = 20) -> None:
-    """Raise InputError unless a picture of this width and height fits in memory.
+def check_pixels(size: tuple[int, int], path: Path, max_pixels: int) -> None:
+    """Raise InputError if a picture of this width and height has too many pixels."""
+    width, height = size
+    if width * height > max_pixels:
+        raise too_many_pixels(path, f"{width}x{height}", max_pixels)
+
+
+def too_many_pixels(path: Path, pixels: str, max_pixels: int) -> InputError:
+    """Return the error for a picture that is too large."""
+    return InputError(
+        f"{path} has {pixels} pixels, and the limit is {max_pixels} (--max-pixels); give a smaller "
+        "one"
+    )
+
+
+def check_memory(
+    size: tuple[int, int], path: Path, max_pixels: int, *, bytes_a_pixel: int = 20
+) -> None:
+    """Raise InputError unless a picture of this width and height is allowed and fits in memory.
 
     bytes_a_pixel: memory until the picture is converted and laid on a background; measured for 8
     bits: 15 to 17.
     """
+    check_pixels(size, path, max_pixels)
     width, height = size
-    needed, free = width * height * bytes_a_pixel, available_memory()
-    if needed > free:
+    needed = width * height * bytes_a_pixel
+    check_bytes(needed, path, max_pixels, f"has {width}x{height} pixels; reading it")
+
+
+def check_bytes(needed: int, path: Path, max_pixels: int, what: str) -> None:
+    """Raise InputError if something in a file needs more memory than is free, or than is allowed
+    for pictures of `max_pixels`. what: the beginning of a sentence about the file.
+    """
+    free, most = available_memory(), max_pixels * _MOST_BYTES_A_PIXEL
+    limit = (
+        f"the limit is {_memory_text(most)}" if needed > most else f"{_memory_text(free)} are free"
+    )
+    if needed > min(free, most):
         raise InputError(
-            f"{path} has {width}x{height} pixels; reading it takes {needed / 2**30:.1f} GiB of "
-            f"memory, and {free / 2**30:.1f} GiB are free: make it smaller"
+            f"{path} {what} takes {_memory_text(needed)} of memory, and {limit}: make it smaller"
         )
+
+
+def _memory_text(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
 
 
 def raw_photo(path: Path) -> InputError:

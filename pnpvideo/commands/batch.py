@@ -2,6 +2,7 @@
 
 from pnpvideo.commands.command import Command
 from pnpvideo.commands.notices import WriteOptions
+from pnpvideo.commands.printing import say
 from pnpvideo.errors import RunError
 from pnpvideo.options.batch import GROUPS, BatchOptions
 
@@ -40,10 +41,10 @@ def _work(settings: Work, call: WriteOptions) -> None:
     plan = plan_batch(options, common, overwrite=call.overwrite)
     if options.dry_run:
         for line in describe_plan(plan, options):
-            print(line)
+            say(line)
         return
     batch = run_batch(plan, options, quiet=call.quiet)
-    print(batch.manifest)
+    say(batch.manifest)
     if batch.missing:
         job, record = batch.missing[0]
         raise RunError(

@@ -2,6 +2,7 @@
 
 from pnpvideo.commands.command import Command
 from pnpvideo.commands.notices import NoticeOptions
+from pnpvideo.commands.printing import say
 from pnpvideo.errors import needs
 from pnpvideo.options.evaluation import GROUPS, EvaluationSettings
 
@@ -24,9 +25,9 @@ def _work(settings: EvaluationSettings, call: NoticeOptions) -> None:
         from pnpvideo.evaluation.evaluate import evaluate
 
         found = evaluate(settings, quiet=call.quiet)
-    print(found.summary.table)
+    say(found.summary.table)
     for path in (*found.tables, found.page):
-        print(path)
+        say(path)
 
 
 COMMAND = Command(

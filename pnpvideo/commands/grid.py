@@ -2,6 +2,7 @@
 
 from pnpvideo.commands.command import Command
 from pnpvideo.commands.notices import WriteOptions
+from pnpvideo.commands.printing import say
 from pnpvideo.errors import needs
 from pnpvideo.options.grid import GROUPS, GridSettings
 
@@ -28,12 +29,12 @@ def _work(settings: GridSettings, call: WriteOptions) -> None:
         found = run_grid(settings, edits=edits, overwrite=call.overwrite, quiet=call.quiet)
     for point in found.points:
         mark = "  *" if point.best else ""
-        print(
+        say(
             f"{point.cell.name}: structure {1e3 * point.structure:.2f}, "
             f"text {1e2 * point.text:.2f}{mark}"
         )
     for path in (*found.sheets, found.plot, *found.tables):
-        print(path)
+        say(path)
 
 
 COMMAND = Command(

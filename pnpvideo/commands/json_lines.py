@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from tqdm import tqdm
 
 from pnpvideo.errors import InputError, RunError
+from pnpvideo.options.printed import one_line
 
 _SECONDS = 0.1
 """Time between lines of one bar, so that reports do not slow down fast work."""
@@ -15,7 +16,8 @@ _SECONDS = 0.1
 
 def report(event: str, **values: object) -> None:
     """Print one event, unbuffered."""
-    print(json.dumps({"event": event, **values}, ensure_ascii=False, default=str), flush=True)
+    # In ASCII, which every terminal and pipe takes.
+    print(json.dumps({"event": event, **values}, default=str), flush=True)
 
 
 @contextlib.contextmanager
@@ -25,7 +27,7 @@ def errors_as_json(*, wanted: bool) -> Iterator[None]:
         yield
     except (InputError, RunError, OSError) as error:
         if wanted:
-            report("error", message=" ".join(str(error).split()))
+            report("error", message=one_line(error))
         raise
 
 

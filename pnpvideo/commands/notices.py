@@ -4,16 +4,17 @@ import contextlib
 import logging
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 from tqdm import tqdm
 
 from pnpvideo.errors import InputError
 from pnpvideo.options.declared import Lifetime, Options
+from pnpvideo.options.paths import expanded, is_address
+from pnpvideo.options.printed import one_line, printable, shown_address, without_secrets
 
 _log = logging.getLogger("pnpvideo")
 
@@ -31,7 +32,7 @@ class NoticeOptions(Options):
         default=None,
         description="append all that --verbose prints to a file, with times, versions and the "
         "traceback of an error",
-        json_schema_extra={"metavar": "FILE"},
+        json_schema_extra={"metavar": "FILE", "format": "path"},
     )
 
 
@@ -53,6 +54,17 @@ class _AboveBars(logging.StreamHandler):  # type: ignore[type-arg]
             self.handleError(record)
 
 
+class _OneLine(logging.Formatter):
+    """A formatter of messages as one line each, without control characters and secrets."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 -- logging's name
+        return one_line(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 -- logging's name
+        lines = without_secrets(super().formatException(ei)).split("\n")
+        return "\n".join(map(printable, lines))
+
+
 def show_notices(*, quiet: bool, verbose: bool) -> None:
     """Print the package's log messages, such as what a run reuses, and no library's notices.
 
@@ -63,14 +75,14 @@ def show_notices(*, quiet: bool, verbose: bool) -> None:
 
     quiet_libraries()
     handler = _AboveBars(sys.stderr)
-    handler.setFormatter(logging.Formatter("pnpvideo: %(message)s"))
+    handler.setFormatter(_OneLine("pnpvideo: %(message)s"))
     handler.setLevel(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
     _log.handlers = [handler]
     _log.setLevel(logging.DEBUG)
 
 
 @contextlib.contextmanager
-def kept_log(path: str | None, arguments: object) -> Iterator[None]:
+def kept_log(path: str | None, arguments: Sequence[str]) -> Iterator[None]:
     """Append all log messages to a file, with times and the traceback of an error.
 
     arguments: of the call. InputError if the file cannot be written.
@@ -79,14 +91,15 @@ def kept_log(path: str | None, arguments: object) -> Iterator[None]:
         yield
         return
     try:
-        handler = logging.FileHandler(Path(path).expanduser(), encoding="utf-8")
+        handler = logging.FileHandler(expanded(path), encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise InputError(f"the log file {path} cannot be written: {error.strerror}") from None
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(message)s"))
     _log.addHandler(handler)
     versions = [f"{name} {version(name)}" for name in ("pnpvideo", "torch", "diffusers")]
     python = f"Python {platform.python_version()} on {platform.platform()}"
-    _log.debug("%s, %s: %s", ", ".join(versions), python, arguments)
+    shown = [shown_address(text) if is_address(text) else text for text in arguments]
+    _log.debug("%s, %s: %s", ", ".join(versions), python, shown)
     try:
         yield
     except BaseException as error:

@@ -14,7 +14,9 @@ from tqdm import tqdm
 from pnpvideo.commands.command import Command
 from pnpvideo.commands.json_lines import JsonBar, errors_as_json, report
 from pnpvideo.commands.notices import WriteOptions
+from pnpvideo.commands.printing import say
 from pnpvideo.options.declared import Lifetime
+from pnpvideo.options.paths import expanded
 from pnpvideo.options.settings import GROUPS, Settings
 from pnpvideo.options.settings_file import read_settings
 
@@ -43,7 +45,7 @@ class CallOptions(WriteOptions):
         default=None,
         description="YAML file of settings; the command line overrides it (--no-compare and the "
         "like switch off). Every run writes such a file, OUT.yaml, that repeats it",
-        json_schema_extra={"metavar": "FILE"},
+        json_schema_extra={"metavar": "FILE", "format": "path"},
     )
     preview: Annotated[bool, Lifetime.NOTHING] = Field(
         default=False,
@@ -63,7 +65,7 @@ def _errors(call: CallOptions) -> AbstractContextManager[None]:
 
 
 def _read(given: dict[str, object], call: CallOptions) -> Settings:
-    kept = read_settings(Path(call.config)) if call.config else {}
+    kept = read_settings(expanded(call.config)) if call.config else {}
     return Settings.of(_merge(kept, given))
 
 
@@ -91,12 +93,12 @@ def _work(settings: Settings, call: CallOptions) -> None:
         report("done", **asdict(result))
         return
     if result.inversion is not None:
-        print(
+        say(
             f"inversion: sampling reproduces the source at {result.inversion.reconstruction:.1f} "
             f"dB (the autoencoder alone reaches {result.inversion.autoencoder:.1f} dB)"
         )
     for path in (*result.outputs, *result.compares):
-        print(path)
+        say(path)
 
 
 def _goes_on(call: CallOptions, previews: Sequence[Path]) -> bool:
@@ -108,7 +110,7 @@ def _goes_on(call: CallOptions, previews: Sequence[Path]) -> bool:
         report("preview", outputs=previews)
         return False
     for path in previews:
-        print(path)
+        say(path)
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         _log.warning(
             "this is the preview; for the whole clip, run the same command without --preview"

@@ -2,6 +2,7 @@
 
 from pnpvideo.commands.command import Command
 from pnpvideo.commands.notices import WriteOptions
+from pnpvideo.commands.printing import say
 from pnpvideo.options.visualize import GROUPS, VisualizeSettings
 
 _INTRODUCTION = """\
@@ -23,7 +24,7 @@ docs/inside.md explains the pictures."""
 def _work(settings: VisualizeSettings, call: WriteOptions) -> None:
     from pnpvideo.inside.visualize import visualize
 
-    print(visualize(settings, overwrite=call.overwrite, quiet=call.quiet))
+    say(visualize(settings, overwrite=call.overwrite, quiet=call.quiet))
 
 
 COMMAND = Command(

@@ -10,10 +10,10 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-from pnpvideo.errors import InputError
+from pnpvideo.errors import InputError, RunError
 from pnpvideo.evaluation.benchmarks import BENCHMARKS, choose, left_out_text
 from pnpvideo.evaluation.flexit import read_statistics
-from pnpvideo.evaluation.items import Benchmark, Item, ReadRequest
+from pnpvideo.evaluation.items import Benchmark, Item, ReadRequest, find_result
 from pnpvideo.evaluation.load_networks import parse_places
 from pnpvideo.evaluation.make_results import ResultMaker
 from pnpvideo.evaluation.measure_results import Measurer, MethodFolders
@@ -24,6 +24,7 @@ from pnpvideo.evaluation.samples import FrameRange
 from pnpvideo.evaluation.summary import Summary, summarise, write_tables
 from pnpvideo.options.declared import Lifetime
 from pnpvideo.options.evaluation import OURS, EvaluationSettings
+from pnpvideo.options.paths import expanded
 from pnpvideo.run.opening import choose_device, memory_errors_in_one_line, open_model
 
 _log = logging.getLogger(__name__)
@@ -46,12 +47,12 @@ def evaluate(settings: EvaluationSettings, *, quiet: bool = False) -> Evaluation
     Raise InputError for wrong input, RunError for failed work. Finished results always stay.
     """
     # 1. Read the benchmark, and make all cheap checks
-    spec, folder = BENCHMARKS[settings.benchmark], RunFolder(Path(settings.output).expanduser())
+    spec, folder = BENCHMARKS[settings.benchmark], RunFolder(expanded(settings.output))
     statistics = None
     if settings.statistics is not None:
-        statistics = read_statistics(Path(settings.statistics).expanduser())
+        statistics = read_statistics(expanded(settings.statistics))
     benchmark = _read(settings, folder)
-    methods = _methods(settings, folder)
+    methods = _methods(settings, folder, benchmark)
     device = choose_device(settings)
     places = parse_places(settings.network)
     networks = Networks(places, device=device, structure_mode=settings.structure)
@@ -92,17 +93,19 @@ def evaluate(settings: EvaluationSettings, *, quiet: bool = False) -> Evaluation
         statistics,
         mean_over_types=spec.mean_over_types,
     )
+    if not summary.rows:
+        raise RunError(f"nothing could be measured: {left_out_text(summary.left_out)}")
     tables = write_tables(summary, folder)
     page = write_page(summary, benchmark, methods, folder, frames)
     return Evaluation(summary=summary, page=page, tables=tables)
 
 
 def _read(settings: EvaluationSettings, folder: RunFolder) -> Benchmark:
-    data = Path(settings.data).expanduser()
+    data = expanded(settings.data)
     if not data.exists():
         raise InputError(f"{data} does not exist; give the benchmark's folder or file")
     request = ReadRequest(
-        captions=None if settings.captions is None else Path(settings.captions).expanduser(),
+        captions=None if settings.captions is None else expanded(settings.captions),
         unpacked=folder.path / "sources",
     )
     read = BENCHMARKS[settings.benchmark].read(data, request)
@@ -114,16 +117,27 @@ def _read(settings: EvaluationSettings, folder: RunFolder) -> Benchmark:
     return benchmark
 
 
-def _methods(settings: EvaluationSettings, folder: RunFolder) -> MethodFolders:
-    """Return the folder of each method's results, this method first."""
+def _methods(
+    settings: EvaluationSettings, folder: RunFolder, benchmark: Benchmark
+) -> MethodFolders:
+    """Return the folder of each method's results, this method first.
+
+    InputError if a folder of another method has none of the results.
+    """
+    scored = [item.result for item in benchmark.items if item.scored]
     methods = {OURS: folder.results(OURS)} if settings.ours else {}
     for text in settings.method:
         name, sign, place = text.partition("=")
-        path = Path(place).expanduser()
+        path = expanded(place)
         if not sign or not name or not path.is_dir():
             raise InputError(f"method is {text!r}; give NAME=FOLDER, with a folder of results")
         if name in methods:
             raise InputError(f"the method {name} is given twice; choose another name")
+        if all(find_result(path, result) is None for result in scored):
+            raise InputError(
+                f"the method {name} has no result in {path}; they are called {scored[0]}.png, "
+                "or with another suffix, or are folders of frames"
+            )
         methods[name] = path
     return methods
 

@@ -1,15 +1,18 @@
 """The items of a benchmark, independent of its published format."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
-from pnpvideo.clips.find_images import VIDEO_SUFFIXES
+from pnpvideo.clips.find_images import is_image_name, is_video_name
 from pnpvideo.errors import InputError
 from pnpvideo.evaluation.masks import PICTURE_SUFFIXES, MaskSource
+from pnpvideo.files.tables import text_of
+from pnpvideo.options.declared import check_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,9 +85,26 @@ class ReadRequest:
 
 
 class BenchmarkEntry(BaseModel):
-    """The required fields of an entry in a published format; others are ignored."""
+    """The required fields of an entry in a published format; others are ignored.
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    Null is a field that is not given, and numbers are texts where texts are wanted.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", coerce_numbers_to_str=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_null(cls, values: object) -> object:
+        if not isinstance(values, Mapping):
+            return values
+        return {name: value for name, value in values.items() if value is not None}
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _plain(cls, value: object) -> object:
+        if isinstance(value, str):
+            check_text(value)
+        return text_of(value) if isinstance(value, float) else value
 
 
 class UnusableError(Exception):
@@ -109,12 +129,10 @@ class Collector:
             yield
         except UnusableError as error:
             self.left_out.append(LeftOutEntry(id=name, reason=str(error), by_rule=error.by_rule))
-        except InputError as error:
-            self.left_out.append(LeftOutEntry(id=name, reason=str(error)))
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            location = ".".join(map(str, first["loc"]))
-            self.left_out.append(LeftOutEntry(id=name, reason=f"{location}: {first['msg']}"))
+            self.left_out.append(LeftOutEntry(id=name, reason=first_problem(error)))
+        except (InputError, OSError) as error:  # Such as a name that is too long for the disk.
+            self.left_out.append(LeftOutEntry(id=name, reason=str(error)))
 
     def add(self, item: Item) -> None:
         """Add an item. Raise UnusableError for a duplicate id, or a missing prompt or file."""
@@ -131,6 +149,14 @@ class Collector:
 
     def done(self) -> Benchmark:
         return Benchmark(items=tuple(self.items.values()), left_out=tuple(self.left_out))
+
+
+def first_problem(error: ValidationError) -> str:
+    """Return the first of pydantic's errors in words: which field, and what is wrong with it."""
+    first = error.errors(include_url=False)[0]
+    cause = first.get("ctx", {}).get("error")
+    location = ".".join(map(str, first["loc"]))
+    return f"{location}: {cause if isinstance(cause, InputError) else first['msg']}"
 
 
 def find_picture(folder: Path, name: str) -> Path:
@@ -157,7 +183,27 @@ def find_result(folder: Path, result: str) -> Path | None:
         path = folder / name
         if path.is_dir() and any(path.iterdir()):
             return path
-        for suffix in (*PICTURE_SUFFIXES, *VIDEO_SUFFIXES):
+        # Nearly all results have one of these, and a folder can hold many thousands.
+        for suffix in PICTURE_SUFFIXES:
             if (file := path.with_name(path.name + suffix)).is_file():
                 return file
+        if path.parent.is_dir():
+            names = _by_stem(path.parent, path.parent.stat().st_mtime_ns).get(path.name, ())
+            if files := [file for one in names if (file := path.with_name(one)).is_file()]:
+                return files[0]
     return None
+
+
+@lru_cache(maxsize=256)
+def _by_stem(folder: Path, _changed: int) -> Mapping[str, list[str]]:
+    """Return the names of pictures and clips in a folder by their names without suffix.
+
+    Pictures come first. _changed: when a name in the folder was last changed.
+    """
+    names = sorted(path.name for path in folder.iterdir())
+    found: dict[str, list[str]] = {}
+    for is_kind in (is_image_name, is_video_name):
+        for name in names:
+            if is_kind(Path(name)):
+                found.setdefault(Path(name).stem, []).append(name)
+    return found

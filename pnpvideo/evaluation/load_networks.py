@@ -19,6 +19,7 @@ from torch import nn
 from pnpvideo.errors import InputError
 from pnpvideo.evaluation.lpips import Lpips
 from pnpvideo.loading.hub import reach_hub
+from pnpvideo.options.paths import expanded
 
 NONE = "none"
 """The place of a network that is not to be used."""
@@ -69,8 +70,8 @@ def load_network(
     tokenizer = None
     try:
         if role.startswith("lpips"):
-            return _load_lpips(role, Path(place).expanduser()), None
-        folder = Path(place).expanduser()
+            return _load_lpips(role, expanded(place)), None
+        folder = expanded(place)
         options = {} if folder.is_dir() else reach_hub({})
         source = str(folder) if folder.is_dir() else place
         if options:  # Otherwise the library would retry for files that are not cached.

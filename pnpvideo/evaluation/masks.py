@@ -1,16 +1,25 @@
 """Masks of the part to edit, in the formats in which benchmarks publish them."""
 
+import contextlib
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pnpvideo.clips.stills.decode_image import DECODING_ERRORS, open_image
+from pnpvideo.clips.clip import Clip
+from pnpvideo.clips.read import read_clip
+from pnpvideo.clips.stored import Stored
 from pnpvideo.errors import InputError
+from pnpvideo.pixels.mask_values import read_values
+
+_log = logging.getLogger(__name__)
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 """Suffixes of picture files in benchmarks and results."""
@@ -59,37 +68,49 @@ def check_runs(runs: Sequence[int], side: int = 512) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class MaskPictures(MaskSource):
-    """A mask picture, or a folder with one for each frame.
+    """A mask picture or clip, or a folder with a picture for each frame (see `mask_values`).
 
-    If it has transparency, transparent pixels are edited; otherwise those above `above` (of 255).
+    Pixels of a brightness above `above` (of 255) are edited. masked: whether a photo with
+    transparent parts is a picture of what is edited there, and not a mask that was drawn.
     """
 
     path: Path
     above: int = 127
+    masked: bool = False
 
     def read(self, frames: int, width: int, height: int) -> Masks:
         if not self.path.exists():
             raise InputError(f"the mask {self.path} is missing")
-        if not self.path.is_dir():
-            return np.broadcast_to(self._read(self.path, width, height), (frames, height, width))
-        paths = sorted(p for p in self.path.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES)
-        if len(paths) < frames:
-            raise InputError(f"{self.path} has {len(paths)} masks for {frames} frames")
-        return np.stack([self._read(path, width, height) for path in paths[:frames]])
+        with contextlib.closing(read_clip(self.path, background="black", frames=frames)) as clip:
+            if (count := len(clip)) < frames and (count > 1 or self.path.is_dir()):
+                raise InputError(f"{self.path} has {count} masks for {frames} frames")
+            edited = self._edited(clip)
+            small = np.stack([_resized_nearest(mask, width, height) for mask in edited])
+        return np.broadcast_to(small, (frames, height, width))
 
-    def _read(self, path: Path, width: int, height: int) -> NDArray[np.bool_]:
-        image = open_image(path)
-        if image is None:
-            raise InputError(f"the mask {path} is not an image")
-        try:
-            with image:
-                if image.has_transparency_data:
-                    mask = np.asarray(image.convert("RGBA"))[..., 3] < 128
-                else:
-                    mask = np.asarray(image.convert("L")) > self.above
-        except DECODING_ERRORS:
-            raise InputError(f"the mask {path} is cut off or damaged") from None
-        return _resized_nearest(mask, width, height)
+    def _edited(self, clip: Clip) -> Iterator[NDArray[np.bool_]]:
+        """Return where each frame of a mask is edited."""
+        if self.masked and clip.has_alpha and _is_masked_photo(clip.read_stored(0)):
+            return (clip.read_alpha(i, i + 1)[0] < 128 for i in range(len(clip)))
+        mask, meaning = read_values(clip)
+        if meaning.notice:
+            _say(self.path.parent, meaning.notice)
+        return (
+            cv2.cvtColor(mask.read(i, i + 1)[0], cv2.COLOR_RGB2GRAY) > self.above
+            for i in range(len(mask))
+        )
+
+
+def _is_masked_photo(stored: Stored) -> bool:
+    """Return whether the opaque part of a picture has more colours than a mask that was drawn."""
+    opaque = stored.pixels()[stored.opacity() == 255]
+    return len(np.unique(opaque, axis=0)) > 2
+
+
+@cache
+def _say(folder: Path, notice: str) -> None:
+    """Log what the values of a folder's masks mean, once."""
+    _log.warning("masks in %s: each %s", folder, notice)
 
 
 def _resized_nearest(mask: NDArray[np.bool_], width: int, height: int) -> NDArray[np.bool_]:

@@ -6,10 +6,11 @@ measured/METHOD/ITEM.json    values, and the networks that measured them
 claims/                      locks of the processes that share the folder
 """
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pnpvideo.errors import InputError
+from pnpvideo.evaluation.readers.json_file import read_object
 from pnpvideo.files.shared_folder import SharedFolder, unique_name
 
 
@@ -43,10 +44,8 @@ class RunFolder(SharedFolder):
     def read_measured(self, method: str, item: str) -> MeasuredItem:
         path = self._measured_path(method, item)
         try:
-            return MeasuredItem(**json.loads(path.read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            return MeasuredItem()
-        except (json.JSONDecodeError, TypeError):  # From another version: measure again.
+            return MeasuredItem(**read_object(path))  # type: ignore[arg-type]
+        except (InputError, TypeError):  # None yet, or from another version: measure again.
             return MeasuredItem()
 
     def write_measured(self, method: str, item: str, measured: MeasuredItem) -> None:

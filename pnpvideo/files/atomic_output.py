@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import IO
 
 from pnpvideo.errors import InputError, RunError
-from pnpvideo.files.file_lock import take_lock
+from pnpvideo.files.file_lock import open_lock, take_lock
+from pnpvideo.files.own_names import make_own_folder, remove
 
 # A folder is replaced only if all its files have these suffixes: frames, and their settings.
 _REPLACEABLE = (".png", ".jpg", ".jpeg", ".webp", ".yaml", ".yml", ".json")
@@ -37,12 +38,7 @@ def check_free(output: Path, *, folder: bool, overwrite: bool) -> None:
                 f"{output} exists and is not empty; choose another folder or give --overwrite"
             )
         for path in contents:
-            # A mistyped folder name must not delete anything but frames.
-            if path.is_dir() or path.suffix.lower() not in _REPLACEABLE:
-                raise InputError(
-                    f"{output} holds {path.name}, which is not a frame, so it is not replaced; "
-                    "choose another folder"
-                )
+            check_replaceable(output, path.name, is_folder=path.is_dir())
     elif output.exists():
         if folder:
             raise InputError(f"{output} is a file; choose another name for the folder")
@@ -54,6 +50,18 @@ def check_free(output: Path, *, folder: bool, overwrite: bool) -> None:
         raise InputError(f"{output} cannot be written: {above} is not a folder")
     if not os.access(above, os.W_OK | os.X_OK):
         raise InputError(f"{output} cannot be written: no permission to write in {above}")
+
+
+def check_replaceable(output: object, name: str, *, is_folder: bool) -> None:
+    """Raise InputError unless what a folder holds under a name may be replaced with the folder.
+
+    A mistyped folder name must not delete anything but frames.
+    """
+    if is_folder or Path(name).suffix.lower() not in _REPLACEABLE:
+        raise InputError(
+            f"{output} holds {name}, which is not a frame, so it is not replaced; choose another "
+            "folder"
+        )
 
 
 def folder_above(output: Path) -> Path:
@@ -80,8 +88,10 @@ def claimed(output: Path) -> Iterator[Path]:
     created_parents = _make_parents(target)
     try:
         with _locked(folder, output):
-            if (folder / _OLD).exists() and not target.exists():  # A run was killed while swapping.
-                (folder / _OLD).replace(target)
+            old = folder / _OLD
+            is_left = old.is_dir() and not old.is_symlink()
+            if is_left and not target.exists():  # A run was killed while swapping.
+                old.replace(target)
             _clear(folder)
             token = _claims.set(_claims.get() | {folder})
             try:
@@ -119,10 +129,12 @@ def atomic_output(output: Path, *, folder: bool, overwrite: bool) -> Iterator[Pa
 def renamed(part: Path, output: Path, *, settled: bool = False) -> Iterator[None]:
     """Rename `part`, which the block writes, to `output` at the end; remove it on any exception.
 
+    What is at `part` is removed first; a link there is not followed.
     settled: whether to sync it to the disk first, so that it is whole even if the machine stops.
     Raise RunError if the disk is full or fails.
     """
     try:
+        remove(part)
         yield
         if settled:
             with part.open("rb+") as file:
@@ -132,10 +144,8 @@ def renamed(part: Path, output: Path, *, settled: bool = False) -> Iterator[None
         else:
             part.replace(output)
     except BaseException as error:
-        if part.is_dir():
-            shutil.rmtree(part, ignore_errors=True)
-        else:
-            part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            remove(part)
         if isinstance(error, OSError):
             raise write_error(output, error) from None
         raise
@@ -186,8 +196,8 @@ def _make_locked_folder(folder: Path, output: Path) -> IO[str]:
     path = folder / _LOCK
     for _ in range(100):
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = path.open("a+", encoding="utf-8")
+            make_own_folder(folder)
+            lock = open_lock(path)
         except (FileExistsError, FileNotFoundError):
             continue  # Another run has just ended and removed its folder.
         except OSError as error:
@@ -200,7 +210,7 @@ def _make_locked_folder(folder: Path, output: Path) -> IO[str]:
             lock.close()
             break
         with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+            if os.path.samestat(os.fstat(lock.fileno()), path.lstat()):
                 return lock
         lock.close()
     raise InputError(
@@ -211,10 +221,8 @@ def _make_locked_folder(folder: Path, output: Path) -> IO[str]:
 def _clear(folder: Path) -> None:
     """Remove everything in a folder except its lock."""
     for path in folder.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        elif path.name != _LOCK:
-            path.unlink(missing_ok=True)
+        if path.name != _LOCK:
+            remove(path)
 
 
 def _make_parents(output: Path) -> list[Path]:

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from pnpvideo.errors import InputError
 from pnpvideo.files.atomic_output import renamed, write_error
-from pnpvideo.files.file_lock import take_lock
+from pnpvideo.files.file_lock import open_lock, take_lock
+from pnpvideo.files.own_names import make_own_folder
+from pnpvideo.files.read_text import JsonObject, parse_json, read_text
 
 _CLAIMS, _SETTINGS = "claims", "run.json"
 
@@ -25,7 +27,7 @@ class SharedFolder:
         """Create the folder and folders in it if they are missing. Raise RunError on failure."""
         for name in (_CLAIMS, *names):
             try:
-                (self.path / name).mkdir(parents=True, exist_ok=True)
+                make_own_folder(self.path / name)
             except OSError as error:
                 raise write_error(self.path, error) from None
 
@@ -37,13 +39,17 @@ class SharedFolder:
         """Write a file atomically, even if others write it. Raise RunError if the disk fails."""
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        with renamed(part, path):
-            part.write_text(text, encoding="utf-8", newline="")
+        with renamed(part, path), part.open("xb") as file:
+            # Names that are not UTF-8 are written as JSON escapes them.
+            file.write(text.encode(errors="backslashreplace"))
 
     def check_settings(self, settings: Mapping[str, object]) -> None:
         """Save the settings of the results. Raise InputError if the folder has other settings."""
         if self.has_settings:
-            saved = json.loads((self.path / _SETTINGS).read_text(encoding="utf-8"))
+            path = self.path / _SETTINGS
+            saved = parse_json(read_text(path), path)
+            if not isinstance(saved, JsonObject):
+                raise InputError(f"{path} is damaged; choose another folder")
             for name in sorted(saved.keys() | settings.keys()):
                 if saved.get(name) != settings.get(name):
                     raise InputError(
@@ -66,7 +72,7 @@ class SharedFolder:
     def claim(self, name: str) -> Iterator[bool]:
         """Keep a claim on the work of this name, and yield whether this process got it."""
         path = self.path / _CLAIMS / unique_name(name)
-        with path.open("a+", encoding="utf-8") as file:
+        with open_lock(path) as file:
             try:
                 is_locked = take_lock(file)
             except OSError:  # A network disk that does not support locks.
@@ -79,6 +85,10 @@ def file_name(text: str) -> str:
     return re.sub(r"[^\w.-]+", "_", text).strip("_")[:100]
 
 
-def unique_name(text: str) -> str:
-    """Return a file name that is different for each text."""
-    return f"{file_name(text)[:60]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+def unique_name(text: str, identity: str | None = None) -> str:
+    """Return a file name that is different for each text.
+
+    identity: in place of the text, what the name is different for; it cannot be read from it.
+    """
+    whole = (text if identity is None else identity).encode(errors="surrogatepass")
+    return f"{file_name(text)[:60]}-{hashlib.sha256(whole).hexdigest()[:8]}"

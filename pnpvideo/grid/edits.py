@@ -7,6 +7,7 @@ from pathlib import Path
 from pnpvideo.errors import InputError
 from pnpvideo.evaluation.items import Item, ReadRequest
 from pnpvideo.options.grid import GridSettings
+from pnpvideo.options.paths import expanded
 
 _log = logging.getLogger(__name__)
 
@@ -31,10 +32,10 @@ def read_edits(settings: GridSettings) -> list[GridEdit]:
     # Imported late: the benchmarks' columns need the extra [eval].
     from pnpvideo.evaluation.benchmarks import BENCHMARKS, choose, left_out_text
 
-    data = Path(settings.source).expanduser()
+    data = expanded(settings.source)
     if not data.exists():
         raise InputError(f"{data} does not exist; give the benchmark's folder or file")
-    request = ReadRequest(unpacked=Path(settings.output).expanduser() / "sources")
+    request = ReadRequest(unpacked=expanded(settings.output) / "sources")
     read = BENCHMARKS[settings.benchmark].read(data, request)
     benchmark = choose(read, settings.types, settings.limit, strict=False)
     if benchmark.left_out:

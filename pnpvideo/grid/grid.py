@@ -29,6 +29,7 @@ from pnpvideo.inside.open_subject import open_clips, open_subject
 from pnpvideo.models.model import Model
 from pnpvideo.options.declared import Lifetime
 from pnpvideo.options.grid import GridCell, GridSettings, cells_of, read_axes, split_place
+from pnpvideo.options.paths import expanded
 from pnpvideo.options.settings import ReadSettings
 from pnpvideo.run.opening import (
     Loaded,
@@ -82,7 +83,7 @@ def run_grid(
     values can be added. If one of several edits cannot be made, it is left out with a warning.
     """
     device = choose_device(settings) if pipeline is None else pipeline.device
-    folder = GridFolder(Path(settings.output).expanduser())
+    folder = GridFolder(expanded(settings.output))
     folder.check(_made_with(settings), overwrite=overwrite)
     edits = edits or [_own_edit(settings)]
     judge = Judge(dict(split_place(text) for text in settings.network), device)

@@ -5,17 +5,18 @@ CELL/EDIT.png             results, or folders of frames
 done/...                  their measures, and the sources' middle frames
 """
 
-import json
 import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from pnpvideo.clips.clip import Frames
 from pnpvideo.clips.read import read_clip
 from pnpvideo.clips.write import write_clip
 from pnpvideo.errors import InputError
+from pnpvideo.files.read_text import parse_json, read_text
 from pnpvideo.files.shared_folder import SharedFolder, unique_name
 from pnpvideo.grid.edits import GridEdit
 from pnpvideo.inside.draw import Picture
@@ -143,9 +144,10 @@ class GridFolder(SharedFolder):
     def _measured(self, edit: GridEdit, number: int, cell: GridCell) -> Measured | None:
         """Return measures; None if there are none, or if they are for another prompt."""
         try:
-            found = json.loads(self._record(edit, number, cell).read_text(encoding="utf-8"))
+            record = self._record(edit, number, cell)
+            found: Any = parse_json(read_text(record), record)
             measured = Measured(**found)
-        except (FileNotFoundError, json.JSONDecodeError, TypeError):
+        except (InputError, TypeError):
             return None
         return measured if measured.prompt == edit.prompts[number] else None
 

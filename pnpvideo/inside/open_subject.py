@@ -6,10 +6,12 @@ from pathlib import Path
 
 from pnpvideo.clips.clip import Clip
 from pnpvideo.clips.read import read_clip
+from pnpvideo.errors import InputError
 from pnpvideo.inside.subject import Subject
 from pnpvideo.models.model import Model
 from pnpvideo.options.settings import ReadSettings
 from pnpvideo.options.subject import SubjectSettings
+from pnpvideo.pixels.mask_values import ones_as_white
 from pnpvideo.run.opening import read_beside, storage_of
 from pnpvideo.stages.callbacks import Callbacks
 from pnpvideo.stages.edit import OpenEdit
@@ -42,11 +44,17 @@ def open_subject(
 
     folder: of the results. prompts: the texts to sample each source under.
     """
-    options = settings.resolve(model.defaults)
+    whole = {"start_from": "inverted", "start_level": 1.0}
+    options = settings.resolve(model.defaults.override(whole))
+    if (options.start_from, options.start_level) != tuple(whole.values()):
+        raise InputError(
+            "what a model sees is read from all levels of the inverted source; leave "
+            "out start_from and start_level"
+        )
     job = None if settings.job is None else open_things.enter_context(JobFolder(settings.job))
     control_image = None
     if settings.control_image is not None:
-        control_image = read_beside(settings.control_image, settings, open_things)
+        control_image = ones_as_white(read_beside(settings.control_image, settings, open_things))
     edits = []
     for clip in clips or (None,):
         request = Edit(

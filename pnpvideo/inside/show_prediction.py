@@ -80,9 +80,9 @@ def _of_results(
     options = subject.options
     levels = subject.model.schedule(options, opened.source.size).levels
     found: dict[int, Tensor] = {}
-    noise = opened.start(seeded(seed)[0], options).noise
+    start = opened.start(seeded(seed)[0], options).latents
     assert opened.prompts is not None
-    before = [noise.expand(len(opened.prompts), *noise.shape)]
+    before = [start.expand(len(opened.prompts), *start.shape)]
 
     def keep(step: int, timestep: float, latents: Tensor, guidance: Guidance) -> Tensor:
         if step in steps:

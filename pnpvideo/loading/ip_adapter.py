@@ -8,6 +8,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import CLIPVisionModelWithProjection
 
 from pnpvideo.errors import InputError
+from pnpvideo.loading.adapter_file import CONFIG_FILE
 from pnpvideo.loading.hub import LOADING_ERRORS, one_line
 from pnpvideo.models.stable_diffusion.ip_adapter import PLAIN, State
 
@@ -58,6 +59,11 @@ def read_ip_adapter(file: str | Path) -> State:
 
 def load_image_encoder(folder: Path, dtype: torch.dtype) -> Any:
     """Load an image encoder, from safetensors only. Raise InputError if it cannot be loaded."""
+    if (folder / CONFIG_FILE).is_file():
+        raise InputError(
+            f"the image encoder {folder} holds {CONFIG_FILE}, which names other weights to load; "
+            "remove it"
+        )
     try:
         encoder, info = CLIPVisionModelWithProjection.from_pretrained(
             folder, use_safetensors=True, output_loading_info=True, dtype=dtype

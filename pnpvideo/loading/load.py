@@ -12,6 +12,7 @@ import transformers
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
 from pnpvideo.errors import InputError
+from pnpvideo.loading.adapter_file import CONFIG_FILE
 from pnpvideo.loading.checkpoint import read_checkpoint
 from pnpvideo.loading.embedding import add_embedding
 from pnpvideo.loading.hub import (
@@ -27,7 +28,7 @@ from pnpvideo.loading.hub import (
 from pnpvideo.loading.merge_lora import merge_lora
 from pnpvideo.loading.recommended import Recommended, read_recommended
 from pnpvideo.models.quiet import quiet_loading
-from pnpvideo.models.scheduler import check_scheduler
+from pnpvideo.models.scheduler import check_family, check_scheduler
 from pnpvideo.options.values import EMBEDDED_MODEL
 
 _log = logging.getLogger(__name__)
@@ -126,12 +127,8 @@ def _load_diffusers(
             )
         pipeline_class, extra = _pipeline_class(bool(index.get("text_encoder_2", (None,))[0]))
         on_hub = {k: v for k, v in options.items() if k in (*HUB_OPTIONS, "revision")}
-        scheduler = options.get("scheduler")
-        if scheduler is None:
-            scheduler_class = getattr(diffusers, index["scheduler"][1])
-            scheduler = scheduler_class.from_pretrained(name, subfolder="scheduler", **on_hub)
         # Check it before the weights are downloaded and loaded.
-        scheduler = _with_noise(scheduler, noise)
+        scheduler = _load_scheduler(name, index, noise, options, on_hub)
         files = list_files(name, on_hub)
         encoders = {
             part: _load_text_encoder(name, part, index[part][1], files, on_hub | {"dtype": dtype})
@@ -164,10 +161,38 @@ def _load_diffusers(
         raise InputError(f"the model {name} cannot be loaded: {reason}") from None
 
 
+def _load_scheduler(
+    name: str,
+    index: Mapping[str, Any],
+    noise: dict[str, object],
+    options: Mapping[str, Any],
+    on_hub: dict[str, Any],
+) -> Any:
+    """Return the scheduler that is given, or else the model's own, with its noise changed.
+
+    A given one does not change what kind of noise the network was trained on.
+    """
+    given, (_, class_name) = options.get("scheduler"), index.get("scheduler") or (None, None)
+    own = None
+    if class_name is not None:
+        scheduler_class = getattr(diffusers, class_name)
+        own = scheduler_class.from_pretrained(name, subfolder="scheduler", **on_hub)
+    if given is None:
+        return _with_noise(own, noise)
+    if own is not None:
+        check_family(own)
+    return _with_noise(given, noise)
+
+
 def _load_text_encoder(
     name: str, part: str, class_name: str, files: Sequence[str], options: dict[str, Any]
 ) -> Any:
     """Load a text encoder. Raise InputError if weights are missing, which transformers ignores."""
+    if f"{part}/{CONFIG_FILE}" in files:
+        raise InputError(
+            f"the model {name} holds {part}/{CONFIG_FILE}, which names other weights to load; "
+            "remove it, and give a LoRA with --lora"
+        )
     encoder, info = getattr(transformers, class_name).from_pretrained(
         name,
         subfolder=part,
@@ -196,10 +221,8 @@ def _unsupported_part(index: Mapping[str, Any], replaced: Container[str]) -> str
 
 def _with_noise(scheduler: Any, noise: dict[str, object]) -> Any:
     """Return a scheduler with these configuration entries. Raise InputError if not supported."""
-    if noise:
-        scheduler = diffusers.DDIMScheduler.from_config(scheduler.config, **noise)
-    check_scheduler(scheduler)
-    return scheduler
+    check_scheduler(scheduler, noise)  # Its class says more than its configuration.
+    return diffusers.DDIMScheduler.from_config(scheduler.config, **noise) if noise else scheduler
 
 
 def _load_checkpoint(

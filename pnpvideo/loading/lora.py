@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pnpvideo.errors import InputError
+from pnpvideo.loading.adapter_file import ADAPTER_FILE, as_of_pipelines
 
-_FOLDERS_FILE = "pytorch_lora_weights.safetensors"
+_FOLDERS_FILES = ("pytorch_lora_weights.safetensors", ADAPTER_FILE)
 PREFIXES = {
     "unet": ("unet.", "lora_unet_", "lycoris_"),
     "text_encoder": ("text_encoder.", "lora_te_", "lora_te1_"),
@@ -53,11 +55,23 @@ _WIDTHS = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "SDX
 
 @dataclass(frozen=True, kw_only=True)
 class LoraFile:
-    """A LoRA file. layers: weights by name, by the file's layer names. metadata: the trainer's."""
+    """A LoRA file. layers: weights by name, by the file's layer names. metadata: the trainer's.
+
+    is_converted: whether names and weights are not the file's own (see `as_of_pipelines`).
+    """
 
     path: Path
     layers: dict[str, dict[str, Tensor]]
     metadata: dict[str, str]
+    is_converted: bool = False
+
+    def state(self, layers: Iterable[str] | None = None) -> dict[str, Tensor]:
+        """Return the weights of some layers, or of all, by their names in a file."""
+        return {
+            f"{layer}{'' if name[:1] in ('', '.') else '.'}{name}": tensor
+            for layer in (self.layers if layers is None else layers)
+            for name, tensor in self.layers[layer].items()
+        }
 
     @property
     def other_kinds(self) -> str:
@@ -99,10 +113,14 @@ def find_lora(path_and_weight: str | Path) -> tuple[Path, float]:
             raise InputError(f"the weight of {head} is {tail!r}; give a number, such as 0.8")
     if path.is_dir():
         files = sorted(path.glob("*.safetensors"))
-        default_file = path / _FOLDERS_FILE
+        default_file = next((path / n for n in _FOLDERS_FILES if path / n in files), path)
         if default_file not in files and len(files) != 1:
             names = ", ".join(file.name for file in files) or "none"
-            raise InputError(f"the folder {path} must hold one .safetensors file; it has {names}")
+            parts = [part for part in PREFIXES if (path / part / ADAPTER_FILE).is_file()]
+            remedy = f"; give its folders one by one: {', '.join(parts)}" if parts else ""
+            raise InputError(
+                f"the folder {path} must hold one .safetensors file; it has {names}{remedy}"
+            )
         path = default_file if default_file in files else files[0]
     if path.suffix != ".safetensors" or not path.is_file():
         raise InputError(f"there is no LoRA file {path}; give a .safetensors file")
@@ -122,24 +140,43 @@ def read_lora(path: Path) -> LoraFile:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            return LoraFile(path=path, layers=layers_of(tensors), metadata=file.metadata() or {})
+            metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} is not a LoRA for this model: {error}") from None
+    return _lora_of(path, tensors, metadata, as_of_pipelines(tensors, metadata, path))
 
 
-def check_loadable(lora: Any, weight_name: str | None) -> None:
-    """Raise InputError if diffusers would load a file wrongly, or not at all."""
+def _lora_of(
+    path: Path,
+    tensors: dict[str, Tensor],
+    metadata: dict[str, str],
+    converted: dict[str, Tensor] | None,
+) -> LoraFile:
+    return LoraFile(
+        path=path,
+        layers=layers_of(tensors if converted is None else converted),
+        metadata=metadata,
+        is_converted=converted is not None,
+    )
+
+
+def read_loadable(lora: Any, weight_name: str | None) -> LoraFile | None:
+    """Return a LoRA that diffusers is to load; None for a name on the hub.
+
+    InputError if diffusers would load it wrongly, or not at all.
+    """
     if isinstance(lora, dict):
-        file = LoraFile(path=Path("the given LoRA"), layers=layers_of(lora), metadata={})
+        file = _lora_of(Path("the given LoRA"), lora, {}, as_of_pipelines(lora, {}))
     elif Path(lora).exists():
         file = read_lora(Path(lora, weight_name) if weight_name else find_lora(lora)[0])
     else:
-        return
+        return None
     if file.other_kinds:
         raise InputError(
             f"{file.path} holds {file.other_kinds}, which can be merged but not loaded: give it as "
             "loras=[...] to from_pretrained"
         )
+    return file
 
 
 def layers_of(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:

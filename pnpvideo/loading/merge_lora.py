@@ -117,15 +117,10 @@ def _misfit(file: LoraFile, reason: str) -> InputError:
 
 def _merge_with_peft(pipeline: Any, file: LoraFile, modules: dict[str, Any], weight: float) -> bool:
     """Merge a file with diffusers and return True; return False if diffusers cannot read it."""
-    if any(layer.startswith(TRAINERS) for layer in file.layers):
-        # Leave out unmatched layers, whose names diffusers cannot convert.
-        state = {
-            f"{layer}.{name}": tensor
-            for layer in modules
-            for name, tensor in file.layers[layer].items()
-        }
+    if file.is_converted or any(layer.startswith(TRAINERS) for layer in file.layers):
         try:
-            pipeline.load_lora_weights(state)
+            # Leave out unmatched layers, whose names diffusers cannot convert.
+            pipeline.load_lora_weights(file.state(modules))
         except ValueError:
             # For instance, a text encoder's file with only some of the layers.
             pipeline.unload_lora_weights()

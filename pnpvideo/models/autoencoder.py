@@ -1,10 +1,12 @@
 """Encodes single frames to latents and back, for any autoencoder of images in diffusers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from diffusers import AutoencoderTiny
+from diffusers.utils.torch_utils import unwrap_module
 from torch import Tensor
 
 from pnpvideo.clips.clip import Frames
@@ -21,8 +23,12 @@ class ImageAutoencoder:
     factor: pixels along a side that make one latent, 8 for Stable Diffusion. channels: of a latent.
     """
 
-    def __init__(self, vae: Any) -> None:
+    def __init__(
+        self, vae: Any, turn: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> None:
+        """turn: keeps other threads from using the model within its context."""
         self.vae = vae
+        self.turn = turn
         self.factor = int(2 ** (len(vae.config.block_out_channels) - 1))
         self.channels: int = vae.config.latent_channels
 
@@ -56,12 +62,13 @@ class ImageAutoencoder:
         added noise. RunError if the latents are not finite.
         """
         images = images.to(working_device(self.vae), self.vae.dtype)
-        if self._is_tiny and self.vae.use_tiling:
-            latents = self._encode_tiles(images)
-        else:
-            encoded = self.vae.encode(images)
-            is_large = hasattr(encoded, "latent_dist")
-            latents = encoded.latent_dist.mean if is_large else encoded.latents
+        with self.turn():
+            if self._is_tiny and self.vae.use_tiling:
+                latents = self._encode_tiles(images)
+            else:
+                encoded = self.vae.encode(images)
+                is_large = hasattr(encoded, "latent_dist")
+                latents = encoded.latent_dist.mean if is_large else encoded.latents
         shift, scale = self._scaling
         result: Tensor = (latents - shift) * scale
         check_finite(result, "autoencoder", self.vae.dtype)
@@ -75,7 +82,8 @@ class ImageAutoencoder:
         """
         shift, scale = self._scaling
         scaled = (latents / scale + shift).to(working_device(self.vae), self.vae.dtype)
-        images: Tensor = self.vae.decode(scaled).sample
+        with self.turn():
+            images: Tensor = self.vae.decode(scaled).sample
         check_finite(images, "autoencoder", self.vae.dtype)
         return images.float().clamp(-1, 1)
 
@@ -107,7 +115,7 @@ class ImageAutoencoder:
 
     @property
     def _is_tiny(self) -> bool:
-        return isinstance(self.vae, AutoencoderTiny)
+        return isinstance(unwrap_module(self.vae), AutoencoderTiny)
 
     @property
     def _scaling(self) -> tuple[float, float]:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import torch
@@ -27,17 +28,21 @@ class PromptEmbeddings:
     hidden: (n, tokens, channels).
     pooled: (n, channels), if the UNet needs it (SDXL).
     image: (n, 1, ...), of the picture beside each text, or of none, for an IP-Adapter.
+    guidance: the guidance scale of each text, for networks that take it as an input, as those
+        distilled from guided ones do; None for other networks.
     """
 
     hidden: Tensor
     pooled: Tensor | None = None
     image: Tensor | None = None
+    guidance: tuple[float, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.hidden)
 
     def __getitem__(self, index: slice) -> "PromptEmbeddings":
-        return self._each(lambda tensor: tensor[index])
+        guidance = None if self.guidance is None else self.guidance[index]
+        return replace(self._each(lambda tensor: tensor[index]), guidance=guidance)
 
     # The same objects at every call, so that what a network has made of them is found again.
 
@@ -59,9 +64,13 @@ class PromptEmbeddings:
         image = image.to(self.hidden.device, self.hidden.dtype)
         return replace(self, image=image.expand(len(self), *image.shape[1:]))
 
+    def with_guidance(self, scale: float) -> "PromptEmbeddings":
+        """Return the same with a guidance scale for the network beside each text."""
+        return replace(self, guidance=(scale,) * len(self))
+
     def _each(self, change: Callable[[Tensor], Tensor]) -> "PromptEmbeddings":
         pooled, image = (None if x is None else change(x) for x in (self.pooled, self.image))
-        return PromptEmbeddings(hidden=change(self.hidden), pooled=pooled, image=image)
+        return replace(self, hidden=change(self.hidden), pooled=pooled, image=image)
 
 
 def concatenate(parts: Sequence[PromptEmbeddings]) -> PromptEmbeddings:
@@ -72,10 +81,12 @@ def concatenate(parts: Sequence[PromptEmbeddings]) -> PromptEmbeddings:
     """
     pooled = [part.pooled for part in parts if part.pooled is not None]
     images = [part.image for part in parts if part.image is not None]
+    scales = [part.guidance for part in parts if part.guidance is not None]
     return PromptEmbeddings(
         hidden=torch.cat(_repeated([part.hidden for part in parts])),
         pooled=torch.cat(pooled) if pooled else None,
         image=torch.cat(images) if images else None,
+        guidance=tuple(chain.from_iterable(scales)) if scales else None,
     )
 
 

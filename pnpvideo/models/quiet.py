@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import threading
 import warnings
 from collections.abc import Iterator
 
@@ -20,6 +21,8 @@ _EXPECTED = {
     "diffusers.configuration_utils": "The config attributes {'block_out_channels': ",
 }
 """By logger: the start of a warning that even a flawless model gives when it is loaded."""
+
+_loading = threading.RLock()
 
 
 def quiet_libraries() -> None:
@@ -41,9 +44,10 @@ def quiet_loading() -> Iterator[None]:
     """Hide the progress bars of loading and the warnings that a sound model gives.
 
     All other warnings are printed, and so are the bars of downloads. On leaving, everything is as
-    it was.
+    it was. One thread loads at a time, as the libraries change settings of the whole process
+    meanwhile, such as PyTorch's default precision.
     """
-    with contextlib.ExitStack() as restored:
+    with _loading, contextlib.ExitStack() as restored:
         for name, text in _EXPECTED.items():
             logger, hidden = logging.getLogger(name), _Without(text)
             logger.addFilter(hidden)

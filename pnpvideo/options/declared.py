@@ -3,15 +3,24 @@ the Python keyword, the flag on the command line (see `arguments`), the control 
 the answer to "does this option change the result?" (`Lifetime`).
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from enum import IntEnum
 from functools import cache
+from pathlib import Path
 from typing import NotRequired, Self, TypedDict
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pnpvideo.errors import InputError
+from pnpvideo.options.printed import without_secrets
+from pnpvideo.options.values import plain_number
+
+_SHOWN = 100
+"""The most characters of a value in a message."""
+# Python stands such halves of pairs in for the bytes of a file name that are not UTF-8.
+_NOT_IN_TEXTS, _NOT_IN_PATHS = re.compile(r"[\0\ud800-\udfff]"), re.compile(r"\0")
 
 
 class Lifetime(IntEnum):
@@ -75,10 +84,13 @@ class Options(BaseModel):
 
     def __init__(self, **values: object) -> None:
         values = _by_given_name(type(self), values)
+        _check_texts(type(self), values)
         try:
             super().__init__(**values)
         except ValidationError as error:
             raise _refusal(type(self), values, error) from None
+        except RecursionError:
+            raise InputError("an option is nested too deeply; give a plain value") from None
 
     @classmethod
     def of(cls, values: Mapping[str, object]) -> Self:
@@ -137,6 +149,26 @@ def given_name(options: type[Options], name: str) -> str:
     return field.alias or name if field else name
 
 
+def check_text(text: str, *, is_path: bool = False) -> None:
+    """Raise InputError for characters that no text has, such as NUL or half of a pair of UTF-16.
+
+    is_path: whether it may be a file name that is not UTF-8.
+    """
+    if (_NOT_IN_PATHS if is_path else _NOT_IN_TEXTS).search(text):
+        raise InputError(f"{shown(text)} has a character that is not text; remove it")
+
+
+def shown(value: object) -> str:
+    """Return a value for a message: the beginning of how Python writes it, without secrets."""
+    try:
+        text = without_secrets(repr(value)[: 10 * _SHOWN])
+    except ValueError:
+        return "a number of thousands of digits"
+    except RecursionError:
+        return "a list of lists of lists"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
 def accepted(schema: Schema) -> str:
     """Return the accepted values of an option, for the end of a message: "a number from 0 to 1"."""
     if "form" in schema:
@@ -169,15 +201,28 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _by_given_name(options: type[Options], values: Mapping[str, object]) -> dict[str, object]:
-    """Return values by the names that options are given under. InputError if one has two values."""
+    """Return values by the names that options are given under, with Python's own numbers.
+
+    InputError if one has two values.
+    """
     found: dict[str, object] = {}
     for name, value in values.items():
         given = given_name(options, name)
         if given in found:
             first, second = (one for one in values if given_name(options, one) == given)
             raise InputError(f"{first} and {second} are the same option; give one of them")
-        found[given] = value
+        found[given] = plain_number(value)
     return found
+
+
+def _check_texts(options: type[Options], values: Mapping[str, object]) -> None:
+    """Raise InputError for a text, or one of several, with characters that no text has."""
+    for name, value in values.items():
+        for text in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(text, str | Path) and _NOT_IN_TEXTS.search(str(text)):
+                schema = declared(options).get(name)
+                form = "" if schema is None else schema.get("format", "")
+                check_text(str(text), is_path=form.startswith("path"))
 
 
 def _refusal(
@@ -195,4 +240,4 @@ def _refusal(
         return InputError(
             f"give {known[name].get('missing') or f'{name}: {accepted(known[name])}'}"
         )
-    return InputError(f"{name} is {values[name]!r}; give {accepted(known[name])}")
+    return InputError(f"{name} is {shown(values[name])}; give {accepted(known[name])}")

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Annotated, Self
 
-import yaml
 from pydantic import Field, model_validator
 
 from pnpvideo.errors import InputError
+from pnpvideo.files.read_text import parse_yaml
 from pnpvideo.options.declared import Lifetime, Options, by_title, unknown_option
 from pnpvideo.options.evaluation import BenchmarkName
 from pnpvideo.options.method import Count, MethodOptions, MethodSettings
@@ -140,8 +140,8 @@ def split_place(given: str) -> tuple[str, str]:
 def _value(text: str) -> object:
     """Return a value as a settings file would read it."""
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
+        return parse_yaml(text, text)
+    except InputError:
         return text
 
 

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from pnpvideo.errors import InputError
 from pnpvideo.options.declared import Lifetime, Options
 from pnpvideo.options.paths import PathText
+from pnpvideo.options.values import MaskLabels
 
 DEFAULT_FEATHER = 2
 
@@ -18,6 +19,11 @@ class MaskOptions(Options):
         default=None,
         description='edit only what this text names in the source, such as "the dog"',
         json_schema_extra={"metavar": "TEXT"},
+    )
+    mask_label: Annotated[MaskLabels, Lifetime.SAMPLING] = Field(
+        default=(),
+        description="edit only this label of the mask, a number such as 2 or a colour such as "
+        "#800000; can be repeated (every label but 0, or black)",
     )
     mask_motion: Annotated[bool, Lifetime.SAMPLING] = Field(
         default=False,
@@ -40,6 +46,8 @@ class MaskOptions(Options):
             raise InputError("give a mask or mask_from_prompt, not both")
         if self.mask_from_prompt is not None and not self.mask_from_prompt.strip():
             raise InputError("mask_from_prompt is empty; name what is to be edited")
+        if self.mask_label and not mask:
+            raise InputError("mask_label needs a mask, and there is none; give one")
         if self.mask_motion and not mask:
             raise InputError("mask_motion needs a mask, and there is none; give one")
         if self.invert_mask and not mask and self.mask_from_prompt is None:
@@ -51,8 +59,8 @@ class MaskSettings(MaskOptions, title="local edit"):
 
     mask: Annotated[PathText | None, Lifetime.SAMPLING] = Field(
         default=None,
-        description="edit only where this picture, video or folder of frames is white, not black; "
-        "it must have the source's size, and as many frames or one for all",
+        description="edit only where this picture, video or folder of frames is white, not black, "
+        "or has a label; it must have the source's size, and as many frames or one for all",
         json_schema_extra={"metavar": "FILE"},
     )
 

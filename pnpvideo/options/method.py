@@ -18,6 +18,8 @@ AttentionSharing = Literal["none", "extended", "propagate"]
 ControlKind = Literal["canny", "softedge", "lineart"]
 KeyframeStrategy = Literal["uniform", "random", "sliding", "content"]
 
+StartKind = Literal["inverted", "noised", "noise"]
+
 Preset = Literal["fast", "balanced", "best"]
 
 PRESETS: dict[Preset, float] = {"fast": 0.3, "balanced": 0.6, "best": 1.0}
@@ -101,6 +103,22 @@ class MethodOptions(Options):
         description="share of the steps that inject the source's self-attention queries and keys "
         "(section 4.2)",
     )
+    feature_level: Annotated[Share, Lifetime.SAMPLING] = Field(
+        default=1.0,
+        description="noise level, from 0 (clean) to 1 (noise), at which the source is read until "
+        "the target has passed it; below 1 it is read once for many steps, which saves time; 1: at "
+        "the target's own level in every step, as in the paper",
+    )
+    start_from: Annotated[StartKind, Lifetime.INVERSION] = Field(
+        default="inverted",
+        description="what sampling starts from: the inverted source (inverted), the source with "
+        "random noise (noised), or noise alone (noise); the last two skip the inversion",
+    )
+    start_level: Annotated[Share, Lifetime.SAMPLING] = Field(
+        default=1.0,
+        description="noise level, from 0 (clean) to 1 (noise), at which sampling starts; with "
+        "less, the result keeps more of the source (SDEdit)",
+    )
     negative_schedule: Annotated[NegativeSchedule | None, Lifetime.SAMPLING] = Field(
         default=None,
         description="how the negative prompt grows stronger over the steps, as in the paper (off)",
@@ -170,7 +188,31 @@ class MethodOptions(Options):
         start, end = self.guidance_start, self.guidance_end
         if start > end and {"guidance_start", "guidance_end"} <= decided:
             raise InputError(f"guidance_start is {start}; give at most guidance_end, {end}")
+        if (
+            self.start_from == "noise"
+            and self.start_level < 1
+            and {"start_from", "start_level"} <= decided
+        ):
+            raise InputError(
+                f"start_level is {self.start_level:g}, and noise alone has one level only; leave "
+                "it out, or give start_from noised"
+            )
+        if self.noise_share > 0 and {"noise_share", "start_from", "start_level"} <= decided:
+            self._check_mixing()
         return self
+
+    def _check_mixing(self) -> None:
+        """Raise InputError unless noise can be mixed into what sampling starts from."""
+        if self.start_from != "inverted":
+            raise InputError(
+                f"noise_share is {self.noise_share:g}; it mixes noise into inverted noise, and "
+                f"start_from is {self.start_from}; give one of them"
+            )
+        if self.start_level < 1:
+            raise InputError(
+                f"noise_share is {self.noise_share:g}; it is mixed into the noise of the first "
+                f"level, and start_level is {self.start_level:g}; give one of them"
+            )
 
     def _decided(self) -> set[str]:
         """Return the names of the options that are final, whatever the model."""
@@ -196,7 +238,8 @@ class PnPOptions(MethodOptions):
     def draws(self) -> bool:
         """Whether the seed changes the result of a source and a prompt."""
         fresh = self.noise_source == "gaussian" or self.noise_motion
-        return self.eta > 0 or (self.noise_share > 0 and fresh)
+        drawn = self.start_from != "inverted" or (self.noise_share > 0 and fresh)
+        return self.eta > 0 or drawn
 
     def at(self, preset: Preset | None) -> Self:
         """Return these options at another speed; None and "best" leave them as they are."""

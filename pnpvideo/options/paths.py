@@ -1,5 +1,6 @@
 """Paths as options. Addresses and standard input and output are rejected."""
 
+import contextlib
 import re
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +8,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 from pnpvideo.errors import InputError
+from pnpvideo.options.printed import shown_address
 
 # One letter would be a drive. A Path has dropped one of two slashes.
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
@@ -16,8 +18,8 @@ def check_path(text: str) -> str:
     """Return the text. InputError if it is an address or means standard input or output."""
     if is_address(text):
         raise InputError(
-            f"{text} is an address, and only files are read and written; download it, and give "
-            "the file"
+            f"{shown_address(text)} is an address, and only files are read and written; download "
+            "it, and give the file"
         )
     if text == "-":
         raise InputError(
@@ -34,6 +36,17 @@ def is_address(text: str) -> bool:
 def is_relative(text: str) -> bool:
     """Return whether a text may be a path that starts from some folder."""
     return text != "-" and not is_address(text)
+
+
+def expanded(text: str | Path) -> Path:
+    """Return a path with ~ at its beginning replaced by the home folder, and ~NAME by NAME's.
+
+    If there is no such person, it is a name that begins with ~.
+    """
+    path = Path(text)
+    with contextlib.suppress(RuntimeError):
+        return path.expanduser()
+    return path
 
 
 def plain_text(given: object) -> object:

@@ -19,9 +19,12 @@ from pnpvideo.options.method import (
 from pnpvideo.options.paths import PathText, plain_text
 from pnpvideo.options.values import (
     DEFAULT_FRAME_RATE,
+    DEFAULT_MAX_FRAMES,
+    DEFAULT_MAX_PIXELS,
     DEFAULT_PLACE,
     DEFAULT_PRECISION,
     DEFAULT_QUALITY,
+    DEFAULT_READER,
     DEFAULT_TRACKS,
     EMBEDDED_MODEL,
     MEMORY_SHARE,
@@ -33,6 +36,7 @@ from pnpvideo.options.values import (
     Place,
     Precision,
     Prediction,
+    Reader,
     Seed,
     Size,
     Texts,
@@ -66,8 +70,23 @@ class ReadSettings(Options):
     )
     hdr: Annotated[HighRangeTreatment, Lifetime.INVERSION] = Field(
         default="map",
-        description="for high dynamic range video (PQ, HLG): map its colours to standard range "
-        "(BT.709), or keep them as stored",
+        description="for a high dynamic range (PQ, HLG): map colours to standard range (BT.709), "
+        "or keep them as stored",
+    )
+    reader: Annotated[Reader, Lifetime.NOTHING] = Field(
+        default=DEFAULT_READER,
+        description="what reads plain local videos: decord, in a process of its own, or av (PyAV), "
+        "which reads everything else",
+    )
+    max_pixels: Annotated[Count, Lifetime.NOTHING] = Field(
+        default=DEFAULT_MAX_PIXELS,
+        le=2**40,
+        description="refuse pictures and frames of more pixels, before they are decoded",
+    )
+    max_frames: Annotated[Count, Lifetime.NOTHING] = Field(
+        default=DEFAULT_MAX_FRAMES,
+        le=2**40,
+        description="refuse sources of more frames, counted up to the last one that is used",
     )
 
 

@@ -1,5 +1,6 @@
 """The settings of a run as a YAML file, and the paths in it."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -7,22 +8,16 @@ import yaml
 
 from pnpvideo.errors import InputError
 from pnpvideo.files.atomic_output import atomic_output
+from pnpvideo.files.read_text import parse_yaml, read_text
 from pnpvideo.options.declared import Schema, declared, given_name, unknown_option
-from pnpvideo.options.paths import is_relative
+from pnpvideo.options.paths import expanded, is_relative
 from pnpvideo.options.settings import Settings
 from pnpvideo.options.values import EMBEDDED_MODEL
 
 
 def read_settings(path: Path) -> dict[str, object]:
     """Return the settings in a YAML file. Relative paths in it start from its folder."""
-    try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"the settings {path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"the settings {path} are not text in UTF-8") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"the settings {path} are not YAML: {error}") from None
+    given = parse_yaml(read_text(path, "the settings"), f"the settings file {path}")
     if not isinstance(given, dict):
         raise InputError(f"the settings {path} hold no 'name: value' lines")
     known = declared(Settings)
@@ -64,7 +59,9 @@ def write_settings(
 def _is_path(schema: Schema, value: object, folder: Path) -> bool:
     """Return whether an option's value is a path; a model can be given by name too."""
     if schema.get("format") == "path or name":
-        return isinstance(value, str) and value != EMBEDDED_MODEL and (folder / value).exists()
+        return (
+            isinstance(value, str) and value != EMBEDDED_MODEL and os.path.exists(folder / value)  # noqa: PTH110 -- any text
+        )
     return schema.get("format") == "path"
 
 
@@ -74,5 +71,7 @@ def _from_folder(folder: Path, value: object) -> object:
         return [_from_folder(folder, item) for item in value]
     if not isinstance(value, str) or not is_relative(value):
         return value
+    # What exists by the name itself, such as a result ~name.mp4, is meant by it.
+    path = folder / value if os.path.lexists(folder / value) else folder / expanded(value)
     # Path would drop a slash at the end, which names a folder.
-    return str(folder / Path(value).expanduser()) + "/" * value.endswith("/")
+    return str(path) + "/" * value.endswith("/")

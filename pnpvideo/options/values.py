@@ -1,5 +1,6 @@
 """Types and defaults of single options: how a value is written, read and checked."""
 
+import re
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,11 +10,15 @@ from pydantic_extra_types.color import Color
 
 from pnpvideo.options.paths import plain_text
 
+_HUGE_EXPONENT = re.compile(r"e[+-]?\d{3}", re.IGNORECASE)
+
 Place = Literal["auto", "memory", "disk"]
 Precision = Literal["half", "full"]
 HighRangeTreatment = Literal["map", "keep"]
 Prediction = Literal["epsilon", "v_prediction", "sample"]
 Dtype = Literal["float32", "bfloat16", "float16"]
+Reader = Literal["decord", "av"]
+"""Which library reads plain local videos; PyAV reads all others."""
 Tracks = Literal["default", "all", "none"]
 """Which of a source's sound tracks a result has."""
 
@@ -27,11 +32,16 @@ DEFAULT_PLACE: Place = "auto"
 EMBEDDED_MODEL = "embedded"
 """The name of the model that comes with the package, the default."""
 DEFAULT_QUALITY = 80
+DEFAULT_READER: Reader = "decord"
 DEFAULT_TRACKS: Tracks = "default"
+DEFAULT_MAX_PIXELS = 250_000_000
+DEFAULT_MAX_FRAMES = 1_000_000
 DEFAULT_FRAME_RATE = Fraction(24)
 """Frames per second of a video or animation made from frames that have no timing."""
 MEMORY_SHARE = 0.25
 """Share of the free memory that a trajectory may take; a larger one goes to disk."""
+
+_WHOLE = re.compile(r"-?\d+")
 
 
 def _size(given: object) -> tuple[int, int]:
@@ -50,8 +60,11 @@ def _size_text(size: tuple[int, int]) -> str:
 
 def _frame_rate(given: object) -> Fraction:
     """Return an exact number of frames per second for "24", 23.976 or "24000/1001"."""
+    text = str(given)
+    if len(text) > 40 or _HUGE_EXPONENT.search(text):  # It would take hours and the whole memory.
+        raise ValueError
     try:
-        rate = Fraction(str(given))
+        rate = Fraction(text)
     except ZeroDivisionError:
         raise ValueError from None
     if not 0 < rate <= 1000:
@@ -77,6 +90,30 @@ def _colour_text(colour: tuple[int, int, int]) -> str:
     return f"#{bytes(colour).hex()}"
 
 
+def plain_number(given: object) -> object:
+    """Return a number of numpy or torch, also within a list or tuple, as Python's own number."""
+    if isinstance(given, list | tuple):
+        numbers = [plain_number(one) for one in given]
+        return numbers if isinstance(given, list) else tuple(numbers)
+    # So that options need not import them.
+    if getattr(given, "ndim", None) == 0 and hasattr(given, "dtype") and hasattr(given, "item"):
+        return given.item()
+    return given
+
+
+def _labels(given: object) -> object:
+    """Return numbers and colours, one or several, as texts: ("3", "#800000")."""
+    many = given if isinstance(given, list | tuple) else [given]
+    return tuple(_label(one) for one in many)
+
+
+def _label(given: object) -> str:
+    text = str(given).strip()
+    if type(given) not in (int, str):
+        raise ValueError
+    return str(int(text)) if _WHOLE.fullmatch(text) else _colour_text(_colour(text))
+
+
 def _texts(given: object) -> object:
     """Return one text or a list of texts as a tuple."""
     if isinstance(given, str | Path):
@@ -86,6 +123,20 @@ def _texts(given: object) -> object:
 
 Texts = Annotated[tuple[str, ...], BeforeValidator(_texts)]
 PathTexts = Annotated[Texts, Field(json_schema_extra={"format": "path"})]
+MaskLabels = Annotated[
+    tuple[str, ...],
+    PlainValidator(_labels),
+    WithJsonSchema(
+        {
+            "type": "array",
+            "items": {"type": "string"},
+            "default": [],
+            "form": "whole numbers or colours, such as 2 or #800000",
+            "metavar": "LABEL",
+        }
+    ),
+]
+"""Labels of a mask: "3" or "#800000"."""
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Size = Annotated[
     tuple[int, int],

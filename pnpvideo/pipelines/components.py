@@ -30,17 +30,19 @@ from pnpvideo.loading.hub import local_checkpoint
 from pnpvideo.loading.ip_adapter import find_encoder, load_image_encoder, read_ip_adapter
 from pnpvideo.loading.load import load_model
 from pnpvideo.loading.load_controlnet import check_named, load_controlnet
-from pnpvideo.loading.lora import check_loadable
+from pnpvideo.loading.lora import read_loadable
 from pnpvideo.loading.recommended import Recommended, read_recommended, write_recommended
 from pnpvideo.models.autoencoder import ImageAutoencoder
 from pnpvideo.models.device import default_device, default_dtype
 from pnpvideo.models.noise_schedule import NoiseSchedule
 from pnpvideo.models.prompt import PromptEmbeddings
+from pnpvideo.models.scheduler import check_scheduler
+from pnpvideo.models.stable_diffusion.check_unet import check_unet
 from pnpvideo.models.stable_diffusion.controlnet import check_controlnet
 from pnpvideo.models.stable_diffusion.ip_adapter import check_ip_adapter
 from pnpvideo.models.stable_diffusion.model import (
-    IP_IMAGE_PROJ,
     StableDiffusion,
+    lora_layers,
     own_words,
     scaled_loras,
 )
@@ -121,20 +123,13 @@ class Components(
             raise InputError(
                 "the model has no first text encoder; give a whole model, not a refiner"
             )
-        channels = (unet.config.in_channels, unet.config.out_channels)
-        if channels != (vae.config.latent_channels,) * 2:
-            raise InputError(
-                f"the UNet has {channels[0]} input and {channels[1]} output channels for "
-                f"{vae.config.latent_channels} latent ones; give a text-to-image model "
-                "(not an inpainting, depth or pix2pix model)"
-            )
-        if unet.config.encoder_hid_dim_type not in (None, IP_IMAGE_PROJ):
-            raise InputError(
-                f"the UNet needs {unet.config.encoder_hid_dim_type} in addition to texts, which no "
-                "Stable Diffusion model does"
-            )
-        if unet.config.encoder_hid_dim_type == IP_IMAGE_PROJ and image_encoder is None:
-            raise InputError("the UNet has an IP-Adapter, and no image encoder is given for it")
+        check_scheduler(scheduler)
+        check_unet(
+            unet,
+            vae,
+            two_encoders=text_encoder_2 is not None,
+            image_encoder=image_encoder is not None,
+        )
         if controlnet is not None:
             check_controlnet(controlnet, unet, ImageAutoencoder(vae).factor)
         if safety_checker is not None:
@@ -208,8 +203,14 @@ class Components(
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:
         """Write a folder that diffusers loads as the model's own pipeline, and `pnp.json` in it.
 
-        A ControlNet is not included; it has its own save_pretrained.
+        A ControlNet is not included; it has its own save_pretrained. InputError if a LoRA is
+        loaded: the names of its layers fit no folder.
         """
+        if lora_layers(self):
+            raise InputError(
+                "the pipeline has a LoRA loaded, and its folder would not load again; fuse it "
+                "(fuse_lora, then unload_lora_weights) or unload it first"
+            )
         large = self.text_encoder_2 is not None
         kind = StableDiffusionXLPipeline if large else StableDiffusionPipeline
         others = kind._get_signature_keys(kind)[0]
@@ -277,7 +278,9 @@ class Components(
 
     def load_lora_weights(self, given: Any, adapter_name: str | None = None, **how: Any) -> None:
         """Load a LoRA as diffusers' pipelines do. InputError for other kinds of files."""
-        check_loadable(given, how.get("weight_name"))
+        file = read_loadable(given, how.get("weight_name"))
+        if file is not None and file.is_converted:
+            given, how = file.state(), {k: v for k, v in how.items() if k != "weight_name"}
         super().load_lora_weights(given, adapter_name, **how)
 
     def load_textual_inversion(self, given: Any, *others: Any, **how: Any) -> None:
@@ -323,6 +326,7 @@ def _names_other_file(given: Any, how: dict[str, Any]) -> bool:
 
 
 def _check_scheduler(scheduler: Any) -> None:
+    check_scheduler(scheduler)
     if not isinstance(scheduler, DDIMScheduler):
         raise InputError(
             f"a {type(scheduler).__name__} is not a DDIMScheduler, whose steps the inversion "

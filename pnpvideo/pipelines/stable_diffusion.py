@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
-from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 import numpy as np
@@ -15,8 +14,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pnpvideo.clips.as_clip import Video, as_clip
+from pnpvideo.clips.as_mask import as_mask
 from pnpvideo.clips.clip import Clip, Frames
-from pnpvideo.clips.read import read_clip
 from pnpvideo.errors import InputError
 from pnpvideo.models.prompt import PromptEmbeddings
 from pnpvideo.models.stable_diffusion.model import lora_layers, scaled_loras
@@ -27,6 +26,7 @@ from pnpvideo.options.settings import MachineSettings
 from pnpvideo.pipelines.components import Components
 from pnpvideo.pipelines.step_callback import TENSORS, StepCallback
 from pnpvideo.pixels.mask import Area
+from pnpvideo.pixels.mask_values import ones_as_white
 from pnpvideo.stages.callbacks import Callbacks
 from pnpvideo.stages.edit import EditResult, OpenEdit
 from pnpvideo.stages.prompts import Texts
@@ -146,7 +146,7 @@ class PnPVideoPipeline(Components):
             inversion_prompt=inversion_prompt,
             size=None if width is None or height is None else (width, height),
             area=area,
-            control_image=None if control_image is None else as_clip(control_image),
+            control_image=None if control_image is None else ones_as_white(as_clip(control_image)),
             prompt=texts,
             negative_prompt=_one_of("negative_prompt", negative_prompt, embeds, pooled),
             picture=None if ip_adapter_image is None else picture_of(ip_adapter_image),
@@ -163,7 +163,7 @@ class PnPVideoPipeline(Components):
             stopped=lambda: self.interrupt,
             after_step=self._callback(callback_on_step_end, names, job),
         )
-        with scaled_loras(self, self._begin(options, cross_attention_kwargs)):
+        with self.model.turn(), scaled_loras(self, self._begin(options, cross_attention_kwargs)):
             output = self._run(request, callbacks, output_type)
         return output if return_dict else (output.frames, output.trajectory)
 
@@ -234,9 +234,7 @@ def _area(
 ) -> tuple[Area | None, dict[str, object]]:
     """Return what is edited, and the keywords that are not options of that."""
     own = {name: value for name, value in keywords.items() if name in MaskOptions.model_fields}
-    if isinstance(mask, str | Path):
-        mask = read_clip(mask, background="black")
-    area = Area.of(None if mask is None else as_clip(mask), MaskOptions.of(own))
+    area = Area.of(None if mask is None else as_mask(mask), MaskOptions.of(own))
     return area, {name: value for name, value in keywords.items() if name not in own}
 
 

@@ -24,7 +24,8 @@ class StepCallback:
     prompts, then of prompts; without guidance the latter alone. add_text_embeds: XL's pooled ones
     in the same order. negative_prompt_embeds: the negative prompts alone. The tensors that it
     returns under these names replace the old ones from then on, and the pipeline's
-    `_guidance_scale` is read again. names: of the tensors to pass to it.
+    `_guidance_scale` is read again, unless the network takes it as an input. names: of the tensors
+    to pass to it.
     """
 
     pipeline: Components
@@ -38,7 +39,7 @@ class StepCallback:
     def __call__(self, step: int, timestep: float, latents: Tensor, guidance: Guidance) -> Tensor:
         """Return the latents to continue with, and pass its other changes to the guidance."""
         texts = guidance.run_texts
-        guides = [texts.negatives] if guidance.scale != 1 else []
+        guides = [texts.negatives] if guidance.reads_negatives else []
         both = [*guides, texts.targets]
         pooled = [part.pooled for part in both if part.pooled is not None]
         tensors = {
@@ -84,4 +85,4 @@ def _replaced(texts: Texts, changed: Mapping[str, Tensor]) -> Texts:
 
 
 def _with(embeddings: PromptEmbeddings, field: str, tensor: Tensor) -> PromptEmbeddings:
-    return replace(embeddings, **{field: tensor})
+    return replace(embeddings, **{field: tensor})  # type: ignore[arg-type]

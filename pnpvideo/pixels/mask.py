@@ -13,13 +13,11 @@ from numpy.typing import NDArray
 from pnpvideo.clips.clip import Clip, Frames, Picture
 from pnpvideo.errors import InputError
 from pnpvideo.options.mask import DEFAULT_FEATHER, MaskOptions
+from pnpvideo.pixels.mask_values import NEAR_BLACK, NEAR_WHITE, white_and_black
 from pnpvideo.pixels.resize import resize_frames
 
 Weights = NDArray[np.uint8]
 """Weights of shape (count, height, width): 0 for the source, 255 for the result."""
-
-# Values up to the first are black, and from the second on white: lossy formats are inexact.
-_BLACK, _WHITE = 32, 223
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +39,11 @@ class Area:
 
     @classmethod
     def of(cls, mask: Clip | None, options: MaskOptions) -> "Area | None":
-        """Return the area, or None to edit everything. Raise InputError if options conflict."""
+        """Return the area, or None to edit everything.
+
+        mask: as it was read; `white_and_black` says what its values mean. InputError if options
+        conflict or the mask cannot be used.
+        """
         options.check_use(mask is not None)
         if options.mask_motion and mask is not None and len(mask) > 1:
             raise InputError(
@@ -51,7 +53,7 @@ class Area:
         if mask is None and options.mask_from_prompt is None:
             return None
         return cls(
-            mask=mask,
+            mask=None if mask is None else white_and_black(mask, options.mask_label),
             named=options.mask_from_prompt or "",
             moves=options.mask_motion,
             inverted=options.invert_mask,
@@ -64,16 +66,7 @@ def check_mask(mask: Clip, size: tuple[int, int], count: int) -> None:
 
     The mask must not be all black or all white.
     """
-    if (mask.width, mask.height) != size:
-        raise InputError(
-            f"the mask has {mask.width}x{mask.height} pixels and the source "
-            f"{size[0]}x{size[1]}; give a mask of the same size"
-        )
-    if len(mask) not in (1, count):
-        raise InputError(
-            f"the mask has {len(mask)} frames and the source {count}; give {count} frames, or 1 "
-            "for all"
-        )
+    check_mask_size(mask, size, count)
     white = black = False
     for frames in mask.batches(8):
         weights = weights_of(frames)
@@ -86,6 +79,20 @@ def check_mask(mask: Clip, size: tuple[int, int], count: int) -> None:
         f"the mask is {colour} everywhere{alpha_note}, so {edited} would be edited; paint "
         "the part to edit white and the rest black"
     )
+
+
+def check_mask_size(mask: Clip, size: tuple[int, int], count: int) -> None:
+    """Raise InputError unless a mask has a source's (width, height), and 1 or all of its frames."""
+    if (mask.width, mask.height) != size:
+        raise InputError(
+            f"the mask has {mask.width}x{mask.height} pixels and the source "
+            f"{size[0]}x{size[1]}; give a mask of the same size"
+        )
+    if len(mask) not in (1, count):
+        raise InputError(
+            f"the mask has {len(mask)} frames and the source {count}; give {count} frames, or 1 "
+            "for all"
+        )
 
 
 def check_feather(area: Area | None, size: tuple[int, int]) -> None:
@@ -101,7 +108,7 @@ def check_feather(area: Area | None, size: tuple[int, int]) -> None:
 def weights_of(frames: Frames) -> Weights:
     """Return the brightness of frames (n, height, width, 3), with near black and white clipped."""
     grey = np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames])
-    scaled = (grey.astype(np.float32) - _BLACK) * (255 / (_WHITE - _BLACK))
+    scaled = (grey.astype(np.float32) - NEAR_BLACK) * (255 / (NEAR_WHITE - NEAR_BLACK))
     weights: Weights = np.rint(scaled.clip(0, 255)).astype(np.uint8)
     return weights
 

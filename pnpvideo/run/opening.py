@@ -20,7 +20,8 @@ from pnpvideo.options.adapter import AdapterSettings
 from pnpvideo.options.settings import MachineSettings, ModelSettings, ReadSettings, Settings
 from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline, picture_of
 from pnpvideo.pixels.control import check_control
-from pnpvideo.pixels.mask import Area, check_mask
+from pnpvideo.pixels.mask import Area, check_mask, check_mask_size
+from pnpvideo.pixels.mask_values import ones_as_white
 from pnpvideo.storage.allocate import Storage
 
 _log = logging.getLogger(__name__)
@@ -65,9 +66,13 @@ def read_area(
     mask = None
     if settings.mask is not None:
         mask = read_beside(settings.mask, settings, open_things, background="black")
+        # A mask of another source need not be read to its end.
         if clip is not None:
-            check_mask(mask, (clip.width, clip.height), len(clip))
-    return Area.of(mask, settings)
+            check_mask_size(mask, (clip.width, clip.height), len(clip))
+    area = Area.of(mask, settings)
+    if clip is not None and area is not None and area.mask is not None:
+        check_mask(area.mask, (clip.width, clip.height), len(clip))
+    return area
 
 
 def read_control(
@@ -76,7 +81,7 @@ def read_control(
     """Read the pictures that a ControlNet follows; None if they are drawn from the source."""
     if settings.control_image is None:
         return None
-    image = read_beside(settings.control_image, settings, open_things)
+    image = ones_as_white(read_beside(settings.control_image, settings, open_things))
     if clip is not None:
         check_control(image, (clip.width, clip.height), len(clip))
     return image
@@ -101,7 +106,7 @@ def read_beside(
 
     changes: options that differ.
     """
-    beside = read_clip(path, **changes)
+    beside = read_clip(path, reader=settings.reader, **changes)
     if len(beside) > 1:
         beside.close()
         chosen = settings.part(ReadSettings) | {"frame_rate": None} | changes

@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from pnpvideo.clips.clip import Clip, Frames
+from pnpvideo.errors import InputError
 from pnpvideo.files.atomic_output import claimed, folder_above
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.options.settings import Settings
@@ -130,6 +131,11 @@ def run(
         model = open_model(settings, device) if pipeline is None else model_of(pipeline)
         options = settings.resolve(model.defaults)
         _log.debug("%s on %s in %s", settings.model, device, model.dtype)
+        if settings.check_inversion and options.start_from != "inverted":
+            raise InputError(
+                f"there is no inversion to check with start_from {options.start_from}; leave out "
+                "check_inversion"
+            )
         if ignored := settings.ignored(options):
             _log.warning("%s", ignored)
         callbacks = Callbacks(

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from pnpvideo.models.batches import Batches
-from pnpvideo.models.network import InjectionLayers, Network
+from pnpvideo.models.network import Batch, InjectionLayers, Network
 from pnpvideo.models.noise_schedule import NoiseSchedule
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.sampling.guidance import Guidance
@@ -18,16 +18,18 @@ from pnpvideo.sampling.invert import Progress
 from pnpvideo.sampling.match_tokens import matching_step
 from pnpvideo.sampling.noise import step_noise
 from pnpvideo.sampling.passes import InjectedBatch, Pass, plan_alone
+from pnpvideo.sampling.reading import Reading, Readings, room_on
 from pnpvideo.sampling.rows import by_prompt, rows_of
-from pnpvideo.sampling.schedule import clean_and_noise, ddim_step, first_steps
+from pnpvideo.sampling.schedule import clean_and_noise, ddim_step, first_steps, step_at
 from pnpvideo.sampling.share_keyframes import KeyframeSharing
 from pnpvideo.sampling.skip_alike import skip_alike
 from pnpvideo.sampling.skip_source import skip_source
 from pnpvideo.storage.denoising_state import DenoisingState
 from pnpvideo.storage.trajectory import Trajectory
 
-AfterStep = Callable[[int, float, Tensor], Tensor]
-"""Called with step, timestep and latents (prompts, pieces, c, h, w); returns the latents."""
+AfterStep = Callable[[int, float, Tensor, range], Tensor]
+"""Called with step, timestep, latents (prompts, pieces, c, h, w) and the numbers of the pieces that
+took the step; returns the latents."""
 
 OnPrediction = Callable[[int, Tensor], None]
 """Called with step and the clean latents (prompts, pieces, c, h, w) that it expects."""
@@ -36,6 +38,10 @@ OnPrediction = Callable[[int, Tensor], None]
 def source_steps(options: PnPOptions) -> int:
     """Return how many steps, from the first, read the source's latents."""
     steps = first_steps(max(options.tau_f, options.tau_a), options.steps)
+    if options.feature_level < 1:
+        steps = max(steps, step_at(options.feature_level, options.steps) + 1)
+    if options.start_level < 1:
+        steps = max(steps, step_at(options.start_level, options.steps) + 1)
     if options.attention_sharing == "propagate":
         steps = max(steps, matching_step(options.steps) + 1)
     return steps
@@ -56,6 +62,7 @@ def denoise_latents(
     scenes: Sequence[range] | None = None,
     origins: Tensor | None = None,
     span: range | None = None,
+    pieces_at_once: int | None = None,
     resume: DenoisingState | None = None,
     after_step: AfterStep | None = None,
     on_prediction: OnPrediction | None = None,
@@ -64,26 +71,36 @@ def denoise_latents(
 ) -> Tensor:
     """Sample the target with injection from the source (Tumanyan et al. 2022, algorithm 1).
 
-    start: x_T, (prompts, pieces, c, h, w). The source branch reads the stored z_t, so its features
-    do not drift (Ju et al. 2024), and serves all prompts. batch_size: pieces in one pass of the
+    start: latents at the level that options.start_level says, (prompts, pieces, c, h, w). The
+    source branch reads the stored z_t, so its features do not drift (Ju et al. 2024), and serves
+    all prompts. With options.feature_level below 1 it is read at that level, once, until the target
+    has passed it (Zhang et al. 2025, "RichControl", reads features at one level for all steps).
+    batch_size: pieces in one pass of the
     network (keyframes that share attention: options.keyframe_window); the result does not depend on
     it. scenes: see `find_scenes`; None means one. origins: how shared noise moves, see
     `noise_origins`. span: sample only these pieces, with the result that they have among all; None:
-    all. resume: a state to continue from instead of `start`. stopped: called before each step; if
+    all. pieces_at_once: take so many pieces through all steps before the next ones, if they share
+    nothing and eta is 0; None: all. resume: a state to continue from instead of `start`.
+    stopped: called before each step; if
     it returns True, this step and all later ones are left out. on_prediction: called at each step
     before after_step. Returns latents in the shape of `start`, clean in the span.
     """
-    x, done = start.clone(), 0
+    x, first = start.clone(), step_at(options.start_level, options.steps)
     span = range(trajectory.piece_count) if span is None else span
+    left = parts(span, pieces_at_once)
+    done = first
     if resume is not None:
         x[:, resume.pieces], done = resume.latents, resume.steps
         generator.set_state(resume.generator)
+        left = [resume.under_way, *parts(range(resume.under_way.stop, span.stop), pieces_at_once)]
     seed = generator.initial_seed()
     keyframes = _share_keyframes(network, trajectory, guidance, options, scenes, seed, span)
-    with _injected(network, layers, sharing=keyframes is not None) as predict:
-        runner = _StepRunner(
-            predict=predict,
+    with _injected(network, layers, sharing=keyframes is not None) as injector:
+        whole = _StepRunner(
+            injector=injector,
+            predict=skip_source(injector),
             device=network.device,
+            dtype=start.dtype,
             schedule=schedule,
             trajectory=trajectory,
             guidance=guidance,
@@ -93,15 +110,26 @@ def denoise_latents(
             batches=Batches(batch_size),
             predicted=None if on_prediction is None else (start.clone(), on_prediction),
         )
-        for i, timestep in list(enumerate(schedule.timesteps))[done:]:
-            if stopped():
-                break
-            noise = step_noise(start[0], options, generator, origins) if options.eta > 0 else None
-            for count in runner.run(x, i, noise):
-                progress(count)
-            if after_step is not None:
-                x = after_step(i, timestep, x)
+        for part in left:
+            runner = whole.of(part)
+            for i, timestep in list(enumerate(schedule.timesteps))[done:]:
+                if stopped():
+                    return x
+                noise = (
+                    step_noise(start[0], options, generator, origins) if options.eta > 0 else None
+                )
+                for count in runner.run(x, i, noise):
+                    progress(count)
+                if after_step is not None:
+                    x = after_step(i, timestep, x, part)
+            done = first
     return x
+
+
+def parts(span: range, size: int | None) -> list[range]:
+    """Cut pieces into parts of at most this many; None: do not cut them."""
+    size = size or len(span)
+    return [span[first : first + size] for first in range(0, len(span), max(size, 1))]
 
 
 def _share_keyframes(
@@ -125,11 +153,13 @@ def _share_keyframes(
 
 
 @contextmanager
-def _injected(network: Network, layers: InjectionLayers, *, sharing: bool) -> Iterator[Predict]:
-    """Inject the source into a network, and skip the work that changes no result."""
+def _injected(
+    network: Network, layers: InjectionLayers, *, sharing: bool
+) -> Iterator[FeatureInjector]:
+    """Inject the source into a network, and skip the work on branches that are alike."""
     injector = FeatureInjector(network, layers)
     with injector.installed(sharing=sharing), skip_alike(network):
-        yield skip_source(injector)
+        yield injector
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,11 +167,14 @@ class _StepRunner:
     """The steps of one run, each taken for some of its pieces at a time.
 
     predicted: receives the clean latents that each step expects, (prompts, pieces, c, h, w), and is
-    given to its function; outside the span it stays as it is.
+    given to its function; outside the span it stays as it is. readings: of the source at a fixed
+    level; None: it is read at each step's own.
     """
 
+    injector: FeatureInjector
     predict: Predict
     device: torch.device
+    dtype: torch.dtype
     schedule: NoiseSchedule
     trajectory: Trajectory
     guidance: Guidance
@@ -150,6 +183,14 @@ class _StepRunner:
     span: range
     batches: Batches
     predicted: tuple[Tensor, OnPrediction] | None
+    readings: Readings | None = None
+
+    def of(self, span: range) -> "_StepRunner":
+        """Return the runner of these pieces alone, which keeps what it reads of their source."""
+        readings = None
+        if self.options.feature_level < 1:
+            readings = Readings(self._read, room_on(self.device))
+        return replace(self, span=span, readings=readings)
 
     def run(self, x: Tensor, i: int, noise: Tensor | None) -> Iterator[int]:
         """Take x through step i, in place; yields how many pieces are done, some at a time.
@@ -202,7 +243,10 @@ class _StepRunner:
         features = i < first_steps(options.tau_f, options.steps)
         attention = i < first_steps(options.tau_a, options.steps)
         latents = rows_of(target.repeat_interleave(branches, dim=0))
+        reading = Reading()
         with_source = features or attention
+        if with_source and self.readings is not None and i <= self._level:
+            reading, with_source = self.readings.of(frame_pass.frames), False
         if with_source:
             source = self.trajectory.latents[i, list(frame_pass.frames)].to(latents)
             latents = torch.cat([source, latents])
@@ -214,6 +258,28 @@ class _StepRunner:
             with_source=with_source,
             features=features,
             attention=attention,
+            reading=reading,
             branches_with_equal_latents=branches,
             sharing=None if self.keyframes is None else self.keyframes.sharing(frame_pass),
+        )
+
+    @property
+    def _level(self) -> int:
+        """The step at whose level the source is read, if that is fixed."""
+        return step_at(self.options.feature_level, self.options.steps)
+
+    def _read(self, frames: Sequence[int]) -> Reading:
+        """Read the source's frames at the fixed level."""
+        options, texts = self.options, self.guidance.run_texts
+        latents = self.trajectory.latents[self._level, list(frames)]
+        batch = Batch(
+            latents=latents.to(self.device, self.dtype),
+            timestep=self.schedule.timesteps[self._level],
+            texts=texts.source,
+            pieces=tuple(frames),
+        )
+        return self.injector.read(
+            batch,
+            features=first_steps(options.tau_f, options.steps) > 0,
+            attention=first_steps(options.tau_a, options.steps) > 0,
         )

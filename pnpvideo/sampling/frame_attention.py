@@ -49,19 +49,27 @@ class FrameAttention:
         """Return the output (rows, tokens, channels) for the batch the network is running."""
         batch = self.network.batch
         if not isinstance(batch, InjectedBatch):
-            return self._attend(tokens, tokens)
+            return self._attend(self.layer.query(tokens), self.layer.key(tokens), tokens)
         if self.shares and batch.sharing is not None:
             if batch.sharing.takes_outputs:
                 return self._take_outputs(tokens, batch, batch.sharing)
             return self._attend_to_keyframes(tokens, batch, batch.sharing)
-        injects = self.injects and batch.attention
-        return self._attend(tokens[: batch.piece_count] if injects else tokens, tokens)
+        return self._attend(*self._queries_and_keys(tokens, batch), tokens)
 
-    def _attend(self, source: Tensor, tokens: Tensor) -> Tensor:
-        """Compute each frame's attention alone, with the queries and keys of `source`."""
+    def _queries_and_keys(self, tokens: Tensor, batch: InjectedBatch) -> tuple[Tensor, Tensor]:
+        """Return all branches' queries and keys or, if they are injected, the source's alone."""
         layer = self.layer
-        query, key, value = layer.query(source), layer.key(source), layer.value(tokens)
-        return layer.project(attend_alike(query, key, value, layer.heads))
+        if not self.injects or not batch.attention:
+            return layer.query(tokens), layer.key(tokens)
+        if not batch.with_source:
+            return batch.reading.queries[layer], batch.reading.keys[layer]
+        source = tokens[: batch.source_rows]
+        return layer.query(source), layer.key(source)
+
+    def _attend(self, query: Tensor, key: Tensor, tokens: Tensor) -> Tensor:
+        """Compute each frame's attention alone, with these queries and keys."""
+        layer = self.layer
+        return layer.project(attend_alike(query, key, layer.value(tokens), layer.heads))
 
     def _take_outputs(self, tokens: Tensor, batch: InjectedBatch, sharing: Sharing) -> Tensor:
         before, after = (self._of_keyframes(side, 0) for side in sharing.frame_pass.sides)
@@ -81,11 +89,8 @@ class FrameAttention:
         layer, frame_pass, frames = self.layer, sharing.frame_pass, batch.piece_count
         # If they are injected, one branch of queries and keys: the source's.
         inject, own = self.injects and batch.attention, int(batch.with_source)
-        source = tokens[:frames] if inject else tokens
-        query, key, value = (
-            by_branch(x, frames)
-            for x in (layer.query(source), layer.key(source), layer.value(tokens))
-        )
+        query, key = self._queries_and_keys(tokens, batch)
+        query, key, value = (by_branch(x, frames) for x in (query, key, layer.value(tokens)))
         outputs = []
         if own:
             outputs.append(attend_with_context(query[:1], key[:1], value[:1], (), layer.heads))

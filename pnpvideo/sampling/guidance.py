@@ -1,7 +1,7 @@
 """Guidance: the texts of each step, and one prediction from their predictions."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -42,6 +42,8 @@ class Guidance:
     eps = e + s (eps_cond - e), where e is the prediction under the negative prompt or, with a
     schedule, a_i eps_uncond + (1 - a_i) eps_negative (Tumanyan et al. 2022, section 4.3).
     scale: s, which may change between steps.
+    A network that takes the guidance scale as an input predicts with guidance by itself. Then there
+    are no negative prompts, and s stays as it is, as in diffusers' pipelines.
     """
 
     def __init__(self, texts: Texts, options: PnPOptions) -> None:
@@ -55,6 +57,13 @@ class Guidance:
     def use(self, texts: Texts) -> None:
         """Use other texts from now on. Without negative ones, guidance is off."""
         self.run_texts = texts
+        if self.is_built_in:
+            scale = self.options.guidance_scale
+            guided = replace(texts, targets=texts.targets.with_guidance(scale))
+            self._unguided, self._guided = (
+                one.branches(guided=False, scheduled=False) for one in (texts, guided)
+            )
+            return
         if not len(texts.negatives):
             self._interval = range(0)
         scheduled = self._schedule is not None
@@ -63,13 +72,24 @@ class Guidance:
         if self._interval:
             self._guided = texts.branches(guided=True, scheduled=scheduled)
 
+    @property
+    def is_built_in(self) -> bool:
+        """Whether the network takes the guidance scale as an input."""
+        return self.run_texts.targets.guidance is not None
+
+    @property
+    def reads_negatives(self) -> bool:
+        """Whether guided steps run the negative prompts."""
+        return self.scale != 1 and not self.is_built_in
+
     def guides(self, step: int) -> bool:
-        """Return whether a step is guided."""
-        return self.scale != 1 and step in self._interval
+        """Return whether a step is guided by negative prompts."""
+        return self.reads_negatives and step in self._interval
 
     def texts(self, step: int) -> PromptEmbeddings:
         """Return the texts of a step, by branch: the source's, then those of each prompt."""
-        return self._guided if self.guides(step) else self._unguided
+        guided = step in self._interval if self.is_built_in else self.guides(step)
+        return self._guided if guided else self._unguided
 
     def branches(self, step: int) -> int:
         """Return how many branches each prompt has at a step."""

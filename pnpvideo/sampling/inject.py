@@ -9,7 +9,8 @@ from torch import Tensor
 from pnpvideo.errors import InputError
 from pnpvideo.models.network import Batch, HookPoint, InjectionLayers, Network, SelfAttention
 from pnpvideo.sampling.frame_attention import FrameAttention
-from pnpvideo.sampling.passes import Features, InjectedBatch
+from pnpvideo.sampling.passes import InjectedBatch
+from pnpvideo.sampling.reading import Reading
 from pnpvideo.sampling.rows import repeat_rows
 
 Predict = Callable[[InjectedBatch], Tensor]
@@ -74,26 +75,42 @@ class FeatureInjector:
             return batch.attention
         return batch.attention and any(layer not in self.shared for layer in self.attentions)
 
-    def compute_features(self, source: Batch) -> Features:
-        """Return the features of a batch of source frames; the pass ends after the last one."""
-        computed: dict[HookPoint, Tensor] = {}
+    def read(self, source: Batch, *, features: bool, attention: bool) -> Reading:
+        """Read a batch of source frames in a pass that ends after the last thing that is needed.
 
-        def keep(block: HookPoint, output: Tensor) -> Tensor:
-            computed[block] = output
-            if len(computed) == len(self.blocks):
-                raise _AllComputedError
+        features, attention: whether to read the features, and the queries and keys.
+        """
+        blocks = self.blocks if features else []
+        layers = self.attentions if attention else []
+        seen: dict[HookPoint, Tensor] = {}
+        queries: dict[SelfAttention, Tensor] = {}
+        keys: dict[SelfAttention, Tensor] = {}
+
+        def end_after_the_last() -> None:
+            if len(seen) == len(blocks) and len(keys) == len(layers):
+                raise _AllReadError
+
+        def see(block: HookPoint, output: Tensor) -> Tensor:
+            seen[block] = output
+            end_after_the_last()
             return output
 
+        def attend(layer: SelfAttention, tokens: Tensor) -> None:
+            queries[layer], keys[layer] = layer.query(tokens), layer.key(tokens)
+            end_after_the_last()
+
         with ExitStack() as stack:
-            for block in self.blocks:
-                stack.enter_context(block.changed(_unchanged, partial(keep, block)))
-            with suppress(_AllComputedError):
+            for block in blocks:
+                stack.enter_context(block.changed(_unchanged, partial(see, block)))
+            for layer in layers:
+                stack.enter_context(layer.watched(partial(attend, layer)))
+            with suppress(_AllReadError):
                 self.network.predict(source)
-        return computed
+        return Reading(features=seen, queries=queries, keys=keys)
 
 
-class _AllComputedError(Exception):
-    """The end of a pass of the source, raised at the last feature that is needed."""
+class _AllReadError(Exception):
+    """The end of a pass of the source, raised at the last thing that is needed of it."""
 
 
 def _unchanged(tensor: Tensor) -> Tensor:
@@ -123,5 +140,5 @@ class _InjectedFeature:
         batch = self.network.batch
         if not isinstance(batch, InjectedBatch) or not batch.features:
             return output
-        source = output if batch.with_source else batch.precomputed_features[self.block]
+        source = output if batch.with_source else batch.reading.features[self.block]
         return repeat_rows(source, self.rows // len(source))

@@ -13,8 +13,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pnpvideo.models.network import Batch, HookPoint
+from pnpvideo.models.network import Batch
 from pnpvideo.options.method import AttentionSharing
+from pnpvideo.sampling.reading import Reading
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,24 +71,21 @@ class Sharing:
         return torch.tensor(shares, dtype=torch.float64)
 
 
-Features = Mapping[HookPoint, Tensor]
-"""The source's features, (frames, channels, height, width), by the block that computes them."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class InjectedBatch(Batch):
     """A batch with the branches of one or several targets, and what they take from the source.
 
     with_source: the first branch is the source's. features: whether its features are injected.
-    attention: whether its queries and keys are. precomputed_features: its features, if an earlier
-    pass computed them. branches_with_equal_latents: so many of the targets' branches in a row have
-    the same latents and differ in their text alone. sharing: None if frames share no attention.
+    attention: whether its queries and keys are. reading: what an earlier pass computed of these, if
+    the source is not in this one. branches_with_equal_latents: so many of the targets' branches in
+    a row have the same latents and differ in their text alone. sharing: None if frames share no
+    attention.
     """
 
     with_source: bool = False
     features: bool = False
     attention: bool = False
-    precomputed_features: Features = field(default_factory=dict)
+    reading: Reading = field(default_factory=Reading)
     branches_with_equal_latents: int = 1
     sharing: Sharing | None = None
 

@@ -13,6 +13,14 @@ def first_steps(share: float, steps: int) -> int:
     return math.floor(round(share * steps, 9))
 
 
+def step_at(level: float, steps: int) -> int:
+    """Return the number of the step at a noise level, given as a share from 0 (clean) to 1 (noise).
+
+    Level 1 is the first of T steps. The last step stands for all levels below its own.
+    """
+    return min(first_steps(1 - level, steps), steps - 1)
+
+
 def clean_and_noise(
     latents: Tensor, output: Tensor, level: Level, prediction_type: PredictionType
 ) -> tuple[Tensor, Tensor]:

@@ -20,7 +20,7 @@ def skip_source(injector: FeatureInjector) -> Predict:
         if not batch.with_source or injector.reads_attention(batch):
             return injector.predict(batch)
         rows = batch.source_rows
-        features = batch.precomputed_features
+        reading = batch.reading
         if batch.features:
             source = Batch(
                 latents=batch.latents[:rows],
@@ -28,14 +28,14 @@ def skip_source(injector: FeatureInjector) -> Predict:
                 texts=batch.texts.first,
                 pieces=batch.pieces,
             )
-            features = injector.compute_features(source)
+            reading = injector.read(source, features=True, attention=False)
         targets = replace(
             batch,
             latents=batch.latents[rows:],
             texts=batch.texts.rest,
             with_source=False,
             attention=False,
-            precomputed_features=features,
+            reading=reading,
         )
         return injector.predict(targets)
 

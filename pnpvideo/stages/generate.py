@@ -27,6 +27,8 @@ def generate_source(
     if options.clip_skip:
         skipped = model.encode_texts(texts, options.clip_skip, weights=weights)
         text = concatenate([text.first, skipped.rest])
+    if text.guidance is not None:
+        text = text.rest.with_guidance(options.guidance_scale)
     shape = model.autoencoder.latents_shape(model.autoencoder.frame_count(1), size)
     noise = gaussian_noise(shape, generator, torch.empty((), dtype=model.latent_dtype))
     with (

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from pnpvideo.errors import InputError
 from pnpvideo.models.batches import Batches
 from pnpvideo.models.failures import check_finite
 from pnpvideo.models.model import Control, Model
@@ -28,13 +29,21 @@ def invert(
 ) -> None:
     """Complete the trajectory of a source, or of a span of its pieces.
 
-    control: what a ControlNet follows. The pieces that the trajectory has already stay.
+    If sampling does not start from inverted latents, that is the clean ones. control: what a
+    ControlNet follows. The pieces that the trajectory has already stay.
     """
     count = source.piece_count
     # In the batches that all pieces together have, as others would be rounded otherwise.
     span = widened(span or range(count), BRANCHES * batch_size, count)
-    if source.trajectory.unfinished(batch_size, span):
+    trajectory = source.trajectory
+    if trajectory.unfinished(batch_size, span):
         latents = encode(model, source, batch_size, span)
+        if options.start_from != "inverted":
+            check_finite(latents, "autoencoder", model.dtype)
+            for part in trajectory.unfinished(len(span), span):
+                some = latents[part.start - span.start : part.stop - span.start]
+                trajectory.write(part.start, some[None])
+            return
         invert_into(
             model,
             source,
@@ -98,8 +107,12 @@ def reconstruct(
 ) -> Tensor:
     """Sample back from z_T to clean latents (pieces, c, h, w): what the inversion preserved.
 
-    control: what a ControlNet followed in the inversion.
+    control: what a ControlNet followed in the inversion. InputError if nothing is inverted.
     """
+    if options.start_from != "inverted":
+        raise InputError(
+            f"start_from is {options.start_from}, so there is no inversion to sample back"
+        )
     schedule = model.schedule(options, source.size)
     text = embed_source_prompt(model, source.trajectory.prompt, options)
     noise = source.trajectory.noise.to(model.latent_dtype)

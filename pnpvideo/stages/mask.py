@@ -15,6 +15,8 @@ from pnpvideo.pixels.mask import Area, Weights, feathered, mask_frames, weights_
 from pnpvideo.pixels.resize import resize_frames
 from pnpvideo.sampling.find_named import attention_maps
 from pnpvideo.sampling.keep_outside import latent_weights
+from pnpvideo.sampling.noise import common_noise
+from pnpvideo.sampling.noised import noised
 from pnpvideo.stages.source import Source
 from pnpvideo.storage.frame_store import FrameStore
 
@@ -95,10 +97,14 @@ def _find_named(
         range(first, min(first + batch_size, source.piece_count))
         for first in range(0, source.piece_count, batch_size)
     ]
+    trajectory = source.trajectory
+    if options.start_from != "inverted":
+        # The same noise whatever the seed, so that a clip's mask stays the same.
+        seen = trajectory.clean.to(model.latent_dtype)
+        eps = common_noise(seen, torch.Generator().manual_seed(0))
+        trajectory = noised(trajectory, eps, model.schedule(options, source.size))
     with model.network(control) as network:
-        maps = attention_maps(
-            network, source.trajectory, text, words, batch_size=batch_size, spread=True
-        )
+        maps = attention_maps(network, trajectory, text, words, batch_size=batch_size, spread=True)
         by_frame = (
             some.repeat_interleave(counts[part.start : part.stop], dim=0).numpy()
             for some, part in zip(maps, parts, strict=True)

@@ -80,11 +80,13 @@ def _open_clip(model: Model, request: Edit, clip: Clip) -> Source:
     everything = request.keep == "all" or request.area is not None
     trajectory = empty_trajectory(
         model.autoencoder.latents_shape(len(clip), size),
-        model.schedule(options, size).timesteps,
+        _timesteps(model, options, size),
         request.inversion_prompt,
         request.storage,
         model.latent_dtype,
-        steps_read=None if everything else source_steps(options),
+        steps_read=None
+        if everything or options.start_from != "inverted"
+        else source_steps(options),
     )
     frames = ClipFrames(clip, size, request.storage, request.batch_size)
     pieces = model.autoencoder.pieces(len(clip))
@@ -98,7 +100,7 @@ def _open_with_job(model: Model, request: Edit, clip: Clip, job: JobFolder) -> S
     trajectory = job.trajectory(
         identity,
         model.autoencoder.latents_shape(len(clip), size),
-        model.schedule(request.options, size).timesteps,
+        _timesteps(model, request.options, size),
         request.inversion_prompt,
         storage.dtype(model.latent_dtype),
     )
@@ -162,8 +164,21 @@ def _working_size(model: Model, request: Edit) -> Size:
     return working_size(width, height, side, model.multiple, request.size)
 
 
+def _timesteps(model: Model, options: PnPOptions, size: Size) -> tuple[float, ...]:
+    """Return the timesteps of a source's trajectory; without an inversion it has none."""
+    timesteps = model.schedule(options, size).timesteps
+    return timesteps if options.start_from == "inverted" else ()
+
+
 def _check_levels(model: Model, trajectory: Trajectory, options: PnPOptions, size: Size) -> None:
-    """Raise InputError unless a trajectory has the noise levels of the run."""
+    """Raise InputError unless a trajectory has the noise levels that the run reads."""
+    if options.start_from != "inverted":
+        return
+    if not trajectory.timesteps:
+        raise InputError(
+            "the trajectory was not inverted; give the start_from that it was made with (noised or "
+            "noise), or the clip in its place"
+        )
     if trajectory.timesteps != model.schedule(options, size).timesteps:
         raise InputError(
             f"the {len(trajectory.timesteps)} timesteps of the trajectory are not the "

@@ -1,5 +1,6 @@
 """Embeds what the results of an edit show, given as texts or as embeddings."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,8 @@ from pnpvideo.options.method import PnPOptions
 from pnpvideo.options.settings import check_negatives
 from pnpvideo.storage import fingerprint
 from pnpvideo.storage.job_folder import Identity
+
+_log = logging.getLogger(__name__)
 
 Texts = str | Sequence[str] | PromptEmbeddings
 """One text, several, or embeddings of one or several."""
@@ -66,6 +69,12 @@ def embed_prompts(
     targets = _embed(model, prompt, options.clip_skip, weights=options.prompt_weights)
     if picture is not None:
         targets = model.with_image(targets, picture)
+    is_given = isinstance(negative_prompt, PromptEmbeddings) or any(negative_prompt)
+    if targets.guidance is not None and is_given:
+        _log.warning(
+            "negative_prompt has no effect with this model, whose guidance is built in; leave it "
+            "out"
+        )
     negatives = _embed(model, negative_prompt, 0, weights=options.prompt_weights)
     identity = {
         "prompt": _identity(prompt, targets),

@@ -14,7 +14,9 @@ from pnpvideo.pixels.flow import estimate_motion
 from pnpvideo.sampling.denoise import AfterStep, OnPrediction, denoise_latents
 from pnpvideo.sampling.guidance import Guidance, Texts
 from pnpvideo.sampling.keep_outside import keep_outside
-from pnpvideo.sampling.noise import noise_origins, starting_noise
+from pnpvideo.sampling.noise import common_noise, noise_origins, starting_noise
+from pnpvideo.sampling.noised import noised
+from pnpvideo.sampling.schedule import step_at
 from pnpvideo.sampling.spans import cut_into_spans
 from pnpvideo.stages.callbacks import Callbacks
 from pnpvideo.stages.mask import Mask
@@ -23,17 +25,23 @@ from pnpvideo.stages.source import Source, area_identity
 from pnpvideo.storage import fingerprint
 from pnpvideo.storage.denoising_state import DenoisingState
 from pnpvideo.storage.job_folder import JobFolder
+from pnpvideo.storage.trajectory import Trajectory
+
+_JOB_PARTS = 8
+"""The most parts in which the pieces of a run with a job folder are sampled."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
     """The start of sampling.
 
-    noise: x_T, (pieces, c, h, w). scenes: the numbers of the pieces that may share anything.
-    origins: how noise that pieces share moves (see `noise_origins`); None: it stands still.
+    latents: at the level that sampling starts from, (pieces, c, h, w). source: what is read of the
+    source at all levels. scenes: the numbers of the pieces that may share anything. origins: how
+    noise that pieces share moves (see `noise_origins`); None: it stands still.
     """
 
-    noise: Tensor
+    latents: Tensor
+    source: Trajectory
     scenes: Sequence[range]
     origins: Tensor | None
 
@@ -71,8 +79,8 @@ def sample(model: Model, run: SampleRun, callbacks: Callbacks) -> Tensor:
         unconditional=model.encode_texts([""]),
     )
     guidance = Guidance(texts, options)
-    done = 0 if run.resume is None else run.resume.steps
-    bar_size, bar_done = len(span) * options.steps, len(span) * done
+    steps = options.steps - step_at(options.start_level, options.steps)
+    bar_size, bar_done = len(span) * steps, _frame_steps(run, span, steps)
     with (
         model.network(run.control) as network,
         callbacks.bar("translating", bar_size, bar_done) as bar,
@@ -81,8 +89,8 @@ def sample(model: Model, run: SampleRun, callbacks: Callbacks) -> Tensor:
             network,
             model.layers,
             model.schedule(options, source.size),
-            source.trajectory,
-            start.noise.expand(len(run.prompts), *start.noise.shape),
+            start.source,
+            start.latents.expand(len(run.prompts), *start.latents.shape),
             guidance,
             options,
             run.generator,
@@ -90,8 +98,9 @@ def sample(model: Model, run: SampleRun, callbacks: Callbacks) -> Tensor:
             scenes=start.scenes,
             origins=start.origins,
             span=span,
+            pieces_at_once=_pieces_at_once(run, len(span), callbacks),
             resume=run.resume,
-            after_step=_after_step(model, run, span, guidance, callbacks),
+            after_step=_after_step(model, run, start.source, span, guidance, callbacks),
             on_prediction=_on_prediction(run, callbacks.on_prediction),
             stopped=callbacks.stopped,
             progress=bar.update,
@@ -100,24 +109,54 @@ def sample(model: Model, run: SampleRun, callbacks: Callbacks) -> Tensor:
     return latents
 
 
+def _pieces_at_once(run: SampleRun, piece_count: int, callbacks: Callbacks) -> int | None:
+    """Return how many pieces go through all steps before the next ones; None: all together.
+
+    What is read of their source once is then in memory for these alone.
+    """
+    options = run.options
+    watched = callbacks.after_step is not None or callbacks.on_prediction is not None
+    together = options.attention_sharing != "none" or options.eta > 0 or watched
+    if options.feature_level == 1 or together:
+        return None
+    # A job folder keeps the latents of all pieces after each step of some.
+    return max(run.batch_size, 0 if run.job is None else -(-piece_count // _JOB_PARTS))
+
+
+def _frame_steps(run: SampleRun, span: range, steps: int) -> int:
+    """Return how many steps of single pieces an earlier run has done, of so many for each."""
+    if run.resume is None:
+        return 0
+    part = run.resume.under_way
+    done = run.resume.steps - (run.options.steps - steps)
+    return (part.start - span.start) * steps + len(part) * done
+
+
 def _after_step(
-    model: Model, run: SampleRun, span: range, guidance: Guidance, callbacks: Callbacks
+    model: Model,
+    run: SampleRun,
+    source: Trajectory,
+    span: range,
+    guidance: Guidance,
+    callbacks: Callbacks,
 ) -> AfterStep:
     """Return what is done after each step: keep the rest of the source, call back, save."""
 
-    def after_step(step: int, timestep: float, latents: Tensor) -> Tensor:
+    def after_step(step: int, timestep: float, latents: Tensor, part: range) -> Tensor:
+        some = slice(part.start, part.stop)
         if run.mask is not None:
-            source = run.source.trajectory.latents[step + 1, :]
-            latents = keep_outside(latents, source, run.mask.latents)
+            outside, weights = source.latents[step + 1, some], run.mask.latents[some]
+            latents[:, some] = keep_outside(latents[:, some], outside, weights)
         if callbacks.after_step is not None:
             latents = callbacks.after_step(step, timestep, latents, guidance)
-        check_finite(latents, "network", model.dtype)
+        check_finite(latents[:, some], "network", model.dtype)
         if run.job is not None:
             state = DenoisingState(
                 steps=step + 1,
                 latents=latents[:, span.start : span.stop],
                 generator=run.generator.get_state(),
                 first=span.start,
+                part=part,
             )
             run.job.save(state)
         return latents
@@ -160,17 +199,29 @@ def find_start(
     batch_size: int,
 ) -> Start:
     """Return what sampling starts from, as far as the options ask for it."""
-    inverted = source.trajectory.noise.to(model.latent_dtype)
-    scenes: Sequence[range] = (range(len(inverted)),)
+    trajectory = source.trajectory
+    scenes: Sequence[range] = (range(source.piece_count),)
     origins = None
-    if len(inverted) > 1 and _is_shared(options):
+    if source.piece_count > 1 and _is_shared(options):
         scenes = source.piece_scenes
         if options.noise_motion:
-            height, width = inverted.shape[-2:]
+            height, width = trajectory.shape.piece[-2:]
             motion = estimate_motion(source.frames(batch_size), width, height)
             origins = noise_origins(motion, scenes, (height, width))
-    noise = starting_noise(inverted, generator, options, scenes, origins)
-    return Start(noise=noise, scenes=scenes, origins=origins)
+    step = step_at(options.start_level, options.steps)
+    if options.start_from == "inverted":
+        latents = trajectory.latents[step, :].to(model.latent_dtype)
+        latents = starting_noise(latents, generator, options, scenes, origins)
+    else:
+        clean = trajectory.clean.to(model.latent_dtype)
+        eps = common_noise(clean, generator, origins)
+        schedule = model.schedule(options, source.size)
+        trajectory = noised(trajectory, eps, schedule)
+        latents = trajectory.latents[step, :]
+        if options.start_from == "noise":
+            # As strong as diffusers starts from, at levels whose signal is not scaled down, too.
+            latents = (schedule.levels[0].power ** 0.5 * eps).expand_as(clean)
+    return Start(latents=latents, source=trajectory, scenes=scenes, origins=origins)
 
 
 def find_spans(

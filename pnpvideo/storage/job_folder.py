@@ -19,7 +19,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from pnpvideo.errors import InputError
-from pnpvideo.files.file_lock import take_lock
+from pnpvideo.files.file_lock import open_lock, take_lock
+from pnpvideo.files.own_names import remove_link
+from pnpvideo.files.read_text import JsonObject, parse_json
 from pnpvideo.storage import fingerprint
 from pnpvideo.storage.allocate import check_room, log_size
 from pnpvideo.storage.denoising_state import DenoisingState
@@ -29,6 +31,8 @@ from pnpvideo.storage.trajectory import Trajectory, describe
 
 _FORMAT = "2"
 """The version of the folder's files. Files of other versions are replaced."""
+
+_HEADER_CHECKSUM = "header"
 
 TRAJECTORY, JOURNAL = "trajectory.safetensors", "trajectory.log"
 STATE, LOCK = "denoising.safetensors", "lock"
@@ -69,7 +73,7 @@ class JobFolder:
                     f"{self.path} is not empty and not a job folder; choose another folder"
                 )
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = lock.open("a+", encoding="utf-8")
+            self._lock = open_lock(lock)
             taken = take_lock(self._lock)
         except FileExistsError:
             raise InputError(f"{self.path} is a file; choose another job folder") from None
@@ -85,6 +89,10 @@ class JobFolder:
                 f"the job folder {self.path} is in use by process {process}; "
                 "wait for it, or give another folder"
             )
+        for path in (self._trajectory, self._journal, self._state):
+            remove_link(path)
+            remove_link(part_of(path))
+        self._lock.seek(0)
         self._lock.truncate(0)
         self._lock.write(f"{os.getpid()}\n")
         self._lock.flush()
@@ -119,7 +127,8 @@ class JobFolder:
         with other options too. RunError if the disk has too little room.
         """
         whole = LatentShape.of((len(timesteps) + 1, *shape))
-        found, other = self._find_trajectory(identity)
+        header = describe(timesteps, prompt) | _signature(identity)
+        found, other = self._find_trajectory(identity, whole, header)
         if found is None:
             size = file_size(whole, dtype)
             check_room(size - self._taken(), self.path)
@@ -127,9 +136,8 @@ class JobFolder:
             # First the journal: without it no piece counts as finished.
             self._journal.unlink(missing_ok=True)
             self._trajectory.unlink(missing_ok=True)
-            metadata = describe(timesteps, prompt) | _signature(identity)
-            with written_whole(self._trajectory) as part, part.open("wb") as file:
-                LatentFile.create(file, part, shape=whole, dtype=dtype, metadata=metadata)
+            with written_whole(self._trajectory) as part, part.open("xb") as file:
+                LatentFile.create(file, part, shape=whole, dtype=dtype, metadata=header)
             found = JournaledFile.open(self._trajectory, "r+b")
             if other:
                 self._resumed.append(f"inverting again ({other})")
@@ -162,12 +170,14 @@ class JobFolder:
     def save(self, state: DenoisingState) -> None:
         """Store a state in place of the one before. RunError if the disk is full or fails."""
         tensors = {"latents": state.latents.contiguous(), "generator": state.generator}
-        metadata = {
+        header = {
             "steps": str(state.steps),
             "first": str(state.first),
+            "part": f"{state.under_way.start} {state.under_way.stop}",
             "checksum": fingerprint.of_tensors(sorted(tensors.items())),
             **_signature(self._identity),
         }
+        metadata = header | {_HEADER_CHECKSUM: fingerprint.of_values(header)}
         with written_whole(self._state) as part:
             save_file(tensors, part, metadata)
 
@@ -175,8 +185,13 @@ class JobFolder:
         """Return how many bytes the trajectory here takes, which replacing it frees."""
         return self._trajectory.stat().st_size if self._trajectory.exists() else 0
 
-    def _find_trajectory(self, identity: Identity) -> "tuple[JournaledFile | None, str]":
-        """Return the trajectory's file of this identity, or why it is not used: '' for no file."""
+    def _find_trajectory(
+        self, identity: Identity, shape: LatentShape, header: Mapping[str, str]
+    ) -> "tuple[JournaledFile | None, str]":
+        """Return the trajectory's file of this identity, or why it is not used: '' for no file.
+
+        shape, header: those of a file of this identity that is not damaged.
+        """
         if not self._trajectory.exists():
             return None, ""
         try:
@@ -184,6 +199,9 @@ class JobFolder:
         except InputError:
             return None, "it was damaged"
         other = _difference(found.metadata, identity)
+        is_whole = found.axes == shape and len(found.kept) == shape.levels
+        if not other and not (is_whole and found.metadata == header):
+            other = "it was damaged"
         if other:
             found.close()
             return None, other
@@ -208,25 +226,37 @@ def read_state(path: Path) -> tuple[DenoisingState, dict[str, str]]:
             metadata: dict[str, str] = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in ("generator", "latents")}
         steps, first = int(metadata["steps"]), int(metadata.get("first", "0"))
+        part = range(*map(int, metadata["part"].split())) if "part" in metadata else None
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise InputError(f"{path} is not a saved denoising state: {error}") from None
+    # States of earlier versions have no checksum of their header.
+    header_checksum = metadata.pop(_HEADER_CHECKSUM, None)
+    if header_checksum not in (None, fingerprint.of_values(metadata)):
+        raise InputError(f"{path} is damaged")
     if metadata.get("checksum") != fingerprint.of_tensors(tensors.items()):
         raise InputError(f"{path} is damaged")
     # Copies, as safetensors may return memory that is mapped to the file.
     latents, generator = tensors["latents"].clone(), tensors["generator"].clone()
-    return DenoisingState(steps=steps, latents=latents, generator=generator, first=first), metadata
+    state = DenoisingState(
+        steps=steps, latents=latents, generator=generator, first=first, part=part
+    )
+    return state, metadata
 
 
 def identity_of(metadata: Mapping[str, str]) -> Identity:
-    """Return the identity in a file's header. ValueError if there is none."""
-    return dict(json.loads(metadata.get("identity", "")))
+    """Return the identity in a file's header. InputError if there is none."""
+    found = parse_json(metadata.get("identity", ""), "the identity in the header")
+    if not isinstance(found, JsonObject):
+        raise InputError("the identity in the header is damaged")
+    return {name: str(value) for name, value in found.items()}
 
 
 def how_far(folder: Path) -> tuple[int, int]:
     """Return how many pieces are inverted and steps denoised in a job that another process runs."""
     journal, state = folder / JOURNAL, folder / STATE
     pieces = steps = 0
-    with contextlib.suppress(OSError, SafetensorError, KeyError):  # It may be deleted any moment.
+    # It may be deleted any moment, or be damaged.
+    with contextlib.suppress(OSError, SafetensorError, KeyError, ValueError, TypeError):
         pieces = sum(len(pieces_of(line)) for line in journal.read_text().splitlines(True))
         if state.exists():
             with safe_open(state, framework="pt") as file:
@@ -243,7 +273,7 @@ def _difference(metadata: Mapping[str, str], identity: Identity) -> str:
     """Return how a stored identity differs, in words; '' if it does not."""
     try:
         stored = identity_of(metadata)
-    except ValueError:
+    except InputError:
         return "it belongs to something else"
     if metadata.get("format") != _FORMAT:
         return "another version of pnpvideo made it"

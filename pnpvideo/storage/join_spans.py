@@ -37,7 +37,8 @@ def join_spans(folders: Sequence[Path], whole: Path) -> None:
             missing = sorted({*every} - sampled | {*trajectory.latents.missing})
             if missing:
                 raise RunError(f"no span holds frames {missing[0]} to {missing[-1]}")
-            if len({state.steps for state, _ in states}) > 1:
+            finished = all(state.under_way.stop == state.pieces.stop for state, _ in states)
+            if not finished or len({state.steps for state, _ in states}) > 1:
                 raise RunError("some spans of the clip are not finished")
             last, metadata = states[-1]
             job.state(identity_of(metadata))

@@ -57,10 +57,15 @@ class JournaledFile(LatentFile):
 def pieces_of(line: str) -> range:
     """Return the pieces that a line of a journal names; none if it is cut off or damaged."""
     words = line.split()
-    if len(words) != 3 or not line.endswith("\n") or not all(word.isdecimal() for word in words):
+    if len(words) != 3 or not line.endswith("\n") or not all(map(_is_number, words)):
         return range(0)
     first, count, _ = map(int, words)
     return range(first, first + count)
+
+
+def _is_number(word: str) -> bool:
+    """Return whether a word of a journal is a number of a size that it can have."""
+    return word.isdecimal() and len(word) < 16
 
 
 def part_of(path: Path) -> Path:

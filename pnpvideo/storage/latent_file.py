@@ -137,15 +137,20 @@ class LatentFile:
                     f"latents of shape {tuple(shape)} have no axes for levels and pieces"
                 )
             levels = int(metadata.pop("levels", shape[0]))
+            kept = kept or list(range(levels))
+            in_order = kept == sorted(set(kept)) and len(kept) == shape[0]
+            if not in_order or not all(0 <= level < levels for level in kept):
+                raise ValueError(f"latents of {shape[0]} levels cannot be those of {levels}")
+            latent_type = {name: dtype for dtype, name in _DTYPES.items()}[dtype]
             file: BinaryIO = path.open(mode)  # type: ignore[assignment]
-        except (SafetensorError, OSError, ValueError) as error:
+        except (SafetensorError, OSError, ValueError, KeyError) as error:
             raise InputError(f"{path} is not a saved trajectory: {error}") from None
         return cls(
             file,
             path,
             shape=LatentShape.of((levels, *shape[1:])),
-            dtype={name: dtype for dtype, name in _DTYPES.items()}[dtype],
-            kept=kept or range(levels),
+            dtype=latent_type,
+            kept=kept,
             metadata=metadata,
             start=8 + int.from_bytes(file.read(8), "little"),
         )

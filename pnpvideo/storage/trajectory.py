@@ -150,7 +150,10 @@ class Trajectory:
     @classmethod
     def of_file(cls, latents: LatentFile) -> "Trajectory":
         """Return the trajectory in an open file."""
-        timesteps = tuple(float(t) for t in latents.metadata.get("timesteps", "").split())
+        try:
+            timesteps = tuple(float(t) for t in latents.metadata.get("timesteps", "").split())
+        except ValueError as error:
+            raise InputError(f"{latents.name} is not a saved trajectory: {error}") from None
         prompt = latents.metadata.get("prompt", "")
         return cls(latents=latents, timesteps=timesteps, prompt=prompt)
 

@@ -48,7 +48,13 @@ def check_source(source: Path, reading: ReadSettings, limits: Limits) -> Facts:
     if source.is_file():
         _check_pixels(source, limits)
     wanted = reading.frame_count or limits.frames + 1
-    how = reading.part(ReadSettings) | {"frames": min(wanted, limits.frames + 1)}
+    how = reading.part(ReadSettings) | {
+        "frames": min(wanted, limits.frames + 1),
+        "reader": "av",
+        "max_pixels": limits.pixels,
+        # Also those before the first that is used, and those that a stride skips.
+        "max_frames": 50 * limits.frames,
+    }
     clip = read_clip(source, **how)
     try:
         if len(clip) > limits.frames:
@@ -99,9 +105,9 @@ def _check_pixels(source: Path, limits: Limits) -> None:
     """Raise InputError for too large a frame, without decoding one."""
     if source.stat().st_size == 0:
         return  # `read_clip` reports it.
-    image = open_image(source)
+    image = open_image(source, limits.pixels)
     if image is None:
-        facts = probe_video(source)
+        facts = probe_video(source, limits.pixels)
         width, height = facts.width, facts.height
     else:
         width, height = image.size

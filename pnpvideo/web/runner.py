@@ -164,9 +164,12 @@ def job_settings(job: WebJob, models: Models) -> Settings:
 
 
 def settings_of(kind: JobKind, values: Mapping[str, object]) -> Settings:
-    """Return the settings of a run. To show how a mask moves, no prompt is needed."""
+    """Return the settings of a run. To show how a mask moves, no prompt is needed.
+
+    PyAV alone reads what visitors give.
+    """
     shown = {"prompt": values["prompt"] or ["-"]} if kind == "mask" else {}
-    return Settings.of({**values, **shown})
+    return Settings.of({**values, **shown, "reader": "av"})
 
 
 def without_folder(error: Exception, folder: Path) -> str:

@@ -12,6 +12,7 @@ from pnpvideo.clips.write import write_clip
 from pnpvideo.options.settings import ReadSettings, Settings
 from pnpvideo.pixels.carry_mask import carry_mask
 from pnpvideo.pixels.mask import weights_of
+from pnpvideo.pixels.mask_values import white_and_black
 from pnpvideo.pixels.resize import resize_frames, side_by_side
 from pnpvideo.pixels.scenes import find_scenes
 from pnpvideo.web.drawn_mask import tinted
@@ -74,7 +75,7 @@ def write_mask_view(folder: Path, settings: Settings, check: Callable[[], None])
     assert settings.source is not None
     assert settings.mask is not None
     source = read_clip(settings.source, **settings.part(ReadSettings))
-    mask = read_clip(settings.mask)
+    mask = white_and_black(read_clip(settings.mask, background="black"), settings.mask_label)
     size = _fitting(source.width, source.height)
 
     def frames() -> Iterator[Frames]:

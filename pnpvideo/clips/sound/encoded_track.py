@@ -17,7 +17,7 @@ from av.error import FFmpegError
 from av.filter import Graph
 from av.packet import Packet
 
-from pnpvideo.clips.sound.sound_track import GAP, Track
+from pnpvideo.clips.sound.sound_track import GAP, LONGEST_SILENCE, Track, check_gap
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,17 +89,41 @@ class EncodedTrack(Track):
         packets = []
         for frame in frames:
             start = self._start_of(frame)
-            self._next = start + frame.samples
             if start + frame.samples <= 0:
+                self._next = start + frame.samples
                 continue
             kind = (frame.format.name, frame.layout.name, frame.sample_rate)
             if kind != self._input_kind:  # For the first frame, and whenever a broadcast changes.
                 packets += self._drain()
                 self._graph, self._input_kind = self._make_graph(*kind), kind
-            assert self._graph is not None
-            frame.pts, frame.time_base = start, Fraction(1, frame.sample_rate)
-            self._graph.push(frame)
-            packets += self._pull()
+            packets += self._fill_long_gap(frame, start)
+            # What comes soon after the end shows that there is silence until then.
+            if start <= (self._duration + LONGEST_SILENCE) * frame.sample_rate:
+                packets += self._push(frame, start)
+            self._next = start + frame.samples
+        return packets
+
+    def _push(self, frame: AudioFrame, start: int) -> list[Packet[AudioStream]]:
+        assert self._graph is not None
+        frame.pts, frame.time_base = start, Fraction(1, frame.sample_rate)
+        self._graph.push(frame)
+        return self._pull()
+
+    def _fill_long_gap(self, frame: AudioFrame, start: int) -> list[Packet[AudioStream]]:
+        """Put silence before a frame in pieces: the graph would hold all of a long gap at once."""
+        rate = frame.sample_rate
+        begin, stop = max(self._next, 0), min(start, round(self._duration * rate))
+        if stop - begin <= LONGEST_SILENCE * rate:
+            return []
+        check_gap(Fraction(stop - begin, rate))
+        packets = []
+        for at in range(begin, stop, rate):
+            silence = AudioFrame(frame.format.name, frame.layout, min(rate, stop - at))
+            silence.sample_rate = rate
+            zero = b"\x80" if frame.format.name in ("u8", "u8p") else b"\0"
+            for plane in silence.planes:
+                plane.update(zero * plane.buffer_size)
+            packets += self._push(silence, at)
         return packets
 
     def _start_of(self, frame: AudioFrame) -> int:

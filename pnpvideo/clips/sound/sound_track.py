@@ -16,6 +16,17 @@ from av.packet import Packet
 _HIDING = ("mp4", "mov")
 # A longer gap than this (seconds) in the source is filled, so that later sound stays in step.
 GAP = Fraction(1, 25)
+# At a gap that is still longer than this (seconds) the sound ends: a damaged or crafted file can
+# state times that are days apart, and all that silence would have to be encoded.
+_LONGEST_GAP = 3600
+# Silence is made in pieces of this length (seconds).
+LONGEST_SILENCE = 10
+
+
+def check_gap(seconds: Fraction) -> None:
+    """Raise ValueError if a gap is too long to be filled with silence."""
+    if seconds > _LONGEST_GAP:
+        raise ValueError(f"it has a gap of {float(seconds) / 3600:.1f} hours")
 
 
 class Track(ABC):
@@ -109,13 +120,19 @@ class CopiedTrack(Track):
         self._end = packet.pts + packet.duration
         if missing * packet.time_base < GAP:
             return [packet]
+        check_gap(missing * packet.time_base)
         rate = self._source.codec_context.sample_rate
-        samples = round(packet.duration * packet.time_base * rate)
-        size = packet.size // samples * round(missing * packet.time_base * rate)
-        silence = cast("Packet[AudioStream]", Packet(bytes(size)))
-        silence.pts = silence.dts = packet.pts - missing
-        silence.duration, silence.time_base = missing, packet.time_base
-        return [silence, packet]
+        sample_size = packet.size // round(packet.duration * packet.time_base * rate)
+        longest = max(1, round(LONGEST_SILENCE / packet.time_base))
+        packets = []
+        for start in range(packet.pts - missing, packet.pts, longest):
+            duration = min(longest, packet.pts - start)
+            size = sample_size * round(duration * packet.time_base * rate)
+            silence = cast("Packet[AudioStream]", Packet(bytes(size)))
+            silence.pts = silence.dts = start
+            silence.duration, silence.time_base = duration, packet.time_base
+            packets.append(silence)
+        return [*packets, packet]
 
     def flush(self) -> list[Packet[AudioStream]]:
         return []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import logging
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from operator import itemgetter
 import av
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
-from av.error import ArgumentError, FFmpegError, InvalidDataError
+from av.error import FFmpegError
 from av.packet import Packet
 
 from pnpvideo.clips.clip import Sound
@@ -111,9 +110,12 @@ class SoundWriter:
 
 def _mux(file: OutputContainer, packets: list[Packet[AudioStream]]) -> None:
     for packet in packets:
-        # The container may reject a damaged packet.
-        with contextlib.suppress(InvalidDataError, ArgumentError):
+        try:
             file.mux(packet)
+        except FFmpegError as error:
+            if isinstance(error, OSError):
+                raise
+            # The container rejects a damaged packet.
 
 
 def choose_tracks(container: str, sound: Sound, *, every: bool) -> list[tuple[int, type[Track]]]:
@@ -157,6 +159,7 @@ def _works(track_type: type[Track], container: str, sound: Sound, number: int) -
             av.open(io.BytesIO(), "w", format=container) as file,
         ):
             track = track_type(file, source.streams[0], sound.duration)
+            file.start_encoding()  # Here a container refuses a rate that it does not take.
             packet_count = 0
             for packet in islice(source.packets(), _PACKETS_TO_TRY):
                 packet_count += 1

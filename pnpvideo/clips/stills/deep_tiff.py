@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pnpvideo.clips.refusals import check_memory, raw_photo
+from pnpvideo.clips.stored import to_eight_bits
 from pnpvideo.errors import InputError
 
 _COLOURS = frozenset(
@@ -24,8 +25,11 @@ _MODES: dict[tuple[int, int | None], str] = {
     (3, tifffile.EXTRASAMPLE.UNASSALPHA): "RGBA",
 }
 
+STORED = "stored values"
+"""The name in a picture's `info` of its single channel with all bits."""
 
-def open_deep_tiff(path: Path) -> Image.Image | None:
+
+def open_deep_tiff(path: Path, max_pixels: int) -> Image.Image | None:
     """Return the first picture of a TIFF, with 8 bits. Return None if the file is not a TIFF.
 
     Raise InputError if it is a TIFF that cannot be used.
@@ -35,7 +39,7 @@ def open_deep_tiff(path: Path) -> Image.Image | None:
             return None
     try:
         with tifffile.TiffFile(path) as tiff:
-            return _picture(tiff.pages.first, path)
+            return _picture(tiff.pages.first, path, max_pixels)
     except InputError:
         raise
     # tifffile's parsers and codecs raise many kinds of errors.
@@ -44,7 +48,7 @@ def open_deep_tiff(path: Path) -> Image.Image | None:
         raise InputError(f"{path} is a TIFF that cannot be read: {reason}") from None
 
 
-def _picture(page: tifffile.TiffPage, path: Path) -> Image.Image:
+def _picture(page: tifffile.TiffPage, path: Path, max_pixels: int) -> Image.Image:
     if page.is_dng or page.photometric in _RAW:
         raise raw_photo(path)
     if page.photometric not in _COLOURS or page.ndim not in (2, 3):
@@ -54,7 +58,8 @@ def _picture(page: tifffile.TiffPage, path: Path) -> Image.Image:
             "save it as RGB"
         )
     # The values are scaled in float64.
-    check_memory((page.imagewidth, page.imagelength), path, bytes_a_pixel=100)
+    size, samples = (page.imagewidth, page.imagelength), max(3, page.samplesperpixel)
+    check_memory(size, path, max_pixels, bytes_a_pixel=32 * samples)
     values: NDArray[np.generic] = page.asarray()
     if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and values.ndim == 3:
         values = np.moveaxis(values, 0, -1)
@@ -69,37 +74,10 @@ def _picture(page: tifffile.TiffPage, path: Path) -> Image.Image:
     height, width, _ = pixels.shape
     used = np.ascontiguousarray(pixels[..., : len(mode)])
     image = Image.frombuffer(mode, (width, height), used.tobytes(), "raw", mode, 0, 1)
+    if len(mode) == 1 and values.dtype != np.uint8:
+        image.info[STORED] = values[..., 0]
     image.getexif()[0x0112] = page.tags.valueof(0x0112, default=1)
     profile = page.tags.valueof(34675)
     if profile is not None:
         image.info["icc_profile"] = bytes(profile)
     return image
-
-
-def to_eight_bits(values: NDArray[np.generic], name: Path | str) -> NDArray[np.uint8]:
-    """Return the picture with 8 bits, from whole numbers of any size or floating-point values.
-
-    Floating-point values range from 0 to 1 (or slightly more), or from 0 to 255. Raise InputError
-    if they are larger. name: the picture's name in errors.
-    """
-    if values.dtype == np.uint8:
-        return values.astype(np.uint8, copy=False)
-    if values.dtype.kind == "f":
-        scale = 255 if _highest(values, name) <= 2 else 1
-        scaled = np.nan_to_num(values.astype(np.float64), posinf=255) * scale
-    elif values.dtype == np.bool_:
-        scaled = values.astype(np.float64) * 255
-    else:
-        scaled = values.astype(np.float64) / float(np.iinfo(values.dtype.str).max) * 255
-    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
-
-
-def _highest(values: NDArray[np.generic], name: Path | str) -> float:
-    finite = values[np.isfinite(values.astype(np.float64))]
-    top = float(finite.max(initial=0))
-    if top > 256:
-        raise InputError(
-            f"{name} has floating-point values up to {top:g}; save it with values from 0 to 1, or "
-            "from 0 to 255"
-        )
-    return top

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
+from itertools import accumulate, islice
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 
 from pnpvideo.clips.clip import Alpha, Clip, FrameReader, Frames
 from pnpvideo.clips.read_options import ReadOptions
-from pnpvideo.clips.refusals import damaged
+from pnpvideo.clips.refusals import check_bytes, damaged
 from pnpvideo.clips.stills.decode_image import (
     DECODING_ERRORS,
     cut_picture,
@@ -24,7 +25,9 @@ from pnpvideo.clips.stills.decode_image import (
     to_rgba,
     upright_size,
 )
+from pnpvideo.clips.stills.decode_stored import decode_stored
 from pnpvideo.clips.stills.split_animation import SPLIT, After, Part
+from pnpvideo.clips.stored import Stored
 from pnpvideo.clips.video.frame_timing import find_timing
 from pnpvideo.errors import InputError
 
@@ -53,16 +56,19 @@ def read_animation(image: Image.Image, path: Path, options: ReadOptions) -> Clip
     Return None if no frame is complete and the caller accepts a truncated first frame.
     """
     split = SPLIT.get(image.format)
-    moments: Callable[[], Iterator[Moment]] = partial(_moments_of_sequence, path)
+    parts: Callable[[], Iterator[Part]] | None = None
+    moments: Callable[[], Iterator[Moment]] = partial(_moments_of_sequence, path, options)
     if split is not None:
-        moments = partial(_compose, partial(split, path.read_bytes()), image, path)
-    durations, transparent = _look_through(moments, path, options.allow_truncated)
+        check_bytes(path.stat().st_size, path, options.max_pixels, "is an animation; reading it")
+        parts = partial(split, path.read_bytes())
+        moments = partial(_compose, parts, image, path, options.max_pixels)
+    durations, transparent = _look_through(moments, parts, path, options)
     if not durations:
         return None
     chosen = options.choose(len(durations), path)
     timing = None
     if len(durations) > 1:
-        times = [sum(durations[:i], Fraction(0)) for i in range(len(durations) + 1)]
+        times = list(accumulate(durations, initial=Fraction(0)))
         until = min(chosen[-1] + options.stride, len(durations))
         # Animated images state milliseconds or hundredths, and these are exact.
         timing = find_timing(
@@ -83,14 +89,14 @@ def read_animation(image: Image.Image, path: Path, options: ReadOptions) -> Clip
 
 
 def _compose(
-    parts: Callable[[], Iterator[Part]], image: Image.Image, path: Path
+    parts: Callable[[], Iterator[Part]], image: Image.Image, path: Path, max_pixels: int
 ) -> Iterator[Moment]:
     """Yield the canvas after each part. It starts transparent; the file's background is ignored."""
     # Pillow finds the orientation in these.
     tags = ("exif", "xmp", "XML:com.adobe.xmp")
     canvas = Image.new("RGBA", image.size)
     for part in parts():
-        picture, corner = to_rgba(io.BytesIO(part.picture), path), part.box[:2]
+        picture, corner = to_rgba(io.BytesIO(part.picture), path, max_pixels), part.box[:2]
         previous = canvas.copy()
         if part.over:
             canvas.alpha_composite(picture, corner)
@@ -105,9 +111,9 @@ def _compose(
             canvas = previous
 
 
-def _moments_of_sequence(path: Path) -> Iterator[Moment]:
+def _moments_of_sequence(path: Path, options: ReadOptions) -> Iterator[Moment]:
     """Yield the frames of a file whose frames are whole pictures."""
-    image = open_image(path)
+    image = open_image(path, options.max_pixels)
     assert image is not None
     with image:
         for number in range(getattr(image, "n_frames", 1)):
@@ -118,28 +124,56 @@ def _moments_of_sequence(path: Path) -> Iterator[Moment]:
 
 
 def _look_through(
-    moments: Callable[[], Iterator[Moment]], path: Path, allow_truncated: bool
+    moments: Callable[[], Iterator[Moment]],
+    parts: Callable[[], Iterator[Part]] | None,
+    path: Path,
+    options: ReadOptions,
 ) -> tuple[list[Fraction], bool]:
     """Return the seconds that each frame is shown, and whether any has transparent parts.
 
-    All frames are decoded, so that damage is found before the expensive work.
+    All frames up to the last that can be chosen are decoded, so that damage is found before the
+    expensive work. parts: the stored frames, which are counted before any is decoded.
     """
-    durations: list[Fraction] = []
+    stop = options.most_looked_at
+    damage: Exception | None = None
+    if parts is not None:
+        durations, damage = _durations(islice(parts(), stop))
+        options.check_count(len(durations), path)
+        stop = min(stop, options.stop or stop)
+    decoded: list[Fraction] = []
     transparent = False
     try:
-        for moment in moments():
-            # As in browsers, a frame that is shown for almost no time counts as having no time.
-            stated = moment.seconds > Fraction(1, 100)
-            durations.append(moment.seconds if stated else Fraction(1, 10))
+        for moment in islice(moments(), stop):
+            decoded.append(_shown_seconds(moment.seconds))
             transparent = transparent or has_transparent_parts(moment.picture)
     except InputError:
         raise
     except DECODING_ERRORS as error:
-        if not allow_truncated and durations:
-            raise damaged(path, reason(error), len(durations)) from None
-        if not allow_truncated:
-            raise cut_picture(path, error) from None
+        durations, damage = decoded, error
+    if parts is None:
+        durations = decoded
+    if damage is not None and not options.allow_truncated:
+        if not durations:
+            raise cut_picture(path, damage) from None
+        if options.stop is None or len(durations) < options.stop:
+            raise damaged(path, reason(damage), len(durations))
     return durations, transparent
+
+
+def _durations(parts: Iterator[Part]) -> tuple[list[Fraction], Exception | None]:
+    """Return the seconds that each stored frame is shown, up to damage, and the damage."""
+    durations: list[Fraction] = []
+    try:
+        for part in parts:
+            durations.append(_shown_seconds(part.seconds))
+    except DECODING_ERRORS as error:
+        return durations, error
+    return durations, None
+
+
+def _shown_seconds(stated: Fraction) -> Fraction:
+    """Return for how long browsers show a frame: almost no time counts as having no time."""
+    return stated if stated > Fraction(1, 100) else Fraction(1, 10)
 
 
 class AnimationReader(FrameReader):
@@ -178,6 +212,10 @@ class AnimationReader(FrameReader):
         for frame, number in zip(alpha, self._chosen[start:stop], strict=True):
             frame[:] = decode_alpha(self._frame(number), self._path, self._options)
         return alpha
+
+    def read_stored(self, number: int) -> Stored:
+        picture = self._frame(self._chosen[number])
+        return decode_stored(picture, self._path, self._options)
 
     def _frame(self, number: int) -> Image.Image:
         """Return a frame of the file. It depends on previous frames: going back starts over."""

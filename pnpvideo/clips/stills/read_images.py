@@ -16,10 +16,13 @@ from pnpvideo.clips.stills.decode_image import (
     decode_alpha,
     decode_image,
     has_several_pictures,
+    kept_colour,
     open_image,
     upright_size,
 )
+from pnpvideo.clips.stills.decode_stored import decode_stored
 from pnpvideo.clips.stills.read_animation import is_animation, read_animation
+from pnpvideo.clips.stored import Stored
 from pnpvideo.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -46,7 +49,7 @@ def read_image(image: Image.Image, path: Path, options: ReadOptions) -> Clip:
         if has_several_pictures(image):
             _warn_several_pictures(path)
         options.choose(1, path)
-        transparent = can_be_transparent(image)
+        transparent, colour = can_be_transparent(image), kept_colour(image, options)
         # So that damage is found before the expensive work.
         height, width, _ = decode_image(image, path, options).shape
     return Clip(
@@ -54,6 +57,7 @@ def read_image(image: Image.Image, path: Path, options: ReadOptions) -> Clip:
         width=width,
         height=height,
         has_alpha=transparent,
+        colour=colour,
         name=path.stem,
     )
 
@@ -86,10 +90,14 @@ class ImageReader(FrameReader):
         self._fill(alpha, start, decode_alpha)
         return alpha
 
+    def read_stored(self, number: int) -> Stored:
+        with _open(self._paths[number], self._options) as image:
+            return decode_stored(image, self._paths[number], self._options)
+
     def _fill(self, pictures: NDArray[np.uint8], start: int, decode: Decode) -> None:
         paths = self._paths[start : start + len(pictures)]
         for picture, path in zip(pictures, paths, strict=True):
-            with _open(path) as image:
+            with _open(path, self._options) as image:
                 decoded = decode(image, path, self._options)
             if decoded.shape != picture.shape:
                 (height, width), expected = decoded.shape[:2], picture.shape[:2]
@@ -103,11 +111,12 @@ class ImageReader(FrameReader):
 def _clip(paths: list[Path], name: str, source: Path, options: ReadOptions) -> Clip:
     chosen = [paths[i] for i in options.choose(len(paths), source)]
     size: tuple[int, int] | None = None
-    transparent, has_several = False, False
+    transparent, has_several, colours = False, False, set()
     for path in chosen:
-        with _open(path) as image:
+        with _open(path, options) as image:
             image_size = upright_size(image)
             transparent = transparent or can_be_transparent(image)
+            colours.add(kept_colour(image, options))
             if not has_several and has_several_pictures(image):
                 has_several = True
                 _warn_several_pictures(path)
@@ -119,11 +128,17 @@ def _clip(paths: list[Path], name: str, source: Path, options: ReadOptions) -> C
             )
         size = image_size
     assert size is not None
+    if len(colours) > 1:
+        raise InputError(
+            f"{source} has images in different colour spaces, which hdr keep cannot keep in one "
+            "result; leave it out"
+        )
     return Clip(
         reader=ImageReader(chosen, size, options),
         width=size[0],
         height=size[1],
         has_alpha=transparent,
+        colour=colours.pop(),
         name=name,
     )
 
@@ -132,8 +147,8 @@ def _warn_several_pictures(path: Path) -> None:
     _log.warning("%s holds several pictures; only one is read", path)
 
 
-def _open(path: Path) -> Image.Image:
-    image = open_image(path)
+def _open(path: Path, options: ReadOptions) -> Image.Image:
+    image = open_image(path, options.max_pixels)
     if image is None:
         raise InputError(f"{path} is not an image, or is damaged")
     return image

@@ -92,7 +92,7 @@ def _end_of_blocks(data: bytes, at: int) -> int:
 
 
 # The chunks that all pictures of an animated PNG share.
-_SHARED = (b"PLTE", b"tRNS", b"gAMA", b"cHRM", b"iCCP", b"sRGB", b"sBIT")
+_SHARED = (b"PLTE", b"tRNS", b"gAMA", b"cHRM", b"iCCP", b"sRGB", b"sBIT", b"cICP")
 
 
 def png_parts(data: bytes) -> Iterator[Part]:

@@ -52,9 +52,9 @@ def list_frames(path: Path, facts: VideoFacts, stop: int | None = None) -> Shown
     version = _version(path)
     shown = _memory.find(version, facts, stop)
     if shown is None:
-        listing = _Listing(path, "FRAME", stop)
+        listing = _Listing(path, "FRAME", stop, facts.max_pixels)
         if listing.doubtful:
-            listing = _Listing(path, "SLICE", stop)
+            listing = _Listing(path, "SLICE", stop, facts.max_pixels)
         shown = listing.shown(facts, stop)
         if version is not None and version == _version(path):
             _memory.keep(version, facts, stop, listing, shown)
@@ -123,13 +123,16 @@ class _Listing:
     doubtful: whether the decoder's threads may have kept errors to themselves.
     """
 
-    def __init__(self, path: Path, threads: str, stop: int | None) -> None:
+    def __init__(self, path: Path, threads: str, stop: int | None, max_pixels: int) -> None:
         self.times: list[int] = []
         self.interlaced = False
         self.damage: str | None = None
         self._step = 0
         self._joins: list[int] = []
-        with captured_messages() as said, contextlib.closing(OpenVideo(path, threads)) as video:
+        with (
+            captured_messages() as said,
+            contextlib.closing(OpenVideo(path, threads, max_pixels)) as video,
+        ):
             self.time_base = video.stream.time_base or Fraction(1, 1000)
             self._may_join = "mpeg" in video.container.format.name
             frames = video.frames(strict=True)

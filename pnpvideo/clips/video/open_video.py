@@ -18,7 +18,10 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from pnpvideo.clips.refusals import check_pixels
+from pnpvideo.clips.video.main_stream import main_stream
 from pnpvideo.errors import InputError
+from pnpvideo.options.values import DEFAULT_MAX_PIXELS
 
 # The containers that are opened. Others would turn text into video or follow links in playlists.
 _CONTAINERS = (
@@ -56,18 +59,21 @@ def captured_messages(level: int = av.logging.ERROR) -> Iterator[list[tuple[int,
             av.logging.set_level(None)
 
 
-def open_container(path: Path, file_format: str | None = None) -> InputContainer:
+def open_container(
+    path: Path, file_format: str | None = None, max_pixels: int = DEFAULT_MAX_PIXELS
+) -> InputContainer:
     """Open a path as a file, whatever its name contains, and never as a playlist.
 
-    file_format: FFmpeg's name of the format; None to detect it. Raise InputError if it fails.
+    file_format: FFmpeg's name of the format; None to detect it. max_pixels: of the frames that
+    FFmpeg may decode to know a stream's kind. Raise InputError if it fails.
     """
     try:
         try:
-            return _open(f"file:{path}", file_format)
+            return _open(f"file:{path}", file_format, max_pixels)
         except av.error.FFmpegError:
             # FFmpeg prefers the suffix to some contents, and then chooses a refused format.
             with path.open("rb") as file:
-                return _open("fd:", file_format, fd=str(file.fileno()))
+                return _open("fd:", file_format, max_pixels, fd=str(file.fileno()))
     except av.error.FFmpegError as error:
         with path.open("rb") as file:
             if file.read(8)[4:] == b"ftyp":
@@ -78,18 +84,30 @@ def open_container(path: Path, file_format: str | None = None) -> InputContainer
         raise InputError(f"{path} is not an image, not a video, or is damaged: {reason}") from None
 
 
-def _open(url: str, file_format: str | None, **options: str) -> InputContainer:
+def _open(url: str, file_format: str | None, max_pixels: int, **options: str) -> InputContainer:
     limits = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file,fd"}
     # Titles may not be UTF-8, as in many AVI files.
     return av.open(
-        url, "r", format=file_format, container_options=limits | options, metadata_errors="replace"
+        url,
+        "r",
+        format=file_format,
+        options=_decoding_limits(max_pixels),
+        container_options=limits | options,
+        metadata_errors="replace",
     )
 
 
-def is_motion_jpeg(path: Path) -> bool:
+def _decoding_limits(max_pixels: int) -> dict[str, str]:
+    """Return the options with which decoders refuse larger frames before they allocate them."""
+    return {"max_pixels": str(min(max_pixels, 2**31 - 1))}
+
+
+def is_motion_jpeg(path: Path, max_pixels: int) -> bool:
     """Return whether a file begins with two JPEG pictures of the same size."""
     try:
-        with contextlib.closing(open_container(path, "mjpeg")) as container:
+        with contextlib.closing(open_container(path, "mjpeg", max_pixels)) as container:
+            (stream,) = container.streams.video
+            stream.codec_context.options = _decoding_limits(max_pixels)
             first, second = islice(container.decode(video=0), 2)
     except (InputError, ValueError, av.error.FFmpegError):  # One picture, then something else.
         return False
@@ -97,34 +115,44 @@ def is_motion_jpeg(path: Path) -> bool:
 
 
 class OpenVideo:
-    """The first picture stream of a video file.
+    """The main picture stream of a video file (see `main_stream`).
 
     threads: "FRAME" decodes several frames at a time; "SLICE" decodes one after the other, so that
-    each error belongs to a known frame. stream_count: the number of picture streams. packet_count:
-    the number of decoded packets.
+    each error belongs to a known frame. stream_count: the number of picture streams. number: the
+    place of this one among them, from 1. packet_count: the number of decoded packets.
     """
 
-    def __init__(self, path: Path, threads: str = "FRAME") -> None:
-        self.container = open_container(path)
+    def __init__(
+        self, path: Path, threads: str = "FRAME", max_pixels: int = DEFAULT_MAX_PIXELS
+    ) -> None:
+        """Raise InputError if the file cannot be opened, or declares larger frames."""
+        self.container = open_container(path, max_pixels=max_pixels)
         # Times that FFmpeg invents for packets without them do not always match the frames.
         self.container.flags &= ~_GENPTS
         pictures = [
             stream
             for stream in self.container.streams.video
-            if Disposition.attached_pic not in Disposition(stream.disposition)
+            if not stream.disposition & Disposition.attached_pic
         ]
         if not pictures:
             sounds = self.container.streams.audio
             self.container.close()
             reason = "it holds sound only" if sounds else "it holds no frames"
             raise InputError(f"{path} is not a video: {reason}")
-        self.stream: VideoStream = pictures[0]
+        self.stream = main_stream(pictures)
+        self.number = pictures.index(self.stream) + 1
         self.stream_count = len(pictures)
         if self.stream.codec_context is None:
             self.container.close()
             raise InputError(f"{path} cannot be read: FFmpeg has no decoder for its pictures")
+        try:
+            context = self.stream.codec_context
+            check_pixels((context.width, context.height), path, max_pixels)
+        except InputError:
+            self.container.close()
+            raise
         self.packet_count = 0
-        self._decoder = _create_decoder(self.stream, threads)
+        self._decoder = _create_decoder(self.stream, threads, max_pixels)
 
     def frames(self, *, strict: bool) -> Iterator[VideoFrame]:
         """Yield the remaining frames in display order, as FFmpeg shows them.
@@ -191,13 +219,13 @@ class OpenVideo:
         self.container.close()
 
 
-def _create_decoder(stream: VideoStream, threads: str) -> VideoCodecContext:
+def _create_decoder(stream: VideoStream, threads: str, max_pixels: int) -> VideoCodecContext:
     decoder: CodecContext = stream.codec_context
     name = _ALPHA_DECODERS.get(decoder.name)
     if name is not None and stream.metadata.get("alpha_mode") == "1":
         decoder = CodecContext.create(name, "r")
     decoder.thread_type = threads
     # Its threads must not log: they would wait for the GIL, whose holder may wait for them.
-    decoder.options = {"log_level_offset": "1000"}
+    decoder.options = {"log_level_offset": "1000"} | _decoding_limits(max_pixels)
     assert isinstance(decoder, VideoCodecContext)
     return decoder

@@ -1,7 +1,6 @@
 """Facts about a video file, from its headers and its first frame."""
 
 import contextlib
-import re
 import struct
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,10 +12,12 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorTrc
 
 from pnpvideo.clips.clip import Colour
-from pnpvideo.clips.refusals import damaged
+from pnpvideo.clips.refusals import check_memory, damaged
+from pnpvideo.clips.video.main_stream import stated_end, tagged_duration
 from pnpvideo.clips.video.open_video import DamageError, OpenVideo
 from pnpvideo.clips.video.tone_map import HLG, PQ, HighRange
 from pnpvideo.errors import InputError
+from pnpvideo.options.values import DEFAULT_MAX_PIXELS
 
 Filters = tuple[tuple[str, str], ...]
 """FFmpeg filters, each with its options."""
@@ -26,7 +27,7 @@ _UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED, of a colour matrix.
 
 @dataclass(frozen=True, kw_only=True)
 class VideoFacts:
-    """The facts about a video file's first picture stream.
+    """The facts about a video file's main picture stream.
 
     width, height: in pixels as shown, upright and square (non-square pixels are stretched, never
         shrunk).
@@ -40,7 +41,9 @@ class VideoFacts:
     start: seconds at which the file's clock starts.
     until: seconds, by that clock, at which the pictures end; None if the file does not state it.
     has_sound: whether there is sound, in any codec.
-    stream_count: the number of picture streams; the first is read.
+    stream_count: the number of picture streams. stream_number: of the one that is read, from 1.
+    declared_count: the number of frames that the file declares; 0 if it does not.
+    max_pixels: the limit on the pixels of a frame, which decoders get.
     """
 
     width: int
@@ -58,21 +61,30 @@ class VideoFacts:
     until: Fraction | None
     has_sound: bool
     stream_count: int
+    stream_number: int
+    declared_count: int
+    max_pixels: int
 
 
-def probe_video(path: Path) -> VideoFacts:
-    """Return a video's facts. Raise InputError if it is not a video or no frame can be read."""
-    with contextlib.closing(OpenVideo(path, "SLICE")) as video:
+def probe_video(path: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> VideoFacts:
+    """Return a video's facts.
+
+    Raise InputError if it is not a video, has too many pixels, or no frame can be read.
+    """
+    with contextlib.closing(OpenVideo(path, "SLICE", max_pixels)) as video:
         try:
             frame = next(video.frames(strict=True), None)
         except DamageError as damage:
             raise damaged(path, str(damage), 0) from None
         if frame is None:
             raise InputError(f"{path} holds no frames, or is cut off before the first")
-        return _facts(video, frame)
+        facts = _facts(video, frame, max_pixels)
+        # Pixels that are not square may make it larger.
+        check_memory((facts.width, facts.height), path, max_pixels)
+        return facts
 
 
-def _facts(video: OpenVideo, frame: VideoFrame) -> VideoFacts:
+def _facts(video: OpenVideo, frame: VideoFrame, max_pixels: int) -> VideoFacts:
     container, stream = video.container, video.stream
     left, right, top, bottom = video.crop()
     width, height = frame.width - left - right, frame.height - top - bottom
@@ -89,12 +101,14 @@ def _facts(video: OpenVideo, frame: VideoFrame) -> VideoFacts:
     else:
         height = round(height / ratio)
     start = Fraction(container.start_time or 0, 1_000_000)
-    until = None
-    # Matroska states each stream's end; other files' duration may be that of longer sound.
-    if (stream_end := _parse_duration(stream.metadata.get("DURATION", ""))) is not None:
-        until = stream_end
-    elif not container.streams.audio and container.duration:
-        until = start + Fraction(container.duration, 1_000_000)
+    # Matroska states each stream's end; other files' duration may be that of longer sound, or of
+    # another picture stream.
+    until = tagged_duration(stream)
+    if until is None and not container.streams.audio:
+        if video.stream_count > 1:
+            until = stated_end(stream)
+        elif container.duration:
+            until = start + Fraction(container.duration, 1_000_000)
     colour = _colour(frame)
     unspecified = frame.colorspace == _UNSPECIFIED and not frame.format.is_rgb
     return VideoFacts(
@@ -116,16 +130,19 @@ def _facts(video: OpenVideo, frame: VideoFrame) -> VideoFacts:
         until=until,
         has_sound=bool(container.streams.audio),
         stream_count=video.stream_count,
+        stream_number=video.number,
+        declared_count=_declared_count(video),
+        max_pixels=max_pixels,
     )
 
 
-def _parse_duration(text: str) -> Fraction | None:
-    """Return the seconds of a text such as "00:00:01.280000000"; None if it is not a time."""
-    match = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", text)
-    if match is None:
-        return None
-    hours, minutes, seconds = map(Fraction, match.groups())
-    return hours * 3600 + minutes * 60 + seconds
+def _declared_count(video: OpenVideo) -> int:
+    """Return the number of frames that the header gives, if its duration agrees; otherwise 0."""
+    stream = video.stream
+    if not stream.frames or not stream.duration or not stream.average_rate:
+        return 0
+    by_time = stream.duration * (stream.time_base or 0) * stream.average_rate
+    return min(stream.frames, round(by_time))
 
 
 def _turn(frame: VideoFrame) -> Filters:

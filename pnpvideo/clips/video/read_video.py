@@ -20,7 +20,13 @@ from pnpvideo.clips.video.frame_timing import find_timing
 from pnpvideo.clips.video.list_frames import ShownFrames, list_frames
 from pnpvideo.clips.video.open_video import DamageError, OpenVideo
 from pnpvideo.clips.video.probe_video import VideoFacts, probe_video
-from pnpvideo.clips.video.read_decord import DecordFrames, is_plain
+from pnpvideo.clips.video.read_decord import (
+    DecordEndedError,
+    DecordError,
+    DecordFrames,
+    has_decord,
+    is_plain,
+)
 from pnpvideo.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -31,10 +37,11 @@ def read_video(path: Path, options: ReadOptions) -> Clip:
 
     Raise InputError if it is not a video, or if the requested part of it is damaged.
     """
-    facts = probe_video(path)
+    facts = probe_video(path, options.max_pixels)
+    options.check_count(facts.declared_count, path)
     stop = options.stop
-    # A few more frames show how long the last one lasts.
-    shown = list_frames(path, facts, None if stop is None else stop + options.stride)
+    # A few more frames than are needed show how long the last one lasts.
+    shown = list_frames(path, facts, options.most_looked_at)
     count = len(shown.times)
     short = shown.damage is not None and (stop is None or count < stop)
     if short and (count == 0 or not options.allow_truncated):
@@ -70,7 +77,8 @@ def read_video(path: Path, options: ReadOptions) -> Clip:
 def _log_facts(path: Path, facts: VideoFacts, shown: ShownFrames, options: ReadOptions) -> None:
     """Log conversions that users may not expect, and assumptions."""
     if facts.stream_count > 1:
-        _log.info("%s has %d video streams: reading the first", path, facts.stream_count)
+        which = "the first" if facts.stream_number == 1 else f"number {facts.stream_number}"
+        _log.info("%s has %d video streams: reading %s", path, facts.stream_count, which)
     if facts.high_range is not None:
         treatment = "tone-mapped to BT.709" if options.hdr == "map" else "kept as it is"
         _log.info(
@@ -85,8 +93,8 @@ def _log_facts(path: Path, facts: VideoFacts, shown: ShownFrames, options: ReadO
 class VideoReader(FrameReader):
     """A reader of the chosen frames of a video file whose frames have been listed.
 
-    decord is used if it is known to return FFmpeg's frames; after its first failure PyAV reads all
-    further frames.
+    decord is used if the options allow it and it is known to return FFmpeg's frames; after its
+    first failure PyAV reads all further frames.
     """
 
     def __init__(
@@ -97,14 +105,13 @@ class VideoReader(FrameReader):
         chosen: range,
         options: ReadOptions,
     ) -> None:
-        self._shape = (facts.height, facts.width, 3)
-        self._chosen = chosen
+        self._path, self._chosen = path, chosen
         self._has_alpha, self._background = facts.has_alpha, options.background
         self._frames = DecodedFrames(path, facts, shown, chosen, options.hdr == "map")
         self._decord: DecordFrames | None = None
-        if is_plain(facts, shown):
+        if options.reader == "decord" and is_plain(facts, shown) and has_decord():
             times = [shown.times[i] * shown.time_base for i in chosen]
-            self._decord = DecordFrames(path, chosen, times)
+            self._decord = DecordFrames(path, chosen, times, (facts.width, facts.height))
 
     def __len__(self) -> int:
         return len(self._chosen)
@@ -117,13 +124,12 @@ class VideoReader(FrameReader):
     def read(self, start: int, stop: int) -> Frames:
         if start < stop and self._decord is not None:
             try:
-                frames = self._decord.read(start, stop)
-            except Exception:  # decord raises errors of many kinds, its own C++ checks among them.
-                self._decord = None
-            else:
-                if frames.shape == (stop - start, *self._shape):
-                    return frames
-                self._decord = None
+                return self._decord.read(start, stop)
+            except DecordError as error:
+                # A crash or a hang is worth knowing; that it does not know a file is not.
+                level = logging.WARNING if isinstance(error, DecordEndedError) else logging.DEBUG
+                _log.log(level, "%s: decord failed (%s), so PyAV reads it", self._path, error)
+                self._leave_decord()
         pictures = self._frames.read(start, stop)
         return self._on_background(pictures) if self._has_alpha else pictures
 
@@ -137,8 +143,13 @@ class VideoReader(FrameReader):
     def read_alpha(self, start: int, stop: int) -> Alpha:
         return self._frames.read(start, stop)[..., 3]
 
+    def _leave_decord(self) -> None:
+        if self._decord is not None:
+            self._decord.close()
+            self._decord = None
+
     def close(self) -> None:
-        self._decord = None
+        self._leave_decord()
         self._frames.close()
 
 
@@ -156,6 +167,7 @@ class DecodedFrames:
         self._shown = shown
         self._chosen = chosen
         self._converter = Converter(facts, deinterlace=shown.interlaced, tone_map=tone_map)
+        self._max_pixels = facts.max_pixels
         self._shape = (facts.height, facts.width, 4 if facts.has_alpha else 3)
         self._pictures: Iterator[NDArray[np.uint8]] | None = None
         self._open_file = contextlib.ExitStack()
@@ -200,7 +212,9 @@ class DecodedFrames:
     def _open(self, start: int) -> None:
         self.close()
         # An intact file can be decoded by several threads; a damaged one needs exact errors.
-        video = OpenVideo(self._path, "FRAME" if self._shown.damage is None else "SLICE")
+        video = OpenVideo(
+            self._path, "FRAME" if self._shown.damage is None else "SLICE", self._max_pixels
+        )
         self._open_file.callback(video.close)
         first, self._next = self._chosen[start], start
         if not self._shown.interlaced:

@@ -46,7 +46,7 @@ class ToneMap:
     def __init__(self, light: HighRange) -> None:
         self._is_hlg = light.transfer == HLG
         peak = min(max(light.peak, _WHITE), _USUAL_PEAK)
-        linear = _hlg_to_scene(_CODES) if self._is_hlg else _pq_to_light(_CODES)
+        linear = hlg_to_scene(_CODES) if self._is_hlg else pq_to_light(_CODES)
         self._linear = linear.astype(np.float32)
         # Table of the scale of all channels, by the square root of the brightest one / 10000 cd/m2.
         brightest = np.maximum(_CODES**2 * 10000, 1e-6)
@@ -73,10 +73,10 @@ class ToneMap:
 
 def compress(light: NDArray[np.float64], peak: float) -> NDArray[np.float64]:
     """Compress light from 0..peak to 0.._WHITE, all in cd/m2 (BT.2390-11, 5.4.1, black at 0)."""
-    top = _light_to_pq(np.array(peak))
-    white = _light_to_pq(np.array(_WHITE)) / top
+    top = light_to_pq(np.array(peak))
+    white = light_to_pq(np.array(_WHITE)) / top
     knee = 1.5 * white - 0.5
-    code = np.minimum(_light_to_pq(light) / top, 1)
+    code = np.minimum(light_to_pq(light) / top, 1)
     if white >= 1:
         return np.minimum(light, _WHITE)
     t = np.maximum((code - knee) / (1 - knee), 0)
@@ -85,25 +85,33 @@ def compress(light: NDArray[np.float64], peak: float) -> NDArray[np.float64]:
         + (t**3 - 2 * t**2 + t) * (1 - knee)
         + (3 * t**2 - 2 * t**3) * white
     )
-    return _pq_to_light(np.where(code < knee, code, compressed) * top)
+    return pq_to_light(np.where(code < knee, code, compressed) * top)
 
 
 # BT.2100, table 4.
 _M1, _M2, _C1, _C2, _C3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128
 
 
-def _pq_to_light(code: NDArray[np.float64]) -> NDArray[np.float64]:
+def pq_to_light(code: NDArray[np.float64]) -> NDArray[np.float64]:
     """Convert PQ code values, 0 to 1, to light in cd/m2 (PQ's EOTF)."""
     root = code ** (1 / _M2)
     return 10000 * (np.maximum(root - _C1, 0) / (_C2 - _C3 * root)) ** (1 / _M1)
 
 
-def _light_to_pq(light: NDArray[np.float64]) -> NDArray[np.float64]:
+def light_to_pq(light: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Convert light in cd/m2 to PQ code values, 0 to 1."""
     root = (light / 10000) ** _M1
     return ((_C1 + _C2 * root) / (1 + _C3 * root)) ** _M2
 
 
-def _hlg_to_scene(code: NDArray[np.float64]) -> NDArray[np.float64]:
+def hlg_to_scene(code: NDArray[np.float64]) -> NDArray[np.float64]:
     """Convert HLG code values, 0 to 1, to scene light, 0 to 1 (inverse OETF, BT.2100, table 5)."""
     a, b, c = 0.17883277, 0.28466892, 0.55991073
     return np.where(code <= 0.5, code**2 / 3, (np.exp((code - c) / a) + b) / 12)
+
+
+def scene_to_hlg(scene: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Convert scene light, 0 to 1, to HLG code values, 0 to 1 (OETF, BT.2100, table 5)."""
+    a, b, c = 0.17883277, 0.28466892, 0.55991073
+    high = a * np.log(np.maximum(12 * scene - b, 1e-9)) + c
+    return np.where(scene <= 1 / 12, np.sqrt(3 * scene), high)

@@ -18,7 +18,8 @@ from pnpvideo.evaluation.items import (
     UnusableError,
     find_picture,
 )
-from pnpvideo.evaluation.readers.table_file import TABLE_SUFFIXES, read_table
+from pnpvideo.files.atomic_output import renamed
+from pnpvideo.files.tables import TABLE_SUFFIXES, read_table
 
 PLACEHOLDER = "a train station in city"
 """The text in place of a missing caption."""
@@ -61,14 +62,14 @@ def _rows(data: Path) -> Iterator[tuple[Path, str, Mapping[str, object]]]:
     """Yield each row with its file and name."""
     paths = [data]
     if data.is_dir():
-        tables = sorted(path for path in data.rglob("*") if path.suffix in TABLE_SUFFIXES)
+        tables = sorted(path for path in data.rglob("*") if path.suffix.lower() in TABLE_SUFFIXES)
         # The hub has other splits besides the test split.
         paths = [path for path in tables if path.name.startswith("test")] or tables
     if not paths:
         raise InputError(f"{data} has no table; give {', '.join(TABLE_SUFFIXES)}")
     for path in paths:
-        for number, row in enumerate(read_table(path)):
-            yield path, str(row.get("idx", f"row {number} of {path.name}")), row
+        for row in read_table(path):
+            yield path, str(row.values.get("idx", row.place)), row.values
 
 
 def _check_captions(entry: _Entry) -> None:
@@ -88,6 +89,6 @@ def _picture(entry: _Entry, folder: Path, unpacked: Path) -> Path:
     if not path.exists():
         unpacked.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
-        part.write_bytes(entry.image.bytes)
-        part.replace(path)
+        with renamed(part, path):
+            part.write_bytes(entry.image.bytes)
     return path

@@ -13,7 +13,7 @@ evaluation: ID/ID_1, then ID/ID_inde_2 and ID/ID_iter_2.
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from pnpvideo.errors import InputError
 from pnpvideo.evaluation.items import (
@@ -24,6 +24,7 @@ from pnpvideo.evaluation.items import (
     ReadRequest,
     UnusableError,
     find_picture,
+    first_problem,
 )
 from pnpvideo.evaluation.masks import MaskPictures
 from pnpvideo.evaluation.readers.json_file import read_object
@@ -110,7 +111,8 @@ class _Session:
             source_prompt=self.prompts.get(turn.input, "") if after is None else "",
             caption=self.captions.get(turn.output, ""),
             edit_type=edit_type,
-            mask=None if mask is None else MaskPictures(path=mask),
+            # The authors' masks are the picture with a hole in the part to edit.
+            mask=None if mask is None else MaskPictures(path=mask, masked=True),
             reference=find_picture(self.folder, turn.output),
             result=result or default_result,
             after=after,
@@ -126,4 +128,7 @@ def _captions(path: Path) -> Captions:
     sessions = read_object(path)
     if not all(isinstance(value, dict) for value in sessions.values()):
         raise InputError(f"{path} does not hold captions by session and picture")
-    return TypeAdapter(dict[str, dict[str, str]]).validate_python(sessions)
+    try:
+        return TypeAdapter(dict[str, dict[str, str]]).validate_python(sessions)
+    except ValidationError as error:
+        raise InputError(f"{path} {first_problem(error)}") from None

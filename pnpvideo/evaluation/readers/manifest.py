@@ -1,7 +1,8 @@
-"""Any pictures and clips, listed in a table (CSV, TSV, JSON lines) with one edit on each row.
+"""Any pictures and clips, listed in a table with one edit on each row.
 
-Columns: source and target_prompt; optionally source_prompt, mask, reference, id, type, caption and
-label. Paths are relative to the table's folder.
+The table is CSV, TSV, JSON lines or parquet. Its columns are source and target_prompt, and
+optionally source_prompt, mask, reference, id, type, caption and label. Paths are relative to the
+table's folder.
 """
 
 from pathlib import Path
@@ -15,11 +16,11 @@ from pnpvideo.evaluation.items import (
     UnusableError,
 )
 from pnpvideo.evaluation.masks import MaskPictures
-from pnpvideo.evaluation.readers.table_file import read_table
+from pnpvideo.files.tables import TABLE_SUFFIXES, read_table, text_of
 
 
 class _Entry(BenchmarkEntry):
-    source: str
+    source: str = ""
     target_prompt: str
     source_prompt: str = ""
     mask: str = ""
@@ -33,13 +34,14 @@ class _Entry(BenchmarkEntry):
 def read(data: Path, request: ReadRequest) -> Benchmark:
     """Return the items of a table, or of `manifest.*` in a folder."""
     if data.is_dir():
-        manifests = [path for path in sorted(data.glob("manifest.*")) if path.is_file()]
+        named = sorted(data.glob("manifest.*"))
+        manifests = [path for path in named if path.suffix.lower() in TABLE_SUFFIXES]
         data = manifests[0] if manifests else data / "manifest.csv"
     collector = Collector()
     for number, row in enumerate(read_table(data), 1):
-        name = str(row.get("id") or f"{number:05d}")
+        name = text_of(row.values.get("id", f"{number:05d}"))
         with collector.entry(name):
-            collector.add(_item(data.parent, name, _Entry.model_validate(row)))
+            collector.add(_item(data.parent, name, _Entry.model_validate(row.values)))
     return collector.done()
 
 

@@ -5,7 +5,9 @@ annotation_images/   the pictures
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator
 
 from pnpvideo.errors import InputError
 from pnpvideo.evaluation.items import (
@@ -39,7 +41,9 @@ class _Entry(BenchmarkEntry):
     image_path: str
     original_prompt: str
     editing_prompt: str
-    editing_type_id: Literal["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]
+    editing_type_id: Annotated[
+        Literal["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"], BeforeValidator(str)
+    ]
     mask: tuple[int, ...]
 
 

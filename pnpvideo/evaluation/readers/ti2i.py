@@ -6,8 +6,6 @@ By the authors of Plug-and-Play Diffusion Features (Tumanyan et al. 2022, arXiv 
 
 from pathlib import Path
 
-import yaml
-
 from pnpvideo.errors import InputError
 from pnpvideo.evaluation.items import (
     Benchmark,
@@ -18,7 +16,7 @@ from pnpvideo.evaluation.items import (
     UnusableError,
     find_picture,
 )
-from pnpvideo.evaluation.readers.json_file import read_text
+from pnpvideo.files.read_text import parse_yaml, read_text
 from pnpvideo.files.shared_folder import file_name
 
 
@@ -31,10 +29,7 @@ class _Entry(BenchmarkEntry):
 def read(data: Path, request: ReadRequest) -> Benchmark:
     """Return the items of a YAML file, or of the only one in a folder."""
     path = _file(data)
-    try:
-        entries = yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is not YAML: {error}") from None
+    entries = parse_yaml(read_text(path), path)
     if not isinstance(entries, list):
         raise InputError(f"{path} does not hold a list of pictures with their prompts")
     collector = Collector()

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from diffusers import ControlNetModel
+from diffusers.utils.torch_utils import unwrap_module
 from torch import Tensor
 
 from pnpvideo.errors import InputError
@@ -35,10 +36,10 @@ class ControlledUNet(UNet):
     def __init__(self, unet: Any, pixels: int, controlnet: ControlNetModel, control: Control):
         """Take the other arguments as `UNet` does."""
         super().__init__(unet, pixels)
-        self.controlnet = controlnet
         self.control = control
         # It is the first half of a UNet, and sees the same latents and texts.
         self._half = UNet(controlnet, pixels)
+        self.controlnet = self._half.unet
 
     @property
     def text_projections(self) -> list[HookPoint]:
@@ -58,7 +59,7 @@ class ControlledUNet(UNet):
             controlnet_cond=self._pictures(batch),
             conditioning_scale=self.control.scale,
             return_dict=False,
-            **conditions,
+            **self._half._conditions(batch),
         )
         return conditions | {
             "down_block_additional_residuals": down,
@@ -79,7 +80,7 @@ def check_controlnet(controlnet: Any, unet: Any, pixels: int) -> None:
 
     pixels: the pixels per side for one latent.
     """
-    if not isinstance(controlnet, ControlNetModel):
+    if not isinstance(unwrap_module(controlnet), ControlNetModel):
         raise InputError(
             f"a {type(controlnet).__name__} is not a single ControlNet; give one ControlNetModel"
         )

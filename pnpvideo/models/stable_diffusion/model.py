@@ -1,7 +1,7 @@
 """Stable Diffusion 1.x, 2.x and XL as a `Model`."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -16,16 +16,27 @@ from pnpvideo.models.network import InjectionLayers
 from pnpvideo.models.noise_schedule import NoiseSchedule
 from pnpvideo.models.prompt import PromptEmbeddings, encode_prompt
 from pnpvideo.models.scheduler import check_scheduler
+from pnpvideo.models.stable_diffusion.check_unet import IP_IMAGE_PROJ
 from pnpvideo.models.stable_diffusion.controlnet import ControlledUNet
 from pnpvideo.models.stable_diffusion.ip_adapter import embed_image, scales_of
 from pnpvideo.models.stable_diffusion.schedule import make_schedule
 from pnpvideo.models.stable_diffusion.text_cache import text_cache
-from pnpvideo.models.stable_diffusion.unet import UNet
+from pnpvideo.models.stable_diffusion.unet import UNet, takes_guidance, uncompiled
+from pnpvideo.models.turns import turn
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.storage import fingerprint
 
-IP_IMAGE_PROJ = "ip_image_proj"
-"""The type of conditioning that diffusers gives a UNet with an IP-Adapter."""
+_PARTS = (
+    "unet",
+    "vae",
+    "text_encoder",
+    "text_encoder_2",
+    "tokenizer",
+    "tokenizer_2",
+    "image_encoder",
+    "controlnet",
+)
+"""What threads must not use at once, by diffusers' names."""
 
 
 class StableDiffusion:
@@ -38,9 +49,16 @@ class StableDiffusion:
         """parts: has the components by diffusers' names, and `model_options` and `layers`."""
         self._parts = parts
 
+    def turn(self) -> AbstractContextManager[None]:
+        """Keep other threads from using the model, or another one with a part of it, within.
+
+        All parts go together, as offloading one part moves others.
+        """
+        return turn(*(getattr(self._parts, name, None) for name in _PARTS))
+
     @property
     def autoencoder(self) -> ImageAutoencoder:
-        return ImageAutoencoder(self._parts.vae)
+        return ImageAutoencoder(self._parts.vae, self.turn)
 
     @property
     def layers(self) -> InjectionLayers:
@@ -80,13 +98,17 @@ class StableDiffusion:
 
     @contextmanager
     def network(self, control: Control | None = None) -> Iterator[UNet]:
-        """Open the UNet, with the ControlNet beside it if that has something to follow."""
+        """Open the UNet, with the ControlNet beside it if that has something to follow.
+
+        Other threads wait for it until the context ends.
+        """
         parts, factor = self._parts, self.autoencoder.factor
-        network = UNet(parts.unet, factor)
-        if control is not None:
-            network = ControlledUNet(parts.unet, factor, parts.controlnet, control)
-        with text_cache(network):
-            yield network
+        with self.turn():
+            network = UNet(parts.unet, factor)
+            if control is not None:
+                network = ControlledUNet(parts.unet, factor, parts.controlnet, control)
+            with uncompiled(parts.unet, parts.controlnet), text_cache(network):
+                yield network
 
     def encode_texts(
         self, texts: Sequence[str], clip_skip: int = 0, *, weights: bool = False
@@ -96,16 +118,17 @@ class StableDiffusion:
         encoders = [(parts.tokenizer, parts.text_encoder)]
         if parts.text_encoder_2 is not None:
             encoders.append((parts.tokenizer_2, parts.text_encoder_2))
-        embeddings = encode_prompt(
-            texts,
-            encoders,
-            parts._execution_device,
-            clip_skip=clip_skip,
-            weights=weights,
-            zeros_for_empty=parts.config.force_zeros_for_empty_prompt,
-            convert=parts.maybe_convert_prompt,
-        )
-        return self.with_image(embeddings)
+        with self.turn():
+            embeddings = encode_prompt(
+                texts,
+                encoders,
+                parts._execution_device,
+                clip_skip=clip_skip,
+                weights=weights,
+                zeros_for_empty=parts.config.force_zeros_for_empty_prompt,
+                convert=parts.maybe_convert_prompt,
+            )
+        return self._completed(embeddings)
 
     def check_embeddings(self, embeddings: PromptEmbeddings) -> PromptEmbeddings:
         """Return embeddings from outside as the UNet takes them.
@@ -114,7 +137,7 @@ class StableDiffusion:
         """
         if (embeddings.pooled is None) != (self._parts.text_encoder_2 is None):
             raise InputError("SDXL models need pooled embeddings too, and other models take none")
-        return self.with_image(embeddings.to(self._parts._execution_device, self.dtype))
+        return self._completed(embeddings.to(self._parts._execution_device, self.dtype))
 
     def with_image(
         self, embeddings: PromptEmbeddings, picture: Image.Image | None = None
@@ -122,7 +145,14 @@ class StableDiffusion:
         """Add the IP-Adapter's embedding of a picture, or of no picture, to each text."""
         if not self.reads_pictures:
             return embeddings
-        return embeddings.with_image(embed_image(self._parts, picture))
+        with self.turn():
+            return embeddings.with_image(embed_image(self._parts, picture))
+
+    def _completed(self, embeddings: PromptEmbeddings) -> PromptEmbeddings:
+        """Add what the UNet needs beside texts: no picture, and no guidance."""
+        if takes_guidance(self._parts.unet):
+            embeddings = embeddings.with_guidance(1.0)
+        return self.with_image(embeddings)
 
     def words_in(self, text: str) -> list[tuple[str, list[int]]]:
         """Return each word of a text except articles, with the numbers of its tokens."""
@@ -185,7 +215,8 @@ class StableDiffusion:
 
     def release(self) -> None:
         """Move offloaded components back to the computer's memory."""
-        self._parts.maybe_free_model_hooks()
+        with self.turn():
+            self._parts.maybe_free_model_hooks()
 
 
 def own_words(tokenizer: Any) -> list[tuple[int, str]]:

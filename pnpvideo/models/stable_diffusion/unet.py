@@ -3,9 +3,12 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from threading import get_ident
 from typing import Any
 
 import torch
+from diffusers import StableDiffusionPipeline
+from diffusers.utils.torch_utils import unwrap_module
 from torch import Tensor
 
 from pnpvideo.errors import InputError
@@ -40,6 +43,15 @@ def default_layers(unet: Any) -> InjectionLayers:
     )
 
 
+def takes_guidance(unet: Any) -> bool:
+    """Return whether a UNet takes the guidance scale as an input.
+
+    Consistency models distilled from guided ones do (Luo et al. 2023, "Latent Consistency Models",
+    arXiv 2310.04378, section 4.2).
+    """
+    return unet.config.get("time_cond_proj_dim") is not None
+
+
 class UNet:
     """The `Network` of a UNet, which also gets the picture's size if it needs that (SDXL).
 
@@ -47,10 +59,10 @@ class UNet:
     """
 
     def __init__(self, unet: Any, pixels: int) -> None:
-        self.unet = unet
+        self.unet = unwrap_module(unet)
         self.pixels = pixels
         self.batch: Batch | None = None
-        self._modules = dict(unet.named_modules())
+        self._modules = dict(self.unet.named_modules())
 
     @property
     def device(self) -> torch.device:
@@ -84,6 +96,15 @@ class UNet:
         if texts.image is not None:
             image = texts.image.to(dtype).repeat_interleave(frames, dim=0)
             inputs.setdefault("added_cond_kwargs", {})["image_embeds"] = [image]
+        if takes_guidance(self.unet):
+            # As diffusers' pipelines give it: 0 for a scale of 1, which is no guidance.
+            scales = torch.tensor(texts.guidance or (1.0,) * len(texts), dtype=torch.float64)
+            embedding = StableDiffusionPipeline.get_guidance_scale_embedding(
+                self, (scales - 1).float(), self.unet.config.time_cond_proj_dim
+            )
+            inputs["timestep_cond"] = embedding.to(latents.device, dtype).repeat_interleave(
+                frames, dim=0
+            )
         return inputs
 
     @property
@@ -104,6 +125,8 @@ class UNet:
         return _ResidualBranch(block)
 
     def attentions(self, name: str) -> list[SelfAttention]:
+        if name == "mid_block" and self.unet.mid_block is None:
+            return []
         return [_Attention(layer) for layer in _self_attentions(self._module(name))]
 
     @property
@@ -129,7 +152,8 @@ class UNet:
     @property
     def matching_layers(self) -> list[SelfAttention]:
         """The first layers in the middle and of each decoder level."""
-        levels = [_self_attentions(b) for b in (self.unet.mid_block, *self.unet.up_blocks)]
+        middle = [] if self.unet.mid_block is None else [self.unet.mid_block]
+        levels = [_self_attentions(block) for block in (*middle, *self.unet.up_blocks)]
         return [_Attention(layers[0]) for layers in levels if layers]
 
     def grid(self, tokens: int, height: int, width: int) -> tuple[int, int]:
@@ -142,6 +166,24 @@ class UNet:
         if name not in self._modules:
             raise InputError(f"the UNet has no module {name!r} to inject into")
         return self._modules[name]
+
+
+@contextmanager
+def uncompiled(*networks: Any) -> Iterator[None]:
+    """Run networks, and all modules in them, as Python within the context.
+
+    Compiled code does not see that hooks are added and removed. None is skipped.
+    """
+    present = (network for network in networks if network is not None)
+    modules = [module for network in present for module in network.modules()]
+    compiled = {module: module._compiled_call_impl for module in modules}
+    try:
+        for module in modules:
+            module._compiled_call_impl = None
+        yield
+    finally:
+        for module, call in compiled.items():
+            module._compiled_call_impl = call
 
 
 @dataclass(frozen=True)
@@ -176,12 +218,21 @@ class _ResidualBranch:
 
 def _changed_inputs(module: Any, change: Change) -> Any:
     """Hook a module's inputs; leaving the returned context removes the hook."""
-    return module.register_forward_pre_hook(lambda _, inputs: tuple(map(change, inputs)))
+    return module.register_forward_pre_hook(_here(lambda _, inputs: tuple(map(change, inputs))))
 
 
 def _changed_output(module: Any, change: Change) -> Any:
     """Hook a module's output; leaving the returned context removes the hook."""
-    return module.register_forward_hook(lambda _, inputs, output: change(output))
+    return module.register_forward_hook(_here(lambda _, inputs, output: change(output)))
+
+
+def _here(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a hook for the calling thread alone.
+
+    Another thread may run the same module by itself, for instance in a pipeline of diffusers.
+    """
+    own = get_ident()
+    return lambda *given: hook(*given) if get_ident() == own else None
 
 
 @dataclass(frozen=True)
@@ -210,7 +261,7 @@ class _Attention:
     @contextmanager
     def replaced(self, by: Change) -> Iterator[None]:
         before = self.layer.get_processor()
-        self.layer.set_processor(_Processor(by))
+        self.layer.set_processor(_Processor(by, before))
         try:
             yield
         finally:
@@ -218,7 +269,7 @@ class _Attention:
 
     @contextmanager
     def watched(self, see: Callable[[Tensor], None]) -> Iterator[None]:
-        with self.layer.register_forward_pre_hook(lambda _, inputs: see(inputs[0])):
+        with self.layer.register_forward_pre_hook(_here(lambda _, inputs: see(inputs[0]))):
             yield
 
 
@@ -241,15 +292,20 @@ class _CrossAttention:
             attended = layer.get_attention_scores(query, key)
             see(attended.unflatten(0, (-1, layer.heads)).mean(1))
 
-        with self.layer.register_forward_pre_hook(look, with_kwargs=True):
+        with self.layer.register_forward_pre_hook(_here(look), with_kwargs=True):
             yield
 
 
 class _Processor:
-    """A processor that diffusers calls in place of a layer's own computation."""
+    """A processor that diffusers calls in place of a layer's own computation.
 
-    def __init__(self, compute: Change) -> None:
+    before: the processor in whose place it is, which computes for other threads still.
+    """
+
+    def __init__(self, compute: Change, before: Callable[..., Tensor]) -> None:
         self.compute = compute
+        self.before = before
+        self.thread = get_ident()
 
     def __call__(
         self,
@@ -257,8 +313,11 @@ class _Processor:
         hidden_states: Tensor,
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
-        **_: Any,
+        **others: Any,
     ) -> Tensor:
+        if get_ident() != self.thread:
+            others |= {"encoder_hidden_states": encoder_hidden_states}
+            return self.before(attn, hidden_states, attention_mask=attention_mask, **others)
         if encoder_hidden_states is not None or attention_mask is not None:
             raise RuntimeError("injection works on self-attention without a mask only")
         return self.compute(hidden_states)

@@ -1,0 +1,125 @@
+"""Reading of texts, JSON and YAML that people and programs wrote: any text gives a value or an
+InputError of one line.
+"""
+
+import codecs
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+from pnpvideo.errors import InputError
+
+# That of UTF-32 begins like that of UTF-16.
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+"""By the bytes that a file begins with: its encoding."""
+
+_DEPTH = 50
+"""The deepest nesting that is read; what is deeper cannot be printed or checked either."""
+_VALUES = 1_000_000
+"""The most values in a YAML file, counted again wherever an alias repeats them."""
+
+
+class JsonObject(dict[str, object]):
+    """A JSON object with its first values. repeated: the names that occur again."""
+
+    repeated: tuple[str, ...] = ()
+
+
+def read_text(path: Path, what: str = "") -> str:
+    """Read a file in UTF-8, or in UTF-16 or UTF-32 as Windows programs write it.
+
+    what: begins the messages, such as "the settings". InputError if it is not readable text.
+    """
+    named = f"{what} {path}".strip()
+    try:
+        content = path.read_bytes()
+        return content.decode(_encoding_of(content))
+    except OSError as error:
+        raise InputError(f"{named} cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{named} is not text in UTF-8 or UTF-16; save it as UTF-8") from None
+
+
+def _encoding_of(content: bytes) -> str:
+    for mark, encoding in _MARKS.items():
+        if content.startswith(mark):
+            return encoding
+    # Text in UTF-8 has no zero bytes, and lists begin with a letter, a quote or a bracket.
+    if content[1:2] == b"\0":
+        return "utf-16-le"
+    return "utf-16-be" if content[:1] == b"\0" else "utf-8"
+
+
+def parse_json(text: str, place: object) -> object:
+    """Return the value of a JSON text, with objects as `JsonObject`.
+
+    place: begins the messages. InputError if it is not JSON or is nested too deeply.
+    """
+    try:
+        value = json.loads(text, object_pairs_hook=_first_values)
+    except RecursionError:
+        raise _too_deep(place) from None
+    except ValueError as error:  # Also of a number with thousands of digits.
+        raise InputError(f"{place} is not JSON: {error}") from None
+    _check_extent(value, place, None)
+    return value
+
+
+def parse_yaml(text: str, place: object) -> object:
+    """Return the value of a YAML text. place: begins the messages.
+
+    InputError if it is not YAML, is nested too deeply, or repeats itself endlessly.
+    """
+    try:
+        value = yaml.safe_load(text)
+    except RecursionError:
+        raise _too_deep(place) from None
+    # PyYAML lets the errors of Python's own types through, such as that of a 13th month.
+    except Exception as error:
+        raise InputError(f"{place} is not YAML: {error}") from None
+    _check_extent(value, place, _VALUES)
+    return value
+
+
+def _first_values(pairs: list[tuple[str, object]]) -> JsonObject:
+    result = JsonObject()
+    repeated = []
+    for name, value in pairs:
+        if name in result:
+            repeated.append(name)
+        else:
+            result[name] = value
+    result.repeated = tuple(repeated)
+    return result
+
+
+def _check_extent(value: object, place: object, most: int | None) -> None:
+    """Raise InputError if a value is nested too deeply, contains itself, or has too many parts."""
+    count = 0
+    remaining = [(value, 0)]
+    while remaining:
+        one, depth = remaining.pop()
+        if isinstance(one, Mapping):
+            parts = [*one, *one.values()]
+        elif isinstance(one, list | tuple | set):
+            parts = [*one]
+        else:
+            continue
+        count += len(parts)
+        if depth == _DEPTH:
+            raise _too_deep(place)
+        if most is not None and count > most:
+            raise InputError(f"{place} has more than {most} values; write less of it with aliases")
+        remaining += [(part, depth + 1) for part in parts]
+
+
+def _too_deep(place: object) -> InputError:
+    return InputError(f"{place} is nested too deeply, more than {_DEPTH} levels; write it flatter")
