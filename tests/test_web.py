@@ -490,7 +490,9 @@ def test_controls_come_from_the_declarations() -> None:
     controls, own = Controls(PnPOptions()), PnPOptions()
     options = [name for group in offered().values() for name in group]
     assert {"steps", "size", "background", "quality", "keyframes"} <= set(options)
+    own_limits = {"reader", "max_pixels", "max_frames"}
     assert not {"source", "output", "job", "lora", "model_config", "device"} & set(options)
+    assert not own_limits & set(options)
     for name in options:
         controls.add(name)
     shown = controls.shown({}, own)

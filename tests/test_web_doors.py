@@ -132,7 +132,7 @@ def test_a_page_of_another_port_is_another_page() -> None:
     [
         ("/pnp/config", "/config"),
         ("/config", "/config"),
-        ("/pnp", "/"),
+        ("/pnp", 307),
         ("/pnp/", "/"),
         ("/pnpx/config", 404),
         ("/gradio_api/run/predict", 404),

@@ -16,6 +16,7 @@ MAIN = ("guidance_scale", "tau_f", "tau_a", "noise_share", "seed")
 # Placed by hand, or not useful to a visitor.
 _OTHERWISE = {
     "prompt", "negative_prompt", "preset", "guidance_prompt", "compare", "check_inversion",
+    "reader", "max_pixels", "max_frames",
 }  # fmt: skip
 # Only useful with a ControlNet.
 _OF_CONTROL = {"control", "control_scale", "control_end"}

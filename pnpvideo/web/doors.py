@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse, Response
@@ -146,18 +146,20 @@ class Doors:
                     f"this server does not answer to the name {known!r}; whoever runs it can allow "
                     "it with --allowed-host",
                 )
-        origin = headers.get("origin")
-        if origin is not None:
+        scheme = headers.get("x-forwarded-proto", "").split(",")[0].strip()
+        for origin in headers.getlist("origin"):
             if not rules.hosts.allows(origin, host, local):
                 raise Refused(403, "a page of another site may not ask this server")
-            host = origin.partition("://")[2]
+            # What the browser itself says, whatever the proxy says.
+            scheme, _, host = origin.partition("://")
+        if scheme not in ("http", "https"):
+            scheme = scope["scheme"]
         path = scope["path"]
-        if self._prefix and f"{path}/".startswith(f"{self._prefix}/"):
-            path = path[len(self._prefix) :] or "/"
-        scheme = scope["scheme"]
-        told = (origin or "").partition("://")[0] or headers.get("x-forwarded-proto", "")
-        if told.split(",")[0].strip() in ("http", "https"):
-            scheme = told.split(",")[0].strip()
+        if self._prefix and path == self._prefix:
+            # The page's links are relative.
+            raise Refused(307, "the page is one slash further", {"location": f"{path}/"})
+        if self._prefix and path.startswith(f"{self._prefix}/"):
+            path = path[len(self._prefix) :]
         visitor = rules.proxies.visitor(peer, headers.getlist("x-forwarded-for"))
         left_out = (b"x-forwarded-host", b"x-forwarded-proto", b"x-gradio-server", b"host")
         kept = [(name, value) for name, value in scope["headers"] if name.lower() not in left_out]
@@ -166,7 +168,7 @@ class Doors:
             **scope,
             "headers": kept,
             "path": path,
-            "raw_path": path.encode(),
+            "raw_path": quote(path).encode(),
             "scheme": scheme,
             "client": (visitor, scope["client"][1]),
         }

@@ -7,6 +7,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
+from pnpvideo.errors import InputError
 from pnpvideo.pixels.mask import Weights
 from pnpvideo.web.actions import Service
 from pnpvideo.web.controls import lines
@@ -19,6 +20,9 @@ from pnpvideo.web.thresholds import CELLS
 from pnpvideo.web.visitors import Visitors
 
 Updates = dict[gr.components.Component, object]
+
+_AT_ONCE = 4
+"""The most visitors whose sources are looked at, at the same time."""
 
 # In a narrow window the messages are far from the button.
 _SHOW_WHAT_IS_SAID = """() => (document.querySelector('#refusal .state') ??
@@ -55,7 +59,9 @@ class Events:
         source = [session.source, parts.facts, parts.first, parts.editor, parts.made]
         quiet = {"show_progress": "hidden", "api_visibility": "undocumented"}
 
-        parts.upload.upload(self._uploaded, [parts.upload], source, **quiet)
+        # One slow clip does not keep other visitors waiting.
+        several = {"concurrency_limit": _AT_ONCE, **quiet}
+        parts.upload.upload(self._uploaded, [parts.upload], source, **several)
         parts.upload.clear(self._cleared, None, source, **quiet)
         # Gradio sends no "input" event for pasted text.
         parts.made.change(
@@ -78,7 +84,7 @@ class Events:
                 self._submit(kind),  # type: ignore[arg-type]
                 inputs,
                 [parts.refusal, *shown],
-                **quiet,
+                **several,
             ).then(None, js=_SHOW_WHAT_IS_SAID, **quiet)
         parts.stop.click(self._stop, [session.name, key], None, **quiet)
         tau = [parts.controls.components[name] for name in ("tau_f", "tau_a")]
@@ -222,14 +228,17 @@ class Events:
         return _nothing() if job is None else self._given(job)
 
     def _given(self, job: WebJob) -> Updates:
-        """Show everything that a job was given, to be used again."""
-        values = job.values
+        """Show everything that a job was given, to be used again; nothing if it is gone."""
+        try:
+            values = job.values
+            drawn = values.pop("mask", None)
+            mask = None if drawn is None else np.asarray(Image.open(str(drawn)).convert("L"))
+        except (InputError, OSError):
+            return {}
         source = Path(str(path)) if (path := values.pop("source", None)) else None
         made = str(values.pop("guidance_prompt", ""))
         model = job.model if job.model in self._service.models.names else None
         model = model or self._service.models.names[0]
-        drawn = values.pop("mask", None)
-        mask = None if drawn is None else np.asarray(Image.open(str(drawn)).convert("L"))
         updates = self._chosen(source, mask, made) | self._controls(values, model)
         return updates | {self._parts.upload: None, self._parts.model: model}
 

@@ -33,6 +33,9 @@ from pnpvideo.web.visitors import Visitors
 
 _MIB = 2**20
 
+_EVENTS = 500
+"""The most events of all visitors that may wait; more are refused."""
+
 # A machine's own table may lack them, or say something else.
 _TYPES = {
     ".gif": "image/gif",
@@ -130,7 +133,7 @@ def make_page(service: Service, folder: Path, keep_seconds: float) -> gr.Blocks:
     page = gr.Blocks(title="pnpvideo", analytics_enabled=False, delete_cache=(often, age))
     with page:
         Events(service, lay_out(service), Visitors(folder)).connect(page)
-    return page
+    return page.queue(max_size=_EVENTS)
 
 
 def _application(

@@ -108,8 +108,11 @@ def caption(job: WebJob) -> str:
 
 
 def prompts_of(job: WebJob) -> list[str]:
-    """Return the prompts of a job, one for each result."""
-    prompt = job.values.get("prompt", [])
+    """Return the prompts of a job, one for each result. Empty if its files are gone."""
+    try:
+        prompt = job.values.get("prompt", [])
+    except InputError:
+        return []
     return [prompt] if isinstance(prompt, str) else [str(text) for text in prompt]  # type: ignore[attr-defined]
 
 
