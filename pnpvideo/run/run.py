@@ -131,13 +131,7 @@ def run(
         model = open_model(settings, device) if pipeline is None else model_of(pipeline)
         options = settings.resolve(model.defaults)
         _log.debug("%s on %s in %s", settings.model, device, model.dtype)
-        if settings.check_inversion and not options.inverts:
-            raise InputError(
-                f"there is no inversion to check with start_from {options.start_from}; leave out "
-                "check_inversion"
-            )
-        if ignored := settings.ignored(options):
-            _log.warning("%s", ignored)
+        _check_options(settings, options)
         callbacks = Callbacks(
             bars=bars_of(bars, quiet=quiet),
             after_inversion=after_inversion or (lambda source: None),
@@ -182,6 +176,17 @@ def run_span(settings: Settings, pipeline: Loaded, job: Path, *, number: int, co
             spans = opened.spans(count)
             if number < len(spans):
                 opened.sample(span=spans[number])
+
+
+def _check_options(settings: Settings, options: PnPOptions) -> None:
+    """Raise InputError for settings that the options rule out; log one that has no effect."""
+    if settings.check_inversion and not options.inverts:
+        raise InputError(
+            f"there is no inversion to check with start_from {options.start_from}; leave out "
+            "check_inversion"
+        )
+    if ignored := settings.ignored(options):
+        _log.warning("%s", ignored)
 
 
 def _claim(outputs: Outputs, open_things: contextlib.ExitStack) -> None:
