@@ -35,9 +35,14 @@ def test_warnings_and_errors_reach_a_redirected_stderr(tiny_model: Path, tmp_pat
 
 def test_warnings_and_errors_stand_above_the_table(tiny_model: Path, tmp_path: Path) -> None:
     shown = on_a_terminal(*batch_of(tmp_path, tiny_model), cwd=tmp_path)
-    (warning,) = (i for i, line in enumerate(shown) if WARNING in line)
-    (error,) = (i for i, line in enumerate(shown) if ERROR.format(tmp_path / "gone") in line)
-    (table,) = (i for i, line in enumerate(shown) if re.match(r"job +state +frames +time", line))
+    patterns = (
+        re.escape(f"pnpvideo: {WARNING}") + "$",
+        re.escape(f"pnpvideo: {ERROR.format(tmp_path / 'gone')}"),
+        "job +state +frames +time",
+    )
+    places = [[i for i, line in enumerate(shown) if re.match(one, line)] for one in patterns]
+    assert list(map(len, places)) == [1, 1, 1], shown
+    (warning,), (error,), (table,) = places
     assert max(warning, error) < table, shown
     assert any(line.startswith("a.png  done") for line in shown[table:]), shown
     # What goes to a log file still does.
@@ -51,7 +56,8 @@ def on_a_terminal(*arguments: str, cwd: Path) -> list[str]:
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (50, 400))
     command = [sys.executable, "-m", "pnpvideo", *arguments]
-    environment = os.environ | {"TERM": "xterm"}
+    # pytest-xdist sets the width of its own terminal for all that its workers start.
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "400", "LINES": "50"}
     with subprocess.Popen(
         command, cwd=cwd, env=environment, stderr=theirs, stdout=subprocess.DEVNULL
     ) as process:
