@@ -32,11 +32,13 @@ def at_once(works: Sequence[Callable[[], Any]]) -> list[Any]:
         except BaseException as error:  # The comparison shows it.
             results[number] = error
 
-    threads = [threading.Thread(target=run, args=[number]) for number in range(len(works))]
+    threads = [
+        threading.Thread(target=run, args=[number], daemon=True) for number in range(len(works))
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=120)
+        thread.join(timeout=60)
     return results
 
 
@@ -155,6 +157,17 @@ def test_turns_do_not_block_one_another() -> None:
 def take_once(part: Any) -> bool:
     with turn(part):
         return True
+
+
+def test_a_call_waits_for_no_thread_of_its_own(pipeline: PnPVideoPipeline) -> None:
+    """Frames of a trajectory are decoded by the model while a call has its turn."""
+
+    def again() -> int:
+        settings = {"num_inference_steps": 2, "blend_radius": 1, "attention_sharing": "extended"}
+        made = pipeline("a stone", video=FRAMES, height=16, width=16, **settings)
+        return len(pipeline("a star", trajectory=made.trajectory, **settings).frames)
+
+    assert at_once([again]) == [1]
 
 
 def test_models_are_loaded_one_after_the_other(tiny_model: Path) -> None:

@@ -55,7 +55,7 @@ class KeptFrames(ABC):
         if self._kept is None:
             store = self.store(3)
             try:
-                self._scenes = find_scenes(store.write_all(read_ahead(self._read())))
+                self._scenes = find_scenes(store.write_all(self._read()))
             except BaseException:
                 store.close()
                 raise
@@ -91,6 +91,9 @@ class ClipFrames(KeptFrames):
         return str(self._seen)
 
     def _read(self) -> Iterator[Frames]:
+        return read_ahead(self._resized())
+
+    def _resized(self) -> Iterator[Frames]:
         for frames in self._clip.batches(self._batch_size):
             self._seen.add(frames)
             yield resize_frames(frames, *self.size)
@@ -118,6 +121,7 @@ class DecodedFrames(KeptFrames):
         return of_tensors(ends)
 
     def _read(self) -> Iterator[Frames]:
+        # Not ahead: this thread may have the model's turn, and another would wait for it.
         return self._decode()
 
 
