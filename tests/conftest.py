@@ -6,7 +6,7 @@ import os
 # those of the processes that tests start and of NumPy too.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -22,6 +22,16 @@ from pnpvideo import PnPVideoPipeline
 from pnpvideo.cli import main
 
 torch.set_num_threads(1)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Escape what pytest-xdist cannot send: file names that are not UTF-8, in what is logged."""
+    report = yield
+    report.sections = [
+        (name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections
+    ]
+    return report
 
 
 @pytest.fixture(autouse=True)
