@@ -78,13 +78,15 @@ class ReadSettings(Options):
         description="what reads plain local videos: decord, in a process of its own, or av (PyAV), "
         "which reads everything else",
     )
-    max_pixels: Annotated[Count, Lifetime.NOTHING] = Field(
+    max_pixels: Annotated[int, Lifetime.NOTHING] = Field(
         default=DEFAULT_MAX_PIXELS,
+        ge=1,
         le=2**40,
         description="refuse pictures and frames of more pixels, before they are decoded",
     )
-    max_frames: Annotated[Count, Lifetime.NOTHING] = Field(
+    max_frames: Annotated[int, Lifetime.NOTHING] = Field(
         default=DEFAULT_MAX_FRAMES,
+        ge=1,
         le=2**40,
         description="refuse sources of more frames, counted up to the last one that is used",
     )
