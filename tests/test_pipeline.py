@@ -291,7 +291,7 @@ def test_options_may_come_together(pipeline: PnPVideoPipeline) -> None:
         run(pipeline, frames(1), preset="quick")
 
 
-@pytest.mark.parametrize("shape", [(2, 8, 8), (2, 8, 8, 4), (0, 8, 8, 3)])
+@pytest.mark.parametrize("shape", [(2, 8, 8), (2, 8, 8, 5), (0, 8, 8, 3)])
 def test_wrong_shapes_are_named(shape: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match="shape"):
         as_clip(np.zeros(shape, dtype=np.uint8))
