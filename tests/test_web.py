@@ -463,9 +463,9 @@ def test_a_run_decodes_the_source_twice_to_list_its_frames(
     listed: list[Path] = []
     listing = list_frames._Listing
 
-    def counted(path: Path, threads: str, stop: int | None) -> object:
+    def counted(path: Path, *others: object) -> object:
         listed.append(path)
-        return listing(path, threads, stop)
+        return listing(path, *others)
 
     monkeypatch.setattr(list_frames, "_Listing", counted)
     clip = make_video(tmp_path / "clip.mp4", "-c:v", "libx264", frames=3, size="48x32")
