@@ -93,9 +93,16 @@ def parse_yaml(text: str, place: object) -> object:
         raise _too_deep(place) from None
     # PyYAML lets the errors of Python's own types through, such as that of a 13th month.
     except Exception as error:
-        raise InputError(f"{place} is not YAML: {error}") from None
+        raise InputError(f"{place} is not YAML: {_problem_of(error)}") from None
     _check_extent(value, place, _VALUES)
     return value
+
+
+def _problem_of(error: Exception) -> str:
+    """Return what PyYAML found, in one line, with the line of the file."""
+    problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
+    text = " ".join(str(problem or error).split())
+    return text if mark is None else f"{text} (line {mark.line + 1})"
 
 
 def _construct(text: str, place: object) -> object:

@@ -7,6 +7,11 @@ lost, repeated or taken from another file. Each is read to its end and written a
 process, with limits of time and memory. It must be read, or refused with one line. A traceback, a
 crash, a hang, other output or files that are left behind are failures, and the input is kept. The
 same seed makes the same files.
+
+    python -m tools.fuzz_media --kind tables --count 2000
+
+--kind masks, tables, settings and jobs damage what a run reads beside its source: masks, lists of
+jobs, settings files and job folders.
 """
 
 import argparse
@@ -20,7 +25,8 @@ from random import Random
 from tempfile import TemporaryDirectory
 
 from pnpvideo.clips.silence import silenced
-from tools.fuzz_media.mutate import mutate
+from tools.fuzz_media.inputs import READERS, lay_out
+from tools.fuzz_media.mutate import mutate, mutate_text
 from tools.fuzz_media.pictures import picture_seeds
 from tools.fuzz_media.read_one import Case, Outcome
 from tools.fuzz_media.videos import video_seeds
@@ -41,6 +47,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=1000, help="how many files")
     parser.add_argument("--seed", type=int, default=0, help="seed of all random choices")
     parser.add_argument("--first", type=int, default=0, help="the number of the first file")
+    parser.add_argument("--kind", choices=("sources", *READERS), default="sources")
     parser.add_argument("--only", default="", help="damage only files whose name contains this")
     parser.add_argument("--seconds", type=float, default=60, help="the limit for one file")
     parser.add_argument(
@@ -48,14 +55,29 @@ def main() -> int:
     )
     given = parser.parse_args()
     with silenced():  # Encoders print their settings.
-        seeds = {n: c for n, c in (*picture_seeds(), *video_seeds()) if given.only in n}
+        if given.kind == "sources":
+            found = (*picture_seeds(), *video_seeds())
+        else:
+            found = tuple(READERS[given.kind][0]())
+        seeds = {n: c for n, c in found if given.only in n}
     numbers = range(given.first, given.first + given.count)
     with TemporaryDirectory() as folder:
-        return run(seeds, numbers, given.seed, given.seconds, given.keep, Path(folder))
+        return run(seeds, numbers, given.seed, given.seconds, given.keep, Path(folder), given.kind)
 
 
-def run(seeds: Seeds, numbers: range, seed: int, seconds: float, keep: Path, folder: Path) -> int:
-    """Read the files of these numbers, print the outcomes, and return the exit code."""
+def run(
+    seeds: Seeds,
+    numbers: range,
+    seed: int,
+    seconds: float,
+    keep: Path,
+    folder: Path,
+    kind: str = "sources",
+) -> int:
+    """Read the files of these numbers, print the outcomes, and return the exit code.
+
+    kind: of input, "sources" or one of `READERS`.
+    """
     began = time.monotonic()
     counts: Counter[str] = Counter()
     by_seed: dict[str, Counter[str]] = {name: Counter() for name in seeds}
@@ -63,9 +85,13 @@ def run(seeds: Seeds, numbers: range, seed: int, seconds: float, keep: Path, fol
     results = folder / "results"
     results.mkdir()
     with Worker(results, seconds) as worker:
-        _check_seeds(seeds, worker, folder)
+        _check_seeds(seeds, worker, folder, kind)
         for done, number in enumerate(numbers, start=1):
-            case, name, how = make_case(seeds, number, seed, folder)
+            case, name, how = (
+                make_case(seeds, number, seed, folder)
+                if kind == "sources"
+                else make_input(seeds, number, seed, folder, kind)
+            )
             started = time.monotonic()
             outcome = worker.read(case)
             slowest = max(slowest, (time.monotonic() - started, f"{number} {name}"))
@@ -110,13 +136,30 @@ def make_case(seeds: Seeds, number: int, seed: int, folder: Path) -> tuple[Case,
     return Case(source=source, options=options), name, how
 
 
-def _check_seeds(seeds: Seeds, worker: Worker, folder: Path) -> None:
+def make_input(
+    seeds: Seeds, number: int, seed: int, folder: Path, kind: str
+) -> tuple[Case, str, str]:
+    """Return the case of a number whose damaged file is an input of a kind (see `make_case`)."""
+    random = Random(f"{seed} {number} {kind}")
+    name = random.choice(list(seeds))
+    is_text = kind in ("tables", "settings") or name.endswith(".log")
+    change = mutate_text if is_text else mutate
+    content, how = change(seeds[name], seeds[random.choice(list(seeds))], random)
+    source = folder / f"{number}-{kind}"
+    lay_out(kind, name, content, source, seeds)
+    return Case(source=source, options={}, kind=kind, name=name), name, how
+
+
+def _check_seeds(seeds: Seeds, worker: Worker, folder: Path, kind: str) -> None:
     """Check that all undamaged files are read, except those without pictures."""
     for name, content in seeds.items():
         path = folder / name
-        path.write_bytes(content)
-        outcome = worker.read(Case(source=path, options={}))
-        path.unlink()
+        if kind == "sources":
+            path.write_bytes(content)
+        else:
+            lay_out(kind, name, content, path, seeds)
+        outcome = worker.read(Case(source=path, options={}, kind=kind, name=name))
+        _remove(path)
         expected = "refused" if name.startswith("sound.") else "read"
         if outcome.kind != expected:
             sys.exit(f"{name} is undamaged, but gave: {outcome}")

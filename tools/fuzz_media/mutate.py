@@ -14,6 +14,30 @@ def mutate(content: bytes, other: bytes, random: Random) -> tuple[bytes, str]:
     return change(bytearray(content), other, random), name
 
 
+def mutate_text(content: bytes, other: bytes, random: Random) -> tuple[bytes, str]:
+    """Return a damaged text and a description of the damage.
+
+    Half of the time, words are put in that readers of texts stumble over.
+    """
+    if random.random() < 0.5:
+        return mutate(content, other, random)
+    changed = bytearray(content)
+    for _ in range(random.choice((1, 1, 2, 5))):
+        begin, end = _span(changed, random)
+        cut = random.choice((begin, begin, min(end, begin + 8)))
+        changed[begin:cut] = random.choice(_WORDS)
+    return bytes(changed), "words put in"
+
+
+_WORDS = (
+    *(b"\0", b"\xff", b"\xef\xbb\xbf", b"\r", b"\n", b"\t", b'"', b"'", b"\\", b",", b";", b":"),
+    *(b"[" * 5000, b"{" * 5000, b"- " * 5000, b"&a ", b"*a", b"<<: *a", b"!!python/object ", b"? "),
+    *(b"9" * 5000, b"-1", b"1e999", b".nan", b"NaN", b"null", b"true", b"0x" + b"f" * 400, b"1_0"),
+    *(b"%099999999999d", b"**", b"../x", b"~", b"-", b"|\n", b"2026-99-99", b"2026-01-01", b"=1+1"),
+    *("\u2028\u0085\ud7ff\u202e".encode(), b"\\ud800", b"\x1b[31m", b"sep=;\n", b"\xff\xfe"),
+)
+
+
 def _flip(content: bytearray, other: bytes, random: Random) -> bytes:
     for _ in range(random.choice((1, 1, 2, 8, 64))):
         content[random.randrange(len(content))] ^= 1 << random.randrange(8)

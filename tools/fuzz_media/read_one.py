@@ -11,16 +11,22 @@ from pnpvideo.clips.read import read_clip
 from pnpvideo.errors import InputError, RunError
 from pnpvideo.options.settings import ReadSettings, Settings
 from pnpvideo.run.outputs import default_output, write_result
+from tools.fuzz_media.inputs import READERS
 
 _BATCH = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A damaged source and the options to read it. options: of `Settings`."""
+    """A damaged source and the options to read it. options: of `Settings`.
+
+    kind: "sources", or one of `READERS`: then the source is a folder with the damaged file `name`.
+    """
 
     source: Path
     options: dict[str, object]
+    kind: str = "sources"
+    name: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +45,13 @@ def read_one(case: Case, folder: Path) -> Outcome:
 
     The errors that the command shows in one line are its refusals; all others are raised.
     """
-    settings = Settings.of(
-        {"source": str(case.source), "prompt": "x", "batch_size": _BATCH} | case.options
-    )
     try:
+        if case.kind != "sources":
+            _, read = READERS[case.kind]
+            return Outcome(kind="read", message=read(case.source, case.name, folder / "out"))
+        settings = Settings.of(
+            {"source": str(case.source), "prompt": "x", "batch_size": _BATCH} | case.options
+        )
         with _opened(settings) as clip:
             output = folder / default_output(settings, clip)
             try:

@@ -1,5 +1,6 @@
 """A process that reads sources one after the other, and is restarted when one of them kills it."""
 
+import gc
 import logging
 import multiprocessing
 import os
@@ -117,6 +118,7 @@ def _serve(connection: Connection, folder: Path, said: Path) -> None:
         logging.getLogger(library).setLevel(logging.CRITICAL)
     logging.getLogger("pnpvideo").addHandler(logging.NullHandler())
     logging.getLogger("pnpvideo").propagate = False
+    gc.freeze()  # All modules would be searched after every case.
     while True:
         try:
             case: Case = connection.recv()
