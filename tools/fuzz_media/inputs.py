@@ -53,9 +53,10 @@ def mask_seeds() -> Seeds:
     yield "bits.png", _png(Image.fromarray(255 * square).convert("1"))
     yield "clear.png", _png(clear)
     yield "colours.png", _png(palette.convert("RGB"))
+    yield "labels.tiff", _saved(Image.fromarray(square * 2), "TIFF")
     shown = np.repeat(255 * square[None, :, :, None], 3, axis=3)
     with TemporaryDirectory() as folder:
-        for suffix in (".mkv", ".gif", ".tiff"):
+        for suffix in (".mkv", ".gif"):
             path = f"{folder}/mask{suffix}"
             write_clip([shown], path)
             yield f"mask{suffix}", Path(path).read_bytes()
@@ -160,6 +161,10 @@ def _trajectory(job: JobFolder) -> "closing[Trajectory]":
 
 
 def _png(picture: Image.Image) -> bytes:
+    return _saved(picture, "PNG")
+
+
+def _saved(picture: Image.Image, kind: str) -> bytes:
     memory = io.BytesIO()
-    picture.save(memory, "PNG")
+    picture.save(memory, kind)
     return memory.getvalue()
