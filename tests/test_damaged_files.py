@@ -1,9 +1,11 @@
 """Damaged files, as `tools.fuzz_media` found them: they are read, or refused in one line."""
 
+import gc
 import json
 import struct
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pillow_heif
@@ -14,9 +16,11 @@ from PIL import Image
 from pnpvideo.clips.read import read_clip
 from pnpvideo.clips.write import write_clip
 from pnpvideo.errors import InputError
-from tools.fuzz_media.__main__ import make_case
+from pnpvideo.files.read_text import parse_yaml
+from tools.fuzz_media.__main__ import make_case, make_input
+from tools.fuzz_media.inputs import READERS, lay_out
 from tools.fuzz_media.pictures import picture_seeds
-from tools.fuzz_media.read_one import read_one
+from tools.fuzz_media.read_one import Case, read_one
 
 
 @pytest.mark.parametrize("end", [b"00:00\x1000.400", b"00:00.00000.400", b"00:00:00.4\x7f\xff0"])
@@ -133,3 +137,45 @@ def test_what_one_reading_does(tmp_path: Path) -> None:
     outcome = read_one(case, tmp_path / "results")
     assert outcome.kind == "refused"
     assert "is cut off or damaged" in json.dumps(outcome.message)
+
+
+@pytest.fixture
+def _frozen() -> Iterator[None]:
+    """Each case collects garbage, and need not search all modules for it."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("_frozen")
+@pytest.mark.parametrize("kind", READERS)
+def test_what_is_read_beside_a_source(tmp_path: Path, kind: str) -> None:
+    """Undamaged, each file is read; damaged, it is read or refused in one line."""
+    (tmp_path / "results").mkdir()
+    seeds = dict(READERS[kind][0]())
+    for name, content in seeds.items():
+        folder = tmp_path / f"sound-{name}"
+        lay_out(kind, name, content, folder, seeds)
+        case = Case(source=folder, options={}, kind=kind, name=name)
+        assert read_one(case, tmp_path / "results").kind == "read", name
+    for number in range(15):
+        case, _, how = make_input(seeds, number, 1, tmp_path, kind)
+        outcome = read_one(case, tmp_path / "results")
+        assert outcome.kind in ("read", "refused"), how
+        assert "\n" not in outcome.message
+    assert not list((tmp_path / "results").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [1, 2\nb: 3\n", r"expected ',' or '\]', but got ':' \(line 2\)"),
+        ("a: b: c\n", r"mapping values are not allowed here \(line 1\)"),
+        ("\n\n- *x\n", r"found undefined alias 'x' \(line 3\)"),
+        ("a: \x00", "special characters are not allowed"),
+    ],
+)
+def test_errors_of_yaml_are_one_line(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as raised:
+        parse_yaml(text, "here")
+    assert "\n" not in str(raised.value)
