@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,10 @@ from fsspec.asyn import AsyncFileSystem
 from pnpvideo.batch.addresses import check_free_at, fetch, put
 from pnpvideo.cli import main
 from pnpvideo.errors import InputError
+from pnpvideo.loading.embedding import find_embedding
+from pnpvideo.loading.ip_adapter import read_ip_adapter
+from pnpvideo.loading.load import load_model
+from pnpvideo.loading.lora import find_lora
 from pnpvideo.options.paths import expanded
 from pnpvideo.options.printed import printable
 
@@ -70,6 +74,12 @@ def test_home_folders(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     assert expanded("~/a") == Path("/home/me/a")
     assert expanded("~no-such-person/a") == Path("~no-such-person/a")
+
+
+@pytest.mark.parametrize("find", [load_model, find_lora, find_embedding, read_ip_adapter])
+def test_weights_of_nobody(find: Callable[[str], object]) -> None:
+    with pytest.raises(InputError, match=r"there is no .*~no-such-person/a\.safetensors"):
+        find("~no-such-person/a.safetensors")
 
 
 @pytest.mark.parametrize(

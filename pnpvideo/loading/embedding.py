@@ -8,6 +8,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pnpvideo.errors import InputError
+from pnpvideo.options.paths import expanded
 
 _FOLDERS_FILE = "learned_embeds.safetensors"
 _NAMELESS = ("emb_params", "clip_l", "clip_g", "clip-l", "clip-g", "*")
@@ -63,11 +64,11 @@ def add_embedding(pipeline: Any, path_and_word: str | Path) -> str:
 
 def find_embedding(path_and_word: str | Path) -> tuple[Path, str]:
     """Return the file and the word of "FILE:WORD", '' if it has none. Raise InputError: no file."""
-    path, word = Path(path_and_word).expanduser(), ""
+    path, word = expanded(path_and_word), ""
     if not path.exists():
         head, _, tail = str(path_and_word).rpartition(":")
-        if head and tail.strip() and Path(head).expanduser().exists():
-            path, word = Path(head).expanduser(), tail.strip()
+        if head and tail.strip() and expanded(head).exists():
+            path, word = expanded(head), tail.strip()
     if path.is_dir():
         path = path / _FOLDERS_FILE
     if path.suffix != ".safetensors" or not path.is_file():

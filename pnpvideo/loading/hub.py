@@ -10,6 +10,7 @@ import huggingface_hub
 from safetensors import SafetensorError
 
 from pnpvideo.errors import InputError, RunError
+from pnpvideo.options.paths import expanded
 
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _HUB_FILE = re.compile(
@@ -39,7 +40,7 @@ def local_checkpoint(checkpoint: str | Path, options: dict[str, Any]) -> Path:
 
     options: diffusers' options. Raise InputError if there is no such file.
     """
-    path = Path(checkpoint).expanduser()
+    path = expanded(checkpoint)
     if path.is_file():
         return path
     link = _HUB_FILE.fullmatch(str(checkpoint))

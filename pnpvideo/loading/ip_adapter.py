@@ -11,6 +11,7 @@ from pnpvideo.errors import InputError
 from pnpvideo.loading.adapter_file import CONFIG_FILE
 from pnpvideo.loading.hub import LOADING_ERRORS, one_line
 from pnpvideo.models.stable_diffusion.ip_adapter import PLAIN, State
+from pnpvideo.options.paths import expanded
 
 _ENCODER_FOLDER = "image_encoder"
 """The image encoder's folder, beside the adapter's file in published models."""
@@ -21,8 +22,8 @@ _FACE_WEIGHTS = ("image_proj.norm.weight", "image_proj.perceiver_resampler.proj_
 
 def find_encoder(file: str | Path, encoder: str | Path | None) -> Path:
     """Return the folder of the image encoder. Raise InputError if there is none."""
-    folder = Path(file).expanduser().parent / _ENCODER_FOLDER if encoder is None else Path(encoder)
-    folder = folder.expanduser()
+    folder = expanded(file).parent / _ENCODER_FOLDER if encoder is None else Path(encoder)
+    folder = expanded(folder)
     if not (folder / "config.json").is_file():
         raise InputError(
             f"there is no image encoder in {folder}; give its folder with image_encoder"
@@ -34,7 +35,7 @@ def find_encoder(file: str | Path, encoder: str | Path | None) -> Path:
 
 def read_ip_adapter(file: str | Path) -> State:
     """Read a file's weights for diffusers. Raise InputError if it is not a supported IP-Adapter."""
-    path = Path(file).expanduser()
+    path = expanded(file)
     if path.suffix != ".safetensors" or not path.is_file():
         raise InputError(f"there is no IP-Adapter {path}; give a .safetensors file")
     state: State = {"image_proj": {}, "ip_adapter": {}}

@@ -29,6 +29,7 @@ from pnpvideo.loading.merge_lora import merge_lora
 from pnpvideo.loading.recommended import Recommended, read_recommended
 from pnpvideo.models.quiet import quiet_loading
 from pnpvideo.models.scheduler import check_family, check_scheduler
+from pnpvideo.options.paths import expanded
 from pnpvideo.options.values import EMBEDDED_MODEL
 
 _log = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ def load_model(
     options: passed on to diffusers.
     Raise InputError if there is no such model, RunError if the hub cannot be reached.
     """
-    path = EMBEDDED if str(model) == EMBEDDED_MODEL else Path(model).expanduser()
+    path = EMBEDDED if str(model) == EMBEDDED_MODEL else expanded(model)
     noise: dict[str, object] = {}
     if prediction_type is not None:
         noise["prediction_type"] = prediction_type
@@ -234,7 +235,7 @@ def _load_checkpoint(
 ) -> Any:
     checkpoint = read_checkpoint(path)
     if config is not None:
-        config = Path(config).expanduser()
+        config = expanded(config)
         _check_folder(config)
         options = {**options, "config": str(config), "local_files_only": True}
     else:

@@ -21,6 +21,7 @@ from pnpvideo.loading.hub import (
     reach_hub,
     unreachable,
 )
+from pnpvideo.options.paths import expanded
 
 _CONFIG = "config.json"
 _DOWNSAMPLING_WEIGHT = re.compile(r"controlnet_cond_embedding\.blocks\.\d*[13579]\.weight")
@@ -29,7 +30,7 @@ _DOWNSAMPLING_WEIGHT = re.compile(r"controlnet_cond_embedding\.blocks\.\d*[13579
 
 def check_named(name: str | Path) -> None:
     """Raise InputError if no ControlNet has this name. The hub is not asked."""
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.is_file():
         read_controlnet(path)
     elif path.is_dir():
@@ -50,7 +51,7 @@ def load_controlnet(
     for the hub. Raise InputError if it cannot be loaded, RunError if the hub cannot be reached.
     """
     check_named(name)
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.is_file():
         return _load_file(path, unet).to(dtype).eval()
     on_hub = {k: v for k, v in options.items() if k in (*HUB_OPTIONS, "revision")}

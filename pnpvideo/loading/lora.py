@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pnpvideo.errors import InputError
 from pnpvideo.loading.adapter_file import ADAPTER_FILE, as_of_pipelines
+from pnpvideo.options.paths import expanded
 
 _FOLDERS_FILES = ("pytorch_lora_weights.safetensors", ADAPTER_FILE)
 PREFIXES = {
@@ -103,13 +104,13 @@ class LoraFile:
 
 def find_lora(path_and_weight: str | Path) -> tuple[Path, float]:
     """Return the file and weight of "FILE:WEIGHT". Raise InputError if one cannot be used."""
-    path, weight = Path(path_and_weight).expanduser(), 1.0
+    path, weight = expanded(path_and_weight), 1.0
     if not path.exists():
         # The text after a drive's colon, as in C:\\style.safetensors, is not a number.
         head, _, tail = str(path_and_weight).rpartition(":")
         if head and (number := _number(tail)) is not None:
-            path, weight = Path(head).expanduser(), number
-        elif head and Path(head).expanduser().exists():
+            path, weight = expanded(head), number
+        elif head and expanded(head).exists():
             raise InputError(f"the weight of {head} is {tail!r}; give a number, such as 0.8")
     if path.is_dir():
         files = sorted(path.glob("*.safetensors"))

@@ -41,7 +41,7 @@ def is_relative(text: str) -> bool:
 def expanded(text: str | Path) -> Path:
     """Return a path with ~ at its beginning replaced by the home folder, and ~NAME by NAME's.
 
-    If there is no such person, it is a name that begins with ~.
+    Without such a user, the path is a name that begins with ~.
     """
     path = Path(text)
     with contextlib.suppress(RuntimeError):

@@ -2,10 +2,10 @@
 
 import gc
 from collections.abc import Sequence
-from pathlib import Path
 
 from pnpvideo.models.model import Model
 from pnpvideo.options.method import PnPOptions
+from pnpvideo.options.paths import expanded
 from pnpvideo.options.settings import ModelSettings
 from pnpvideo.run.opening import open_model
 
@@ -48,5 +48,5 @@ class Models:
 
 def _shown(model: str) -> str:
     """Return the name of a model without its folder, which is not for visitors."""
-    path = Path(model).expanduser()
+    path = expanded(model)
     return path.resolve().name if path.exists() else model
