@@ -42,12 +42,18 @@ def read_text(path: Path, what: str = "") -> str:
     """
     named = f"{what} {path}".strip()
     try:
-        content = path.read_bytes()
-        return content.decode(_encoding_of(content))
+        return decoded(path.read_bytes())
     except OSError as error:
         raise InputError(f"{named} cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise InputError(f"{named} is not text in UTF-8 or UTF-16; save it as UTF-8") from None
+
+
+def decoded(content: bytes) -> str:
+    """Return the text of a file, in the encoding that it begins with. UnicodeDecodeError if none
+    fits.
+    """
+    return content.decode(_encoding_of(content))
 
 
 def _encoding_of(content: bytes) -> str:

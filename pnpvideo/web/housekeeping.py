@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pnpvideo.errors import InputError
-from pnpvideo.files.file_lock import take_lock
+from pnpvideo.files.file_lock import open_lock, take_lock
 from pnpvideo.web.jobs import STOP, JobStore, read_job
 
 SWEEP_SECONDS = 600
@@ -63,7 +63,7 @@ def used_alone(folder: Path) -> Iterator[None]:
     """Lock a server's folder within this context. InputError if another server uses it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("a+")
+        lock = open_lock(folder / "lock")
     except OSError as error:
         raise InputError(f"the folder {folder} cannot be used: {error.strerror}") from None
     with lock:
@@ -97,7 +97,7 @@ def _check_served(folder: Path) -> None:
     lock = folder / "lock"
     served = False
     if lock.exists():
-        with lock.open("a+") as file:
+        with open_lock(lock) as file:
             served = not take_lock(file)
     if not served:
         raise InputError(f"no server uses the folder {folder}; give the --folder of one")

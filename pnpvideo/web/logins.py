@@ -1,23 +1,17 @@
 """Logins: who may log in, and how soon again after wrong passwords."""
 
-import codecs
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from pathlib import Path
 
 from pnpvideo.errors import InputError
+from pnpvideo.files.read_text import decoded
+from pnpvideo.options.paths import expanded
 
 _FREE = 3
 """Wrong passwords in a row that cost no time."""
 _LONGEST = 60.0
 _PLACES = 10_000
-_MARKS = {
-    codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
-"""What editors put before a text, with the encoding that it stands for."""
 
 
 class FailedLogins:
@@ -56,11 +50,7 @@ def read_logins(path: str) -> dict[str, str]:
     mark of the encoding at its beginning, and any ends of lines.
     """
     try:
-        content = Path(path).expanduser().read_bytes()
-        encoding = next(
-            (name for mark, name in _MARKS.items() if content.startswith(mark)), "utf-8"
-        )
-        text = content.decode(encoding)
+        text = decoded(expanded(path).read_bytes())
     except (OSError, UnicodeError) as error:
         raise InputError(f"the login file {path} cannot be read: {error}") from None
     logins: dict[str, str] = {}

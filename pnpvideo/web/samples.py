@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from pnpvideo.clips.clip import Frames
 from pnpvideo.clips.read import read_clip
 from pnpvideo.errors import InputError
+from pnpvideo.files.read_text import parse_yaml, read_text
 from pnpvideo.options.settings_file import read_settings
 
 PROJECT_SAMPLES = Path(__file__).parents[2] / "samples"
@@ -31,7 +30,9 @@ def find_samples(folder: Path) -> list[Sample]:
         if "source" in values:
             found.append(_sample(Path(str(values.pop("source"))), values))
     for path in sorted(folder.glob("*/prompts.yaml")):
-        prompts = yaml.safe_load(path.read_text(encoding="utf-8"))
+        prompts = parse_yaml(read_text(path), path)
+        if not isinstance(prompts, dict):
+            raise InputError(f"{path} has no 'picture: prompt' lines")
         found += [_sample(path.parent / name, {"prompt": [t]}) for name, t in prompts.items()]
     return found
 
