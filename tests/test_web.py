@@ -409,7 +409,7 @@ def test_visitors_choose_what_a_controlnet_follows(
 def test_a_drawing_everywhere_is_refused(models: Models, picture: Path, tmp_path: Path) -> None:
     store = JobStore(tmp_path / "jobs")
     runner = Runner(store, models)
-    limits = Limits(pixels=10_000, frames=4, waiting=1)
+    limits = Limits(pixels=10_000, frames=4, waiting=1, prompts=16, prompt_length=2000)
     service = Service(store=store, runner=runner, models=models, limits=limits, samples=[])
     given = picture, {"prompt": ["a stone"]}, np.full((32, 48), 255, np.uint8)
     with pytest.raises(InputError, match="all of the first frame is drawn on; draw only over what"):
@@ -471,7 +471,7 @@ def test_a_run_decodes_the_source_twice_to_list_its_frames(
     clip = make_video(tmp_path / "clip.mp4", "-c:v", "libx264", frames=3, size="48x32")
     store = JobStore(tmp_path / "jobs")
     runner = Runner(store, models)
-    limits = Limits(pixels=10_000, frames=4, waiting=1)
+    limits = Limits(pixels=10_000, frames=4, waiting=1, prompts=16, prompt_length=2000)
     service = Service(store=store, runner=runner, models=models, limits=limits, samples=[])
     service.look_at(clip, {})
     given = clip, {"prompt": ["a stone"], "steps": 2}

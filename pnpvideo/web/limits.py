@@ -1,34 +1,29 @@
 """Check a visitor's source and texts against the limits of the server."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pnpvideo.clips.clip import Frames, frame_count_text
 from pnpvideo.clips.read import read_clip
-from pnpvideo.clips.stills.decode_image import open_image
-from pnpvideo.clips.video.probe_video import probe_video
 from pnpvideo.errors import InputError
+from pnpvideo.options.declared import check_text
 from pnpvideo.options.settings import ReadSettings
-
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """The most that the server takes.
 
-    pixels: of a frame. frames, seconds: of a run. waiting: runs of a visitor in the queue.
+    pixels: of a frame. frames: of a run. waiting: runs of a visitor in the queue.
     prompts, prompt_length: of a run, and the characters of each text.
     """
 
     pixels: int
     frames: int
     waiting: int
-    prompts: int = 16
-    prompt_length: int = 2000
-    seconds: float | None = None
+    prompts: int
+    prompt_length: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +40,6 @@ def check_source(source: Path, reading: ReadSettings, limits: Limits) -> Facts:
 
     reading: which of its frames a run reads.
     """
-    if source.is_file():
-        _check_pixels(source, limits)
     wanted = reading.frame_count or limits.frames + 1
     how = reading.part(ReadSettings) | {
         "frames": min(wanted, limits.frames + 1),
@@ -97,23 +90,9 @@ def check_texts(values: Mapping[str, object], limits: Limits) -> None:
                     f"{name} has {len(text)} characters, and the limit here is "
                     f"{limits.prompt_length}; give a shorter one"
                 )
-            if "\0" in text or (not text.isascii() and _SURROGATE.search(text)):
-                raise InputError(f"{name} has characters that are not text; type it again")
-
-
-def _check_pixels(source: Path, limits: Limits) -> None:
-    """Raise InputError for too large a frame, without decoding one."""
-    if source.stat().st_size == 0:
-        return  # `read_clip` reports it.
-    image = open_image(source, limits.pixels)
-    if image is None:
-        facts = probe_video(source, limits.pixels)
-        width, height = facts.width, facts.height
-    else:
-        width, height = image.size
-        image.close()
-    if width * height > limits.pixels:
-        raise InputError(
-            f"{source.name} has {width} x {height} pixels, and the limit here is {limits.pixels}; "
-            "give a smaller one"
-        )
+            try:
+                check_text(text)
+            except InputError:
+                raise InputError(
+                    f"{name} has characters that are not text; type it again"
+                ) from None
