@@ -44,7 +44,7 @@ def any_text_printed() -> Iterator[None]:
 
 
 def say(text: object) -> None:
-    """Print a result on stdout, without control characters if that is a terminal."""
+    """Print a result on stdout at once, without control characters if that is a terminal."""
     if sys.stdout.isatty():
         text = "\n".join(map(printable, str(text).split("\n")))
-    print(text)
+    print(text, flush=True)

@@ -2,11 +2,12 @@
 
 import shlex
 import threading
-from pathlib import Path
 
 from pnpvideo.commands.command import Command
 from pnpvideo.commands.notices import NoticeOptions
+from pnpvideo.commands.printing import say
 from pnpvideo.errors import needs
+from pnpvideo.options.paths import expanded
 from pnpvideo.options.web import GROUPS, WebOptions
 from pnpvideo.web.environment import own_environment
 
@@ -24,23 +25,19 @@ examples:
 
 
 def _work(options: WebOptions, _: NoticeOptions) -> None:
-    folder = Path(options.folder).expanduser().resolve()
+    folder = expanded(options.folder).resolve()
     if options.stop is not None:
         from pnpvideo.web.housekeeping import ask_to_stop
 
         for name in ask_to_stop(folder, options.stop):
-            print(f"stopped {name}")
+            say(f"stopped {name}")
         return
     with needs("web", "the page"), own_environment(proxies=False):
         from pnpvideo.web.serve import serving
-    with serving(options, _say) as server:
-        print(f"the page is at {server.url} (Ctrl-C ends it)", flush=True)
-        _say(f"to stop a job: pnpvideo web --folder {shlex.quote(options.folder)} --stop JOB")
+    with serving(options, say) as server:
+        say(f"the page is at {server.url} (Ctrl-C ends it)")
+        say(f"to stop a job: pnpvideo web --folder {shlex.quote(options.folder)} --stop JOB")
         threading.Event().wait()
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
 
 
 COMMAND = Command(

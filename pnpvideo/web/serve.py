@@ -1,6 +1,7 @@
 """Serve the page."""
 
 import contextlib
+import logging
 import mimetypes
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +13,7 @@ import gradio as gr
 from gradio.routes import App
 
 from pnpvideo.errors import InputError
+from pnpvideo.options.paths import expanded
 from pnpvideo.options.web import WebOptions
 from pnpvideo.web.actions import Service
 from pnpvideo.web.addresses import Hosts, Proxies
@@ -30,6 +32,8 @@ from pnpvideo.web.samples import PROJECT_SAMPLES, find_samples
 from pnpvideo.web.style import REFUSE, STYLE, theme
 from pnpvideo.web.uploads import LEADS_AWAY, Uploads, delete_uploads
 from pnpvideo.web.visitors import Visitors
+
+_log = logging.getLogger(__name__)
 
 _MIB = 2**20
 
@@ -63,7 +67,7 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(options: WebOptions, say: Callable[[str], None] | None = None) -> Iterator[Server]:
+def serving(options: WebOptions, say: Callable[[str], None] = _log.debug) -> Iterator[Server]:
     """Serve the page within this context. InputError, before that, for what cannot be used.
 
     say: is called when a job begins and ends.
@@ -76,7 +80,7 @@ def serving(options: WebOptions, say: Callable[[str], None] | None = None) -> It
         raise InputError(
             f"samples is {options.samples}, which is not a folder; give one, or leave it out"
         )
-    folder = Path(options.folder).expanduser().resolve()
+    folder = expanded(options.folder).resolve()
     with contextlib.ExitStack() as open_things:
         open_things.enter_context(used_alone(folder))
         open_things.enter_context(own_environment(proxies=True))
@@ -86,9 +90,7 @@ def serving(options: WebOptions, say: Callable[[str], None] | None = None) -> It
         models = Models(options.model, options.device, options.controlnet)
         store = JobStore(folder / "jobs")
         store.delete_half_made()
-        runner = Runner(
-            store, models, seconds=options.max_seconds, **({} if say is None else {"say": say})
-        )
+        runner = Runner(store, models, seconds=options.max_seconds, say=say)
         open_things.callback(runner.close)
         service = Service(
             store=store,
@@ -100,7 +102,6 @@ def serving(options: WebOptions, say: Callable[[str], None] | None = None) -> It
                 waiting=options.max_waiting,
                 prompts=options.max_prompts,
                 prompt_length=options.max_prompt_length,
-                seconds=options.max_seconds,
             ),
             samples=find_samples(samples_folder),
         )
