@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pnpvideo.clips.find_images import is_image_name, is_video_name, natural
 from pnpvideo.errors import InputError
-from pnpvideo.files.tables import TABLE_SUFFIXES, read_table, text_of
+from pnpvideo.files.tables import TABLE_SUFFIXES, number_as_text, read_table, text_of
 from pnpvideo.options.declared import Schema, declared, given_name, unknown_option
 from pnpvideo.options.settings import Settings
 from pnpvideo.options.settings_file import with_paths_from
@@ -85,23 +85,18 @@ def _options_of(row: Mapping[str, object]) -> dict[str, object]:
 def _value(schema: Schema, value: object) -> object:
     """Convert a value of a table to an option's type; if that fails, leave it to the check.
 
-    None if the text says that there is no value.
+    None for a text such as "null" or "n/a".
     """
     kind = schema.get("type", "")
     if kind == "array" and isinstance(value, list):
-        return [_text(each) for each in value]
+        return [number_as_text(each) for each in value]
     if kind in ("string", "array"):
-        return _text(value)
+        return number_as_text(value)
     if isinstance(value, str) and value.lower() in _NOTHING:
         return None
     if kind == "boolean":
         return _TRUTHS.get(text_of(value).lower(), value)
     return _number(value, whole=kind == "integer")
-
-
-def _text(value: object) -> object:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return text_of(value) if is_number else value
 
 
 def _number(value: object, *, whole: bool) -> object:

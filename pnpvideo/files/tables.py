@@ -58,6 +58,12 @@ def text_of(value: object) -> str:
     return f"{value:.0f}" if is_whole else str(value)
 
 
+def number_as_text(value: object) -> object:
+    """Return a number as a text, 1 for 1.0, and other values as they are."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return text_of(value) if is_number else value
+
+
 def _column_name(text: str) -> str:
     """Return target_prompt for "Target Prompt", "TARGET-PROMPT" and the like."""
     return re.sub(r"[\s_-]+", "_", text.strip("\ufeff \t\r\n").lower())

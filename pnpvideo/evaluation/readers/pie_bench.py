@@ -21,6 +21,7 @@ from pnpvideo.evaluation.items import (
 )
 from pnpvideo.evaluation.masks import RunLengths, check_runs
 from pnpvideo.evaluation.readers.json_file import read_object
+from pnpvideo.files.tables import number_as_text
 
 EDIT_TYPES = {
     "0": "random",
@@ -37,19 +38,12 @@ EDIT_TYPES = {
 IMAGES = "annotation_images"
 
 
-def _digit(given: object) -> object:
-    """Return a whole number as a text; programs also write 3 or 3.0."""
-    if isinstance(given, float) and given.is_integer():
-        given = int(given)
-    return str(given) if type(given) is int else given
-
-
 class _Entry(BenchmarkEntry):
     image_path: str
     original_prompt: str
     editing_prompt: str
     editing_type_id: Annotated[
-        Literal["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"], BeforeValidator(_digit)
+        Literal["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"], BeforeValidator(number_as_text)
     ]
     mask: tuple[int, ...]
 
