@@ -31,20 +31,8 @@ _FORMAT_OF = {suffix: kind for kind, suffixes in _SUFFIXES_OF_FORMAT.items() for
 VIDEO_SUFFIXES = (
     *(".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),
     *(".wmv", ".asf", ".flv", ".f4v", ".ogv", ".ogm", ".3gp", ".3g2", ".mjpeg", ".mjpg", ".mxf"),
-    *(
-        ".vob",
-        ".mpe",
-        ".m1v",
-        ".m2v",
-        ".m2t",
-        ".mod",
-        ".tod",
-        ".qt",
-        ".divx",
-        ".dv",
-        ".rm",
-        ".rmvb",
-    ),
+    *(".vob", ".mpe", ".m1v", ".m2v", ".m2t", ".mod", ".tod", ".qt", ".divx", ".dv", ".rm"),
+    ".rmvb",
     *(".y4m", ".nut", ".ivf", ".h264", ".264", ".hevc", ".265", ".obu", ".wtv", ".gxf"),
 )
 

@@ -82,7 +82,7 @@ def _shown_part(address: str) -> str:
 
 
 def _user_of(host: str, path: str) -> str:
-    """Return the user name and password before an @; '' if there are none."""
+    """Return the user name and password that stand before an @, or '' without them."""
     if "@" in host:
         return host.rpartition("@")[0]
     # A secret key may have slashes in it.

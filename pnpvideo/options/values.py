@@ -18,7 +18,7 @@ HighRangeTreatment = Literal["map", "keep"]
 Prediction = Literal["epsilon", "v_prediction", "sample"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 Reader = Literal["decord", "av"]
-"""Which library reads plain local videos; PyAV reads all others."""
+"""The library that reads plain local videos; PyAV reads all others."""
 Tracks = Literal["default", "all", "none"]
 """Which of a source's sound tracks a result has."""
 

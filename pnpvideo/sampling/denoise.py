@@ -38,10 +38,9 @@ OnPrediction = Callable[[int, Tensor], None]
 def source_steps(options: PnPOptions) -> int:
     """Return how many steps, from the first, read the source's latents."""
     steps = first_steps(max(options.tau_f, options.tau_a), options.steps)
-    if options.feature_level < 1:
-        steps = max(steps, step_at(options.feature_level, options.steps) + 1)
-    if options.start_level < 1:
-        steps = max(steps, step_at(options.start_level, options.steps) + 1)
+    for level in (options.feature_level, options.start_level):
+        if level < 1:
+            steps = max(steps, step_at(level, options.steps) + 1)
     if options.attention_sharing == "propagate":
         steps = max(steps, matching_step(options.steps) + 1)
     return steps
@@ -75,15 +74,14 @@ def denoise_latents(
     source branch reads the stored z_t, so its features do not drift (Ju et al. 2024), and serves
     all prompts. With options.feature_level below 1 it is read at that level, once, until the target
     has passed it (Zhang et al. 2025, "RichControl", reads features at one level for all steps).
-    batch_size: pieces in one pass of the
-    network (keyframes that share attention: options.keyframe_window); the result does not depend on
-    it. scenes: see `find_scenes`; None means one. origins: how shared noise moves, see
-    `noise_origins`. span: sample only these pieces, with the result that they have among all; None:
-    all. pieces_at_once: take so many pieces through all steps before the next ones, if they share
-    nothing and eta is 0; None: all. resume: a state to continue from instead of `start`.
-    stopped: called before each step; if
-    it returns True, this step and all later ones are left out. on_prediction: called at each step
-    before after_step. Returns latents in the shape of `start`, clean in the span.
+    batch_size: pieces in one pass of the network (keyframes that share attention:
+    options.keyframe_window); the result does not depend on it. scenes: see `find_scenes`; None
+    means one. origins: how shared noise moves, see `noise_origins`. span: sample only these pieces,
+    with the result that they have among all; None: all. pieces_at_once: take so many pieces through
+    all steps before the next ones, if they share nothing and eta is 0; None: all. resume: a state
+    to continue from instead of `start`. stopped: called before each step; if it returns True, this
+    step and all later ones are left out. on_prediction: called at each step before after_step.
+    Returns latents in the shape of `start`, clean in the span.
     """
     x, first = start.clone(), step_at(options.start_level, options.steps)
     span = range(trajectory.piece_count) if span is None else span

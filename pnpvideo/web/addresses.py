@@ -114,9 +114,6 @@ class Proxies:
             found = after
         return found
 
-    def trusts(self, peer: str) -> bool:
-        return self._trusts(peer)
-
     def _trusts(self, text: str) -> bool:
         address = _address(text)
         return address is not None and any(address in network for network in self._trusted)

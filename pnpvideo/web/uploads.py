@@ -20,6 +20,7 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from pnpvideo.files.own_names import remove
 from pnpvideo.web.doors import UPLOAD, Refused
 from pnpvideo.web.runner import disk_error
 
@@ -224,7 +225,4 @@ def delete_uploads(folder: Path) -> None:
     """Delete the uploads of earlier servers: no open page uses them, and jobs have copies."""
     for path in folder.glob("*"):
         if _OWN.fullmatch(path.name):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+            remove(path)

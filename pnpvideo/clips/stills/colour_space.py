@@ -87,7 +87,7 @@ class Space:
 
     @property
     def needs_depth(self) -> bool:
-        """Whether 8 bits are too few."""
+        """Whether 8 bits a channel are not enough."""
         return self.transfer in (_LINEAR, _PQ, _HLG)
 
     @property

@@ -104,14 +104,16 @@ def light_to_pq(light: NDArray[np.float64]) -> NDArray[np.float64]:
     return ((_C1 + _C2 * root) / (1 + _C3 * root)) ** _M2
 
 
+# BT.2100, table 5.
+_A, _B, _C = 0.17883277, 0.28466892, 0.55991073
+
+
 def hlg_to_scene(code: NDArray[np.float64]) -> NDArray[np.float64]:
     """Convert HLG code values, 0 to 1, to scene light, 0 to 1 (inverse OETF, BT.2100, table 5)."""
-    a, b, c = 0.17883277, 0.28466892, 0.55991073
-    return np.where(code <= 0.5, code**2 / 3, (np.exp((code - c) / a) + b) / 12)
+    return np.where(code <= 0.5, code**2 / 3, (np.exp((code - _C) / _A) + _B) / 12)
 
 
 def scene_to_hlg(scene: NDArray[np.float64]) -> NDArray[np.float64]:
     """Convert scene light, 0 to 1, to HLG code values, 0 to 1 (OETF, BT.2100, table 5)."""
-    a, b, c = 0.17883277, 0.28466892, 0.55991073
-    high = a * np.log(np.maximum(12 * scene - b, 1e-9)) + c
+    high = _A * np.log(np.maximum(12 * scene - _B, 1e-9)) + _C
     return np.where(scene <= 1 / 12, np.sqrt(3 * scene), high)

@@ -36,7 +36,7 @@ _PARTS = (
     "image_encoder",
     "controlnet",
 )
-"""What threads must not use at once, by diffusers' names."""
+"""The parts that one thread at a time may use, by diffusers' names."""
 
 
 class StableDiffusion:

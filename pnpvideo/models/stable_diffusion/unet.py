@@ -97,7 +97,7 @@ class UNet:
             image = texts.image.to(dtype).repeat_interleave(frames, dim=0)
             inputs.setdefault("added_cond_kwargs", {})["image_embeds"] = [image]
         if takes_guidance(self.unet):
-            # As diffusers' pipelines give it: 0 for a scale of 1, which is no guidance.
+            # As in diffusers' pipelines: 0 for a scale of 1, which means no guidance.
             scales = torch.tensor(texts.guidance or (1.0,) * len(texts), dtype=torch.float64)
             embedding = StableDiffusionPipeline.get_guidance_scale_embedding(
                 self, (scales - 1).float(), self.unet.config.time_cond_proj_dim
