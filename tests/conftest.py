@@ -1,5 +1,6 @@
 """What several tests share: small real models and the reading of command-line runs."""
 
+import logging
 import os
 
 # Each worker of pytest-xdist has a core; more threads than cores would only wait for each other,
@@ -39,6 +40,15 @@ def _repeatable() -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _own_notices() -> Iterator[None]:
+    """Leave no handler behind that prints to the captured stderr of a test that is over."""
+    logger = logging.getLogger("pnpvideo")
+    before = list(logger.handlers)
+    yield
+    logger.handlers = before
 
 
 @pytest.fixture(scope="session")
