@@ -8,7 +8,6 @@ from difflib import get_close_matches
 from functools import lru_cache
 
 from pnpvideo.catalogue.known_words import KnownWords
-from pnpvideo.errors import InputError
 from pnpvideo.options.values import EMBEDDED_MODEL
 
 _ARTICLES = frozenset(("a", "an", "the"))
@@ -92,15 +91,6 @@ def notice_of_unknown(texts: Iterable[str], known: KnownWords | None) -> str | N
         f"the model {_does_not_know([*found.values()])}; it {known.draws}: {known.otherwise} "
         f"({words_command(known)} lists what it knows)"
     )
-
-
-def check_makes_sources(known: KnownWords | None) -> None:
-    """Raise InputError for a model whose file says that it cannot make a source from words."""
-    if known is not None and not known.makes_sources:
-        raise InputError(
-            "this model cannot make a source from words; give a source in place of "
-            "guidance_prompt, or another model, such as sd15"
-        )
 
 
 def words_command(known: KnownWords) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from pnpvideo.catalogue.find_model import check_model
 from pnpvideo.commands.notices import NoticeOptions, kept_log, show_notices
 from pnpvideo.options.arguments import Parser
 from pnpvideo.options.declared import Options, declared
@@ -62,8 +63,16 @@ class Command(Generic[S, C]):
         call = self.call.of(own)
         with self.errors(call):
             settings = self.read(given, call)
+            _check_models(given.get("model"))
             with logging_for(call, arguments):
                 self.work(settings, call)
+
+
+def _check_models(given: object) -> None:
+    """Raise an error for a model, or one of several, that cannot be there; it needs no torch."""
+    for model in given if isinstance(given, list) else [given]:
+        if isinstance(model, str):
+            check_model(model)
 
 
 AnyCommand = Command[Any, Any]

@@ -3,7 +3,7 @@
 import logging
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,8 +11,10 @@ from typing import Annotated, Any
 from pydantic import Field
 from tqdm import tqdm
 
+from pnpvideo.catalogue.ask_model import warned_before
+from pnpvideo.catalogue.find_model import check_model
 from pnpvideo.commands.command import Command
-from pnpvideo.commands.json_lines import JsonBar, errors_as_json, report
+from pnpvideo.commands.json_lines import JsonBar, errors_as_json, report, warnings_as_json
 from pnpvideo.commands.notices import WriteOptions
 from pnpvideo.commands.printing import say
 from pnpvideo.options.declared import Lifetime
@@ -66,10 +68,17 @@ def _errors(call: CallOptions) -> AbstractContextManager[None]:
 
 def _read(given: dict[str, object], call: CallOptions) -> Settings:
     kept = read_settings(expanded(call.config)) if call.config else {}
-    return Settings.of(_merge(kept, given))
+    settings = Settings.of(_merge(kept, given))
+    check_model(settings.model)
+    return settings
 
 
 def _work(settings: Settings, call: CallOptions) -> None:
+    with warnings_as_json(wanted=call.json_lines):
+        _translate(settings, call)
+
+
+def _translate(settings: Settings, call: CallOptions) -> None:
     from pnpvideo.clips.clip import frame_count_text
     from pnpvideo.run.first_frame import is_preview, preview_settings
     from pnpvideo.run.opening import load_pipeline
@@ -78,12 +87,14 @@ def _work(settings: Settings, call: CallOptions) -> None:
     bars = JsonBar if call.json_lines else None
     how: dict[str, Any] = {"quiet": call.quiet, "bars": bars}
     pipeline = None
+    warned: AbstractContextManager[None] = nullcontext()
     if call.preview and (first := preview_settings(settings, overwrite=call.overwrite)):
-        pipeline = load_pipeline(settings)
+        pipeline, warned = load_pipeline(settings), warned_before()
         shown = run(first, pipeline, overwrite=call.overwrite or is_preview(first), **how)
         if not _goes_on(call, shown.outputs):
             return
-    result = run(settings, pipeline, overwrite=call.overwrite, **how)
+    with warned:
+        result = run(settings, pipeline, overwrite=call.overwrite, **how)
     _log.info(
         "%s of %d x %d in %s; the settings are in %s",
         frame_count_text(result.frames),

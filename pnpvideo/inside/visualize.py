@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pnpvideo.catalogue.ask_model import check_makes_sources, texts_of, warn_of_unknown, words_for
 from pnpvideo.clips.clip import Frames
 from pnpvideo.clips.write import SINGLE_SUFFIXES, check_output, write_clip
 from pnpvideo.files.atomic_output import claimed, folder_above
@@ -45,9 +46,12 @@ def visualize(
     with contextlib.ExitStack() as open_things:
         device = choose_device(settings) if pipeline is None else pipeline.device
         paths = [path for path in (settings.source, *settings.beside) if path is not None]
+        known = words_for(settings) if pipeline is None else model_of(pipeline).known_words
+        check_makes_sources(settings.guidance_prompt, known)
         clips = open_clips(paths, settings, open_things)
         output = check_output(settings.output, overwrite)
         open_things.enter_context(claimed(output))
+        warn_of_unknown(texts_of(settings), known)
         model = open_model(settings, device) if pipeline is None else model_of(pipeline)
         with memory_errors_in_one_line(device):
             subject = open_subject(

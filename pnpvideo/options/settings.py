@@ -103,7 +103,8 @@ class SourceSettings(ReadSettings, title="source"):
     )
     guidance_prompt: Annotated[str | None, Lifetime.INVERSION] = Field(
         default=None,
-        description="let the model make a source from this text, instead of reading one",
+        description="let the model make a source from this text, instead of reading one; for "
+        "models that can, such as sd15",
     )
     inversion_prompt: Annotated[str, Lifetime.INVERSION] = Field(
         default="", description="text that describes the source (empty, as in the paper)"
@@ -176,9 +177,9 @@ class ModelSettings(Options, title="model"):
 
     model: Annotated[str, BeforeValidator(plain_text), Lifetime.INVERSION] = Field(
         default=EMBEDDED_MODEL,
-        description=f"{EMBEDDED_MODEL} (small, offline, draws common things), a diffusers folder, "
-        "a hub id such as owner/name, or a .safetensors checkpoint; Stable Diffusion 1.x, 2.x or "
-        "XL",
+        description=f"{EMBEDDED_MODEL} (small, offline, draws common things), sd15, sd21 or sdxl "
+        "(for photos; downloaded once), a diffusers folder, a hub id such as owner/name, or a "
+        ".safetensors checkpoint; Stable Diffusion 1.x, 2.x or XL",
         json_schema_extra={"format": "path or name", "metavar": "MODEL"},
     )
     # pydantic has a model_config of its own.

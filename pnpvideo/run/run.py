@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from pnpvideo.catalogue.ask_model import check_makes_sources, texts_of, warn_of_unknown, words_for
 from pnpvideo.clips.clip import Clip, Frames
 from pnpvideo.errors import InputError
 from pnpvideo.files.atomic_output import claimed, folder_above
@@ -120,12 +121,15 @@ def run(
         device = choose_device(settings) if pipeline is None else pipeline.device
         inputs = read_inputs(settings, open_things)
         clip = inputs.clip
+        known = words_for(settings) if pipeline is None else model_of(pipeline).known_words
+        check_makes_sources(settings.guidance_prompt, known)
         if pipeline is None:
             check_additions(settings)
         outputs = plan_outputs(settings, clip, overwrite)
         _claim(outputs, open_things)
         kept = settings.job if job is None else job
         folder = None if kept is None else open_things.enter_context(JobFolder(kept))
+        warn_of_unknown(texts_of(settings), known)
 
         # 2. Load the model
         model = open_model(settings, device) if pipeline is None else model_of(pipeline)
