@@ -21,10 +21,10 @@ class LocalModel:
     size: int
 
 
-def cached_models() -> Iterator[LocalModel]:
-    """Yield the diffusers models in the hub's cache, by their ids."""
+def cached_models(cache: Path | None = None) -> Iterator[LocalModel]:
+    """Yield the diffusers models in the hub's cache, by their ids. cache: None: the usual one."""
     try:
-        repos = huggingface_hub.scan_cache_dir().repos
+        repos = huggingface_hub.scan_cache_dir(cache).repos
     except CacheNotFound:
         return
     for repo in sorted(repos, key=lambda repo: repo.repo_id):

@@ -48,11 +48,11 @@ def unknown_words(text: str, known: KnownWords) -> tuple[UnknownWord, ...]:
     """
     words = _words(text)
     covered = _covered([word for word, _ in words], known)
-    found = {
-        word: shown
-        for (word, shown), is_known in zip(words, covered, strict=True)
-        if not is_known and word not in _FUNCTION_WORDS
-    }
+    found: dict[str, str] = {}
+    for (word, shown), is_known in zip(words, covered, strict=True):
+        is_repeated = any(_is_same(word, other) for other in found)
+        if not is_known and not is_repeated and word not in _FUNCTION_WORDS:
+            found[word] = shown
     return tuple(
         UnknownWord(word=shown, nearest=nearest_words(word, known)) for word, shown in found.items()
     )
@@ -133,10 +133,15 @@ def _split(text: str) -> Iterator[str]:
 def _covered(words: Sequence[str], known: KnownWords) -> list[bool]:
     """Return for each word of a text whether it belongs to a text of some entry."""
     covered = [False] * len(words)
-    for phrase in {_plain(text) for entry in known.entries for text in entry.texts}:
-        for start in range(len(words) - len(phrase) + 1):
-            if all(map(_is_same, words[start : start + len(phrase)], phrase)):
-                covered[start : start + len(phrase)] = [True] * len(phrase)
+    by_letter: dict[str, set[tuple[str, ...]]] = {}
+    for entry in known.entries:
+        for phrase in filter(None, map(_plain, entry.texts)):
+            by_letter.setdefault(phrase[0][0], set()).add(phrase)
+    for start, word in enumerate(words):
+        for phrase in by_letter.get(word[0], ()):  # A plural begins as its singular does.
+            stop = start + len(phrase)
+            if stop <= len(words) and all(map(_is_same, words[start:stop], phrase)):
+                covered[start:stop] = [True] * len(phrase)
     return covered
 
 

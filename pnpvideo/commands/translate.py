@@ -28,11 +28,10 @@ motion. No training, no upload: the source is inverted, and its features guide t
 
 _EXAMPLES = """\
 examples:
-  pnpvideo translate drawing.mp4 --prompt "a photo of a red ball on grass" -o real.mp4
-  pnpvideo translate frames/ --prompt "a photo of a moon" -o result/ --model ./stable-diffusion
-  pnpvideo translate cat.jpg --prompt "an oil painting of a cat" --prompt "a stone cat" -o cat.png
-  pnpvideo translate --guidance-prompt "a photo of a horse" --prompt "a bronze horse" -o horse.png
-  pnpvideo translate --config real.mp4.yaml --seed 2 --overwrite
+  pnpvideo translate drawing.mp4 --prompt "a 3D render of a red balloon on grass" -o balloon.mp4
+  pnpvideo translate frames/ --prompt "a photo of the moon" --model sd15 -o result/
+  pnpvideo translate fox.jpg --prompt "a golden fox" --prompt "a cartoon of a fox" -o fox.png
+  pnpvideo translate --config balloon.mp4.yaml --seed 2 --overwrite
 
 Exit codes: 0 done, 1 the work failed, 2 the input cannot be used, 130 stopped by
 Ctrl-C (143 by a scheduler, 129 by a closed terminal)."""

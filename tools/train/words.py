@@ -1,6 +1,6 @@
 """Write the list of what the model knows, `words.json`, with a sheet of small pictures.
 
-    python -m tools.train.words WORK/artwork pnpvideo/embedded
+    python -m tools.train.words WORK/artwork pnpvideo/embedded --docs docs
 
 The entries are what captions say (`captions`) of the things that training sees, but for promises
 that the model cannot keep: it draws no photos. Words that people type and captions do not say lead
@@ -16,12 +16,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pnpvideo.catalogue.known_words import FILE
+from pnpvideo.catalogue.known_words import FILE, read_known_words
 from tools.train.appearance import LIGHTS, PALETTES
 from tools.train.artwork import Artwork
 from tools.train.captions import APPEARANCE_NAMES, LIGHT_NAMES, PLACE_NAMES, STYLE_NAMES
 from tools.train.layout import NATURAL, Object, Scene
 from tools.train.scenes import PLAIN, STYLES, render
+from tools.train.words_page import write_page
 
 DRAWS = "draws designs of things, not photos"
 OTHERWISE = "for photos, use --model sd15"
@@ -110,6 +111,8 @@ NEAR: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("clock", "watch"), ("alarm clock",)),
     **dict.fromkeys(("heart",), ("heart suit", "heart decoration")),
     **dict.fromkeys(("ufo", "spaceship", "spacecraft"), ("flying saucer", "rocket")),
+    **dict.fromkeys(("lock", "padlock"), ("locked",)),
+    **dict.fromkeys(("dice",), ("game die",)),
     **dict.fromkeys(("pumpkin",), ("jack o lantern",)),
     **dict.fromkeys(("shell", "seashell"), ("spiral shell",)),
     **dict.fromkeys(("diamond", "jewel", "ruby"), ("gem stone",)),
@@ -203,8 +206,12 @@ def main() -> None:
     )
     parser.add_argument("artwork", type=Path)
     parser.add_argument("folder", type=Path, help="folder of the model")
+    parser.add_argument("--docs", type=Path, help="also write the page of all words there")
     arguments = parser.parse_args()
     write_words(Artwork(arguments.artwork), arguments.folder)
+    known = read_known_words(arguments.folder)
+    if arguments.docs is not None and known is not None:
+        write_page(known, arguments.docs)
 
 
 if __name__ == "__main__":
