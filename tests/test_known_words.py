@@ -15,6 +15,7 @@ from PIL import Image
 from pnpvideo import PnPVideoPipeline
 from pnpvideo.batch.run_batch import plan_batch, warn_of_words
 from pnpvideo.catalogue.known_words import KnownWords, read_known_words, words_of_model
+from pnpvideo.catalogue.pictures import picture_of
 from pnpvideo.catalogue.unknown_words import nearest_words, notice_of_unknown, unknown_words
 from pnpvideo.cli import main
 from pnpvideo.errors import InputError
@@ -167,7 +168,7 @@ def test_every_entry_has_a_picture(embedded: KnownWords) -> None:
             assert entry.box[2] <= sheet.width
             assert entry.box[3] <= sheet.height
     fox = next(entry for entry in embedded.entries if entry.word == "fox")
-    picture = embedded.picture(fox)
+    picture = picture_of(fox, embedded)
     assert picture is not None
     assert picture.size == (64, 64)
     red, _, blue = picture.resize((1, 1)).getpixel((0, 0))

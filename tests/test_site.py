@@ -23,7 +23,7 @@ def test_every_option_of_the_help_is_on_the_page(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with contextlib.suppress(SystemExit):
-        main([command, "--help"])
+        main([command, "--help", "all"])
     helped = capsys.readouterr().out
     flags = set(re.findall(r"^  (?:-\w(?: \S+)?, )?--([a-z-]+)", helped, re.MULTILINE)) - {"help"}
     names = {

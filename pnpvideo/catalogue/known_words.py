@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pnpvideo.catalogue.find_model import model_folder
@@ -70,13 +69,6 @@ class KnownWords:
         """The entries of each kind, in the order of the file."""
         names = dict.fromkeys(entry.kind for entry in self.entries)
         return {name: tuple(e for e in self.entries if e.kind == name) for name in names}
-
-    def picture(self, entry: Entry) -> Image.Image | None:
-        """Return the picture of an entry, cut out of the sheet; None if there is none."""
-        if self.sheet is None or entry.box is None:
-            return None
-        with Image.open(self.sheet) as sheet:
-            return sheet.convert("RGB").crop(entry.box)
 
     def save(self, folder: Path) -> None:
         """Copy the file and the sheet to another model folder."""

@@ -11,7 +11,6 @@ from typing import Annotated, Any
 from pydantic import Field
 from tqdm import tqdm
 
-from pnpvideo.catalogue.ask_model import warned_before
 from pnpvideo.catalogue.find_model import check_model
 from pnpvideo.commands.command import Command
 from pnpvideo.commands.json_lines import JsonBar, errors_as_json, report, warnings_as_json
@@ -33,8 +32,8 @@ examples:
   pnpvideo translate fox.jpg --prompt "a golden fox" --prompt "a cartoon of a fox" -o fox.png
   pnpvideo translate --config balloon.mp4.yaml --seed 2 --overwrite
 
-Exit codes: 0 done, 1 the work failed, 2 the input cannot be used, 130 stopped by
-Ctrl-C (143 by a scheduler, 129 by a closed terminal)."""
+Exit codes: 0 done, 1 the work failed, 2 the input cannot be used, 130 stopped by Ctrl-C
+(143 by a scheduler, 129 by a closed terminal)."""
 
 _log = logging.getLogger(__name__)
 
@@ -52,6 +51,7 @@ class CallOptions(WriteOptions):
         default=False,
         description="translate only the first frame, to OUT-preview.png, and ask whether to go on "
         "with the whole clip; stop there if nobody can be asked",
+        json_schema_extra={"brief": "translate only the first frame, and ask whether to go on"},
     )
     # pydantic has a json of its own.
     json_lines: Annotated[bool, Lifetime.NOTHING] = Field(
@@ -78,9 +78,11 @@ def _work(settings: Settings, call: CallOptions) -> None:
 
 
 def _translate(settings: Settings, call: CallOptions) -> None:
+    from pnpvideo.catalogue.ask_model import warned_before
     from pnpvideo.clips.clip import frame_count_text
-    from pnpvideo.run.first_frame import is_preview, preview_settings
+    from pnpvideo.run.first_frame import is_preview, preview_settings, source_frames
     from pnpvideo.run.opening import load_pipeline
+    from pnpvideo.run.plan_text import size_text
     from pnpvideo.run.run import run
 
     bars = JsonBar if call.json_lines else None
@@ -90,14 +92,18 @@ def _translate(settings: Settings, call: CallOptions) -> None:
     if call.preview and (first := preview_settings(settings, overwrite=call.overwrite)):
         pipeline, warned = load_pipeline(settings), warned_before()
         shown = run(first, pipeline, overwrite=call.overwrite or is_preview(first), **how)
+        frames = source_frames(settings)
+        took = tqdm.format_interval(shown.seconds * frames)
+        _log.info("at this pace all %s take about %s", frame_count_text(frames), took)
         if not _goes_on(call, shown.outputs):
             return
     with warned:
         result = run(settings, pipeline, overwrite=call.overwrite, **how)
     _log.info(
-        "%s of %d x %d in %s; the settings are in %s",
+        "%s of %s in %s; the settings are in %s",
         frame_count_text(result.frames),
-        *(*result.size, tqdm.format_interval(result.seconds), result.settings),
+        size_text(result.size, result.source_size),
+        *(tqdm.format_interval(result.seconds), result.settings),
     )
     if call.json_lines:
         report("done", **asdict(result))
@@ -155,6 +161,7 @@ COMMAND = Command(
     examples=_EXAMPLES,
     groups=GROUPS,
     call=CallOptions,
+    has_short_help=True,
     errors=_errors,
     read=_read,
     work=_work,

@@ -4,11 +4,10 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from pnpvideo.catalogue.own_options import FILE
 from pnpvideo.errors import InputError
 from pnpvideo.models.network import InjectionLayers
 from pnpvideo.options.method import PnPOptions
-
-_FILE = "pnp.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +23,7 @@ class Recommended:
 
 def read_recommended(folder: Path) -> Recommended:
     """Read a folder's recommendations. Raise InputError if they cannot be used."""
-    path = folder / _FILE
+    path = folder / FILE
     if not path.is_file():
         return Recommended()
     try:
@@ -46,4 +45,4 @@ def write_recommended(folder: Path, recommended: Recommended) -> None:
     """Write recommendations for `read_recommended`."""
     assert recommended.layers is not None
     content = {"options": recommended.options.plain(), "layers": asdict(recommended.layers)}
-    (folder / _FILE).write_text(json.dumps(content, indent=2))
+    (folder / FILE).write_text(json.dumps(content, indent=2))

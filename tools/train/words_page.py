@@ -7,6 +7,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from pnpvideo.catalogue.known_words import Entry, KnownWords
+from pnpvideo.catalogue.pictures import picture_of
 
 PAGE, SHEET = "words.md", "words.jpg"
 SIDE, COLUMNS, LETTER, QUALITY = 64, 12, 10, 60
@@ -71,7 +72,7 @@ def draw_sheet(known: KnownWords) -> Image.Image:
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(LETTER)
     for number, entry in enumerate(known.entries):
         left, top = number % COLUMNS * WIDTH, number // COLUMNS * HEIGHT
-        picture = known.picture(entry)
+        picture = picture_of(entry, known)
         if picture is not None:
             sheet.paste(picture.resize((SIDE, SIDE)), (left + (WIDTH - SIDE) // 2, top))
         place = (left + WIDTH // 2, top + SIDE + 2)
