@@ -237,6 +237,9 @@ def test_pipelines(
     pipeline("a blue photo", picture, negative_prompt="a smear", num_inference_steps=1)
     (notice,) = caplog.messages
     assert notice.startswith("the model knows neither 'photo' nor 'smear'")
+    caplog.clear()
+    pipeline("a blue wolf", guidance_prompt="a wolf", num_inference_steps=1)
+    assert ["cannot make a source" in one for one in caplog.messages] == [True]
     pipeline.save_pretrained(tmp_path / "saved")
     assert (tmp_path / "saved" / "words.json").read_text() == (model / "words.json").read_text()
     pipeline.load_textual_inversion(_toy(pipeline), token="<toy>")

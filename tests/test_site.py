@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pnpvideo.catalogue.known_words import words_of_model
 from pnpvideo.catalogue.unknown_words import notice_of_unknown
@@ -76,12 +77,20 @@ def test_examples_use_words_that_the_bundled_model_knows(
         with contextlib.suppress(SystemExit):
             main([name, "--help"])
         texts[f"{name} --help"] = capsys.readouterr().out
+    samples = README.parent / "samples"
+    texts |= {path.name: sample_commands(path) for path in samples.glob("*.yaml")}
     checked = 0
     for name, text in texts.items():
         for prompt in example_prompts(text):
             assert notice_of_unknown([prompt], known) is None, f"{name}: {prompt}"
             checked += 1
     assert checked > 30
+
+
+def sample_commands(path: Path) -> str:
+    """The prompts of a settings file, as a command."""
+    prompts = yaml.safe_load(path.read_text(encoding="utf-8"))["prompt"]
+    return "pnpvideo translate " + " ".join(f'--prompt "{prompt}"' for prompt in prompts)
 
 
 def example_prompts(text: str) -> Iterator[str]:

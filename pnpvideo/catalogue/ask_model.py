@@ -69,6 +69,14 @@ def notice_for(settings: ModelSettings) -> str | None:
     return notice_of_unknown(texts_of(settings), words_for(settings))
 
 
+def warn_of_sources(guidance_prompt: str | None, known: KnownWords | None) -> None:
+    """Log a warning where `check_makes_sources` would refuse a run."""
+    try:
+        check_makes_sources(guidance_prompt, known)
+    except InputError as error:
+        _log.warning("%s", error)
+
+
 def check_makes_sources(guidance_prompt: str | None, known: KnownWords | None) -> None:
     """Raise InputError for a text to make a source from, if the model's file says it cannot."""
     if guidance_prompt is not None and known is not None and not known.makes_sources:
