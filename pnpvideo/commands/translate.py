@@ -15,6 +15,7 @@ from pnpvideo.commands.command import Command
 from pnpvideo.commands.json_lines import JsonBar, errors_as_json, report
 from pnpvideo.commands.notices import WriteOptions
 from pnpvideo.commands.printing import say
+from pnpvideo.importing import without_collection
 from pnpvideo.options.declared import Lifetime
 from pnpvideo.options.paths import expanded
 from pnpvideo.options.settings import GROUPS, Settings
@@ -70,10 +71,11 @@ def _read(given: dict[str, object], call: CallOptions) -> Settings:
 
 
 def _work(settings: Settings, call: CallOptions) -> None:
-    from pnpvideo.clips.clip import frame_count_text
-    from pnpvideo.run.first_frame import is_preview, preview_settings
-    from pnpvideo.run.opening import load_pipeline
-    from pnpvideo.run.run import run
+    with without_collection(freeze=True):
+        from pnpvideo.clips.clip import frame_count_text
+        from pnpvideo.run.first_frame import is_preview, preview_settings
+        from pnpvideo.run.opening import load_pipeline
+        from pnpvideo.run.run import run
 
     bars = JsonBar if call.json_lines else None
     how: dict[str, Any] = {"quiet": call.quiet, "bars": bars}
