@@ -53,7 +53,7 @@ def _own_notices() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a random model of SD 1.5's topology: working side 32, factor 4."""
+    """A folder with a random model of SD 1.5's kind: working side 32, factor 4."""
     return save_tiny_model(tmp_path_factory.mktemp("model"))
 
 
