@@ -48,6 +48,7 @@ def test_the_gpu_script_runs_on_a_cpu(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [row["way"] for row in tables["edits"]] == [way.name for way in gpu.WAYS]
     assert [row["UNet"] for row in tables["passes"]] == names
     work = {row["way"]: float(row["TFLOP a frame"]) for row in tables["edits"]}
-    assert work["plain"] > work["exact"] > work["read once, not inverted"]
+    # In a model this small the texts, of which an edit has one more, outweigh what it saves.
+    assert work["exact"] > work["source read once"] > work["read once, not inverted"]
     assert all(float(row["frames a second"]) > 0 for row in tables["edits"])
     assert (tmp_path / "edits.md").is_file()

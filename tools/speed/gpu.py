@@ -2,6 +2,8 @@
 
     python -m tools.speed.gpu --out results/gpu
     python -m tools.speed.gpu --tiny --device cpu --dtype float32 --out results/tiny
+    python -m tools.speed.gpu --models embedded --device cpu --dtype float32 --frames 24 \\
+        --preparations --out results/cpu
 
 The shapes of Stable Diffusion 1.5 at 512 x 512 and of SDXL at 1024 x 1024 with random weights, in
 bfloat16, on 16 frames of moving noise; nothing is downloaded. edits.md: whole edits by the plain
@@ -43,9 +45,8 @@ from tools.speed.peak_memory import peak_memory, reset_peak_memory
 from tools.speed.random_models import make_pipeline
 from tools.tables import Row, report
 
-SIDES = {"sd15": 512, "sdxl": 1024}
+SIDES = {"sd15": 512, "sdxl": 1024, "embedded": 256, "tiny": 32}
 """Models, and the pixels a side of what they edit."""
-TINY = {"tiny": 32}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +68,7 @@ WAYS = (
     Way(name="no guidance", options={"guidance_scale": 1.0}),
     Way(name="source read once", options=_ONCE),
     Way(name="read once, not inverted", options=_ONCE | {"start_from": "noised"}),
+    Way(name="preset fast", method="fast"),
 )
 
 
@@ -167,7 +169,8 @@ def subjects(arguments: argparse.Namespace) -> Iterator[Subject]:
     device, dtype = torch.device(arguments.device), getattr(torch, arguments.dtype)
     rate = matmul_rate(device, dtype)
     print(f"{rate / 1e12:.2f} TFLOP/s in large matrix products")
-    for name, side in (TINY if arguments.tiny else SIDES).items():
+    for name in ("tiny",) if arguments.tiny else arguments.models:
+        side = SIDES[name]
         pipeline = make_pipeline(name, device, dtype)
         yield Subject(
             name=name,
@@ -182,6 +185,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--models", nargs="+", choices=SIDES, default=("sd15", "sdxl"))
     parser.add_argument("--frames", type=int, default=16)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--minutes", type=float, default=7, help="when to begin no further row")
