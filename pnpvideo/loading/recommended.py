@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from pnpvideo.errors import InputError
+from pnpvideo.files.read_text import parse_json, read_text
 from pnpvideo.models.network import InjectionLayers
 from pnpvideo.options.method import PnPOptions
 
@@ -27,8 +28,9 @@ def read_recommended(folder: Path) -> Recommended:
     path = folder / _FILE
     if not path.is_file():
         return Recommended()
+    given = parse_json(read_text(path), path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = dict(given)  # type: ignore[call-overload]
         options = PnPOptions.of(dict(content.get("options", {})))
         layer_names = {
             name: tuple(modules) for name, modules in dict(content.get("layers", {})).items()
@@ -37,7 +39,7 @@ def read_recommended(folder: Path) -> Recommended:
             names = ", ".join(layer_names)
             raise ValueError(f"layers names {names}, not features and attentions (and shared)")
         layers = InjectionLayers(**layer_names) if layer_names else None
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path} cannot be used: {error}") from None
     return Recommended(options=options, layers=layers)
 
