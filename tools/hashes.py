@@ -3,7 +3,7 @@
     python -m tools.hashes
 
 The versions are those of the environment that runs this, which must be those of constraints.txt,
-and of requirements-web.txt. The packages are those for Linux on x86-64 with CPython 3.11; uv asks
+and of requirements-web.txt. The packages are those for Linux on x86-64 with CPython 3.11. uv asks
 the package index for the hashes, and downloads nothing but metadata. The files in hashes/ are:
 
     base.txt    pnpvideo needs these, beside PyTorch
