@@ -1,5 +1,6 @@
 """What several tests share: small real models and the reading of command-line runs."""
 
+import gc
 import logging
 import os
 
@@ -23,6 +24,8 @@ from pnpvideo import PnPVideoPipeline
 from pnpvideo.cli import main
 
 torch.set_num_threads(1)
+# A collection goes through all objects; most are those of the imported libraries.
+gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

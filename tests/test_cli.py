@@ -202,7 +202,7 @@ def test_a_config_repeats_its_run_and_the_command_line_wins(
 
 
 def test_help_reads_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments in (["--help"], ["translate", "--help"]):
+    for arguments in (["--help"], ["translate", "--help", "all"]):
         with pytest.raises(SystemExit) as exited:
             main(arguments)
         assert exited.value.code == 0

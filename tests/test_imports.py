@@ -16,6 +16,7 @@ ORDER = [
     {"errors", "importing"},
     {"files"},
     {"options"},
+    {"catalogue"},
     {"clips"},
     {"pixels"},
     {"storage"},
@@ -128,7 +129,7 @@ def test_a_grid_needs_no_extra() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("room", ["errors", "files", "options", "clips", "pixels"])
+@pytest.mark.parametrize("room", ["errors", "files", "options", "catalogue", "clips", "pixels"])
 def test_no_torch(room: str) -> None:
     names = {name for name in FILES if name.split(".")[0] == room} - {
         "clips.as_clip",

@@ -13,10 +13,12 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from types import FrameType
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+if TYPE_CHECKING:  # Windows has only one of them.
+    from multiprocessing.context import ForkServerContext, SpawnContext
 
 # A closed terminal reaches workers directly. Windows has no such signal.
 _ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -136,7 +138,7 @@ class Processes(Generic[Task, Result]):
         return Ended(worker=worker, result=result, died=died)
 
 
-def _context() -> BaseContext:
+def _context() -> "SpawnContext | ForkServerContext":
     """Return how to start processes, where a copy of this one, with its threads, would not work."""
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")

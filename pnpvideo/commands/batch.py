@@ -14,13 +14,13 @@ same command resumes where it was stopped, and makes what is missing or has fail
 
 _EXAMPLES = """\
 examples:
-  pnpvideo batch clips/ --prompt "a bronze statue dancing" -o results
-  pnpvideo batch clips/ --prompt "a stone cat" --prompt "a jade cat" --combine product -o results
-  pnpvideo batch jobs.jsonl --model ./stable-diffusion --workers 4 -o results
+  pnpvideo batch clips/ --prompt "a 3D render of a bronze horse" -o results
+  pnpvideo batch clips/ --prompt "a marble fox" --prompt "a jade fox" --combine product -o results
+  pnpvideo batch jobs.jsonl --model sd15 --workers 4 -o results
   pnpvideo batch jobs.csv -o results --dry-run
   pnpvideo batch jobs.jsonl --ray auto -o /shared/results
 
-A line of jobs.jsonl: {"source": "cat.mp4", "prompt": "a stone cat", "seed": 2, "output": "a.mp4"}
+A line of jobs.jsonl: {"source": "fox.mp4", "prompt": "a marble fox", "seed": 2, "output": "a.mp4"}
 The first line of jobs.csv names its columns: source,prompt,seed,output
 All settings of translate can be given there; those given here apply to jobs without them.
 docs/batches.md has more. Exit code 0 only if all jobs are done."""

@@ -4,11 +4,11 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from pnpvideo.catalogue.own_options import FILE
 from pnpvideo.errors import InputError
+from pnpvideo.files.read_text import parse_json, read_text
 from pnpvideo.models.network import InjectionLayers
 from pnpvideo.options.method import PnPOptions
-
-_FILE = "pnp.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,11 +24,12 @@ class Recommended:
 
 def read_recommended(folder: Path) -> Recommended:
     """Read a folder's recommendations. Raise InputError if they cannot be used."""
-    path = folder / _FILE
+    path = folder / FILE
     if not path.is_file():
         return Recommended()
+    given = parse_json(read_text(path), path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = dict(given)  # type: ignore[call-overload]
         options = PnPOptions.of(dict(content.get("options", {})))
         layer_names = {
             name: tuple(modules) for name, modules in dict(content.get("layers", {})).items()
@@ -37,7 +38,7 @@ def read_recommended(folder: Path) -> Recommended:
             names = ", ".join(layer_names)
             raise ValueError(f"layers names {names}, not features and attentions (and shared)")
         layers = InjectionLayers(**layer_names) if layer_names else None
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path} cannot be used: {error}") from None
     return Recommended(options=options, layers=layers)
 
@@ -46,4 +47,4 @@ def write_recommended(folder: Path, recommended: Recommended) -> None:
     """Write recommendations for `read_recommended`."""
     assert recommended.layers is not None
     content = {"options": recommended.options.plain(), "layers": asdict(recommended.layers)}
-    (folder / _FILE).write_text(json.dumps(content, indent=2))
+    (folder / FILE).write_text(json.dumps(content, indent=2))

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from pnpvideo.catalogue.ask_model import warn_of_unknown
 from pnpvideo.clips.as_clip import Video, as_clip
 from pnpvideo.clips.as_mask import as_mask
 from pnpvideo.clips.clip import Clip, Frames
@@ -179,6 +180,7 @@ class PnPVideoPipeline(Components):
 
     def _run(self, request: Edit, callbacks: Callbacks, output_type: str) -> PnPVideoPipelineOutput:
         """Run an edit to its frames. The trajectory stays open."""
+        warn_of_unknown(request.plain_texts, self.known_words)
         opened = OpenEdit(self.model, request, callbacks)
         try:
             frames = _output(opened.sample(), output_type)
