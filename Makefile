@@ -1,4 +1,4 @@
-.PHONY: format lint test test-all docs samples
+.PHONY: format lint test test-all docs samples hashes
 
 format:
 	ruff format .
@@ -20,3 +20,6 @@ docs:
 
 samples:
 	python -m tools.make_samples
+
+hashes:
+	python -m tools.hashes

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pnpvideo.errors import InputError
+from pnpvideo.evaluation.load_networks import MissingNetworkError, load_network
 from pnpvideo.loading.ip_adapter import load_image_encoder
 from pnpvideo.loading.load import load_model
 from pnpvideo.loading.lora import find_lora, read_lora
@@ -184,6 +185,26 @@ def test_a_configuration_leads_nowhere_else(parts: Parts, tiny_model: Path, tmp_
         load_model(model)
     with pytest.raises(InputError, match=r"image_encoder holds adapter_config\.json, which names"):
         load_image_encoder(model / "image_encoder", torch.float32)
+    # Parts that diffusers has transformers load.
+    shutil.rmtree(model / "text_encoder")
+    shutil.copytree(tiny_model / "text_encoder", model / "text_encoder")
+    index = json.loads((model / "model_index.json").read_text())
+    index["image_encoder"] = ["transformers", "CLIPVisionModelWithProjection"]
+    (model / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(InputError, match=r"holds image_encoder/adapter_config\.json, which names"):
+        load_model(model)
+    # The networks of the measures.
+    for role in ("clip", "dino", "classifier", "features"):
+        with pytest.raises(MissingNetworkError, match=r"holds adapter_config\.json, which names"):
+            load_network(role, str(tmp_path))
+
+
+def test_a_networks_own_code_is_not_run(tmp_path: Path) -> None:
+    code = {"auto_map": {"AutoConfig": "own.Own", "AutoModel": "own.Own"}, "model_type": "own"}
+    (tmp_path / "config.json").write_text(json.dumps(code))
+    (tmp_path / "own.py").write_text("raise SystemExit(3)")
+    with pytest.raises(MissingNetworkError, match="the network features"):
+        load_network("features", str(tmp_path))
 
 
 def bad_folder(change: Callable[[Path, dict[str, Any]], object]) -> Callable[[Parts, Path], object]:

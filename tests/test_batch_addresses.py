@@ -2,6 +2,8 @@
 
 import json
 import os
+import tarfile
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,8 +11,12 @@ import fsspec
 import numpy as np
 import pytest
 from command import assert_refused, names, pixels, save_frames
+from fsspec import AbstractFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
 
+from pnpvideo.batch import addresses
 from pnpvideo.cli import main
+from pnpvideo.errors import InputError
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -132,3 +138,39 @@ def test_refused(
 ) -> None:
     save_frames(tmp_path / "walk", 2)
     assert_refused(run([source], *arguments), 2, message)
+
+
+@pytest.mark.parametrize("listed", [True, False], ids=["listed", "not listed"])
+@pytest.mark.parametrize("kind", ["memory", "zip", "tar", "folder"])
+def test_bytes_are_limited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, listed: bool
+) -> None:
+    """By what the storage lists, and by what it sends if that is more."""
+    monkeypatch.setattr(addresses, "_MOST_BYTES", 100_000)
+    for name, count in (("small", 60_000), ("large", 200_000)):
+        content = bytes(count)
+        (tmp_path / name).write_bytes(content)
+        with zipfile.ZipFile(tmp_path / "a.zip", "a", zipfile.ZIP_DEFLATED) as file:
+            file.writestr(name, content)
+        with tarfile.open(tmp_path / f"{name}.tar.gz", "w:gz") as tar:
+            tar.add(tmp_path / name, name)
+        MemoryFileSystem().pipe(f"/bytes/{name}", content)
+        MemoryFileSystem().pipe(f"/folder/{name}/b/c.png", content)
+    if not listed:
+        really = addresses._listed
+
+        def without_sizes(files: AbstractFileSystem, path: str) -> dict[str, object]:
+            return dict.fromkeys(really(files, path))
+
+        monkeypatch.setattr(addresses, "_listed", without_sizes)
+    address = {
+        "memory": "memory://bytes/{}",
+        "zip": f"zip://{{}}::{tmp_path}/a.zip",
+        "tar": f"tar://{{}}::{tmp_path}/{{}}.tar.gz",
+        "folder": "memory://folder/{}",
+    }[kind]
+    work = tmp_path / "work"
+    assert addresses.fetch(address.replace("{}", "small"), work).exists()
+    with pytest.raises(InputError, match=r"large.* has more than 100000 bytes, which is the limit"):
+        addresses.fetch(address.replace("{}", "large"), work)
+    assert not list(work.rglob("*.part"))

@@ -128,6 +128,34 @@ def tiff_of_tags() -> bytes:
     return tiff(tags | {40_000 + i: (1, 2**20, 3000) for i in range(200)}, bytes(2**20 + 5000))
 
 
+def tiff_holding(compression: int, picture: bytes, *, tiled: bool) -> bytes:
+    """A TIFF of 16 x 16 pixels whose only tile or strip is a picture of another format."""
+    tags = {256: (4, 1, 16), 257: (4, 1, 16), 258: (3, 1, 8), 259: (3, 1, compression)}
+    tags |= {262: (3, 1, 1), 277: (3, 1, 1)}
+    at, count = 14 + 12 * (len(tags) + (4 if tiled else 3)), len(picture)
+    if tiled:
+        tags |= {322: (4, 1, 16), 323: (4, 1, 16), 324: (4, 1, at), 325: (4, 1, count)}
+    else:
+        tags |= {278: (4, 1, 16), 273: (4, 1, at), 279: (4, 1, count)}
+    return tiff(tags, picture)
+
+
+def wide_jxl() -> bytes:
+    """The header of a picture of 60000 x 60000 pixels, all else as by default."""
+    side = 60_000 - 1
+    bits = 0 | 2 << 1 | side << 3 | 1 << 21 | 1 << 24  # Its width is its height.
+    return b"\xff\x0a" + bits.to_bytes(8, "little") + bytes(100)
+
+
+def wide_jpeg() -> bytes:
+    return b"\xff\xd8\xff\xc1" + struct.pack(">HBHHB", 11, 12, 60_000, 60_000, 1) + bytes(100)
+
+
+def wide_jp2() -> bytes:
+    size = struct.pack(">HH8IH3B", 41, 0, 60_000, 60_000, 0, 0, 60_000, 60_000, 0, 0, 1, 7, 1, 1)
+    return b"\xff\x4f\xff\x51" + size + bytes(100)
+
+
 def icon(picture: bytes) -> bytes:
     head = struct.pack("<3H4B2H2I", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(picture), 22)
     return head + picture
@@ -136,12 +164,24 @@ def icon(picture: bytes) -> bytes:
 VAST = "pixels, and the limit is 8300000 (--max-pixels)"
 MEMORY = "of memory, and the limit is 1.5 GiB"
 TEXTS = "unpack to more than 16 MiB"
+WIDER = "a part of 16x16 pixels holds a larger picture"
 MANY = "has more than 240 frames, which is the limit (--max-frames)"
 PICTURES: dict[str, tuple[Callable[[], bytes], str]] = {
     "samples.tif": (lambda: tiff_of(4000, 2000, samples=800), MEMORY),
     "wide.tif": (lambda: tiff_of(60_000, 60_000), VAST),
     "tiles.tif": (lambda: tiff_of(1, 1, tile=(60_000, 60_000)), MEMORY),
     "tags.tif": (tiff_of_tags, MEMORY),
+    **{
+        f"{kind}-{tiled}.tif": (lambda n=n, make=make, t=tiled: tiff_holding(n, make(), tiled=t), m)
+        for kind, n, make, m in (
+            ("png", 34933, lambda: png(60_000, 60_000, rows=1), WIDER),
+            ("jxl", 50002, wide_jxl, WIDER),
+            ("jpeg", 7, wide_jpeg, ""),
+            ("jp2", 34712, wide_jp2, WIDER),
+            ("jxr", 22610, lambda: b"II\xbc\x01" + bytes(100), "of an unsupported kind"),
+        )
+        for tiled in (False, True)
+    },
     "wide.png": (lambda: png(60_000, 60_000, rows=1), VAST),
     "text.png": (lambda: png(2, 2, text_bombs(1, 200)), TEXTS),
     "texts.png": (lambda: png(2, 2, text_bombs(20, 15)), TEXTS),

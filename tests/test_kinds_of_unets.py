@@ -226,8 +226,11 @@ def compiled_in_parts(unet: Any) -> Any:
     return unet
 
 
-def test_a_compiled_unet_runs_as_it_would_uncompiled(parts: dict[str, Any]) -> None:
+def test_a_compiled_unet_runs_as_it_would_uncompiled(
+    parts: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
     """Compiled code would not see the method's hooks. The compiler is not called here at all."""
+    caplog.set_level(logging.INFO, "pnpvideo")
     unet = unet_of(**SMALL, mid_block_type=None)
     unet._repeated_blocks = ["BasicTransformerBlock"]
     half = {"tau_f": 0.5, "tau_a": 0.5}
@@ -238,6 +241,8 @@ def test_a_compiled_unet_runs_as_it_would_uncompiled(parts: dict[str, Any]) -> N
         calls = [module._compiled_call_impl for module in pipeline.unet.modules()]
         assert torch.equal(call(pipeline, **half).frames, expected)
         assert [module._compiled_call_impl for module in pipeline.unet.modules()] == calls
+    line = "UNet2DConditionModel runs uncompiled here, as the method changes its layers"
+    assert caplog.messages.count(line) == 1  # It is one network.
     made = ours(parts["sd"], compiled(unet))
     assert torch.equal(call(made, **half).frames, expected)
 

@@ -53,6 +53,7 @@ from pnpvideo.web.thresholds import CELLS
 from pnpvideo.web.watch import Watch
 
 ME, OTHER = Visitor(key="me", place="here"), Visitor(key="other", place="there")
+LIMITS = Limits(pixels=10_000, frames=4, waiting=1, prompts=16, prompt_length=2000)
 
 
 @pytest.fixture(scope="module")
@@ -317,7 +318,7 @@ def test_a_new_server_goes_on_with_what_is_left(
     store.update(left, state="running")
     store.add("translate", ME, model, picture, ready | {"size": "33x32"})
     over = store.update(store.add("translate", OTHER, model, picture, ready), state="done")
-    runner = Runner(store, models)
+    runner = Runner(store, models, LIMITS)
     wait_until(lambda: runner.is_idle, 30)
     runner.close()
     failed, done = store.of(ME)
@@ -355,7 +356,7 @@ def test_a_drawn_mask_is_the_command_lines(
     values = {"prompt": ["a stone"], "steps": 2, "original_size": True}
     store.add("translate", ME, models.names[0], picture, values, drawn)
     store.add("mask", ME, models.names[0], clip, values | {"mask_motion": True}, drawn)
-    runner = Runner(store, models)
+    runner = Runner(store, models, LIMITS)
     wait_until(lambda: runner.is_idle, 30)
     runner.close()
     moved, done = store.of(ME)
@@ -388,7 +389,7 @@ def test_visitors_choose_what_a_controlnet_follows(
     values: dict[str, object] = {"prompt": ["a stone"], "steps": 2}
     store.add("translate", ME, models.names[0], picture, values)
     store.add("translate", ME, models.names[0], picture, values | {"control": "canny"})
-    runner = Runner(store, models)
+    runner = Runner(store, models, LIMITS)
     wait_until(lambda: runner.is_idle, 60)
     runner.close()
     free, followed = sorted(store.of(ME), key=lambda job: "control" in job.values)
@@ -408,9 +409,8 @@ def test_visitors_choose_what_a_controlnet_follows(
 
 def test_a_drawing_everywhere_is_refused(models: Models, picture: Path, tmp_path: Path) -> None:
     store = JobStore(tmp_path / "jobs")
-    runner = Runner(store, models)
-    limits = Limits(pixels=10_000, frames=4, waiting=1, prompts=16, prompt_length=2000)
-    service = Service(store=store, runner=runner, models=models, limits=limits, samples=[])
+    runner = Runner(store, models, LIMITS)
+    service = Service(store=store, runner=runner, models=models, limits=LIMITS, samples=[])
     given = picture, {"prompt": ["a stone"]}, np.full((32, 48), 255, np.uint8)
     with pytest.raises(InputError, match="all of the first frame is drawn on; draw only over what"):
         service.submit("translate", ME, models.names[0], *given)
@@ -422,7 +422,7 @@ def test_thresholds_of_a_source_that_the_model_makes(models: Models, tmp_path: P
     store = JobStore(tmp_path / "jobs")
     values = {"prompt": ["a stone"], "guidance_prompt": "a cat", "steps": 8}
     store.add("thresholds", ME, models.names[0], None, values)
-    runner = Runner(store, models)
+    runner = Runner(store, models, LIMITS)
     wait_until(lambda: runner.is_idle, 30)
     runner.close()
     (done,) = store.all()
@@ -470,9 +470,8 @@ def test_a_run_decodes_the_source_twice_to_list_its_frames(
     monkeypatch.setattr(list_frames, "_Listing", counted)
     clip = make_video(tmp_path / "clip.mp4", "-c:v", "libx264", frames=3, size="48x32")
     store = JobStore(tmp_path / "jobs")
-    runner = Runner(store, models)
-    limits = Limits(pixels=10_000, frames=4, waiting=1, prompts=16, prompt_length=2000)
-    service = Service(store=store, runner=runner, models=models, limits=limits, samples=[])
+    runner = Runner(store, models, LIMITS)
+    service = Service(store=store, runner=runner, models=models, limits=LIMITS, samples=[])
     service.look_at(clip, {})
     given = clip, {"prompt": ["a stone"], "steps": 2}
     job = service.submit("translate", ME, models.names[0], *given)

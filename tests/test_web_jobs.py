@@ -22,7 +22,7 @@ pytest.importorskip("gradio")
 from pnpvideo.web.actions import Service
 from pnpvideo.web.drawn_mask import LAYERS, drawing_editor, mask_of
 from pnpvideo.web.housekeeping import ask_to_stop, kept_tidy, used_alone
-from pnpvideo.web.jobs import JobStore, Visitor, WebJob
+from pnpvideo.web.jobs import JobKind, JobStore, Visitor, WebJob
 from pnpvideo.web.limits import Limits
 from pnpvideo.web.models import Models
 from pnpvideo.web.runner import Runner
@@ -45,7 +45,7 @@ def store(tmp_path: Path) -> JobStore:
 
 @pytest.fixture
 def service(store: JobStore, models: Models) -> Iterator[Service]:
-    runner = Runner(store, models)
+    runner = Runner(store, models, LIMITS)
     yield Service(store=store, runner=runner, models=models, limits=LIMITS, samples=[])
     runner.close()
 
@@ -99,7 +99,7 @@ def test_the_queue_survives_failed_jobs(
     for harm, job in zip(harms, harmed, strict=True):
         harm(job)
     last = store.add("translate", OTHER, models.names[0], picture, TEXT)
-    runner = Runner(store, models)
+    runner = Runner(store, models, LIMITS)
     for job, state in zip(harmed, harms.values(), strict=True):
         over = outcome(store, job)
         assert over.state == state, over.message
@@ -110,12 +110,26 @@ def test_the_queue_survives_failed_jobs(
     runner.close()
 
 
+@pytest.mark.parametrize("kind", ["translate", "thresholds", "mask"])
+def test_a_run_reads_within_the_limits(store: JobStore, models: Models, kind: JobKind) -> None:
+    """Also what became larger after it was submitted, or was submitted to an earlier server."""
+    source = store.folder.parent / "wide.png"
+    Image.new("RGB", (200, 100)).save(source)
+    mask = np.zeros((100, 200), np.uint8) if kind == "mask" else None
+    job = store.add(kind, ME, models.names[0], source, TEXT, mask)
+    runner = Runner(store, models, LIMITS)
+    over = outcome(store, job)
+    runner.close()
+    assert over.state == "failed"
+    assert "has 200x100 pixels, and the limit is 10000" in over.message
+
+
 def test_a_full_disk_ends_a_job_and_not_the_queue(
     store: JobStore, models: Models, picture: Path
 ) -> None:
     added = [store.add("translate", ME, models.names[0], picture, TEXT) for _ in range(2)]
     with files_of_at_most(10):
-        runner = Runner(store, models)
+        runner = Runner(store, models, LIMITS)
         states = {outcome(store, job).state for job in added}
         message = outcome(store, added[0]).message
     assert states == {"failed"}
@@ -235,7 +249,7 @@ def test_what_is_asked_for_is_limited(
 def test_a_run_ends_after_its_time(store: JobStore, models: Models, picture: Path) -> None:
     said: list[str] = []
     job = store.add("translate", ME, models.names[0], picture, LONG)
-    runner = Runner(store, models, seconds=0.3, say=said.append)
+    runner = Runner(store, models, LIMITS, seconds=0.3, say=said.append)
     over = outcome(store, job)
     assert over.state == "failed"
     assert "it took more than 0.3 seconds, the limit here; give fewer frames or" in over.message
@@ -254,7 +268,7 @@ def test_who_serves_can_stop_a_job(
         ask_to_stop(folder, "all")
     added = [store.add("translate", ME, models.names[0], picture, LONG) for _ in range(3)]
     with used_alone(folder):
-        runner = Runner(store, models)
+        runner = Runner(store, models, LIMITS)
         with kept_tidy(store, 3600, lambda name: runner.stop(name, " by who runs the server")):
             with pytest.raises(InputError, match=f"no job x to stop.*{added[2].name}"):
                 ask_to_stop(folder, "x")

@@ -218,6 +218,35 @@ def test_sample_rates(tmp_path: Path, name: str) -> None:
             assert pitches(path, 2) == [40, 50], (rate, suffix)
 
 
+# Codecs whose first packets only prepare the decoder, and so end before the first picture.
+PREPARED = {
+    "a.webm": ("libvorbis", 48000),
+    "b.webm": ("libvorbis", 32000),
+    "c.webm": ("libopus", 48000),
+    "a.mkv": ("libvorbis", 44100),
+    "b.mkv": ("libmp3lame", 44100),
+    "c.mkv": ("aac", 44100),
+    "a.wmv": ("wmav2", 44100),
+}
+
+
+@pytest.mark.parametrize("name", PREPARED)
+@pytest.mark.parametrize("suffix", [".webm", ".mkv", ".mp4"])
+def test_no_sound_is_shifted(tmp_path: Path, name: str, suffix: str) -> None:
+    """By cross-correlation of noise with the source's own, for which 1 sample is 1/8 ms."""
+    codec, rate = PREPARED[name]
+    original = tmp_path / "a.wav"
+    ffmpeg("-f", "lavfi", "-i", f"anoisesrc=d=1:c=brown:seed=1:r={rate}", original)
+    source = tmp_path / name
+    pictures = ("-f", "lavfi", "-i", "color=gray:s=64x48:r=25:d=1")
+    ffmpeg(*pictures, "-i", original, "-c:a", codec, source)
+    wanted, heard = samples(original), samples(written(source, tmp_path / f"out{suffix}"))
+    count = min(len(wanted), len(heard))
+    assert count > 7500
+    alike = np.correlate(heard[:count], wanted[:count], "full")
+    assert abs(int(np.argmax(alike)) - (count - 1)) <= 16
+
+
 def with_sound(source: Path, path: Path, tracks: str = "default") -> Path:
     """A second of pictures with a file's sound."""
     sound = Sound(path=source, start=Fraction(0), duration=Fraction(1))

@@ -7,11 +7,14 @@ import contextlib
 import os
 import re
 import secrets
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from fsspec import AbstractFileSystem
+from fsspec.callbacks import Callback
 from fsspec.core import url_to_fs
 from fsspec.implementations.dirfs import DirFileSystem
 
@@ -22,6 +25,10 @@ from pnpvideo.files.shared_folder import unique_name
 from pnpvideo.options.printed import name_at, secrets_of, shown_address, without_secrets
 from pnpvideo.storage.fingerprint import of_values
 
+_MOST_BYTES = 64 * 2**30
+"""The most that a file or folder at an address may have, unpacked if it is in an archive."""
+_KEPT_FREE = 2**30
+"""Bytes of the disk that are left to others."""
 _PATTERN = re.compile(r"[*?[]")
 
 
@@ -33,7 +40,7 @@ def stamp_at(address: str) -> str:
     with _one_line_errors(address, "read"):
         files, path = url_to_fs(address)
         files.invalidate_cache()
-        found = files.find(path, detail=True)
+        found = _listed(files, path)
         # Some file systems give no details of a path that is a file.
         known = [(one, details or files.info(one)) for one, details in sorted(found.items())]
         return of_values(*map(str, known)) if found else ""
@@ -56,7 +63,7 @@ def fetch(address: str, folder: Path) -> Path:
         make_own_folder(place)
         part = place / f"{os.getpid()}.part"
         with renamed(part, copy):
-            _get(files, path, part)
+            _get(files, path, part, address)
             # The folder's name says which version it is; a copy fetched again is the same source.
             for file in (part, *part.rglob("*")):
                 os.utime(file, (0, 0))
@@ -77,7 +84,7 @@ def put(path: Path, address: str, check: Callable[[Path], None]) -> None:
             _put(files, path, part)
             with tempfile.TemporaryDirectory(dir=path.parent) as folder:
                 copy = Path(folder) / path.name
-                _get(files, part, copy)
+                _get(files, part, copy, address)
                 check(copy)
             check_free_at(address, folder=path.is_dir(), overwrite=True)
             _remove(files, target)
@@ -108,6 +115,19 @@ def check_free_at(address: str, *, folder: bool, overwrite: bool) -> None:
         check_replaceable(shown, name, is_folder="/" in name)
 
 
+def _listed(files: AbstractFileSystem, path: str) -> dict[str, Any]:
+    """Return what the storage says of a file, or of all files in a folder, by their paths."""
+    try:
+        details = files.info(path)
+    except FileNotFoundError:
+        details = {}
+    # To list a file, fsspec's driver for HTTP would read all of it as a page of links.
+    if details.get("type") == "file" and details.get("mimetype") != "text/html":
+        return {path: details}
+    found: dict[str, Any] = files.find(path, detail=True)
+    return found
+
+
 def _found(files: AbstractFileSystem, path: str) -> list[tuple[str, str]]:
     """Return each file at a path with its name below it; '' for the path itself."""
     found = [(one, PurePosixPath(one).relative_to(path).as_posix()) for one in files.find(path)]
@@ -116,15 +136,65 @@ def _found(files: AbstractFileSystem, path: str) -> list[tuple[str, str]]:
     return [(one, "" if name == "." else name) for one, name in found]
 
 
-def _get(files: AbstractFileSystem, path: str, target: Path) -> None:
-    if not files.isdir(path):
-        files.get([path], [str(target)])
+class _Bounded(Callback):
+    """A count of the bytes that are copied. InputError beyond the limit.
+
+    A server may send more than it says, and an archive may hold more than it lists.
+    """
+
+    def __init__(self, address: str, folder: Path) -> None:
+        super().__init__()
+        self._shown = shown_address(address)
+        self._free = max(0, shutil.disk_usage(folder).free - _KEPT_FREE)
+        self._copied = 0
+
+    def check(self, count: int) -> None:
+        """Raise InputError if there are too many bytes."""
+        if count > _MOST_BYTES:
+            raise InputError(
+                f"{self._shown} has more than {_MOST_BYTES} bytes, which is the limit at an "
+                "address; download it, and give the file"
+            )
+        if count > self._free:
+            raise InputError(
+                f"{self._shown} has {count} bytes, and the disk has only {self._free} free"
+            )
+
+    def relative_update(self, inc: int = 1) -> None:
+        self._copied += inc
+        self.check(self._copied)
+
+    def branched(self, path_1: str, path_2: str, **_: object) -> "_OneFile":
+        return _OneFile(self)
+
+
+class _OneFile(Callback):
+    """The part of a `_Bounded` for one of several files."""
+
+    def __init__(self, whole: _Bounded) -> None:
+        super().__init__()
+        self._whole, self._copied = whole, 0
+
+    def relative_update(self, inc: int = 1) -> None:
+        self._copied += inc
+        self._whole.relative_update(inc)
+
+    def absolute_update(self, value: int) -> None:
+        self.relative_update(value - self._copied)
+
+
+def _get(files: AbstractFileSystem, path: str, target: Path, address: str) -> None:
+    bounded = _Bounded(address, target.parent)
+    listed = _listed(files, path)
+    bounded.check(sum((details or {}).get("size") or 0 for details in listed.values()))
+    if path in listed:
+        files.get([path], [str(target)], callback=bounded)
         return
     found = _found(files, path)
     places = [target / name for _, name in found]
     for place in {target, *(place.parent for place in places)}:
         place.mkdir(parents=True, exist_ok=True)
-    files.get([one for one, _ in found], [str(place) for place in places])
+    files.get([one for one, _ in found], [str(place) for place in places], callback=bounded)
 
 
 def _put(files: AbstractFileSystem, path: Path, target: str) -> None:

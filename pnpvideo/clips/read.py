@@ -36,6 +36,10 @@ def read_clip(source: str | Path, **options: object) -> Clip:
         clip = _read(path, chosen)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
+    except MemoryError:
+        raise InputError(
+            f"{path} cannot be read: the memory is not enough; give a smaller one"
+        ) from None
     if chosen.frame_rate is None:
         return clip
     if path.is_file():

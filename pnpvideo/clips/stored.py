@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 
 from pnpvideo.errors import InputError
 
+STORED = "stored values"
+"""The name in a picture's `info` of its single channel with all bits."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stored:

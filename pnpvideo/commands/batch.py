@@ -4,6 +4,7 @@ from pnpvideo.commands.command import Command
 from pnpvideo.commands.notices import WriteOptions
 from pnpvideo.commands.printing import say
 from pnpvideo.errors import RunError
+from pnpvideo.importing import without_collection
 from pnpvideo.options.batch import GROUPS, BatchOptions
 
 _INTRODUCTION = """\
@@ -34,8 +35,9 @@ def _read(given: dict[str, object], _: WriteOptions) -> Work:
 
 
 def _work(settings: Work, call: WriteOptions) -> None:
-    from pnpvideo.batch.dry_run import describe_plan
-    from pnpvideo.batch.run_batch import plan_batch, run_batch
+    with without_collection(freeze=True):
+        from pnpvideo.batch.dry_run import describe_plan
+        from pnpvideo.batch.run_batch import plan_batch, run_batch
 
     options, common = settings
     plan = plan_batch(options, common, overwrite=call.overwrite)

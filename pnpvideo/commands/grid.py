@@ -4,6 +4,7 @@ from pnpvideo.commands.command import Command
 from pnpvideo.commands.notices import WriteOptions
 from pnpvideo.commands.printing import say
 from pnpvideo.errors import needs
+from pnpvideo.importing import without_collection
 from pnpvideo.options.grid import GROUPS, GridSettings
 
 _INTRODUCTION = """\
@@ -21,8 +22,9 @@ docs/inside.md describes the measures."""
 
 
 def _work(settings: GridSettings, call: WriteOptions) -> None:
-    from pnpvideo.grid.edits import read_edits
-    from pnpvideo.grid.grid import run_grid
+    with without_collection(freeze=True):
+        from pnpvideo.grid.edits import read_edits
+        from pnpvideo.grid.grid import run_grid
 
     with needs("eval", "a grid with networks or a benchmark"):
         edits = read_edits(settings)

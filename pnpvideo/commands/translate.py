@@ -16,6 +16,7 @@ from pnpvideo.commands.command import Command
 from pnpvideo.commands.json_lines import JsonBar, errors_as_json, report, warnings_as_json
 from pnpvideo.commands.notices import WriteOptions
 from pnpvideo.commands.printing import say
+from pnpvideo.importing import without_collection
 from pnpvideo.options.declared import Lifetime
 from pnpvideo.options.paths import expanded
 from pnpvideo.options.settings import GROUPS, Settings
@@ -78,12 +79,13 @@ def _work(settings: Settings, call: CallOptions) -> None:
 
 
 def _translate(settings: Settings, call: CallOptions) -> None:
-    from pnpvideo.catalogue.ask_model import warned_before
-    from pnpvideo.clips.clip import frame_count_text
-    from pnpvideo.run.first_frame import is_preview, preview_settings, source_frames
-    from pnpvideo.run.opening import load_pipeline
-    from pnpvideo.run.plan_text import size_text
-    from pnpvideo.run.run import run
+    with without_collection(freeze=True):
+        from pnpvideo.catalogue.ask_model import warned_before
+        from pnpvideo.clips.clip import frame_count_text
+        from pnpvideo.run.first_frame import is_preview, preview_settings, source_frames
+        from pnpvideo.run.opening import load_pipeline
+        from pnpvideo.run.plan_text import size_text
+        from pnpvideo.run.run import run
 
     bars = JsonBar if call.json_lines else None
     how: dict[str, Any] = {"quiet": call.quiet, "bars": bars}

@@ -3,6 +3,7 @@
 from pnpvideo.commands.command import Command
 from pnpvideo.commands.notices import WriteOptions
 from pnpvideo.commands.printing import say
+from pnpvideo.importing import without_collection
 from pnpvideo.options.visualize import GROUPS, VisualizeSettings
 
 _INTRODUCTION = """\
@@ -22,7 +23,8 @@ docs/inside.md explains the pictures."""
 
 
 def _work(settings: VisualizeSettings, call: WriteOptions) -> None:
-    from pnpvideo.inside.visualize import visualize
+    with without_collection(freeze=True):
+        from pnpvideo.inside.visualize import visualize
 
     say(visualize(settings, overwrite=call.overwrite, quiet=call.quiet))
 

@@ -12,18 +12,17 @@ from pathlib import Path
 import huggingface_hub
 import transformers
 from huggingface_hub.errors import LocalEntryNotFoundError
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
 from pnpvideo.errors import InputError
 from pnpvideo.evaluation.lpips import Lpips
-from pnpvideo.loading.hub import reach_hub
+from pnpvideo.loading.hub import LOADING_ERRORS, reach_hub
+from pnpvideo.loading.pretrained import load_pretrained
 from pnpvideo.options.paths import expanded
 
 NONE = "none"
 """The place of a network that is not to be used."""
-_UNUSABLE = (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,10 +77,10 @@ def load_network(
             remedy = "connect to the internet, or give its folder"
             _check_cached(place)
         load = _LOADERS.get(role, transformers.AutoModel.from_pretrained)
-        network: nn.Module = load(source, use_safetensors=True, **options)
+        network: nn.Module = load_pretrained(load, source, **options)
         if role.startswith("clip"):
             tokenizer = transformers.CLIPTokenizer.from_pretrained(source, **options)
-    except _UNUSABLE as error:
+    except LOADING_ERRORS as error:
         reason = " ".join(str(error).split()).split(". ")[0][:200]
         raise MissingNetworkError(
             f"the network {role} ({ROLES[role].text}) cannot be loaded from {place}: "

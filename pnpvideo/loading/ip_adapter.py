@@ -8,8 +8,8 @@ from safetensors import SafetensorError, safe_open
 from transformers import CLIPVisionModelWithProjection
 
 from pnpvideo.errors import InputError
-from pnpvideo.loading.adapter_file import CONFIG_FILE
 from pnpvideo.loading.hub import LOADING_ERRORS, one_line
+from pnpvideo.loading.pretrained import load_pretrained
 from pnpvideo.models.stable_diffusion.ip_adapter import PLAIN, State
 from pnpvideo.options.paths import expanded
 
@@ -60,15 +60,15 @@ def read_ip_adapter(file: str | Path) -> State:
 
 def load_image_encoder(folder: Path, dtype: torch.dtype) -> Any:
     """Load an image encoder, from safetensors only. Raise InputError if it cannot be loaded."""
-    if (folder / CONFIG_FILE).is_file():
-        raise InputError(
-            f"the image encoder {folder} holds {CONFIG_FILE}, which names other weights to load; "
-            "remove it"
-        )
     try:
-        encoder, info = CLIPVisionModelWithProjection.from_pretrained(
-            folder, use_safetensors=True, output_loading_info=True, dtype=dtype
+        encoder, info = load_pretrained(
+            CLIPVisionModelWithProjection.from_pretrained,
+            folder,
+            output_loading_info=True,
+            dtype=dtype,
         )
+    except InputError:
+        raise
     except LOADING_ERRORS as error:
         reason = one_line(error)
         raise InputError(f"the image encoder {folder} cannot be loaded: {reason}") from None

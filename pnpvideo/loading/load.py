@@ -20,7 +20,6 @@ from pnpvideo.catalogue.find_model import (
 from pnpvideo.catalogue.known_words import KnownWords, read_known_words
 from pnpvideo.catalogue.short_names import replacement_of, short_names
 from pnpvideo.errors import InputError, RunError
-from pnpvideo.loading.adapter_file import CONFIG_FILE
 from pnpvideo.loading.checkpoint import read_checkpoint
 from pnpvideo.loading.embedding import add_embedding
 from pnpvideo.loading.hub import (
@@ -33,6 +32,7 @@ from pnpvideo.loading.hub import (
     unreachable,
 )
 from pnpvideo.loading.merge_lora import merge_lora
+from pnpvideo.loading.pretrained import check_no_adapter, load_pretrained
 from pnpvideo.loading.recommended import Recommended, read_recommended
 from pnpvideo.models.quiet import quiet_loading
 from pnpvideo.models.scheduler import check_family, check_scheduler
@@ -137,6 +137,8 @@ def _load_diffusers(
         # Check it before the weights are downloaded and loaded.
         scheduler = _load_scheduler(name, index, noise, options, on_hub)
         files = list_files(name, on_hub)
+        # diffusers has transformers load parts such as an image encoder.
+        check_no_adapter(name, files, [part for part in index if part not in options])
         encoders = {
             part: _load_text_encoder(name, part, index[part][1], files, on_hub | {"dtype": dtype})
             for part in ("text_encoder", "text_encoder_2")
@@ -200,16 +202,11 @@ def _load_text_encoder(
     name: str, part: str, class_name: str, files: Sequence[str], options: dict[str, Any]
 ) -> Any:
     """Load a text encoder. Raise InputError if weights are missing, which transformers ignores."""
-    if f"{part}/{CONFIG_FILE}" in files:
-        raise InputError(
-            f"the model {name} holds {part}/{CONFIG_FILE}, which names other weights to load; "
-            "remove it, and give a LoRA with --lora"
-        )
-    encoder, info = getattr(transformers, class_name).from_pretrained(
+    encoder, info = load_pretrained(
+        getattr(transformers, class_name).from_pretrained,
         name,
         subfolder=part,
         variant=find_variant(path for path in files if path.startswith(f"{part}/")),
-        use_safetensors=True,
         output_loading_info=True,
         **options,
     )

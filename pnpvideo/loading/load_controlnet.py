@@ -1,6 +1,5 @@
 """Loading of a ControlNet: a diffusers folder, a hub id or one file."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
 
 from pnpvideo.catalogue.find_model import HUB_ID, download_elsewhere
 from pnpvideo.errors import InputError
+from pnpvideo.files.read_text import parse_json, read_text
 from pnpvideo.loading.checkpoint import read_controlnet
 from pnpvideo.loading.hub import (
     HUB_OPTIONS,
@@ -96,10 +96,7 @@ def _check_folder(folder: Path) -> None:
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    try:
-        config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{folder / _CONFIG} cannot be read: {one_line(error)}") from None
+    config = parse_json(read_text(folder / _CONFIG), folder / _CONFIG)
     return config if isinstance(config, dict) else {}
 
 

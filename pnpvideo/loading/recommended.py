@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pnpvideo.catalogue.own_options import FILE
 from pnpvideo.errors import InputError
+from pnpvideo.files.read_text import parse_json, read_text
 from pnpvideo.models.network import InjectionLayers
 from pnpvideo.options.method import PnPOptions
 
@@ -26,8 +27,9 @@ def read_recommended(folder: Path) -> Recommended:
     path = folder / FILE
     if not path.is_file():
         return Recommended()
+    given = parse_json(read_text(path), path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = dict(given)  # type: ignore[call-overload]
         options = PnPOptions.of(dict(content.get("options", {})))
         layer_names = {
             name: tuple(modules) for name, modules in dict(content.get("layers", {})).items()
@@ -36,7 +38,7 @@ def read_recommended(folder: Path) -> Recommended:
             names = ", ".join(layer_names)
             raise ValueError(f"layers names {names}, not features and attentions (and shared)")
         layers = InjectionLayers(**layer_names) if layer_names else None
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path} cannot be used: {error}") from None
     return Recommended(options=options, layers=layers)
 

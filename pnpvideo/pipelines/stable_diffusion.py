@@ -26,7 +26,6 @@ from pnpvideo.options.method import DEFAULT_BATCH_SIZE, DIFFUSERS_NAMES, PnPOpti
 from pnpvideo.options.settings import MachineSettings
 from pnpvideo.pipelines.call_values import (
     check_drawn,
-    check_texts,
     check_types,
     generators_of,
     size_of_call,
@@ -139,24 +138,11 @@ class PnPVideoPipeline(Components):
             more steps are made.
         Raises InputError (a ValueError) for what cannot be used, before any work is done.
         """
+        check_types(locals())
         _check_call(output_type, batch_size)
+        embeds, pooled = negative_prompt_embeds, negative_pooled_prompt_embeds
         size = size_of_call(height, width)
         images = whole_count("num_images_per_prompt", num_images_per_prompt)
-        check_texts("prompt", prompt)
-        check_texts("negative_prompt", negative_prompt)
-        embeds, pooled = negative_prompt_embeds, negative_pooled_prompt_embeds
-        check_types(
-            guidance_prompt=guidance_prompt,
-            inversion_prompt=inversion_prompt,
-            prompt_embeds=prompt_embeds,
-            pooled_prompt_embeds=pooled_prompt_embeds,
-            negative_prompt_embeds=embeds,
-            negative_pooled_prompt_embeds=pooled,
-            trajectory=trajectory,
-            storage=storage,
-            job=job,
-            cross_attention_kwargs=cross_attention_kwargs,
-        )
         area, changes = _area(mask, changes)
         options = self._options(options, preset, changes)
         check_drawn(images, options)

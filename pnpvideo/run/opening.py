@@ -120,7 +120,8 @@ def read_beside(
 
     changes: options that differ.
     """
-    beside = read_clip(path, reader=settings.reader, **changes)
+    how = {"reader": settings.reader, "max_pixels": settings.max_pixels, "frames": 2}
+    beside = read_clip(path, **how | changes)
     if len(beside) > 1:
         beside.close()
         chosen = settings.part(ReadSettings) | {"frame_rate": None} | changes

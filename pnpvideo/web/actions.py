@@ -103,7 +103,7 @@ class Service:
         check_texts(values, self.limits)
         drawn = {} if mask is None else {"mask": MASK, "mask_motion": True}
         given = {} if source is None else {"source": str(source)}
-        settings = settings_of(kind, {**values, **drawn, **given})
+        settings = settings_of(kind, {**values, **drawn, **given}, self.limits)
         settings.resolve(self.models.options[model])
         check_size(settings.size, self.limits)
         facts = None if source is None else self.look_at(source, values)

@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from PIL import Image
 
 from pnpvideo.errors import RunError
 from pnpvideo.files.atomic_output import renamed
+from pnpvideo.files.read_text import parse_json, read_text
 from pnpvideo.options.settings_file import read_settings
 from pnpvideo.pixels.mask import Weights
 
@@ -237,7 +238,7 @@ def _copied(source: Path, folder: Path) -> str:
 def read_job(folder: Path) -> WebJob | None:
     """Return the job in a folder; None if there is none."""
     try:
-        record = json.loads((folder / _RECORD).read_text())
+        record: Any = parse_json(read_text(folder / _RECORD), folder / _RECORD)
         return WebJob(folder=folder, **{**record, "results": tuple(record["results"])})
-    except (OSError, ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError):
         return None

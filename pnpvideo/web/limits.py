@@ -25,6 +25,13 @@ class Limits:
     prompts: int
     prompt_length: int
 
+    @property
+    def reading(self) -> dict[str, object]:
+        """Return the options with which everything that a visitor gives is read: by PyAV alone,
+        within the limits."""
+        # Frames before the first that is used, and those that a stride skips, count too.
+        return {"reader": "av", "max_pixels": self.pixels, "max_frames": 50 * self.frames}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
@@ -43,10 +50,7 @@ def check_source(source: Path, reading: ReadSettings, limits: Limits) -> Facts:
     wanted = reading.frame_count or limits.frames + 1
     how = reading.part(ReadSettings) | {
         "frames": min(wanted, limits.frames + 1),
-        "reader": "av",
-        "max_pixels": limits.pixels,
-        # Also those before the first that is used, and those that a stride skips.
-        "max_frames": 50 * limits.frames,
+        **limits.reading,
     }
     clip = read_clip(source, **how)
     try:

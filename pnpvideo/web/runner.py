@@ -7,12 +7,14 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from pnpvideo.clips.clip import frame_count_text
 from pnpvideo.clips.read import read_clip
 from pnpvideo.errors import InputError, RunError
+from pnpvideo.files.read_text import parse_yaml, read_text
 from pnpvideo.options.settings import ReadSettings, Settings
 from pnpvideo.run.outputs import default_output
 from pnpvideo.run.run import run
@@ -20,6 +22,7 @@ from pnpvideo.stages.callbacks import Callbacks, bars_of
 from pnpvideo.stages.cost import cost_of
 from pnpvideo.stages.source import Source
 from pnpvideo.web.jobs import MASK, JobKind, JobStore, WebJob
+from pnpvideo.web.limits import Limits
 from pnpvideo.web.models import Models
 from pnpvideo.web.thresholds import CELLS, make_sheet, sheet_options
 from pnpvideo.web.view import save_picture, write_mask_view, write_thumbnail, write_views
@@ -39,15 +42,18 @@ class Runner:
         self,
         store: JobStore,
         models: Models,
+        limits: Limits,
         *,
         seconds: float | None = None,
         say: Callable[[str], None] = _log.debug,
     ) -> None:
         """Start the thread, with the jobs that an earlier server did not finish.
 
-        seconds: after which a run is stopped. say: is called when a job begins and ends.
+        limits: within which the jobs read their files. seconds: after which a run is stopped.
+        say: is called when a job begins and ends.
         """
-        self._store, self._models, self._seconds, self._say = store, models, seconds, say
+        self._store, self._models, self._limits = store, models, limits
+        self._seconds, self._say = seconds, say
         self._changed = threading.Condition()
         self._waiting: deque[WebJob] = deque(store.unfinished())
         self._current: tuple[WebJob, Watch] | None = None
@@ -135,7 +141,7 @@ class Runner:
         """Run a job; return what changes of it. None if the server ends before the job does."""
         work = {"translate": _translate, "thresholds": _sheet, "mask": _mask}
         try:
-            return {"state": "done", **work[job.kind](job, self._models, watch)}
+            return {"state": "done", **work[job.kind](job, self._models, self._limits, watch)}
         except TimeUpError:
             message = (
                 f"it took more than {self._seconds:g} seconds, the limit here; give fewer "
@@ -156,20 +162,20 @@ class Runner:
         return {"state": "failed", "message": message}
 
 
-def job_settings(job: WebJob, models: Models) -> Settings:
+def job_settings(job: WebJob, models: Models, limits: Limits) -> Settings:
     """Return the complete settings of a job's run."""
     own = job.values | models.settings(job.model)
-    output = _output(job, settings_of(job.kind, own))
-    return settings_of(job.kind, own | {"output": output, "job": str(job.folder / _WORK)})
+    output = _output(job, settings_of(job.kind, own, limits))
+    return settings_of(job.kind, own | {"output": output, "job": str(job.folder / _WORK)}, limits)
 
 
-def settings_of(kind: JobKind, values: Mapping[str, object]) -> Settings:
-    """Return the settings of a run. To show how a mask moves, no prompt is needed.
+def settings_of(kind: JobKind, values: Mapping[str, object], limits: Limits) -> Settings:
+    """Return the settings of a run, which reads its files within the limits of the server.
 
-    PyAV alone reads what visitors give.
+    To show how a mask moves, no prompt is needed.
     """
     shown = {"prompt": values["prompt"] or ["-"]} if kind == "mask" else {}
-    return Settings.of({**values, **shown, "reader": "av"})
+    return Settings.of({**values, **shown, **limits.reading})
 
 
 def without_folder(error: Exception, folder: Path) -> str:
@@ -199,8 +205,8 @@ def _output(job: WebJob, settings: Settings) -> str:
     return str(job.folder / (name if Path(name).suffix else f"{name}.mp4"))
 
 
-def _translate(job: WebJob, models: Models, watch: Watch) -> dict[str, object]:
-    settings = job_settings(job, models)
+def _translate(job: WebJob, models: Models, limits: Limits, watch: Watch) -> dict[str, object]:
+    settings = job_settings(job, models, limits)
     model = models.load(job.model)
     options = settings.resolve(model.defaults)
     made = settings.source is None
@@ -224,7 +230,7 @@ def _translate(job: WebJob, models: Models, watch: Watch) -> dict[str, object]:
         watch.check()
         generated = job.folder / GENERATED_SOURCE
         write_views(job.folder, list(done.outputs), settings, generated, watch.check)
-    _strip_folders(done.settings, job, models.controlnet)
+    _strip_server(done.settings, job, models.controlnet, limits)
     others = (*job.files(MASK), *job.files(GENERATED_SOURCE))
     names = tuple(path.name for path in (*done.outputs, *done.compares, done.settings, *others))
     width, height = done.size
@@ -234,8 +240,8 @@ def _translate(job: WebJob, models: Models, watch: Watch) -> dict[str, object]:
     return {"results": names, "message": message}
 
 
-def _sheet(job: WebJob, models: Models, watch: Watch) -> dict[str, object]:
-    settings = job_settings(job, models)
+def _sheet(job: WebJob, models: Models, limits: Limits, watch: Watch) -> dict[str, object]:
+    settings = job_settings(job, models, limits)
     model = models.load(job.model)
     options = sheet_options(settings, model.defaults)
     cost = cost_of(options, 1, generated=settings.source is None)
@@ -252,15 +258,17 @@ def _sheet(job: WebJob, models: Models, watch: Watch) -> dict[str, object]:
     return {"results": tuple(names), "message": "click one to use its thresholds"}
 
 
-def _mask(job: WebJob, models: Models, watch: Watch) -> dict[str, object]:
-    write_mask_view(job.folder, job_settings(job, models), watch.check)
+def _mask(job: WebJob, models: Models, limits: Limits, watch: Watch) -> dict[str, object]:
+    write_mask_view(job.folder, job_settings(job, models, limits), watch.check)
     return {"message": "red is what will be edited"}
 
 
-def _strip_folders(record: Path, job: WebJob, controlnet: str | None) -> None:
-    """Remove the folders from the paths of a settings file, which is for another machine."""
-    values = yaml.safe_load(record.read_text(encoding="utf-8"))
-    values.pop("job")
+def _strip_server(record: Path, job: WebJob, controlnet: str | None, limits: Limits) -> None:
+    """Remove what is this server's from a settings file, which is for another machine: its limits
+    and its folders.
+    """
+    values: Any = parse_yaml(read_text(record), record)
+    values = {k: v for k, v in values.items() if k not in ("job", *limits.reading)}
     places = ("source", "output", "mask")
     values |= {name: Path(values[name]).name for name in places if name in values}
     values["model"] = job.model

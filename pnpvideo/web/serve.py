@@ -90,19 +90,20 @@ def serving(options: WebOptions, say: Callable[[str], None] = _log.debug) -> Ite
         models = Models(options.model, options.device, options.controlnet)
         store = JobStore(folder / "jobs")
         store.delete_half_made()
-        runner = Runner(store, models, seconds=options.max_seconds, say=say)
+        limits = Limits(
+            pixels=options.max_pixels,
+            frames=options.max_frames,
+            waiting=options.max_waiting,
+            prompts=options.max_prompts,
+            prompt_length=options.max_prompt_length,
+        )
+        runner = Runner(store, models, limits, seconds=options.max_seconds, say=say)
         open_things.callback(runner.close)
         service = Service(
             store=store,
             runner=runner,
             models=models,
-            limits=Limits(
-                pixels=options.max_pixels,
-                frames=options.max_frames,
-                waiting=options.max_waiting,
-                prompts=options.max_prompts,
-                prompt_length=options.max_prompt_length,
-            ),
+            limits=limits,
             samples=find_samples(samples_folder),
         )
         seconds = options.keep_hours * 3600

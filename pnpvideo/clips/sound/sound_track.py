@@ -14,6 +14,8 @@ from av.packet import Packet
 
 # Containers that can hide sound before the first picture; in others it would delay the pictures.
 _HIDING = ("mp4", "mov")
+# These hide as much as the codec needs before its first sample, which their headers state.
+_DELAYING = ("matroska", "webm")
 # A longer gap than this (seconds) in the source is filled, so that later sound stays in step.
 GAP = Fraction(1, 25)
 # At a gap that is still longer than this (seconds) the sound ends: a damaged or crafted file can
@@ -79,6 +81,10 @@ class CopiedTrack(Track):
         super().__init__(file, source, duration)
         self._stream = self._with_source_names(file.add_stream_from_template(source))
         self._can_hide = file.format.name in _HIDING
+        context = source.codec_context
+        self._delay = Fraction(0)
+        if file.format.name in _DELAYING:
+            self._delay = Fraction(context.delay, context.sample_rate)
         self._last_hidden: Packet[AudioStream] | None = None
         self._last_start: Fraction | None = None
         # QuickTime counts uncompressed samples, so a gap must be filled with silence.
@@ -99,9 +105,9 @@ class CopiedTrack(Track):
             self._last_hidden = packet
             return []
         packets = [packet]
-        if self._can_hide and self._last_hidden is not None:
+        if self._last_hidden is not None and self._hides(self._last_hidden):
             packets = [self._last_hidden, packet]
-        elif not self._can_hide and start < 0:
+        elif start < 0 and not self._hides(packet):
             if start < Fraction(-1, 1000):
                 return []
             packet.pts = packet.dts = 0
@@ -115,6 +121,12 @@ class CopiedTrack(Track):
         for written in packets:
             written.stream = self._stream
         return packets
+
+    def _hides(self, packet: Packet[AudioStream]) -> bool:
+        """Return whether the output can hold a packet that ends before the first picture."""
+        assert packet.pts is not None
+        # Times are rounded to a tick.
+        return self._can_hide or packet.pts + self._delay / packet.time_base + 1 >= 0
 
     def _without_gap(self, packet: Packet[AudioStream]) -> list[Packet[AudioStream]]:
         """Return a packet of uncompressed samples, after one of silence if samples are missing."""

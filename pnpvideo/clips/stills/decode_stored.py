@@ -8,8 +8,7 @@ from PIL import Image, ImageOps
 
 from pnpvideo.clips.read_options import ReadOptions
 from pnpvideo.clips.stills.decode_image import counts_from_white, decoding
-from pnpvideo.clips.stills.deep_tiff import STORED
-from pnpvideo.clips.stored import Stored
+from pnpvideo.clips.stored import STORED, Stored
 
 _DEEP = ("I", "F")
 

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pnpvideo.clips.refusals import check_memory, raw_photo
-from pnpvideo.clips.stored import to_eight_bits
+from pnpvideo.clips.stills.tiff_segments import check_segments
+from pnpvideo.clips.stored import STORED, to_eight_bits
 from pnpvideo.errors import InputError
 
 _COLOURS = frozenset(
@@ -24,9 +25,6 @@ _MODES: dict[tuple[int, int | None], str] = {
     (3, tifffile.EXTRASAMPLE.ASSOCALPHA): "RGBa",
     (3, tifffile.EXTRASAMPLE.UNASSALPHA): "RGBA",
 }
-
-STORED = "stored values"
-"""The name in a picture's `info` of its single channel with all bits."""
 
 
 def open_deep_tiff(path: Path, max_pixels: int) -> Image.Image | None:
@@ -60,6 +58,7 @@ def _picture(page: tifffile.TiffPage, path: Path, max_pixels: int) -> Image.Imag
     # The values are scaled in float64.
     size, samples = (page.imagewidth, page.imagelength), max(3, page.samplesperpixel)
     check_memory(size, path, max_pixels, bytes_a_pixel=32 * samples)
+    check_segments(page, path)
     values: NDArray[np.generic] = page.asarray()
     if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and values.ndim == 3:
         values = np.moveaxis(values, 0, -1)

@@ -7,8 +7,7 @@ import numpy as np
 from PIL import Image
 
 from pnpvideo.clips.refusals import check_memory
-from pnpvideo.clips.stills.deep_tiff import STORED
-from pnpvideo.clips.stored import to_eight_bits
+from pnpvideo.clips.stored import STORED, to_eight_bits
 from pnpvideo.errors import InputError
 
 _BARE, _BOXED = b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"
@@ -49,6 +48,16 @@ def open_jxl(path: Path, max_pixels: int) -> Image.Image | None:
     image.format = "JXL"
     image.is_animated = is_animated  # type: ignore[attr-defined]
     return image
+
+
+def size_of_jxl(data: bytes) -> tuple[int, int] | None:
+    """Return (width, height) as shown of a JPEG XL; None if the data do not begin as one."""
+    if not data.startswith((_BARE, _BOXED)):
+        return None
+    try:
+        return _header(_codestream(data))[0]
+    except ValueError:
+        return None
 
 
 def _codestream(data: bytes) -> bytes:

@@ -1,10 +1,12 @@
 """The UNet of Stable Diffusion 1.x, 2.x or XL as a `Network`."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from threading import get_ident
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from diffusers import StableDiffusionPipeline
@@ -21,6 +23,11 @@ from pnpvideo.models.network import (
     InjectionLayers,
     SelfAttention,
 )
+
+_log = logging.getLogger(__name__)
+
+_reported: WeakSet[Any] = WeakSet()
+"""The compiled networks that a line has been logged for."""
 
 
 def default_layers(unet: Any) -> InjectionLayers:
@@ -63,15 +70,14 @@ class UNet:
         self.pixels = pixels
         self.batch: Batch | None = None
         self._modules = dict(self.unet.named_modules())
-
-    @property
-    def device(self) -> torch.device:
-        return working_device(self.unet)
+        # Asked for once: diffusers looks through all modules each time, some milliseconds a pass.
+        self.device = working_device(self.unet)
+        self.dtype: torch.dtype = self.unet.dtype
 
     def predict(self, batch: Batch) -> Tensor:
         self.batch = batch
         try:
-            latents = batch.latents.to(self.unet.dtype)
+            latents = batch.latents.to(self.dtype)
             inputs = self._conditions(batch)
             output: Tensor = self.unet(latents, batch.timestep, return_dict=False, **inputs)[0]
         finally:
@@ -80,7 +86,7 @@ class UNet:
 
     def _conditions(self, batch: Batch) -> dict[str, Any]:
         """Return the conditions to denoise a batch's latents under, as keywords of diffusers."""
-        dtype, frames = self.unet.dtype, batch.piece_count
+        dtype, frames = self.dtype, batch.piece_count
         latents, texts = batch.latents, batch.texts
         inputs: dict[str, Any] = {
             "encoder_hidden_states": texts.hidden.to(dtype).repeat_interleave(frames, dim=0)
@@ -172,11 +178,14 @@ class UNet:
 def uncompiled(*networks: Any) -> Iterator[None]:
     """Run networks, and all modules in them, as Python within the context.
 
-    Compiled code does not see that hooks are added and removed. None is skipped.
+    Compiled code does not see that hooks are added and removed, and would be compiled again for
+    each change of an attention processor. None is skipped.
     """
-    present = (network for network in networks if network is not None)
+    present = [network for network in networks if network is not None]
     modules = [module for network in present for module in network.modules()]
     compiled = {module: module._compiled_call_impl for module in modules}
+    for network in present:
+        _report_compiled(network)
     try:
         for module in modules:
             module._compiled_call_impl = None
@@ -184,6 +193,15 @@ def uncompiled(*networks: Any) -> Iterator[None]:
     finally:
         for module, call in compiled.items():
             module._compiled_call_impl = call
+
+
+def _report_compiled(network: Any) -> None:
+    """Log once for a network that it is compiled, and runs without that here."""
+    plain = unwrap_module(network)
+    is_compiled = plain is not network or any(m._compiled_call_impl for m in plain.modules())
+    if is_compiled and plain not in _reported:
+        _reported.add(plain)
+        _log.info("%s runs uncompiled here, as the method changes its layers", type(plain).__name__)
 
 
 @dataclass(frozen=True)
