@@ -8,6 +8,8 @@ import ast
 from importlib import import_module
 from pathlib import Path
 
+from pnpvideo.importing import without_collection
+
 __version__ = "0.1.0"
 
 _MODULES = {
@@ -24,7 +26,8 @@ __all__ = sorted(_MODULES)
 def __getattr__(name: str) -> object:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(_MODULES[name]), name)
+    with without_collection():
+        value: object = getattr(import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
 

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from pnpvideo import __version__
-from pnpvideo.commands import batch, evaluate, grid, translate, visualize, web
+from pnpvideo.commands import batch, evaluate, grid, models, translate, visualize, web, words
 from pnpvideo.commands.command import AnyCommand
 from pnpvideo.commands.completion import completion_of
 from pnpvideo.commands.printing import any_text_printed
@@ -22,6 +22,8 @@ _WORKING: list[AnyCommand] = [
     grid.COMMAND,
     visualize.COMMAND,
     web.COMMAND,
+    words.COMMAND,
+    models.COMMAND,
 ]
 COMMANDS = {command.name: command for command in (*_WORKING, completion_of(_WORKING))}
 """All commands by name, in the order of the help text."""

@@ -1,5 +1,6 @@
 """What several tests share: small real models and the reading of command-line runs."""
 
+import gc
 import logging
 import os
 
@@ -23,6 +24,8 @@ from pnpvideo import PnPVideoPipeline
 from pnpvideo.cli import main
 
 torch.set_num_threads(1)
+# A collection goes through all objects; most are those of the imported libraries.
+gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -53,7 +56,7 @@ def _own_notices() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a random model of SD 1.5's topology: working side 32, factor 4."""
+    """A folder with a random model of SD 1.5's kind: working side 32, factor 4."""
     return save_tiny_model(tmp_path_factory.mktemp("model"))
 
 

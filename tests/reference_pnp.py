@@ -35,15 +35,19 @@ Control = Callable[[Tensor, int, Text], Residuals | None]  # A ControlNet's at (
 # The paper's decoder layers, counted over the resnets of the up blocks from 0. SD 1.x and 2.x
 # (four levels): 4, so up_blocks[1].resnets[1]. SDXL (three levels): up_blocks[0].resnets[1].
 FIRST_INJECTED_LAYER = {4: 4, 3: 1}
+FIRST_WITH_A_LAYER_LESS = {4: 3}
 
 
 # 1. Small models with the topology of the large ones
 
 
-def tiny_unet(prediction: Prediction = "epsilon", seed: int = 0) -> UNet2DConditionModel:
+def tiny_unet(
+    prediction: Prediction = "epsilon", seed: int = 0, layers_per_block: int = 2
+) -> UNet2DConditionModel:
     """SD 1.5 in small (epsilon) or SD 2.1 in small (v: linear projections, heads by level).
 
-    Latents' sides are multiples of 8; text has 12 channels.
+    Latents' sides are multiples of 8; text has 12 channels. layers_per_block: of theirs, or 1 to
+    take half the time.
     """
     second = prediction == "v_prediction"
     return _random_unet(
@@ -54,6 +58,7 @@ def tiny_unet(prediction: Prediction = "epsilon", seed: int = 0) -> UNet2DCondit
         up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
         attention_head_dim=(1, 2, 2, 2) if second else 4,  # diffusers: the number of heads
         use_linear_projection=second,
+        layers_per_block=layers_per_block,
     )
 
 
@@ -71,6 +76,7 @@ def tiny_sdxl_unet(seed: int = 0) -> UNet2DConditionModel:
         transformer_layers_per_block=[1, 2, 3],
         attention_head_dim=(1, 2, 4),
         use_linear_projection=True,
+        layers_per_block=2,
         addition_embed_type="text_time",
         addition_time_embed_dim=8,
         projection_class_embeddings_input_dim=12 + 6 * 8,
@@ -80,9 +86,7 @@ def tiny_sdxl_unet(seed: int = 0) -> UNet2DConditionModel:
 def _random_unet(seed: int, **config: Any) -> UNet2DConditionModel:
     """Draw every weight, the norms' too, so that no part is an identity and attention is sharp."""
     with torch.random.fork_rng(devices=[]):
-        unet = UNet2DConditionModel(
-            layers_per_block=2, norm_num_groups=4, cross_attention_dim=12, **config
-        )
+        unet = UNet2DConditionModel(norm_num_groups=4, cross_attention_dim=12, **config)
     unet = unet.to(torch.float64).eval().requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in unet.named_parameters():
@@ -115,7 +119,8 @@ def unet_forward(
     entries = inject or {}
     f_in = {k: v for k, v in entries.items() if k == "f" and inject_f}
     qk_in = {k: v for k, v in entries.items() if k != "f" and inject_qk}
-    first = FIRST_INJECTED_LAYER[len(unet.up_blocks)]
+    less = len(unet.up_blocks[0].resnets) == 2
+    first = (FIRST_WITH_A_LAYER_LESS if less else FIRST_INJECTED_LAYER)[len(unet.up_blocks)]
 
     time = _time_embedding(unet, t, added)
     x = _conv(unet.conv_in, z)

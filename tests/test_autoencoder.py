@@ -7,8 +7,8 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
 
+from pnpvideo.catalogue.find_model import EMBEDDED
 from pnpvideo.errors import InputError
-from pnpvideo.loading.load import EMBEDDED
 from pnpvideo.models.autoencoder import (
     ImageAutoencoder,
     frames_to_tensor,

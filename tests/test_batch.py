@@ -12,7 +12,7 @@ import pytest
 from clips import make_video
 from command import assert_refused, names, pixels, save_frames
 from diffusers import UNet2DConditionModel
-from killed import run_killed
+from forked import run_killed
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from pnpvideo.cli import main

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command import assert_refused, pixels, save_frames
-from killed import processes_of, run_killed
+from forked import processes_of, run_killed
 
 from pnpvideo.cli import main
 

@@ -3,12 +3,12 @@
 import os
 import pty
 import re
-import subprocess
-import sys
+import select
 import termios
 from pathlib import Path
 
-from command import save_frames, subprocess_run
+from command import save_frames
+from forked import start
 from test_batch import write_lines
 
 WARNING = "a.png: negative_prompt has no effect at guidance_scale 1; give a larger one"
@@ -26,7 +26,7 @@ def batch_of(folder: Path, model: Path) -> tuple[str, ...]:
 
 
 def test_warnings_and_errors_reach_a_redirected_stderr(tiny_model: Path, tmp_path: Path) -> None:
-    done = subprocess_run(*batch_of(tmp_path, tiny_model), cwd=tmp_path)
+    done = start(*batch_of(tmp_path, tiny_model), cwd=tmp_path).wait()
     assert done.returncode == 1
     lines = done.stderr.splitlines()
     assert f"pnpvideo: {WARNING}" in lines
@@ -55,21 +55,20 @@ def on_a_terminal(*arguments: str, cwd: Path) -> list[str]:
     """Run the command with stderr on a terminal; return the lines that stand there at its end."""
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (50, 400))
-    command = [sys.executable, "-m", "pnpvideo", *arguments]
     # pytest-xdist sets the width of its own terminal for all that its workers start.
-    environment = os.environ | {"TERM": "xterm", "COLUMNS": "400", "LINES": "50"}
-    with subprocess.Popen(
-        command, cwd=cwd, env=environment, stderr=theirs, stdout=subprocess.DEVNULL
-    ) as process:
-        os.close(theirs)
-        output = b""
-        while True:
-            try:
-                output += os.read(ours, 4096)
-            except OSError:  # As Linux reports that the other end is closed.
-                break
+    environment = {"TERM": "xterm", "COLUMNS": "400", "LINES": "50"}
+    output, nothing = b"", Path(os.devnull)
+    process = start(
+        *arguments, cwd=cwd, terminal=os.ttyname(theirs), stdout=nothing, environment=environment
+    )
+    ended = False
+    while not ended:
+        ended = process.exit_code is not None
+        while select.select([ours], [], [], 0.1)[0]:
+            output += os.read(ours, 4096)
+    os.close(theirs)
     os.close(ours)
-    assert process.returncode == 1, output
+    assert process.exit_code == 1, output
     return screen(output.decode())
 
 

@@ -3,15 +3,13 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command import pixels, save_frames
-from killed import processes_of
+from forked import processes_of, start
 
 from pnpvideo.cli import main
 
@@ -29,22 +27,18 @@ def test_a_killed_worker_loses_only_its_step(tiny_model: Path, tmp_path: Path) -
     out, alone = tmp_path / "out", tmp_path / "alone"
     own = ("--prompt", "a stone", "--steps", "6", "--model", str(tiny_model), "--quiet")
     own += ("--batch-size", "1")
-    command = [sys.executable, "-m", "pnpvideo", "batch", str(tmp_path / "clips"), *own]
-    process = subprocess.Popen(
-        [*command, "-o", str(out), "--workers", "2"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    process = start(
+        "batch", str(tmp_path / "clips"), *own, "-o", str(out), "--workers", "2", cwd=tmp_path
     )
     jobs = out / ".batch" / "jobs"
     while not (at_work := processes_of(jobs)):
-        assert process.poll() is None
+        assert process.exit_code is None
         time.sleep(0.01)
     spans = {path.name.partition("-")[2] for path in jobs.iterdir()}
     os.kill(at_work[0], signal.SIGKILL)
-    _, told = process.communicate(timeout=300)
-    assert process.returncode == 0, told
+    done = process.wait()
+    told = done.stderr
+    assert done.returncode == 0, told
     assert "its worker died; it is tried again (it was ended by signal 9" in told
     assert "torchvision" not in told
     rows = json.loads((out / "batch.json").read_text())["jobs"]

@@ -3,8 +3,6 @@
 import os
 import pty
 import signal
-import subprocess
-import sys
 import termios
 import threading
 import time
@@ -14,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command import SHORT, Cli, assert_refused, names, pixels, save_frames
-from killed import run_killed
+from forked import Forked, run_killed, start
 
 from pnpvideo import InputError, RunError, write_clip
 from pnpvideo.cli import main
@@ -199,35 +197,20 @@ def test_a_folder_that_was_being_swapped_comes_back(tmp_path: Path) -> None:
 # Signals
 
 
-def start(tiny_model: Path, cwd: Path, **more: object) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(  # type: ignore[call-overload, no-any-return]
-        [
-            *(sys.executable, "-m", "pnpvideo", "translate", "source0.png", "--prompt", "a stone"),
-            *("--steps", "999", "--model", str(tiny_model), "-o", "new/out.mp4"),
-        ],
+def begin(tiny_model: Path, cwd: Path, terminal: str | None = None) -> Forked:
+    return start(
+        *("translate", "source0.png", "--prompt", "a stone", "--steps", "999"),
+        *("--model", str(tiny_model), "-o", "new/out.mp4"),
         cwd=cwd,
-        **{"preexec_fn": heed_signals} | more,
+        terminal=terminal,
     )
 
 
-def heed_signals() -> None:
-    """What runs the tests, such as nohup, may have let them ignore these."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
-
-
-def belong_to_terminal() -> None:
-    """So that closing it is told to the process."""
-    heed_signals()
-    os.close(os.open(os.ttyname(0), os.O_RDWR))
-
-
-def read_until_inverting(read: Callable[[], bytes]) -> None:
-    shown = b""
-    while b"inverting" not in shown:
-        more = read()
-        assert more, shown.decode()
-        shown += more
+def wait_until_inverting(run: Forked, shown: Callable[[], bytes]) -> None:
+    seen = b""
+    while b"inverting" not in seen:
+        assert run.exit_code is None, seen.decode()
+        seen += shown()
     time.sleep(0.2)
 
 
@@ -236,18 +219,15 @@ def test_signals_end_a_run_as_ctrl_c_does(
     tiny_model: Path, picture: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     before = names(tmp_path)
-    process = start(tiny_model, tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
-    stream = process.stderr
-    assert stream is not None
-    read_until_inverting(lambda: stream.read(1))
+    run = begin(tiny_model, tmp_path)
+    wait_until_inverting(run, run.stderr.read_bytes)
     assert any(name.endswith(".part") for name in names(tmp_path))
-    process.send_signal(number)
-    process.send_signal(number)  # Impatient schedulers send it twice.
-    out, err = process.communicate(timeout=30)
-    assert process.returncode == 128 + number
-    assert out == b""
-    assert err.decode().splitlines()[-1] == "pnpvideo: stopped"
-    assert b"Traceback" not in err
+    os.kill(run.pid, number)
+    os.kill(run.pid, number)  # Impatient schedulers send it twice.
+    done = run.wait(30)
+    assert (done.returncode, done.stdout) == (128 + number, "")
+    assert done.stderr.splitlines()[-1] == "pnpvideo: stopped"
+    assert "Traceback" not in done.stderr
     assert names(tmp_path) == before
 
 
@@ -255,14 +235,9 @@ def test_a_closed_terminal(tiny_model: Path, picture: Path, tmp_path: Path) -> N
     before = names(tmp_path)
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 80))
-    process = start(
-        *(tiny_model, tmp_path),
-        **{"stdin": theirs, "stdout": theirs, "stderr": theirs, "start_new_session": True},
-        preexec_fn=belong_to_terminal,
-    )
+    run = begin(tiny_model, tmp_path, os.ttyname(theirs))
+    wait_until_inverting(run, lambda: os.read(ours, 64))
     os.close(theirs)
-    read_until_inverting(lambda: os.read(ours, 64))
     os.close(ours)
-    process.wait(timeout=30)
-    assert process.returncode == 128 + signal.SIGHUP
+    assert run.wait(30).returncode == 128 + signal.SIGHUP
     assert names(tmp_path) == before

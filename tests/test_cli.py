@@ -2,7 +2,6 @@
 
 import os
 import re
-import resource
 import signal
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import torch
 import yaml
 from clips import all_frames, decode, frame_times, make_video, samples
 from command import SHORT, Cli, assert_refused, names, pixels, save_frames, subprocess_run
+from forked import start
 from models import save_lora
 from PIL import Image
 
@@ -37,11 +37,11 @@ def test_a_clip_keeps_its_sound_rate_and_number_of_frames(tiny_model: Path, tmp_
         tmp_path / "in.mp4", "-c:v", "libx264", "-c:a", "aac", frames=6, rate="30000/1001",
         sound=True,
     )  # fmt: skip
-    done = subprocess_run(
+    done = start(
         *("translate", "in.mp4", *SHORT, "--model", str(tiny_model), "-o", "new/out.mp4"),
         *("--quiet", "--batch-size", "4"),
         cwd=tmp_path,
-    )
+    ).wait()
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "new/out.mp4\n"
     output = tmp_path / "new" / "out.mp4"
@@ -202,7 +202,7 @@ def test_a_config_repeats_its_run_and_the_command_line_wins(
 
 
 def test_help_reads_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments in (["--help"], ["translate", "--help"]):
+    for arguments in (["--help"], ["translate", "--help", "all"]):
         with pytest.raises(SystemExit) as exited:
             main(arguments)
         assert exited.value.code == 0
@@ -249,13 +249,12 @@ def test_a_wrong_hub_id_in_a_process(picture: Path, tmp_path: Path, hub: str) ->
 
 def test_a_full_disk(tiny_model: Path, picture: Path, tmp_path: Path) -> None:
     before = names(tmp_path)
-    done = subprocess_run(
+    done = start(
         *("translate", "source0.png", *SHORT, "--model", str(tiny_model), "-o", "new/out.mp4"),
         "--quiet",
         cwd=tmp_path,
-        # No file may grow further than this.
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500)),
-    )
+        largest_file=500,
+    ).wait()
     result = (done.returncode, done.stdout, done.stderr)
     assert_refused(result, 1, "out.mp4")
     assert names(tmp_path) == before

@@ -77,7 +77,7 @@ def test_errors_of_reading_are_reported_where_the_command_says() -> None:
 def test_the_help_has_all_sections(capsys: pytest.CaptureFixture[str]) -> None:
     for one in [*COMMANDS.values(), command([])]:
         with pytest.raises(SystemExit):
-            one.run(["--help"])
+            one.run(["--help", "all"])
         out = capsys.readouterr().out
         assert one.introduction in out
         assert one.examples.splitlines()[-1] in out
@@ -98,7 +98,7 @@ def test_the_list_of_commands(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_all_that_works_can_log_to_a_file() -> None:
-    for name in set(COMMANDS) - {"completion"}:
+    for name in set(COMMANDS) - {"completion", "words", "models"}:
         assert issubclass(COMMANDS[name].call, NoticeOptions)
 
 

@@ -61,7 +61,7 @@ def command(folder: Path, *arguments: str) -> tuple[int, str, str]:
 
 
 def test_the_command_line(with_new_options: Path) -> None:
-    code, out, _ = command(with_new_options, "--help")
+    code, out, _ = command(with_new_options, "--help", "all")
     assert code == 0
     assert "--zeta X" in out
     assert "how new it is (0.25)" in out

@@ -1,6 +1,7 @@
 """The package's rooms import one way, without circles, and some of them without torch."""
 
 import ast
+import gc
 import subprocess
 import sys
 from graphlib import CycleError, TopologicalSorter
@@ -8,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from pnpvideo.importing import without_collection
+
 PACKAGE = Path(__file__).parent.parent / "pnpvideo"
 ORDER = [
-    {"errors"},
+    {"errors", "importing"},
     {"files"},
     {"options"},
+    {"catalogue"},
     {"clips"},
     {"pixels"},
     {"storage"},
@@ -125,7 +129,7 @@ def test_a_grid_needs_no_extra() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("room", ["errors", "files", "options", "clips", "pixels"])
+@pytest.mark.parametrize("room", ["errors", "files", "options", "catalogue", "clips", "pixels"])
 def test_no_torch(room: str) -> None:
     names = {name for name in FILES if name.split(".")[0] == room} - {
         "clips.as_clip",
@@ -146,3 +150,40 @@ def test_what_is_told_is_logged() -> None:
     # A warning is filtered by the module that it names, which a decorator on the way changes.
     for name, path in FILES.items():
         assert "warnings.warn(" not in path.read_text(encoding="utf-8"), name
+
+
+@pytest.mark.parametrize("freeze", [False, True])
+def test_garbage_is_collected_again_after_imports(freeze: bool, tmp_path: Path) -> None:
+    name = f"imported_{freeze}".lower()
+    (tmp_path / f"{name}.py").write_text("kept = []")
+    sys.path.insert(0, str(tmp_path))
+    frozen = gc.get_freeze_count()
+    try:
+        with without_collection(freeze=freeze):
+            assert not gc.isenabled()
+            with without_collection(freeze=freeze):  # Commands import within commands.
+                pass
+            assert not gc.isenabled()
+            __import__(name)
+        assert gc.isenabled()
+        assert (gc.get_freeze_count() > frozen) is freeze
+        before = gc.get_freeze_count()
+        with pytest.raises(ImportError), without_collection(freeze=True):
+            __import__("no_such_module")
+        with without_collection(freeze=True):
+            __import__(name)  # Nothing new, so what exists now can still be freed.
+        assert gc.isenabled()
+        assert gc.get_freeze_count() <= before
+    finally:
+        sys.path.remove(str(tmp_path))
+        gc.unfreeze()
+
+
+def test_a_collector_that_is_off_stays_off() -> None:
+    gc.disable()
+    try:
+        with without_collection():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()

@@ -8,8 +8,8 @@ import reference_pnp as reference
 import torch
 from diffusers import UNet2DConditionModel
 
+from pnpvideo.catalogue.find_model import EMBEDDED
 from pnpvideo.errors import InputError
-from pnpvideo.loading.load import EMBEDDED
 from pnpvideo.models.network import InjectionLayers
 from pnpvideo.models.prompt import PromptEmbeddings
 from pnpvideo.models.stable_diffusion.unet import UNet, default_layers

@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from command import SHORT, Cli, save_frames, subprocess_run
+from command import SHORT, Cli, save_frames
+from forked import start
 
 
 def test_a_script_reads_how_far_it_is_and_what_was_written(
@@ -12,7 +13,7 @@ def test_a_script_reads_how_far_it_is_and_what_was_written(
     """In a process of its own, whose stdout is nothing but lines of JSON."""
     save_frames(tmp_path / "frames", 3)
     given = ("frames", *SHORT, "--model", str(tiny_model), "-o", "out.mp4", "--check-inversion")
-    done = subprocess_run("translate", *given, "--compare", "--json", cwd=tmp_path)
+    done = start("translate", *given, "--compare", "--json", cwd=tmp_path).wait()
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["event"] for line in lines] == ["progress"] * (len(lines) - 1) + ["done"]

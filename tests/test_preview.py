@@ -4,14 +4,13 @@ import json
 import os
 import pty
 import select
-import subprocess
-import sys
 import termios
 import time
 from pathlib import Path
 
 import pytest
 from command import SHORT, Cli, assert_refused, names, pixels, save_frames
+from forked import start
 
 ASKED = "go on with the whole clip? [y/n] "
 
@@ -30,32 +29,24 @@ def answered(model: Path, folder: Path, *answers: str) -> tuple[int, str]:
     """The exit code and all that the terminal shows of a run that is asked."""
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 200))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pnpvideo", "translate", *arguments(model)],
-        cwd=folder,
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-    )
-    os.close(theirs)
+    run = start("translate", *arguments(model), cwd=folder, terminal=os.ttyname(theirs))
     seen, left = "", list(answers)
     deadline = time.monotonic() + 120
     try:
         while time.monotonic() < deadline:
-            if not select.select([ours], [], [], 1)[0]:
-                continue
-            try:
+            ended = run.exit_code is not None
+            if select.select([ours], [], [], 0.1)[0]:
                 seen += os.read(ours, 4096).decode()
-            except OSError:  # The process has closed the terminal.
+            elif ended:
                 break
             if left and seen.count(ASKED) == len(answers) - len(left) + 1:
                 # The whole is not begun before there is an answer.
                 assert not (folder / "out.mp4").exists()
                 os.write(ours, left.pop(0).encode())
-        return process.wait(timeout=60), seen
+        return run.wait(timeout=60).returncode, seen
     finally:
-        process.kill()
-        process.wait()
+        run.process.kill()
+        os.close(theirs)
         os.close(ours)
 
 

@@ -8,7 +8,7 @@ from diffusers import StableDiffusionPipeline as StockPipeline
 from diffusers import StableDiffusionXLPipeline as StockXLPipeline
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from pnpvideo.loading.load import EMBEDDED
+from pnpvideo.catalogue.find_model import EMBEDDED
 from pnpvideo.models.prompt import encode_prompt
 from pnpvideo.models.prompt_marks import foreign_marks
 

@@ -2,15 +2,13 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command import Cli, assert_refused, names, pixels, save_frames
-from killed import run_killed
+from forked import run_killed, start
 
 from pnpvideo.cli import main
 
@@ -129,22 +127,16 @@ def test_a_running_job_is_not_disturbed(
 ) -> None:
     here = tmp_path / "here"
     longer = (*run, "--steps", "6", *JOB)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pnpvideo", "translate", *longer],
-        cwd=here,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
+    process = start("translate", *longer, cwd=here)
     journal = here / "job" / "trajectory.log"
     while not (journal.exists() and journal.stat().st_size):
-        assert process.poll() is None
+        assert process.exit_code is None
         time.sleep(0.002)
-    process.send_signal(signal.SIGSTOP)
+    os.kill(process.pid, signal.SIGSTOP)
     code = main(["translate", *longer, "-o", "other"])
     assert_refused((code, *capsys.readouterr()), 2, f"is in use by process {process.pid}; wait")
-    process.kill()
-    assert process.wait() == -9
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait().returncode == -9
     assert main(["translate", *longer]) == 0
     told = capsys.readouterr().err
     assert "the inversion" in told or "inverting continues after 3 of 4 frames" in told

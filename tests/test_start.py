@@ -9,7 +9,7 @@ import pytest
 import torch
 from clips import smooth_frames
 from command import Cli, assert_refused, pixels, save_frames
-from killed import run_killed
+from forked import run_killed
 from tqdm import tqdm
 
 from pnpvideo import PnPVideoPipeline
@@ -164,7 +164,7 @@ def test_killed_and_started_again(
     run += ("--feature-level", "0.4", "--model", str(tiny_model))
     code, told = -9, [""]
     while code == -9:
-        code, text = run_killed(*run, "-o", "a/", "--job", "job", cwd=here, after=4 + 2 * len(told))
+        code, text = run_killed(*run, "-o", "a/", "--job", "job", cwd=here, after=5 * len(told))
         told.append(text)
     assert code == 0, told
     assert "denoising continues after " in "".join(told)

@@ -9,7 +9,8 @@ from torch import Generator, Tensor
 from torch.utils.data import DataLoader
 from transformers import CLIPTokenizer
 
-from pnpvideo.loading.load import EMBEDDED, load_model
+from pnpvideo.catalogue.find_model import EMBEDDED
+from pnpvideo.loading.load import load_model
 from tools.train import denoiser
 from tools.train.artwork import Artwork
 from tools.train.autoencoder import (

@@ -200,6 +200,7 @@ class ToyModel:
     default_size = (48, 32)
     multiple = 2 * FACTOR
     reads_pictures = False
+    known_words = None
 
     def __init__(self) -> None:
         with torch.random.fork_rng(devices=[]):

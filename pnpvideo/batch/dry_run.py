@@ -10,8 +10,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pnpvideo.batch.job import Job
-from pnpvideo.batch.run_batch import Plan
+from pnpvideo.batch.run_batch import Plan, warn_of_words
 from pnpvideo.batch.start import worker_count
+from pnpvideo.catalogue.ask_model import warned_before
 from pnpvideo.clips.clip import frame_count_text
 from pnpvideo.models.model import Model
 from pnpvideo.options.batch import BatchOptions
@@ -41,6 +42,7 @@ class Pace:
 def describe_plan(plan: Plan, options: BatchOptions) -> Iterator[str]:
     """Yield lines to print. To estimate the time, makes some steps of a job, and keeps nothing."""
     todo = set(plan.todo)
+    warn_of_words(plan)
     for number, job in enumerate(plan.jobs):
         state = "to do" if number in todo else "done "
         frames = frame_count_text(job.frames)
@@ -77,7 +79,8 @@ def measure(job: Job, model: Model) -> Pace:
             | {"output": f"{folder}/trial{suffix}"}
         )
         began = time.monotonic()
-        run(trial, model, quiet=True, after_step=stamp)
+        with warned_before():
+            run(trial, model, quiet=True, after_step=stamp)
         ended = time.monotonic()
     step = (at[-1] - at[0]) / (_STEPS - 1)
     cost = _cost(trial, model)

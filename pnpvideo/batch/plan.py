@@ -11,6 +11,7 @@ from pnpvideo.batch.addresses import fetch
 from pnpvideo.batch.batch_folder import BatchFolder
 from pnpvideo.batch.job import Job, stamp_of
 from pnpvideo.batch.read_jobs import JobEntry
+from pnpvideo.catalogue.ask_model import check_makes_sources, words_for
 from pnpvideo.clips.clip import Clip
 from pnpvideo.errors import InputError
 from pnpvideo.files.own_names import make_own_folder
@@ -66,6 +67,7 @@ class _Sources:
             with contextlib.ExitStack() as open_things:
                 self._clip = read_inputs(settings, open_things).clip
             check_additions(settings)
+            check_makes_sources(settings.guidance_prompt, words_for(settings))
             self._key = key
         return self._clip
 

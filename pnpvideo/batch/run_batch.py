@@ -14,6 +14,8 @@ from pnpvideo.batch.read_jobs import read_jobs
 from pnpvideo.batch.spread import most_spans
 from pnpvideo.batch.start import start_workers
 from pnpvideo.batch.table import Table
+from pnpvideo.catalogue.ask_model import texts_of, warn_of_unknown, words_for
+from pnpvideo.catalogue.known_words import KnownWords
 from pnpvideo.clips.write import check_output
 from pnpvideo.errors import InputError
 from pnpvideo.files.atomic_output import check_free
@@ -69,6 +71,18 @@ def plan_batch(options: BatchOptions, common: Mapping[str, object], *, overwrite
     return Plan(jobs=jobs, folder=folder, todo=todo)
 
 
+def warn_of_words(plan: Plan) -> None:
+    """Log, once for each model, which words of the jobs to do it does not know."""
+    texts: dict[str, list[str]] = {}
+    known: dict[str, KnownWords | None] = {}
+    for job in (plan.jobs[number] for number in plan.todo):
+        if job.model not in known:
+            known[job.model] = words_for(job.settings)
+        texts.setdefault(job.model, []).extend(texts_of(job.settings))
+    for model, some in texts.items():
+        warn_of_unknown(dict.fromkeys(some), known[model])
+
+
 def run_batch(
     plan: Plan, options: BatchOptions, *, quiet: bool = False, opener: Opener = open_model
 ) -> Batch:
@@ -77,6 +91,8 @@ def run_batch(
     opener: loads the models of jobs, in whichever process works on them; it can be pickled.
     """
     jobs, folder = plan.jobs, plan.folder
+    if opener is open_model:  # Others may load other models than the settings name.
+        warn_of_words(plan)
     with folder.taken():
         records = [folder.record(job) for job in jobs]
         for number in plan.todo:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from pnpvideo.batch.batch_folder import BatchFolder
 from pnpvideo.batch.job import Job, Record
+from pnpvideo.catalogue.ask_model import notice_for
 from pnpvideo.options.printed import printable
 from pnpvideo.storage.job_folder import how_far
 
@@ -68,13 +69,18 @@ class Table:
         self._set(number, Record())
 
     def end(self, number: int, record: Record) -> None:
-        """Note that a job ended, and log its warnings and its error."""
+        """Note that a job ended, and log its error and its warnings.
+
+        Unknown words are in the manifest, and were logged for all jobs at the start.
+        """
         self._begun.pop(number, None)
         self._ended.append(number)
         self._set(number, record)
         job = self._jobs[number]
+        known = notice_for(job.settings) if record.notices else None
         for notice in record.notices:
-            _log.warning("%s: %s", job.name, notice)
+            if notice != known:
+                _log.warning("%s: %s", job.name, notice)
         if record.state == "failed":
             _log.error("%s failed: %s", job.name, record.error)
         elif self._live is None:

@@ -15,7 +15,10 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import FrameType
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+if TYPE_CHECKING:  # Windows has only one of them.
+    from multiprocessing.context import ForkServerContext, SpawnContext
 
 # A closed terminal reaches workers directly. Windows has no such signal.
 _ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -83,8 +86,7 @@ class Processes(Generic[Task, Result]):
     def __init__(self, start: Callable[[int], Callable[[Task], Result]], count: int) -> None:
         """start: called in each process with its number; it and the tasks can be pickled."""
         self._start = start
-        # A forked copy of a process that uses threads or a GPU would not work.
-        self._context = multiprocessing.get_context("spawn")
+        self._context = _context()
         self._processes: list[tuple[BaseProcess, Connection] | None] = [None] * count
         self._busy: set[int] = set()
 
@@ -134,6 +136,17 @@ class Processes(Generic[Task, Result]):
             self._processes[worker] = None
             return Ended(worker=worker, died=_exit_text(process.exitcode))
         return Ended(worker=worker, result=result, died=died)
+
+
+def _context() -> "SpawnContext | ForkServerContext":
+    """Return how to start processes, where a copy of this one, with its threads, would not work."""
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    # Forked from a process that has imported everything, and has neither threads nor a GPU: the
+    # seconds that imports take, and their memory, are spent once.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["pnpvideo.batch.start"])
+    return context
 
 
 def _serve(

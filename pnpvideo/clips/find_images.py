@@ -83,6 +83,18 @@ def images_in(folder: Path) -> list[Path]:
     return sorted(paths, key=natural)
 
 
+def are_unrelated(paths: list[Path]) -> bool:
+    """Return whether the names of images are in no sequence, by numbers or a common beginning.
+
+    1.png and 2.png, a.png and b.png, walk-left.png and walk-right.png may be frames; cat.png and
+    dog.png are not.
+    """
+    stems = [path.stem.lower() for path in paths]
+    is_numbered = any(letter.isdigit() for stem in stems for letter in stem)
+    beginnings = {stem[:2] for stem in stems}
+    return not is_numbered and min(map(len, stems)) > 2 and len(beginnings) > 1
+
+
 def _counted(kinds: Counter[str]) -> str:
     """Return the counts of at most five kinds as text, such as "3 png, 1 txt"."""
     counts = [f"{count} {kind}" for kind, count in _by_count(kinds)[:5]]

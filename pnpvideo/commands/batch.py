@@ -4,6 +4,7 @@ from pnpvideo.commands.command import Command
 from pnpvideo.commands.notices import WriteOptions
 from pnpvideo.commands.printing import say
 from pnpvideo.errors import RunError
+from pnpvideo.importing import without_collection
 from pnpvideo.options.batch import GROUPS, BatchOptions
 
 _INTRODUCTION = """\
@@ -13,13 +14,13 @@ same command resumes where it was stopped, and makes what is missing or has fail
 
 _EXAMPLES = """\
 examples:
-  pnpvideo batch clips/ --prompt "a bronze statue dancing" -o results
-  pnpvideo batch clips/ --prompt "a stone cat" --prompt "a jade cat" --combine product -o results
-  pnpvideo batch jobs.jsonl --model ./stable-diffusion --workers 4 -o results
+  pnpvideo batch clips/ --prompt "a 3D render of a bronze horse" -o results
+  pnpvideo batch clips/ --prompt "a marble fox" --prompt "a jade fox" --combine product -o results
+  pnpvideo batch jobs.jsonl --model sd15 --workers 4 -o results
   pnpvideo batch jobs.csv -o results --dry-run
   pnpvideo batch jobs.jsonl --ray auto -o /shared/results
 
-A line of jobs.jsonl: {"source": "cat.mp4", "prompt": "a stone cat", "seed": 2, "output": "a.mp4"}
+A line of jobs.jsonl: {"source": "fox.mp4", "prompt": "a marble fox", "seed": 2, "output": "a.mp4"}
 The first line of jobs.csv names its columns: source,prompt,seed,output
 All settings of translate can be given there; those given here apply to jobs without them.
 docs/batches.md has more. Exit code 0 only if all jobs are done."""
@@ -34,8 +35,9 @@ def _read(given: dict[str, object], _: WriteOptions) -> Work:
 
 
 def _work(settings: Work, call: WriteOptions) -> None:
-    from pnpvideo.batch.dry_run import describe_plan
-    from pnpvideo.batch.run_batch import plan_batch, run_batch
+    with without_collection(freeze=True):
+        from pnpvideo.batch.dry_run import describe_plan
+        from pnpvideo.batch.run_batch import plan_batch, run_batch
 
     options, common = settings
     plan = plan_batch(options, common, overwrite=call.overwrite)

@@ -4,6 +4,7 @@ from pnpvideo.commands.command import Command
 from pnpvideo.commands.notices import NoticeOptions
 from pnpvideo.commands.printing import say
 from pnpvideo.errors import needs
+from pnpvideo.importing import without_collection
 from pnpvideo.options.evaluation import GROUPS, EvaluationSettings
 
 _INTRODUCTION = """\
@@ -22,8 +23,8 @@ docs/evaluation.md describes the formats, the networks and the measures."""
 
 def _work(settings: EvaluationSettings, call: NoticeOptions) -> None:
     with needs("eval", "evaluate"):
-        from pnpvideo.evaluation.evaluate import evaluate
-
+        with without_collection(freeze=True):
+            from pnpvideo.evaluation.evaluate import evaluate
         found = evaluate(settings, quiet=call.quiet)
     say(found.summary.table)
     for path in (*found.tables, found.page):

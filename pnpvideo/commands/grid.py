@@ -4,6 +4,7 @@ from pnpvideo.commands.command import Command
 from pnpvideo.commands.notices import WriteOptions
 from pnpvideo.commands.printing import say
 from pnpvideo.errors import needs
+from pnpvideo.importing import without_collection
 from pnpvideo.options.grid import GROUPS, GridSettings
 
 _INTRODUCTION = """\
@@ -12,17 +13,18 @@ which of them keep the source's structure and which follow the text."""
 
 _EXAMPLES = """\
 examples:
-  pnpvideo grid cat.jpg --prompt "a stone cat" --grid tau_f=0.4,0.6,0.8 --grid tau_a=0.2,0.5 -o grid
-  pnpvideo grid clip.mp4 --frames 8 --prompt "a photo of a moon" --steps 20 -o grid
-  pnpvideo grid cat.jpg --prompt "a stone cat" --grid guidance_scale=5,7.5,15 -o grid
+  pnpvideo grid fox.jpg --prompt "a jade fox" --grid tau_f=0.4,0.6,0.8 --grid tau_a=0.2,0.5 -o grid
+  pnpvideo grid clip.mp4 --frames 8 --prompt "a 3D render of a fox" --steps 20 -o grid
+  pnpvideo grid fox.jpg --prompt "a jade fox" --grid guidance_scale=5,7.5,15 -o grid
   pnpvideo grid PIE-Bench_v1 --benchmark pie-bench --limit 20 --network clip=clip/ -o grid
 
 docs/inside.md describes the measures."""
 
 
 def _work(settings: GridSettings, call: WriteOptions) -> None:
-    from pnpvideo.grid.edits import read_edits
-    from pnpvideo.grid.grid import run_grid
+    with without_collection(freeze=True):
+        from pnpvideo.grid.edits import read_edits
+        from pnpvideo.grid.grid import run_grid
 
     with needs("eval", "a grid with networks or a benchmark"):
         edits = read_edits(settings)

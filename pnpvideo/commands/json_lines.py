@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import time
 from collections.abc import Iterator
 
@@ -9,6 +10,8 @@ from tqdm import tqdm
 
 from pnpvideo.errors import InputError, RunError
 from pnpvideo.options.printed import one_line
+
+_log = logging.getLogger("pnpvideo")
 
 _SECONDS = 0.1
 """Time between lines of one bar, so that reports do not slow down fast work."""
@@ -29,6 +32,26 @@ def errors_as_json(*, wanted: bool) -> Iterator[None]:
         if wanted:
             report("error", message=one_line(error))
         raise
+
+
+class _Warnings(logging.Handler):
+    """A handler that reports warnings as events, with the details that they were logged with."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        details = getattr(record, "details", {})
+        report("warning", message=one_line(record.getMessage()), **details)
+
+
+@contextlib.contextmanager
+def warnings_as_json(*, wanted: bool) -> Iterator[None]:
+    """Also report the package's warnings as JSON within a context, if that is wanted."""
+    handler = _Warnings(logging.WARNING)
+    if wanted:
+        _log.addHandler(handler)
+    try:
+        yield
+    finally:
+        _log.removeHandler(handler)
 
 
 class JsonBar(tqdm):  # type: ignore[type-arg]

@@ -12,6 +12,7 @@ from pydantic import Field
 from tqdm import tqdm
 
 from pnpvideo.errors import InputError
+from pnpvideo.importing import without_collection
 from pnpvideo.options.declared import Lifetime, Options
 from pnpvideo.options.paths import expanded, is_address
 from pnpvideo.options.printed import one_line, printable, shown_address, without_secrets
@@ -70,8 +71,9 @@ def show_notices(*, quiet: bool, verbose: bool) -> None:
 
     quiet: only warnings. verbose: also what was detected and decided, and how long it took.
     """
-    # It imports torch.
-    from pnpvideo.models.quiet import quiet_libraries
+    with without_collection():
+        # It imports torch.
+        from pnpvideo.models.quiet import quiet_libraries
 
     quiet_libraries()
     handler = _AboveBars(sys.stderr)

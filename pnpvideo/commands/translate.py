@@ -3,7 +3,7 @@
 import logging
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,10 +11,12 @@ from typing import Annotated, Any
 from pydantic import Field
 from tqdm import tqdm
 
+from pnpvideo.catalogue.find_model import check_model
 from pnpvideo.commands.command import Command
-from pnpvideo.commands.json_lines import JsonBar, errors_as_json, report
+from pnpvideo.commands.json_lines import JsonBar, errors_as_json, report, warnings_as_json
 from pnpvideo.commands.notices import WriteOptions
 from pnpvideo.commands.printing import say
+from pnpvideo.importing import without_collection
 from pnpvideo.options.declared import Lifetime
 from pnpvideo.options.paths import expanded
 from pnpvideo.options.settings import GROUPS, Settings
@@ -26,14 +28,13 @@ motion. No training, no upload: the source is inverted, and its features guide t
 
 _EXAMPLES = """\
 examples:
-  pnpvideo translate drawing.mp4 --prompt "a photo of a red ball on grass" -o real.mp4
-  pnpvideo translate frames/ --prompt "a photo of a moon" -o result/ --model ./stable-diffusion
-  pnpvideo translate cat.jpg --prompt "an oil painting of a cat" --prompt "a stone cat" -o cat.png
-  pnpvideo translate --guidance-prompt "a photo of a horse" --prompt "a bronze horse" -o horse.png
-  pnpvideo translate --config real.mp4.yaml --seed 2 --overwrite
+  pnpvideo translate drawing.mp4 --prompt "a 3D render of a red balloon on grass" -o balloon.mp4
+  pnpvideo translate frames/ --prompt "a photo of the moon" --model sd15 -o result/
+  pnpvideo translate fox.jpg --prompt "a golden fox" --prompt "a cartoon of a fox" -o fox.png
+  pnpvideo translate --config balloon.mp4.yaml --seed 2 --overwrite
 
-Exit codes: 0 done, 1 the work failed, 2 the input cannot be used, 130 stopped by
-Ctrl-C (143 by a scheduler, 129 by a closed terminal)."""
+Exit codes: 0 done, 1 the work failed, 2 the input cannot be used, 130 stopped by Ctrl-C
+(143 by a scheduler, 129 by a closed terminal)."""
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ class CallOptions(WriteOptions):
         default=False,
         description="translate only the first frame, to OUT-preview.png, and ask whether to go on "
         "with the whole clip; stop there if nobody can be asked",
+        json_schema_extra={"brief": "translate only the first frame, and ask whether to go on"},
     )
     # pydantic has a json of its own.
     json_lines: Annotated[bool, Lifetime.NOTHING] = Field(
@@ -66,28 +68,44 @@ def _errors(call: CallOptions) -> AbstractContextManager[None]:
 
 def _read(given: dict[str, object], call: CallOptions) -> Settings:
     kept = read_settings(expanded(call.config)) if call.config else {}
-    return Settings.of(_merge(kept, given))
+    settings = Settings.of(_merge(kept, given))
+    check_model(settings.model)
+    return settings
 
 
 def _work(settings: Settings, call: CallOptions) -> None:
-    from pnpvideo.clips.clip import frame_count_text
-    from pnpvideo.run.first_frame import is_preview, preview_settings
-    from pnpvideo.run.opening import load_pipeline
-    from pnpvideo.run.run import run
+    with warnings_as_json(wanted=call.json_lines):
+        _translate(settings, call)
+
+
+def _translate(settings: Settings, call: CallOptions) -> None:
+    with without_collection(freeze=True):
+        from pnpvideo.catalogue.ask_model import warned_before
+        from pnpvideo.clips.clip import frame_count_text
+        from pnpvideo.run.first_frame import is_preview, preview_settings, source_frames
+        from pnpvideo.run.opening import load_pipeline
+        from pnpvideo.run.plan_text import size_text
+        from pnpvideo.run.run import run
 
     bars = JsonBar if call.json_lines else None
     how: dict[str, Any] = {"quiet": call.quiet, "bars": bars}
     pipeline = None
+    warned: AbstractContextManager[None] = nullcontext()
     if call.preview and (first := preview_settings(settings, overwrite=call.overwrite)):
-        pipeline = load_pipeline(settings)
+        pipeline, warned = load_pipeline(settings), warned_before()
         shown = run(first, pipeline, overwrite=call.overwrite or is_preview(first), **how)
+        frames = source_frames(settings)
+        took = tqdm.format_interval(shown.seconds * frames)
+        _log.info("at this pace all %s take about %s", frame_count_text(frames), took)
         if not _goes_on(call, shown.outputs):
             return
-    result = run(settings, pipeline, overwrite=call.overwrite, **how)
+    with warned:
+        result = run(settings, pipeline, overwrite=call.overwrite, **how)
     _log.info(
-        "%s of %d x %d in %s; the settings are in %s",
+        "%s of %s in %s; the settings are in %s",
         frame_count_text(result.frames),
-        *(*result.size, tqdm.format_interval(result.seconds), result.settings),
+        size_text(result.size, result.source_size),
+        *(tqdm.format_interval(result.seconds), result.settings),
     )
     if call.json_lines:
         report("done", **asdict(result))
@@ -145,6 +163,7 @@ COMMAND = Command(
     examples=_EXAMPLES,
     groups=GROUPS,
     call=CallOptions,
+    has_short_help=True,
     errors=_errors,
     read=_read,
     work=_work,

@@ -3,6 +3,7 @@
 from pnpvideo.commands.command import Command
 from pnpvideo.commands.notices import WriteOptions
 from pnpvideo.commands.printing import say
+from pnpvideo.importing import without_collection
 from pnpvideo.options.visualize import GROUPS, VisualizeSettings
 
 _INTRODUCTION = """\
@@ -13,16 +14,17 @@ _EXAMPLES = """\
 examples:
   pnpvideo visualize drawing.png --beside photo.jpg -o features.png
   pnpvideo visualize clip.mp4 --layer 4 --at 0.5 -o features.mp4
-  pnpvideo visualize cat.jpg --show attention --layer 4 --layer 7 -o attention.png
-  pnpvideo visualize cat.jpg --show prediction --prompt "a stone cat" -o steps.png
+  pnpvideo visualize fox.jpg --show attention --layer 4 --layer 7 -o attention.png
+  pnpvideo visualize fox.jpg --show prediction --prompt "a marble fox" -o steps.png
   pnpvideo visualize clip.mp4 --show correspondence -o matches.mp4
-  pnpvideo visualize cat.jpg --show words --prompt "a cat on a sofa" -o words.png
+  pnpvideo visualize fox.jpg --show words --prompt "a fox in a room" -o words.png
 
 docs/inside.md explains the pictures."""
 
 
 def _work(settings: VisualizeSettings, call: WriteOptions) -> None:
-    from pnpvideo.inside.visualize import visualize
+    with without_collection(freeze=True):
+        from pnpvideo.inside.visualize import visualize
 
     say(visualize(settings, overwrite=call.overwrite, quiet=call.quiet))
 

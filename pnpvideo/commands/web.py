@@ -7,6 +7,7 @@ from pnpvideo.commands.command import Command
 from pnpvideo.commands.notices import NoticeOptions
 from pnpvideo.commands.printing import say
 from pnpvideo.errors import needs
+from pnpvideo.importing import without_collection
 from pnpvideo.options.paths import expanded
 from pnpvideo.options.web import GROUPS, WebOptions
 from pnpvideo.web.environment import own_environment
@@ -32,7 +33,8 @@ def _work(options: WebOptions, _: NoticeOptions) -> None:
         for name in ask_to_stop(folder, options.stop):
             say(f"stopped {name}")
         return
-    with needs("web", "the page"), own_environment(proxies=False):
+    paused = without_collection(freeze=True)
+    with needs("web", "the page"), own_environment(proxies=False), paused:
         from pnpvideo.web.serve import serving
     with serving(options, say) as server:
         say(f"the page is at {server.url} (Ctrl-C ends it)")

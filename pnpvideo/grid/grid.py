@@ -14,6 +14,7 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
+from pnpvideo.catalogue.ask_model import texts_of, warn_of_unknown
 from pnpvideo.clips.clip import Frames
 from pnpvideo.clips.read import read_clip
 from pnpvideo.clips.write import write_clip
@@ -34,6 +35,7 @@ from pnpvideo.options.settings import ReadSettings
 from pnpvideo.run.opening import (
     Loaded,
     choose_device,
+    known_words,
     memory_errors_in_one_line,
     model_of,
     open_model,
@@ -86,6 +88,8 @@ def run_grid(
     folder = GridFolder(expanded(settings.output))
     folder.check(_made_with(settings), overwrite=overwrite)
     edits = edits or [_own_edit(settings)]
+    known = known_words(settings, pipeline, settings.guidance_prompt)
+    warn_of_unknown((*texts_of(settings), *(text for e in edits for text in e.prompts)), known)
     judge = Judge(dict(split_place(text) for text in settings.network), device)
     model = open_model(settings, device) if pipeline is None else model_of(pipeline)
     folder.begin(_made_with(settings), overwrite=overwrite)

@@ -86,7 +86,8 @@ def _of_results(
 
     def keep(step: int, timestep: float, latents: Tensor, guidance: Guidance) -> Tensor:
         if step in steps:
-            found[step] = clean_of_step(before[0], latents, *levels[step : step + 2], eta=0)
+            ends = before[0].to(latents), latents
+            found[step] = clean_of_step(*ends, *levels[step : step + 2], eta=0).cpu()
         before[0] = latents.clone()
         return latents
 

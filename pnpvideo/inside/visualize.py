@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pnpvideo.catalogue.ask_model import texts_of, warn_of_unknown
 from pnpvideo.clips.clip import Frames
 from pnpvideo.clips.write import SINGLE_SUFFIXES, check_output, write_clip
 from pnpvideo.files.atomic_output import claimed, folder_above
@@ -22,6 +23,7 @@ from pnpvideo.options.visualize import VisualizeSettings
 from pnpvideo.run.opening import (
     Loaded,
     choose_device,
+    known_words,
     memory_errors_in_one_line,
     model_of,
     open_model,
@@ -45,9 +47,11 @@ def visualize(
     with contextlib.ExitStack() as open_things:
         device = choose_device(settings) if pipeline is None else pipeline.device
         paths = [path for path in (settings.source, *settings.beside) if path is not None]
+        known = known_words(settings, pipeline, settings.guidance_prompt)
         clips = open_clips(paths, settings, open_things)
         output = check_output(settings.output, overwrite)
         open_things.enter_context(claimed(output))
+        warn_of_unknown(texts_of(settings), known)
         model = open_model(settings, device) if pipeline is None else model_of(pipeline)
         with memory_errors_in_one_line(device):
             subject = open_subject(

@@ -12,7 +12,6 @@ from safetensors import SafetensorError
 from pnpvideo.errors import InputError, RunError
 from pnpvideo.options.paths import expanded
 
-HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _HUB_FILE = re.compile(
     r"(?:https?://)?(?:huggingface\.co|hf\.co)/(?P<repo_id>[^/]+/[^/]+)/(?:blob|resolve)/"
     r"(?P<revision>[^/]+)/(?P<filename>[^?#]+)(?:\?.*)?"

@@ -11,11 +11,18 @@ import torch
 import transformers
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
-from pnpvideo.errors import InputError
+from pnpvideo.catalogue.find_model import (
+    download_elsewhere,
+    find_model,
+    is_offline,
+    not_in_cache,
+)
+from pnpvideo.catalogue.known_words import KnownWords, read_known_words
+from pnpvideo.catalogue.short_names import replacement_of, short_names
+from pnpvideo.errors import InputError, RunError
 from pnpvideo.loading.checkpoint import read_checkpoint
 from pnpvideo.loading.embedding import add_embedding
 from pnpvideo.loading.hub import (
-    HUB_ID,
     HUB_OPTIONS,
     LOADING_ERRORS,
     find_variant,
@@ -34,7 +41,6 @@ from pnpvideo.options.values import EMBEDDED_MODEL
 
 _log = logging.getLogger(__name__)
 
-EMBEDDED = Path(__file__).parent.parent / "embedded"
 _SUPPORTED_CLASSES = {
     "unet": ("UNet2DConditionModel",),
     "vae": ("AutoencoderKL", "AutoencoderTiny", "AsymmetricAutoencoderKL"),
@@ -43,7 +49,6 @@ _SUPPORTED_CLASSES = {
     "scheduler": (),
 }
 """Classes of the parts that every model has; an empty tuple allows any class."""
-_CHECKPOINTS = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +56,13 @@ class LoadedModel:
     """A loaded model.
 
     components: the pipeline's parts by diffusers' names.
-    recommended: the settings that the model's folder recommends.
+    recommended: the settings that the model's folder recommends. known_words: the words that it
+    lists, unless the LoRA or textual inversions that are added teach the model more.
     """
 
     components: dict[str, Any]
     recommended: Recommended
+    known_words: KnownWords | None
 
 
 @quiet_loading()
@@ -71,7 +78,7 @@ def load_model(
 ) -> LoadedModel:
     """Load a Stable Diffusion 1.x, 2.x or XL model, from safetensors only.
 
-    model: "embedded", a diffusers folder, a hub id, or a `.safetensors` checkpoint.
+    model: "embedded", a short name, a diffusers folder, a hub id, or a `.safetensors` checkpoint.
     loras: LoRA files or folders, merged into the weights (see `merge_lora`).
     embeddings: files of textual inversions, whose words are added (see `add_embedding`).
     config: for a checkpoint, a diffusers folder with the configuration, tokenizer and scheduler of
@@ -80,10 +87,13 @@ def load_model(
     options: passed on to diffusers.
     Raise InputError if there is no such model, RunError if the hub cannot be reached.
     """
-    path = EMBEDDED if str(model) == EMBEDDED_MODEL else expanded(model)
+    found = find_model(model)
+    path = Path(found)
     noise: dict[str, object] = {}
     if prediction_type is not None:
         noise["prediction_type"] = prediction_type
+    if isinstance(found, Path) and str(model) in short_names():
+        _log.info("--model %s is the folder or file of that name here, not the hub's", model)
     if path.is_file():
         pipeline = _load_checkpoint(path, dtype, config, noise, options)
     elif config is not None:
@@ -91,13 +101,8 @@ def load_model(
     elif path.is_dir():
         _check_folder(path)
         pipeline = _load_diffusers(str(path), dtype, noise, options)
-    elif HUB_ID.fullmatch(str(model)) and path.suffix not in _CHECKPOINTS:
-        pipeline = _load_diffusers(str(model), dtype, noise, reach_hub(options))
     else:
-        raise InputError(
-            f"there is no model {str(model)!r}; give '{EMBEDDED_MODEL}', a diffusers folder, "
-            "a hub id such as owner/name, or a .safetensors file"
-        )
+        pipeline = _load_diffusers(str(found), dtype, noise, reach_hub(options))
     _check_no_missing_weights(model, pipeline)
     for name in ("tokenizer", "tokenizer_2"):
         # transformers creates an empty tokenizer if its files are missing.
@@ -113,7 +118,8 @@ def load_model(
     if "text_encoder_2" in components and dtype == torch.float16:
         # SDXL's autoencoder overflows in float16, which its configuration states.
         pipeline.vae.to(torch.float32 if pipeline.vae.config.get("force_upcast") else dtype)
-    return LoadedModel(components=components, recommended=read_recommended(path))
+    known = None if loras or embeddings else read_known_words(path, str(model))
+    return LoadedModel(components=components, recommended=read_recommended(path), known_words=known)
 
 
 def _load_diffusers(
@@ -154,13 +160,18 @@ def _load_diffusers(
         raise
     except LOADING_ERRORS as error:
         if options.get("local_files_only"):
-            raise unreachable(f"the model {name}", "give a folder") from None
+            if is_offline():
+                raise RunError(not_in_cache(name)) from None
+            raise unreachable(f"the model {name}", download_elsewhere(name)) from None
         reason = one_line(error)
         # diffusers wraps the hub's errors in its own.
         if isinstance(error.__context__, GatedRepoError):
             reason = "the hub wants you to accept its terms; do so there and log in"
         elif isinstance(error.__context__, RepositoryNotFoundError):
-            reason = "the hub has no public model of this name; check the name"
+            instead = replacement_of(name)
+            reason = "the hub has no public model of this name; " + (
+                f"give --model {instead}, which replaces it" if instead else "check the name"
+            )
         raise InputError(f"the model {name} cannot be loaded: {reason}") from None
 
 

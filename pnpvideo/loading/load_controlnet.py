@@ -9,11 +9,11 @@ import torch
 from diffusers import ControlNetModel
 from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
 
+from pnpvideo.catalogue.find_model import HUB_ID, download_elsewhere
 from pnpvideo.errors import InputError
 from pnpvideo.files.read_text import parse_json, read_text
 from pnpvideo.loading.checkpoint import read_controlnet
 from pnpvideo.loading.hub import (
-    HUB_ID,
     HUB_OPTIONS,
     LOADING_ERRORS,
     find_variant,
@@ -68,7 +68,9 @@ def load_controlnet(
         )
     except LOADING_ERRORS as error:
         if on_hub.get("local_files_only"):
-            raise unreachable(f"the ControlNet {name}", "give a folder") from None
+            raise unreachable(
+                f"the ControlNet {name}", download_elsewhere(str(name), "ControlNet")
+            ) from None
         raise InputError(f"the ControlNet {name} cannot be loaded: {one_line(error)}") from None
     missing = [key for key, weight in controlnet.named_parameters() if weight.is_meta]
     _check_weights(name, missing)

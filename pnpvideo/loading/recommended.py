@@ -4,12 +4,11 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from pnpvideo.catalogue.own_options import FILE
 from pnpvideo.errors import InputError
 from pnpvideo.files.read_text import parse_json, read_text
 from pnpvideo.models.network import InjectionLayers
 from pnpvideo.options.method import PnPOptions
-
-_FILE = "pnp.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +24,7 @@ class Recommended:
 
 def read_recommended(folder: Path) -> Recommended:
     """Read a folder's recommendations. Raise InputError if they cannot be used."""
-    path = folder / _FILE
+    path = folder / FILE
     if not path.is_file():
         return Recommended()
     given = parse_json(read_text(path), path)
@@ -48,4 +47,4 @@ def write_recommended(folder: Path, recommended: Recommended) -> None:
     """Write recommendations for `read_recommended`."""
     assert recommended.layers is not None
     content = {"options": recommended.options.plain(), "layers": asdict(recommended.layers)}
-    (folder / _FILE).write_text(json.dumps(content, indent=2))
+    (folder / FILE).write_text(json.dumps(content, indent=2))

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pnpvideo.catalogue.known_words import KnownWords
 from pnpvideo.clips.clip import Frames
 from pnpvideo.models.network import InjectionLayers, Network
 from pnpvideo.models.noise_schedule import NoiseSchedule
@@ -97,6 +98,10 @@ class Model(Protocol):
     @property
     def defaults(self) -> PnPOptions:
         """The options that suit this model."""
+
+    @property
+    def known_words(self) -> KnownWords | None:
+        """The words that the model knows; None if nothing lists them."""
 
     @property
     def device(self) -> torch.device:

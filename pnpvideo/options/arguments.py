@@ -1,7 +1,8 @@
 """Flags of the command line, from declared options."""
 
 import argparse
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -26,12 +27,22 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
         )
 
-    def add_options(self, title: str, options: type[Options]) -> None:
-        """Add the flags of options, as a section of the help text."""
-        section = self.add_argument_group(title)
+    def add_options(
+        self, title: str, options: type[Options], own: Mapping[str, object] | None = None
+    ) -> None:
+        """Add the flags of options, as a section of the help text.
+
+        own: a model's own defaults, by name.
+        """
         known = declared(options).items()
-        for name, schema in sorted(known, key=lambda item: not item[1].get("positional")):
-            kind, text, metavar = schema.get("type"), _help(schema), _metavar(schema)
+        ordered = sorted(known, key=lambda item: not item[1].get("positional"))
+        self.add_section(title, {name: (s, _help(s, (own or {}).get(name))) for name, s in ordered})
+
+    def add_section(self, title: str, options: Mapping[str, tuple[Schema, str]]) -> None:
+        """Add the flags of options with their help texts."""
+        section = self.add_argument_group(title)
+        for name, (schema, text) in options.items():
+            kind, metavar = schema.get("type"), _metavar(schema)
             flag = f"--{name.replace('_', '-')}"
             flags = [schema["short"], flag] if "short" in schema else [flag]
             if schema.get("positional"):
@@ -53,16 +64,26 @@ class Parser(argparse.ArgumentParser):
             self.error(str(unknown_option(flags[0], self._option_string_actions)))
         if unknown:
             hint = "a text of several words needs quotes"
+            if any(flag == "-o" for flag in self._option_string_actions):
+                hint += ", and the name of a result needs -o"
             if Path(unknown[0]).exists():
                 hint = (
                     "give one source, and repeat the command for others (for frames: their folder, "
                     "or a pattern in quotes)"
                 )
+            elif "--prompt" in self._option_string_actions and not hasattr(given, "prompt"):
+                hint = f"did you forget --prompt? Write --prompt {_quoted(unknown)}"
             self.error(f"{unknown[0]} is one argument too many; {hint}")
         return vars(given)
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message} (see {self.prog} --help)")
+
+
+def _quoted(words: Sequence[str]) -> str:
+    """Return a text as a shell takes it, or a stand-in for a long one."""
+    text = shlex.quote(" ".join(words))
+    return text if len(text) <= 80 else "TEXT"
 
 
 class _Reader:
@@ -78,14 +99,28 @@ class _Reader:
             return text
 
 
-def _help(schema: Schema) -> str:
+def brief_help(schema: Schema, own: object = None) -> str:
+    """Return the brief description of a main option with its default. own: a model's default."""
+    return _with_default(schema["brief"], schema, own)
+
+
+def _help(schema: Schema, own: object = None) -> str:
     """Return the description with the default, unless the description says what that means."""
-    text, default = schema["description"], schema.get("default")
-    if isinstance(default, float):
-        text += f" ({default:g})"
-    elif isinstance(default, int | str) and not isinstance(default, bool) and default != "":
-        text += f" ({default})"
+    return _with_default(schema["description"], schema, own)
+
+
+def _with_default(text: str, schema: Schema, own: object) -> str:
+    default = schema.get("default")
+    if isinstance(default, int | float | str) and not isinstance(default, bool) and default != "":
+        shown = _plain(default)
+        if own is not None and own != default:
+            shown = f"{_plain(own)} with this model, {shown} in the paper"
+        text += f" ({shown})"
     return text.replace("%", "%%")
+
+
+def _plain(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _metavar(schema: Schema) -> str:

@@ -4,7 +4,7 @@ the answer to "does this option change the result?" (`Lifetime`).
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 from enum import IntEnum
 from functools import cache
@@ -14,6 +14,7 @@ from typing import NotRequired, Self, TypedDict
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pnpvideo.errors import InputError
+from pnpvideo.options.other_names import OTHER_NAMES
 from pnpvideo.options.printed import without_secrets
 from pnpvideo.options.values import plain_number
 
@@ -45,9 +46,10 @@ class Lifetime(IntEnum):
 class Schema(TypedDict):
     """An option's declaration as JSON schema, with a few keys of our own.
 
-    form: what is accepted, if type and limits do not say it. metavar: the placeholder for the value
-    in a help text. short: the one-letter flag. positional: given without a flag. missing: what the
-    message asks for if a required option is not given.
+    brief: the line of a main option in a short help text. form: what is accepted, if type and
+    limits do not say it. metavar: the placeholder for the value in a help text. short: the
+    one-letter flag. positional: given without a flag. missing: what the message asks for if a
+    required option is not given.
     """
 
     description: str
@@ -58,6 +60,7 @@ class Schema(TypedDict):
     exclusiveMinimum: NotRequired[float]
     maximum: NotRequired[float]
     format: NotRequired[str]
+    brief: NotRequired[str]
     form: NotRequired[str]
     metavar: NotRequired[str]
     short: NotRequired[str]
@@ -198,8 +201,23 @@ def accepted(schema: Schema) -> str:
 
 
 def unknown_option(name: str, known: Iterable[str]) -> InputError:
-    """Return the error for an unknown option name."""
-    return InputError(f"there is no option {name}{nearest(name, known)}")
+    """Return the error for an unknown option name, with ours for a name of another tool."""
+    ours = _ours(name, list(known))
+    return InputError(f"there is no option {name}{ours or nearest(name, known)}")
+
+
+def _ours(name: str, known: Collection[str]) -> str:
+    """Return the end of a message about a name that other tools use; empty for other names."""
+    plain = name.lstrip("-").replace("-", "_").lower()
+    option, hint = OTHER_NAMES.get(plain, ("", ""))
+    for one in known:
+        if (
+            one.startswith("-") == name.startswith("-")
+            and one.lstrip("-").replace("-", "_") == option
+        ):
+            return f"; here it is {one}{hint}"
+    has_source = any(one.lstrip("-") == "prompt" for one in known)
+    return "; give the source itself, without a flag" if option == "source" and has_source else ""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

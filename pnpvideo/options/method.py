@@ -74,7 +74,9 @@ class MethodOptions(Options):
         "source, with 1 it may not",
     )
     guidance_scale: Annotated[float, Field(ge=0, le=100), Lifetime.SAMPLING] = Field(
-        default=7.5, description="how strongly the result follows the prompt; 1: no guidance"
+        default=7.5,
+        description="how strongly the result follows the prompt; 1: no guidance",
+        json_schema_extra={"brief": "how strongly the result follows the prompt"},
     )
     guidance_start: Annotated[Share, Lifetime.SAMPLING] = Field(
         default=0.0,
@@ -99,11 +101,13 @@ class MethodOptions(Options):
     tau_f: Annotated[Share, Lifetime.SAMPLING] = Field(
         default=0.8,
         description="share of the steps that inject the source's features (paper, section 4.1)",
+        json_schema_extra={"brief": "keep shapes: share of the steps that inject features"},
     )
     tau_a: Annotated[Share, Lifetime.SAMPLING] = Field(
         default=0.5,
         description="share of the steps that inject the source's self-attention queries and keys "
         "(section 4.2)",
+        json_schema_extra={"brief": "keep outlines: share of the steps that inject attention"},
     )
     feature_level: Annotated[Share, Lifetime.SAMPLING] = Field(
         default=1.0,
@@ -283,6 +287,7 @@ class MethodSettings(MethodOptions, title="method (defaults: the model's own, or
         default=None,
         description="speed: fast and balanced use fewer steps (best); steps and other options "
         "override it",
+        json_schema_extra={"brief": "speed: fast and balanced use fewer steps (best)"},
     )
 
     @model_validator(mode="before")

@@ -99,11 +99,15 @@ class SourceSettings(ReadSettings, title="source"):
         default=None,
         description="video, image, animated image, folder of images, or pattern such as "
         "frames/%04d.png",
-        json_schema_extra={"positional": True},
+        json_schema_extra={
+            "brief": "video, image, folder of images, or pattern such as frames/%04d.png",
+            "positional": True,
+        },
     )
     guidance_prompt: Annotated[str | None, Lifetime.INVERSION] = Field(
         default=None,
-        description="let the model make a source from this text, instead of reading one",
+        description="let the model make a source from this text, instead of reading one; for "
+        "models that can, such as sd15",
     )
     inversion_prompt: Annotated[str, Lifetime.INVERSION] = Field(
         default="", description="text that describes the source (empty, as in the paper)"
@@ -128,13 +132,18 @@ class TextSettings(Options, title="text"):
         default=(),
         description="what the result shows; several prompts give several results from one "
         "inversion",
+        json_schema_extra={"brief": "what the result shows; repeat it for several results"},
     )
     negative_prompt: Annotated[Texts, Lifetime.SAMPLING] = Field(
-        default=(), description="what the result must not show; one, or one for each prompt"
+        default=(),
+        description="what the result must not show; one, or one for each prompt",
+        json_schema_extra={"brief": "what the result must not show"},
     )
     # A source that the model makes is drawn by it too, but is never inverted.
     seed: Annotated[Seed, Lifetime.SAMPLING] = Field(
-        default=0, description="seed for all random numbers"
+        default=0,
+        description="seed for all random numbers",
+        json_schema_extra={"brief": "seed for all random numbers"},
     )
 
 
@@ -145,10 +154,16 @@ class ResultSettings(Options, title="result"):
         default=None,
         description="video, image or animation by suffix, or a folder for frames; with several "
         "prompts, -1, -2, ... is added to the name (SOURCE-translated)",
-        json_schema_extra={"short": "-o", "metavar": "OUT"},
+        json_schema_extra={
+            "brief": "result: video, image or animation by suffix, or a folder",
+            "short": "-o",
+            "metavar": "OUT",
+        },
     )
     compare: Annotated[bool, Lifetime.FINISHING] = Field(
-        default=False, description="also write OUT-compare: source and result side by side"
+        default=False,
+        description="also write OUT-compare: source and result side by side",
+        json_schema_extra={"brief": "also write source and result side by side"},
     )
     original_size: Annotated[bool, Lifetime.FINISHING] = Field(
         default=False, description="resize the result from the working size to the source's size"
@@ -176,10 +191,14 @@ class ModelSettings(Options, title="model"):
 
     model: Annotated[str, BeforeValidator(plain_text), Lifetime.INVERSION] = Field(
         default=EMBEDDED_MODEL,
-        description=f"{EMBEDDED_MODEL} (small, offline, draws common things), a diffusers folder, "
-        "a hub id such as owner/name, or a .safetensors checkpoint; Stable Diffusion 1.x, 2.x or "
-        "XL",
-        json_schema_extra={"format": "path or name", "metavar": "MODEL"},
+        description=f"{EMBEDDED_MODEL} (small, offline, draws common things), sd15, sd21 or sdxl "
+        "(for photos; downloaded once), a diffusers folder, a hub id such as owner/name, or a "
+        ".safetensors checkpoint; Stable Diffusion 1.x, 2.x or XL",
+        json_schema_extra={
+            "brief": "bundled embedded; for photos sd15, sd21, sdxl, or a folder, file or hub id",
+            "format": "path or name",
+            "metavar": "MODEL",
+        },
     )
     # pydantic has a model_config of its own.
     config_folder: Annotated[PathText | None, Lifetime.INVERSION] = Field(
@@ -232,7 +251,10 @@ class MachineSettings(Options, title="machine"):
         default=None,
         description="folder that keeps finished work: the same command resumes from it after an "
         "interruption, and other prompts reuse the inversion, which stays there",
-        json_schema_extra={"metavar": "FOLDER"},
+        json_schema_extra={
+            "brief": "keep finished work there; the same command resumes from it",
+            "metavar": "FOLDER",
+        },
     )
     trajectory: Annotated[Place, Lifetime.NOTHING] = Field(
         default=DEFAULT_PLACE,

@@ -30,15 +30,20 @@ _TYPES: Mapping[str, tuple[type | tuple[type, ...], str]] = {
 _GENERATOR = "a torch.Generator, such as torch.Generator().manual_seed(0), or a list of them"
 
 
-def check_types(**values: object) -> None:
-    """Raise InputError for a value of another type than a call's keyword has; None is not given."""
-    for name, value in values.items():
-        kinds, wanted = _TYPES[name]
+def check_types(values: Mapping[str, object]) -> None:
+    """Raise InputError for a value of another type than a call's keyword has; None is not given.
+
+    values: all that a call was given, by name.
+    """
+    for name in ("prompt", "negative_prompt"):
+        _check_texts(name, values[name])
+    for name, (kinds, wanted) in _TYPES.items():
+        value = values[name]
         if value is not None and not isinstance(value, kinds):
             raise InputError(f"{name} is {_shown(value)}; give {wanted}")
 
 
-def check_texts(name: str, texts: object) -> None:
+def _check_texts(name: str, texts: object) -> None:
     """Raise InputError unless a value is a text, several texts, or not given."""
     if texts is None or isinstance(texts, str):
         return

@@ -25,6 +25,7 @@ from diffusers.loaders import (
     TextualInversionLoaderMixin,
 )
 
+from pnpvideo.catalogue.known_words import KnownWords
 from pnpvideo.errors import InputError
 from pnpvideo.loading.hub import local_checkpoint
 from pnpvideo.loading.ip_adapter import find_encoder, load_image_encoder, read_ip_adapter
@@ -135,6 +136,7 @@ class Components(
         if safety_checker is not None:
             _log.warning("the safety checker is not used: nothing checks what results show")
         self.model_options = PnPOptions()
+        self.known_words: KnownWords | None = None
         self.layers = default_layers(unet)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -179,6 +181,7 @@ class Components(
             controlnet = load_controlnet(controlnet, unet, dtype, options)
         pipeline = cls(**loaded.components, controlnet=controlnet)
         pipeline._use(loaded.recommended)
+        pipeline.known_words = loaded.known_words
         return pipeline
 
     @classmethod
@@ -196,6 +199,7 @@ class Components(
         made: Self = super().from_pipe(pipeline, **options)
         if isinstance(pipeline, Components):
             made._use(Recommended(options=pipeline.model_options, layers=pipeline.layers))
+            made.known_words = pipeline.known_words
         elif pipeline.name_or_path is not None:
             made._use(read_recommended(Path(pipeline.name_or_path)))
         return made
@@ -224,6 +228,8 @@ class Components(
         kind(**parts).save_pretrained(save_directory, **options)
         own = Recommended(options=self.model_options, layers=self.layers)
         write_recommended(Path(save_directory), own)
+        if self.known_words is not None:
+            self.known_words.save(Path(save_directory))
 
     def encode_prompt(
         self, prompt: Any, *others: Any, clip_skip: int | None = None, **options: Any
@@ -282,12 +288,14 @@ class Components(
         if file is not None and file.is_converted:
             given, how = file.state(), {k: v for k, v in how.items() if k != "weight_name"}
         super().load_lora_weights(given, adapter_name, **how)
+        self.known_words = None  # It may teach the model more.
 
     def load_textual_inversion(self, given: Any, *others: Any, **how: Any) -> None:
         """Load a textual inversion as diffusers does, but only from safetensors, without code."""
         if how.get("use_safetensors") is False or _names_other_file(given, how):
             raise InputError("a textual inversion is read from a .safetensors file only")
         super().load_textual_inversion(given, *others, **{**how, "use_safetensors": True})
+        self.known_words = None  # It teaches the model more.
 
     def maybe_convert_prompt(self, prompt: Any, tokenizer: Any) -> Any:
         """Convert a prompt as diffusers does, also if a textual inversion's word is in capitals."""

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from pnpvideo.catalogue.ask_model import warn_of_unknown
 from pnpvideo.clips.as_clip import Video, as_clip
 from pnpvideo.clips.as_mask import as_mask
 from pnpvideo.clips.clip import Clip, Frames
@@ -25,7 +26,6 @@ from pnpvideo.options.method import DEFAULT_BATCH_SIZE, DIFFUSERS_NAMES, PnPOpti
 from pnpvideo.options.settings import MachineSettings
 from pnpvideo.pipelines.call_values import (
     check_drawn,
-    check_texts,
     check_types,
     generators_of,
     size_of_call,
@@ -138,24 +138,11 @@ class PnPVideoPipeline(Components):
             more steps are made.
         Raises InputError (a ValueError) for what cannot be used, before any work is done.
         """
+        check_types(locals())
         _check_call(output_type, batch_size)
+        embeds, pooled = negative_prompt_embeds, negative_pooled_prompt_embeds
         size = size_of_call(height, width)
         images = whole_count("num_images_per_prompt", num_images_per_prompt)
-        check_texts("prompt", prompt)
-        check_texts("negative_prompt", negative_prompt)
-        embeds, pooled = negative_prompt_embeds, negative_pooled_prompt_embeds
-        check_types(
-            guidance_prompt=guidance_prompt,
-            inversion_prompt=inversion_prompt,
-            prompt_embeds=prompt_embeds,
-            pooled_prompt_embeds=pooled_prompt_embeds,
-            negative_prompt_embeds=embeds,
-            negative_pooled_prompt_embeds=pooled,
-            trajectory=trajectory,
-            storage=storage,
-            job=job,
-            cross_attention_kwargs=cross_attention_kwargs,
-        )
         area, changes = _area(mask, changes)
         options = self._options(options, preset, changes)
         check_drawn(images, options)
@@ -193,6 +180,7 @@ class PnPVideoPipeline(Components):
 
     def _run(self, request: Edit, callbacks: Callbacks, output_type: str) -> PnPVideoPipelineOutput:
         """Run an edit to its frames. The trajectory stays open."""
+        warn_of_unknown(request.plain_texts, self.known_words)
         opened = OpenEdit(self.model, request, callbacks)
         try:
             frames = _output(opened.sample(), output_type)

@@ -26,6 +26,13 @@ def preview_settings(settings: Settings, *, overwrite: bool) -> Settings | None:
     return settings.model_copy(update=only | {"output": output})
 
 
+def source_frames(settings: Settings) -> int:
+    """Return how many frames of its source a run uses."""
+    with contextlib.ExitStack() as open_things:
+        clip = read_inputs(settings, open_things).clip
+        return 1 if clip is None else len(clip)
+
+
 def is_preview(settings: Settings) -> bool:
     """Return whether a file with a preview's name is a preview: its settings lie beside it."""
     return Path(f"{settings.output}.yaml").is_file()

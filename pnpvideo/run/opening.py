@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from pnpvideo.catalogue.ask_model import check_makes_sources, words_for
+from pnpvideo.catalogue.known_words import KnownWords
 from pnpvideo.clips.clip import Clip
 from pnpvideo.clips.read import read_clip
 from pnpvideo.errors import InputError, RunError
@@ -85,6 +87,18 @@ def read_control(
     if clip is not None:
         check_control(image, (clip.width, clip.height), len(clip))
     return image
+
+
+def known_words(
+    settings: ModelSettings, pipeline: Loaded | None, guidance_prompt: str | None
+) -> KnownWords | None:
+    """Return the words that the model of a run knows, if it lists them, before it is loaded.
+
+    InputError for a model that is to make a source from words and cannot.
+    """
+    known = words_for(settings) if pipeline is None else model_of(pipeline).known_words
+    check_makes_sources(guidance_prompt, known)
+    return known
 
 
 def check_additions(settings: Settings) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from pnpvideo.catalogue.ask_model import texts_of, warn_of_unknown
 from pnpvideo.clips.clip import Clip, Frames
 from pnpvideo.errors import InputError
 from pnpvideo.files.atomic_output import claimed, folder_above
@@ -22,6 +23,7 @@ from pnpvideo.run.opening import (
     Loaded,
     check_additions,
     choose_device,
+    known_words,
     memory_errors_in_one_line,
     model_of,
     open_model,
@@ -29,6 +31,7 @@ from pnpvideo.run.opening import (
     storage_of,
 )
 from pnpvideo.run.outputs import Outputs, plan_outputs, write_compare, write_result
+from pnpvideo.run.plan_text import plan_text
 from pnpvideo.sampling.denoise import OnPrediction
 from pnpvideo.sampling.guidance import Guidance
 from pnpvideo.stages.callbacks import QUIET, Bars, Callbacks, GuidedStep, bars_of
@@ -58,7 +61,8 @@ class Translation:
     """The files that a run wrote.
 
     outputs: one for each prompt. compares: the same, source beside result. frames: the number of
-    frames of each. size: the (width, height) of each. seconds: the time that the run took.
+    frames of each. size: the (width, height) of each. source_size: that of the source; None if the
+    model made it. seconds: the time that the run took.
     """
 
     outputs: tuple[Path, ...]
@@ -67,6 +71,7 @@ class Translation:
     inversion: Inversion | None
     frames: int
     size: tuple[int, int]
+    source_size: tuple[int, int] | None
     seconds: float
 
 
@@ -120,12 +125,14 @@ def run(
         device = choose_device(settings) if pipeline is None else pipeline.device
         inputs = read_inputs(settings, open_things)
         clip = inputs.clip
+        known = known_words(settings, pipeline, settings.guidance_prompt)
         if pipeline is None:
             check_additions(settings)
         outputs = plan_outputs(settings, clip, overwrite)
         _claim(outputs, open_things)
         kept = settings.job if job is None else job
         folder = None if kept is None else open_things.enter_context(JobFolder(kept))
+        warn_of_unknown(texts_of(settings), known)
 
         # 2. Load the model
         model = open_model(settings, device) if pipeline is None else model_of(pipeline)
@@ -143,6 +150,7 @@ def run(
             place = folder_above(Path(outputs.output))
             request = _request(settings, options, inputs, place, folder)
             opened = open_things.enter_context(OpenEdit(model, request, callbacks))
+            _log.info("%s", plan_text(settings, options, opened.source, clip))
             result = opened.sample()
             # 4. Decode and write
             inversion = _write(opened, result, clip, outputs, settings, overwrite)
@@ -153,6 +161,7 @@ def run(
         compares=tuple(map(Path, outputs.compares)),
         settings=outputs.record,
         inversion=inversion,
+        source_size=(clip.width, clip.height) if clip else None,
         frames=result.source.frame_count,
         size=(clip.width, clip.height) if clip and settings.original_size else result.source.size,
         seconds=time.monotonic() - began,

@@ -34,6 +34,9 @@ took the step; returns the latents."""
 OnPrediction = Callable[[int, Tensor], None]
 """Called with step and the clean latents (prompts, pieces, c, h, w) that it expects."""
 
+_SMALL = 0.1
+"""The share of the room for readings that the latents of all pieces may take on the device."""
+
 
 def source_steps(options: PnPOptions) -> int:
     """Return how many steps, from the first, read the source's latents."""
@@ -83,7 +86,7 @@ def denoise_latents(
     step and all later ones are left out. on_prediction: called at each step before after_step.
     Returns latents in the shape of `start`, clean in the span.
     """
-    x, first = start.clone(), step_at(options.start_level, options.steps)
+    x, first = _at_hand(start, network.device), step_at(options.start_level, options.steps)
     span = range(trajectory.piece_count) if span is None else span
     left = parts(span, pieces_at_once)
     done = first
@@ -112,7 +115,7 @@ def denoise_latents(
             runner = whole.of(part)
             for i, timestep in list(enumerate(schedule.timesteps))[done:]:
                 if stopped():
-                    return x
+                    return x.to(start.device)
                 noise = (
                     step_noise(start[0], options, generator, origins) if options.eta > 0 else None
                 )
@@ -121,7 +124,16 @@ def denoise_latents(
                 if after_step is not None:
                     x = after_step(i, timestep, x, part)
             done = first
-    return x
+    return x.to(start.device)
+
+
+def _at_hand(latents: Tensor, device: torch.device) -> Tensor:
+    """Return a copy of latents on the network's device, or if they are large, where they are.
+
+    A copy to the host at each step would make a GPU wait for it.
+    """
+    small = latents.nbytes <= _SMALL * room_on(device)
+    return latents.to(device if small else latents.device, copy=True)
 
 
 def parts(span: range, size: int | None) -> list[range]:
@@ -215,9 +227,11 @@ class _StepRunner:
     ) -> int:
         """Take part of a pass's pieces through the step; returns how many they are."""
         frame_pass = frame_pass.part(part)
-        pieces = list(frame_pass.frames)
+        pieces = frame_pass.places
         target = x[:, pieces].to(self.device)
-        outputs = by_prompt(self.predict(self._batch(target, i, frame_pass)), len(x), len(pieces))
+        outputs = by_prompt(
+            self.predict(self._batch(target, i, frame_pass)), len(x), frame_pass.count
+        )
         output, kind = self.guidance.combine(i, outputs), self.schedule.prediction_type
         start, end = self.schedule.levels[i : i + 2]
         if self.predicted is not None:
@@ -233,7 +247,7 @@ class _StepRunner:
             eta=self.options.eta,
             noise=None if noise is None else noise[pieces].to(self.device),
         ).to(x.device)
-        return len(pieces)
+        return frame_pass.count
 
     def _batch(self, target: Tensor, i: int, frame_pass: Pass) -> InjectedBatch:
         """Return step i's batch for the latents of a pass, (prompts, pieces, c, h, w)."""
@@ -246,7 +260,7 @@ class _StepRunner:
         if with_source and self.readings is not None and i <= self._level:
             reading, with_source = self.readings.of(frame_pass.frames), False
         if with_source:
-            source = self.trajectory.latents[i, list(frame_pass.frames)].to(latents)
+            source = self.trajectory.latents[i, frame_pass.places].to(latents)
             latents = torch.cat([source, latents])
         return InjectedBatch(
             latents=latents,

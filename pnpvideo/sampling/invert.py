@@ -50,14 +50,15 @@ def invert_latents(
             batch = Batch(latents=z, timestep=timestep, texts=text, pieces=numbers)
             return network.predict(batch)
 
-        trajectory = empty_latents(len(schedule.timesteps), latents[part])
+        # Copied to the host once, at the end: a GPU waits for each copy.
+        trajectory = empty_latents(len(schedule.timesteps), z)
         advance = solver.begin(schedule, predict)
         for i in reversed(range(len(schedule.inversion_timesteps))):
             z = advance(z, i)
             progress(len(z) * solver.predictions)
             if i in rows:
-                trajectory[rows[i]] = z.to(trajectory.device)
-        return trajectory
+                trajectory[rows[i]] = z
+        return trajectory.to(latents.device)
 
     return torch.cat(list(batches.run(len(latents), invert)), dim=1)
 
@@ -90,8 +91,8 @@ def reconstruct_latents(
 
     def sample(part: slice) -> Tensor:
         x, numbers = noise[part].to(device), _numbers(first, part)
-        trajectory = empty_latents(len(schedule.timesteps), noise[part])
-        trajectory[0] = noise[part]
+        trajectory = empty_latents(len(schedule.timesteps), x)
+        trajectory[0] = x
         for i, timestep in enumerate(schedule.timesteps):
             rows = repeat_rows(x, len(texts))
             batch = Batch(latents=rows, timestep=timestep, texts=texts, pieces=numbers)
@@ -101,8 +102,8 @@ def reconstruct_latents(
                 output = negative + guidance_scale * (positive - negative)
             start, end = schedule.levels[i : i + 2]
             x = ddim_step(x, output, start, end, schedule.prediction_type)
-            trajectory[i + 1] = x.to(trajectory.device)
+            trajectory[i + 1] = x
             progress(len(x))
-        return trajectory
+        return trajectory.to(noise.device)
 
     return torch.cat(list(batches.run(len(noise), sample)), dim=1)

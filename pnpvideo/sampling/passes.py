@@ -35,6 +35,22 @@ class Pass:
     kept: tuple[int, ...] = ()
 
     @property
+    def count(self) -> int:
+        """The number of frames."""
+        return len(self.frames)
+
+    @property
+    def places(self) -> slice | Sequence[int]:
+        """The frames' places on an axis of all frames: a slice if they follow one another.
+
+        A GPU would have to wait for a list of numbers to be copied to it.
+        """
+        following = slice(self.frames[0], self.frames[-1] + 1)
+        if self.frames == tuple(range(following.start, following.stop)):
+            return following
+        return list(self.frames)
+
+    @property
     def sides(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The keyframe before each frame, and the one after each."""
         before, after = zip(*self.neighbours, strict=True)

@@ -153,7 +153,7 @@ def _after_step(
         if run.job is not None:
             state = DenoisingState(
                 steps=step + 1,
-                latents=latents[:, span.start : span.stop],
+                latents=latents[:, span.start : span.stop].cpu(),
                 generator=run.generator.get_state(),
                 first=span.start,
                 part=part,

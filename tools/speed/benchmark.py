@@ -128,8 +128,10 @@ def translate_once(
         trajectory = source.trajectory
         if plain:
             trajectory = plain_invert(pipeline, latents, options, SOURCE, batch_size)
-        else:
+        elif options.inverts:
             invert_into(model, source, latents, options, batch_size=batch_size, callbacks=QUIET)
+        else:
+            trajectory.write(0, latents[None])
     with clock.stage("denoise"):
         if plain:
             result = plain_denoise(pipeline, trajectory, options, TARGET, NEGATIVE, batch_size)

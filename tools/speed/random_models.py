@@ -18,12 +18,22 @@ _VAE: dict[str, Any] = {
     "up_block_types": ("UpDecoderBlock2D",) * 4,
     "layers_per_block": 2,
 }
+_TINY_VAE = {"block_out_channels": (8, 8, 8, 8), "norm_num_groups": 4, "layers_per_block": 1}
 _UNETS: dict[str, dict[str, Any]] = {
     "sd15": {"cross_attention_dim": 768, "attention_head_dim": 8},
     "sd21": {
         "cross_attention_dim": 1024,
         "attention_head_dim": (5, 10, 20, 20),
         "use_linear_projection": True,
+    },
+    "tiny": {
+        "cross_attention_dim": 32,
+        "attention_head_dim": 4,
+        "block_out_channels": (16, 16),
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+        "norm_num_groups": 4,
+        "layers_per_block": 1,
     },
     "sdxl": {
         "cross_attention_dim": 2048,
@@ -42,6 +52,7 @@ _UNETS: dict[str, dict[str, Any]] = {
 _TEXTS = {
     "sd15": [(768, 12, 12)],
     "sd21": [(1024, 16, 23)],
+    "tiny": [(32, 2, 2)],
     "sdxl": [(768, 12, 12), (1280, 20, 32)],
 }
 MODELS = ("embedded", *_UNETS)
@@ -70,7 +81,7 @@ def _random_pipeline(name: str, device: torch.device, tokenizer: Any) -> PnPVide
             )
         ]
         parts = {"unet": UNet2DConditionModel(sample_size=64, **_UNETS[name])}
-        parts["vae"] = AutoencoderKL(**_VAE)
+        parts["vae"] = AutoencoderKL(**_VAE | (_TINY_VAE if name == "tiny" else {}))
     if second:
         parts |= {"text_encoder_2": second[0], "tokenizer_2": tokenizer}
     scheduler = DDIMScheduler(

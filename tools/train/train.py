@@ -31,6 +31,7 @@ from tools.train.autoencoder import load_vae, save_vae, train_vae
 from tools.train.denoiser import DenoiserTraining
 from tools.train.examples import make_pair
 from tools.train.model import Denoiser, assemble, export, make_tokenizer
+from tools.train.words import write_words
 
 EMBEDDED = Path(pnpvideo.__file__).with_name("embedded")
 
@@ -128,6 +129,7 @@ def main() -> None:
         if arguments.export is not None:
             pipeline = assemble(copy.deepcopy(vae), training.averaged().denoiser, tokenizer)
             export(pipeline, work / "tokenizer", arguments.export)
+            write_words(artwork, arguments.export)
 
     cooldown = 60 * arguments.cooldown_minutes
     end = time.perf_counter() + 3600 * arguments.hours - cooldown

@@ -1,6 +1,7 @@
 """Reading of image files -> Clip: a single image, or many images as frames."""
 
 import logging
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pnpvideo.clips.clip import Alpha, Clip, FrameReader, Frames
-from pnpvideo.clips.find_images import fixed_folder, images_in, images_like
+from pnpvideo.clips.find_images import are_unrelated, fixed_folder, images_in, images_like
 from pnpvideo.clips.read_options import ReadOptions
 from pnpvideo.clips.stills.decode_image import (
     can_be_transparent,
@@ -32,7 +33,14 @@ Decode = Callable[[Image.Image, Path, ReadOptions], NDArray[np.uint8]]
 
 def read_folder(folder: Path, options: ReadOptions) -> Clip:
     """Return a clip of the images in a folder (see `images_in`)."""
-    return _clip(images_in(folder), folder.resolve().name, folder, options)
+    paths = images_in(folder)
+    if are_unrelated(paths):
+        _log.warning(
+            "%s: its %d images are taken for the frames of one clip, and their names are not in a "
+            "sequence; for pictures of their own use 'pnpvideo batch %s'",
+            *(folder, len(paths), shlex.quote(str(folder))),
+        )
+    return _clip(paths, folder.resolve().name, folder, options)
 
 
 def read_pattern(pattern: Path, options: ReadOptions) -> Clip:
@@ -124,7 +132,7 @@ def _clip(paths: list[Path], name: str, source: Path, options: ReadOptions) -> C
             raise InputError(
                 f"{source} has images of different sizes: {chosen[0].name} has "
                 f"{size[0]}x{size[1]}, {path.name} has {image_size[0]}x{image_size[1]}; "
-                "make them the same"
+                "make them the same, or use 'pnpvideo batch' for pictures of their own"
             )
         size = image_size
     assert size is not None

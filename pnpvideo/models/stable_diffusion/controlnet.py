@@ -54,7 +54,7 @@ class ControlledUNet(UNet):
         if batch.timestep <= self.control.inactive_at_or_below:
             return conditions
         down, middle = self.controlnet(
-            batch.latents.to(self.unet.dtype),
+            batch.latents.to(self.dtype),
             batch.timestep,
             controlnet_cond=self._pictures(batch),
             conditioning_scale=self.control.scale,
@@ -71,7 +71,7 @@ class ControlledUNet(UNet):
         if len(batch.pieces) != batch.piece_count:
             raise RuntimeError("a ControlNet needs the frame numbers of a batch")
         pictures = torch.from_numpy(self.control.pictures(batch.pieces)).movedim(-1, 1)
-        pictures = pictures.to(batch.latents.device, self.unet.dtype) / 255
+        pictures = pictures.to(batch.latents.device, self.dtype) / 255
         return pictures.repeat(len(batch.texts), 1, 1, 1)
 
 

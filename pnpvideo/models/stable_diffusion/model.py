@@ -8,6 +8,7 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from PIL import Image
 
+from pnpvideo.catalogue.known_words import KnownWords
 from pnpvideo.errors import InputError
 from pnpvideo.models.autoencoder import ImageAutoencoder
 from pnpvideo.models.device import exact_dtype, working_device
@@ -69,6 +70,11 @@ class StableDiffusion:
     def defaults(self) -> PnPOptions:
         options: PnPOptions = self._parts.model_options
         return options
+
+    @property
+    def known_words(self) -> KnownWords | None:
+        known: KnownWords | None = self._parts.known_words
+        return known
 
     @property
     def device(self) -> torch.device:

@@ -70,15 +70,14 @@ class UNet:
         self.pixels = pixels
         self.batch: Batch | None = None
         self._modules = dict(self.unet.named_modules())
-
-    @property
-    def device(self) -> torch.device:
-        return working_device(self.unet)
+        # Asked for once: diffusers looks through all modules each time, some milliseconds a pass.
+        self.device = working_device(self.unet)
+        self.dtype: torch.dtype = self.unet.dtype
 
     def predict(self, batch: Batch) -> Tensor:
         self.batch = batch
         try:
-            latents = batch.latents.to(self.unet.dtype)
+            latents = batch.latents.to(self.dtype)
             inputs = self._conditions(batch)
             output: Tensor = self.unet(latents, batch.timestep, return_dict=False, **inputs)[0]
         finally:
@@ -87,7 +86,7 @@ class UNet:
 
     def _conditions(self, batch: Batch) -> dict[str, Any]:
         """Return the conditions to denoise a batch's latents under, as keywords of diffusers."""
-        dtype, frames = self.unet.dtype, batch.piece_count
+        dtype, frames = self.dtype, batch.piece_count
         latents, texts = batch.latents, batch.texts
         inputs: dict[str, Any] = {
             "encoder_hidden_states": texts.hidden.to(dtype).repeat_interleave(frames, dim=0)

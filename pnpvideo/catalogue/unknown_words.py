@@ -1,0 +1,167 @@
+"""Which words of a prompt a model does not know, and what it knows that is nearest to them."""
+
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import lru_cache
+
+from pnpvideo.catalogue.known_words import KnownWords
+from pnpvideo.options.values import EMBEDDED_MODEL
+
+_ARTICLES = frozenset(("a", "an", "the"))
+_JOINING = """
+of with and or in on at by to from for into onto over under above below beside besides behind
+between near next against around across along through inside outside within without upon as is are
+be was were being been has have had it its this that these those there their his her my your our
+which who whose while but not no made
+"""
+_FUNCTION_WORDS = _ARTICLES | frozenset(_JOINING.split())
+"""Words that join others and show nothing themselves."""
+_NOT_WORDS = re.compile(
+    r"<[^<>]*>"  # LoRA, files, and words of textual inversions.
+    r"|\bembedding:[\w.-]+|__\w+__"
+    r"|\bBREAK\b|\bAND\b"
+)
+_WORD = re.compile(r"[^\W_]+")
+_ALWAYS_PLURAL = frozenset(("glasses", "sunglasses", "scissors"))
+"""Without their ending they mean something else, or nothing."""
+_IRREGULAR = {"mice": "mouse", "geese": "goose", "men": "man", "women": "woman", "teeth": "tooth"}
+_NAMED = 6
+"""The most unknown words that a notice names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnknownWord:
+    """A word that a model does not know. nearest: what it knows instead, the nearest first."""
+
+    word: str
+    nearest: tuple[str, ...]
+
+
+def unknown_words(text: str, known: KnownWords) -> tuple[UnknownWord, ...]:
+    """Return the words of a prompt that a model does not know, in their order, each once.
+
+    Function words, numbers and the marks of weights are not words. A plural is the same as its
+    singular. "cat" is unknown to a model that knows "cat face" alone.
+    """
+    words = _words(text)
+    covered = _covered([word for word, _ in words], known)
+    found: dict[str, str] = {}
+    for (word, shown), is_known in zip(words, covered, strict=True):
+        is_repeated = any(_is_same(word, other) for other in found)
+        if not is_known and not is_repeated and word not in _FUNCTION_WORDS:
+            found[word] = shown
+    return tuple(
+        UnknownWord(word=shown, nearest=nearest_words(word, known)) for word, shown in found.items()
+    )
+
+
+def nearest_words(word: str, known: KnownWords, most: int = 2) -> tuple[str, ...]:
+    """Return what a model knows that is nearest to a word, the nearest first; perhaps nothing.
+
+    First what its file names as near, then entries that contain the word, then similar spellings.
+    """
+    word = word.lower()
+    keys = sorted(known.near, key=lambda key: key != word)  # The word itself before its plural.
+    for key in keys:
+        if _is_same(word, key):
+            return known.near[key][:most]
+    texts = {text.lower(): entry.word for entry in known.entries for text in entry.texts}
+    holding = [
+        usual for text, usual in texts.items() if any(_is_same(word, one) for one in _plain(text))
+    ]
+    parts = {part: usual for text, usual in texts.items() for part in (text, *_plain(text))}
+    near = holding or [parts[one] for one in get_close_matches(word, parts, n=most, cutoff=0.75)]
+    return tuple(dict.fromkeys(near))[:most]
+
+
+def notice_of_unknown(texts: Iterable[str], known: KnownWords | None) -> str | None:
+    """Return one line about the words of prompts that a model does not know; None if it knows all.
+
+    known: None for a model that does not list its words, which is not asked.
+    """
+    if known is None:
+        return None
+    found = {one.word: one for text in texts for one in unknown_words(text, known)}
+    if not found:
+        return None
+    return (
+        f"the model {_does_not_know([*found.values()])}; it {known.draws}: {known.otherwise} "
+        f"({words_command(known)} lists what it knows)"
+    )
+
+
+def words_command(known: KnownWords) -> str:
+    """Return the command that lists what a model knows."""
+    model = "" if known.model == EMBEDDED_MODEL else f" --model {shlex.quote(known.model)}"
+    return f"pnpvideo words{model}"
+
+
+def _does_not_know(words: Sequence[UnknownWord]) -> str:
+    hints = [f" (nearest: {word.nearest[0]})" if word.nearest else "" for word in words]
+    quoted = [f"{word.word!r}{hint}" for word, hint in zip(words, hints, strict=True)]
+    if len(quoted) == 1:
+        return f"does not know {quoted[0]}"
+    if len(quoted) == 2:
+        return f"knows neither {quoted[0]} nor {quoted[1]}"
+    if len(quoted) > _NAMED:
+        return f"does not know {', '.join(quoted[:_NAMED])} and {len(quoted) - _NAMED} more words"
+    return f"does not know {', '.join(quoted[:-1])} and {quoted[-1]}"
+
+
+def _words(text: str) -> list[tuple[str, str]]:
+    """Return the words of a text without articles: in small letters, and as they are written."""
+    found = _split(_NOT_WORDS.sub(" ", text))
+    return [(word.lower(), word) for word in found if word.lower() not in _ARTICLES]
+
+
+@lru_cache(maxsize=1 << 12)
+def _plain(text: str) -> tuple[str, ...]:
+    """Return the words of an entry, in small letters."""
+    return tuple(word for word, _ in _words(text))
+
+
+def _split(text: str) -> Iterator[str]:
+    text = re.sub(r"(?<=\w)['\u2019](?=\w)", "", text)  # woman's is womans.
+    for word in _WORD.findall(text):
+        if not word.isdigit():
+            yield word
+
+
+def _covered(words: Sequence[str], known: KnownWords) -> list[bool]:
+    """Return for each word of a text whether it belongs to a text of some entry."""
+    covered = [False] * len(words)
+    by_letter: dict[str, set[tuple[str, ...]]] = {}
+    for entry in known.entries:
+        for phrase in filter(None, map(_plain, entry.texts)):
+            by_letter.setdefault(phrase[0][0], set()).add(phrase)
+    for start, word in enumerate(words):
+        for phrase in by_letter.get(word[0], ()):  # A plural begins as its singular does.
+            stop = start + len(phrase)
+            if stop <= len(words) and all(map(_is_same, words[start:stop], phrase)):
+                covered[start:stop] = [True] * len(phrase)
+    return covered
+
+
+@lru_cache(maxsize=1 << 16)
+def _is_same(word: str, other: str) -> bool:
+    """Return whether two words are the same, but for being one or many."""
+    return word == other or word in _singulars(other) or other in _singulars(word)
+
+
+def _singulars(word: str) -> frozenset[str]:
+    """Return what a word may be the plural of: foxes of foxe and fox."""
+    if word in _IRREGULAR:
+        return frozenset((_IRREGULAR[word],))
+    if word in _ALWAYS_PLURAL or len(word) < 4 or not word.endswith("s") or word.endswith("ss"):
+        return frozenset()
+    found = {word[:-1]}
+    if word.endswith("es"):
+        found.add(word[:-2])
+    if word.endswith("ies"):
+        found.add(f"{word[:-3]}y")
+    if word.endswith("ves"):
+        found |= {f"{word[:-3]}f", f"{word[:-3]}fe"}
+    return frozenset(found)

@@ -1,0 +1,27 @@
+"""What a run says of itself, in a line."""
+
+from pnpvideo.clips.clip import Clip, frame_count_text
+from pnpvideo.options.method import PnPOptions
+from pnpvideo.options.settings import Settings
+from pnpvideo.stages.source import Source
+
+
+def plan_text(settings: Settings, options: PnPOptions, source: Source, clip: Clip | None) -> str:
+    """Return what a run will do: "cat: 24 frames of 512 x 512 with sd15, 50 steps (best)"."""
+    name = "a source from words" if clip is None else clip.name
+    steps = f"{options.steps} steps"
+    if not {"steps", "inversion_steps"} & settings.model_fields_set:
+        steps += f" ({settings.preset or 'best'})"
+    of_source = None if clip is None else (clip.width, clip.height)
+    size = size_text(of_source if settings.original_size and of_source else source.size, of_source)
+    return (
+        f"{name}: {frame_count_text(source.frame_count)} of {size} with {settings.model}, {steps}"
+    )
+
+
+def size_text(size: tuple[int, int], of_source: tuple[int, int] | None) -> str:
+    """Return the size of a result, with that of its source if the result is smaller."""
+    text = f"{size[0]} x {size[1]}"
+    if of_source is None or (size[0] >= of_source[0] and size[1] >= of_source[1]):
+        return text
+    return f"{text} (source {of_source[0]} x {of_source[1]}; --original-size)"
