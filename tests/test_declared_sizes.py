@@ -10,6 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import imagecodecs
 import numpy as np
 import pytest
 from clips import all_frames, make_video, smooth_frames
@@ -152,8 +153,8 @@ def wide_jpeg() -> bytes:
 
 
 def wide_jp2() -> bytes:
-    size = struct.pack(">HH8IH3B", 41, 0, 60_000, 60_000, 0, 0, 60_000, 60_000, 0, 0, 1, 7, 1, 1)
-    return b"\xff\x4f\xff\x51" + size + bytes(100)
+    content: bytes = imagecodecs.jpeg2k_encode(np.zeros((16, 16), np.uint8), codecformat="j2k")
+    return content[:8] + struct.pack(">2I", 60_000, 60_000) + content[16:]
 
 
 def icon(picture: bytes) -> bytes:
@@ -176,7 +177,7 @@ PICTURES: dict[str, tuple[Callable[[], bytes], str]] = {
         for kind, n, make, m in (
             ("png", 34933, lambda: png(60_000, 60_000, rows=1), WIDER),
             ("jxl", 50002, wide_jxl, WIDER),
-            ("jpeg", 7, wide_jpeg, ""),
+            ("jpeg", 7, wide_jpeg, "e"),
             ("jp2", 34712, wide_jp2, WIDER),
             ("jxr", 22610, lambda: b"II\xbc\x01" + bytes(100), "of an unsupported kind"),
         )
