@@ -79,11 +79,7 @@ def serving(options: WebOptions, say: Callable[[str], None] = _log.debug) -> Ite
     logins = None if options.login is None else read_logins(options.login)
     hosts = Hosts(options.host, options.allowed_host, options.root_path)
     proxies = Proxies(options.trusted_proxy)
-    about = (
-        ""
-        if options.about is None
-        else read_text(expanded(options.about), "the text about the page")
-    )
+    heading = _heading(options)
     samples_folder = Path(options.samples) if options.samples else PROJECT_SAMPLES
     if options.samples and not samples_folder.is_dir():
         raise InputError(
@@ -100,13 +96,7 @@ def serving(options: WebOptions, say: Callable[[str], None] = _log.debug) -> Ite
         store = JobStore(folder / "jobs")
         store.delete_half_made()
         paces = Paces()
-        limits = Limits(
-            pixels=options.max_pixels,
-            frames=options.max_frames,
-            waiting=options.max_waiting,
-            prompts=options.max_prompts,
-            prompt_length=options.max_prompt_length,
-        )
+        limits = _limits(options)
         runner = Runner(store, models, limits, seconds=options.max_seconds, say=say, paces=paces)
         open_things.callback(runner.close)
         samples = find_samples(samples_folder)
@@ -121,7 +111,7 @@ def serving(options: WebOptions, say: Callable[[str], None] = _log.debug) -> Ite
             previews=folder / "uploads",
         )
         seconds = options.keep_hours * 3600
-        page = make_page(service, folder, seconds, Heading(title=options.title, about=about))
+        page = make_page(service, folder, seconds, heading)
         app, inner = _application(page, options, store, logins)
         rules = Rules(
             hosts=hosts,
@@ -140,6 +130,24 @@ def serving(options: WebOptions, say: Callable[[str], None] = _log.debug) -> Ite
             listening(Doors(uploads, rules), options.host, options.port, inner.stop_event.set)
         )
         yield Server(url=url, runner=runner)
+
+
+def _heading(options: WebOptions) -> Heading:
+    """Return the title of the page and the text of its `about` file."""
+    about = ""
+    if options.about is not None:
+        about = read_text(expanded(options.about), "the text about the page")
+    return Heading(title=options.title, about=about)
+
+
+def _limits(options: WebOptions) -> Limits:
+    return Limits(
+        pixels=options.max_pixels,
+        frames=options.max_frames,
+        waiting=options.max_waiting,
+        prompts=options.max_prompts,
+        prompt_length=options.max_prompt_length,
+    )
 
 
 def make_page(service: Service, folder: Path, keep_seconds: float, heading: Heading) -> gr.Blocks:
