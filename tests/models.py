@@ -1,12 +1,15 @@
 """Makes tiny random models of Stable Diffusion's kinds, and the forms that they are kept in."""
 
+import json
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import (
@@ -350,3 +353,19 @@ def _vae_name(name: str, levels: int) -> str:
     }.items():
         name = name.replace(theirs, original)
     return name
+
+
+def model_with_words(model: Path, folder: Path) -> Path:
+    """A copy of a model that lists what it knows: stones and a horse, with a picture of each."""
+    shutil.copytree(model, folder)
+    Image.new("RGB", (16, 8), "grey").save(folder / "words.png")
+    words = {
+        "draws": "draws stones",
+        "otherwise": "for more, use another model",
+        "makes_sources": True,
+        "words": {"things": [["stone", "cobblestone"], ["horse"]]},
+        "near": {"zebra": ["horse"]},
+        "sheet": {"file": "words.png", "side": 8, "columns": 2},
+    }
+    (folder / "words.json").write_text(json.dumps(words))
+    return folder
