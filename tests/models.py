@@ -75,7 +75,7 @@ def save_tiny_sdxl(folder: Path, **second: int) -> Path:
 def checkpoint_weights(model: Any) -> dict[str, Tensor]:
     """Loaded components with the names of the original Stable Diffusion or SDXL code."""
     weights = {
-        f"model.diffusion_model.{_unet_name(name)}": value
+        f"model.diffusion_model.{_unet_name(name, model['unet'].config.layers_per_block)}": value
         for name, value in model["unet"].state_dict().items()
     }
     for name, value in model["vae"].state_dict().items():
