@@ -252,7 +252,7 @@ def controlnet_weights(controlnet: diffusers.ControlNetModel) -> dict[str, Tenso
         elif name.startswith("controlnet_mid_block."):
             inner = f"middle_block_out.0.{parts[1]}"
         else:
-            inner = _unet_name(name)
+            inner = _unet_name(name, controlnet.config.layers_per_block)
         weights[inner] = value.contiguous()
     return weights
 
