@@ -28,7 +28,7 @@ WIDTH = 16
 
 
 def save_tiny_model(folder: Path) -> Path:
-    """A model like SD 1.5, less a layer in each block; 32 pixels a side, four to a latent."""
+    """A model of SD 1.5's topology with 32 pixels a side, four to a latent."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
         tokenizer = CLIPTokenizer.from_pretrained(TOKENIZER)
@@ -154,7 +154,7 @@ def tiny_unet(**options: Any) -> diffusers.UNet2DConditionModel:
         **{
             "block_out_channels": (8, 16, 16, 16),
             "cross_attention_dim": WIDTH,
-            "layers_per_block": 1,
+            "layers_per_block": 2,
             **options,
         },
     )

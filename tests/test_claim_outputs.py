@@ -95,7 +95,7 @@ def test_names_that_cannot_be_are_known_before_the_work(
     before = names(tmp_path)
     # The settings, NAME.png.yaml, are longer by five.
     assert_refused(
-        cli("source0.png", *SHORT, "-o", "a" * (letters - 4) + ".png", model="no/such/model"),
+        cli("source0.png", *SHORT, "-o", "a" * (letters - 4) + ".png", model="no/such"),
         2,
         "bytes, and this disk allows 255; choose a shorter name",
     )
@@ -121,7 +121,7 @@ def test_an_output_is_one_run_s_at_a_time(cli: Cli, picture: Path, tmp_path: Pat
         try:
             assert held.wait(10)
             # Before the model, which would be refused as well.
-            result = cli("source0.png", *SHORT, "-o", output, "--compare", model="no/such/model")
+            result = cli("source0.png", *SHORT, "-o", output, "--compare", model="no/such")
             assert_refused(result, 2, "is being written by another run; wait for it, or choose")
         finally:
             done.set()

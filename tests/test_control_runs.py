@@ -204,7 +204,7 @@ def save(folder: Path, kind: str) -> Any:
         ("narrow", r"its channels of its levels are \[8, 16, 16, 24\]"),
         ("large pictures", "makes pictures 8 times smaller, and the model's autoencoder 4 times"),
         ("shuffle", "follows the colours of a picture"),
-        ("strange config", "config.json cannot be read"),
+        ("strange config", "config.json is not JSON"),
         ("unet", "is not a ControlNet: it holds a UNet2DConditionModel"),
         ("lora", "is not a ControlNet but a LoRA"),
         ("control lora", "is a Control-LoRA"),
@@ -390,7 +390,7 @@ def test_bad_control(
     save_frames(tmp_path / "two", 2)
     (tmp_path / "text.png").write_text("no picture")
     before = names(tmp_path)
-    result = cli("source0.png", *SHORT, "-o", "out.png", *arguments, model="no/such/model")
+    result = cli("source0.png", *SHORT, "-o", "out.png", *arguments, model="no/such")
     assert_refused(result, 2, words)
     assert names(tmp_path) == before
 

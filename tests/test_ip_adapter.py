@@ -261,6 +261,6 @@ def test_bad_adapters(
     picture_of(0).save(tmp_path / "a.png")
     before = names(tmp_path)
     given = [str(adapter) if one == "good" else one for one in arguments]
-    result = cli("source0.png", *SHORT, "-o", "out.png", *given, model="no/such/model")
+    result = cli("source0.png", *SHORT, "-o", "out.png", *given, model="no/such")
     assert_refused(result, 2, words)
     assert names(tmp_path) == before

@@ -332,7 +332,7 @@ def test_bad_masks(
     save_alpha(tmp_path / "drawn.png", 0)
     save_alpha(tmp_path / "clear.png", 255, opaque=False)
     before = names(tmp_path)
-    result = cli("source0.png", *SHORT, "-o", "out.png", *arguments, model="no/such/model")
+    result = cli("source0.png", *SHORT, "-o", "out.png", *arguments, model="no/such")
     assert_refused(result, 2, words)
     assert names(tmp_path) == before
 

@@ -120,7 +120,9 @@ class Processes(Generic[Task, Result]):
 
     def _begin(self, worker: int) -> tuple[BaseProcess, Connection]:
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_serve, args=(self._start, worker, theirs))
+        # Those that nohup ignores stay ignored.
+        ending = [number for number in _ENDING if signal.getsignal(number) != signal.SIG_IGN]
+        process = self._context.Process(target=_serve, args=(self._start, worker, theirs, ending))
         process.start()
         theirs.close()  # So that reading fails here when the process dies.
         self._processes[worker] = (process, ours)
@@ -150,15 +152,17 @@ def _context() -> "SpawnContext | ForkServerContext":
 
 
 def _serve(
-    start: Callable[[int], Callable[[Task], Result]], worker: int, connection: Connection
+    start: Callable[[int], Callable[[Task], Result]],
+    worker: int,
+    connection: Connection,
+    ending: Sequence[int],
 ) -> None:
-    """Do tasks, in a worker's process, until there are no more."""
+    """Do tasks, in a worker's process, until there are no more. ending: signals that end it."""
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C is handled by the process that gives tasks.
     for number in _ENDING:
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _leave)
+        signal.signal(number, _leave if number in ending else signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     do = start(worker)
     while True:

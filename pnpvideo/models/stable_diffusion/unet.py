@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from threading import get_ident
 from typing import Any
 from weakref import WeakSet
@@ -70,9 +71,17 @@ class UNet:
         self.pixels = pixels
         self.batch: Batch | None = None
         self._modules = dict(self.unet.named_modules())
-        # Asked for once: diffusers looks through all modules each time, some milliseconds a pass.
-        self.device = working_device(self.unet)
-        self.dtype: torch.dtype = self.unet.dtype
+
+    # diffusers looks through all modules for each of these two, some milliseconds at every pass.
+
+    @cached_property
+    def device(self) -> torch.device:
+        return working_device(self.unet)
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        dtype: torch.dtype = self.unet.dtype
+        return dtype
 
     def predict(self, batch: Batch) -> Tensor:
         self.batch = batch
