@@ -1,12 +1,15 @@
 """Makes tiny random models of Stable Diffusion's kinds, and the forms that they are kept in."""
 
+import json
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import (
@@ -72,7 +75,7 @@ def save_tiny_sdxl(folder: Path, **second: int) -> Path:
 def checkpoint_weights(model: Any) -> dict[str, Tensor]:
     """Loaded components with the names of the original Stable Diffusion or SDXL code."""
     weights = {
-        f"model.diffusion_model.{_unet_name(name)}": value
+        f"model.diffusion_model.{_unet_name(name, model['unet'].config.layers_per_block)}": value
         for name, value in model["unet"].state_dict().items()
     }
     for name, value in model["vae"].state_dict().items():
@@ -249,7 +252,7 @@ def controlnet_weights(controlnet: diffusers.ControlNetModel) -> dict[str, Tenso
         elif name.startswith("controlnet_mid_block."):
             inner = f"middle_block_out.0.{parts[1]}"
         else:
-            inner = _unet_name(name)
+            inner = _unet_name(name, controlnet.config.layers_per_block)
         weights[inner] = value.contiguous()
     return weights
 
@@ -350,3 +353,19 @@ def _vae_name(name: str, levels: int) -> str:
     }.items():
         name = name.replace(theirs, original)
     return name
+
+
+def model_with_words(model: Path, folder: Path) -> Path:
+    """A copy of a model that lists what it knows: stones and a horse, with a picture of each."""
+    shutil.copytree(model, folder)
+    Image.new("RGB", (16, 8), "grey").save(folder / "words.png")
+    words = {
+        "draws": "draws stones",
+        "otherwise": "for more, use another model",
+        "makes_sources": True,
+        "words": {"things": [["stone", "cobblestone"], ["horse"]]},
+        "near": {"zebra": ["horse"]},
+        "sheet": {"file": "words.png", "side": 8, "columns": 2},
+    }
+    (folder / "words.json").write_text(json.dumps(words))
+    return folder

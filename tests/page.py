@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import http.server
+import re
 import resource
 import shutil
 import signal
@@ -34,9 +35,10 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def open_page(browser: Any, url: str) -> Any:
-    """As a visitor of its own."""
-    page = browser.new_context(viewport={"width": 1300, "height": 900}).new_page()
+def open_page(browser: Any, url: str, *, width: int = 1300, scheme: str = "light") -> Any:
+    """As a visitor of its own. scheme: light or dark."""
+    viewport = {"width": width, "height": 900}
+    page = browser.new_context(viewport=viewport, color_scheme=scheme).new_page()
     page.set_default_timeout(30_000)
     page.goto(url)
     return page
@@ -59,18 +61,26 @@ def ask(page: Any, source: Path, steps: int) -> None:
 
 
 def choose(page: Any, option: str, value: str, control: str = "textarea, input") -> None:
-    """Type the value of an option that stands behind "More"."""
+    """Type the value of an option that stands under "Adjust", perhaps among all options."""
+    adjust(page)
     if not page.is_visible(f"#option-{option}"):
         page.click("#more button")
     page.locator(f"#option-{option} :is({control})").first.fill(value)
     page.keyboard.press("Tab")
 
 
+def adjust(page: Any) -> None:
+    """Open what stands under "Adjust"."""
+    if not page.is_visible("#preset"):
+        page.click("#adjust button")
+        page.wait_for_selector("#preset")
+
+
 def upload(page: Any, source: object) -> None:
     """source: a path, or what Playwright takes for one."""
     if page.locator("#upload button[aria-label='Clear']").count():
         page.click("#upload button[aria-label='Clear']")
-        says(page, "or one of these", "#facts")
+        says(page, "or pick a sample", "#facts")
     page.set_input_files("#upload input[type=file]", source)
 
 
@@ -78,12 +88,16 @@ def draw(page: Any, points: Sequence[tuple[float, float]]) -> None:
     """Draw with the brush from point to point: parts of the picture's width and height."""
     if not page.is_visible("#editor canvas"):
         page.click("#part button")
-    page.wait_for_function("/[1-9]%/.test(document.querySelector('#editor')?.innerText)")
+    page.wait_for_function(
+        r"/\b(?!100%)[1-9]\d*%/.test(document.querySelector('#editor')?.innerText)"
+    )
     canvas = page.locator("#editor canvas").first
     canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box()
     zoom = int(page.inner_text("#editor").split("%")[0].split()[-1]) / 100
-    first = page.locator("#first img").evaluate("one => [one.naturalWidth, one.naturalHeight]")
+    size = re.search(r"(\d+) x (\d+)", page.inner_text("#facts"))
+    assert size is not None
+    first = [int(side) for side in size.groups()]
     for number, point in enumerate(points):
         x, y = ((at - 0.5) * side * zoom for at, side in zip(point, first, strict=True))
         page.mouse.move(box["x"] + box["width"] / 2 + x, box["y"] + box["height"] / 2 + y)

@@ -1,6 +1,7 @@
 """The web page, driven in a browser where there is one, and what stands behind it."""
 
 import json
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -13,8 +14,9 @@ import torch
 from clips import describe, make_video, smooth_frames
 from command import Cli, names, pixels, save_frames
 from diffusers import UNet2DConditionModel
-from models import random_controlnet
+from models import model_with_words, random_controlnet
 from page import (
+    adjust,
     ask,
     choose,
     download,
@@ -52,6 +54,21 @@ from pnpvideo.web.serve import Server, serving
 from pnpvideo.web.thresholds import CELLS
 from pnpvideo.web.watch import Watch
 
+# The contrast of an element's text with what lies behind it (WCAG 2.2, 1.4.3).
+CONTRAST = """element => {
+  const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
+  const behind = (one) => {
+    const colour = numbers(getComputedStyle(one).backgroundColor);
+    return colour.length == 4 && colour[3] < 1 ? behind(one.parentElement) : colour;
+  };
+  const light = (colour) => [0.2126, 0.7152, 0.0722].reduce((sum, weight, index) => {
+    const part = colour[index] / 255;
+    return sum + weight * (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
+  }, 0);
+  const two = [light(numbers(getComputedStyle(element).color)), light(behind(element))];
+  return (Math.max(...two) + 0.05) / (Math.min(...two) + 0.05);
+}"""
+
 ME, OTHER = Visitor(key="me", place="here"), Visitor(key="other", place="there")
 LIMITS = Limits(pixels=10_000, frames=4, waiting=1, prompts=16, prompt_length=2000)
 
@@ -66,8 +83,13 @@ def server(folder: Path, tiny_model: Path) -> Iterator[Server]:
     samples = folder / "samples"
     save_frames(samples, 1)
     (samples / "one.yaml").write_text("source: source0.png\nprompt: [a stone]\nsteps: 3\n")
+    (samples / "cards").mkdir()
+    Image.new("RGB", (96, 32)).save(samples / "cards" / "source0.webp")
+    (folder / "about.md").write_text("Ask **Ada** <script>alert(1)</script>")
     options = WebOptions(
-        model=str(tiny_model),
+        model=str(model_with_words(tiny_model, folder / "tiny")),
+        title="Stones & co",
+        about=str(folder / "about.md"),
         folder=str(folder / "served"),
         samples=str(samples),
         port=free_port(),
@@ -127,13 +149,79 @@ def test_run_stop_and_download(
     says(page, "give a prompt that says what the result is to show", "#refusal")
     page.click("#again")
     page.wait_for_function("document.querySelector('#prompt textarea').value == 'a stone'")
+    page.wait_for_function("!document.querySelector('#refusal .state')")
+    adjust(page)
     page.click("#more button")
     assert page.input_value("#option-steps input[type=number]") == "4"
     for width in (1300, 390):
         page.set_viewport_size({"width": width, "height": 800})
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert "give a prompt" in page.inner_text("#refusal")
     says(page, "done: 1 frame of ")
+
+
+@in_a_browser
+def test_the_first_ten_seconds(server: Server, browser: Any, folder: Path) -> None:
+    """What is seen at rest, of a sample, of words that the model does not know, and of a clip."""
+    clip = make_video(folder / "old.avi", "-c:v", "mpeg4", frames=3, size="48x32")
+    for scheme, width in (("light", 1400), ("light", 900), ("dark", 420)):
+        page = open_page(browser, server.url, width=width, scheme=scheme)
+        page.wait_for_selector("#samples.cards img")
+        assert page.title() == page.inner_text("#title h1") == "Stones & co"
+        assert page.inner_text("#about").strip() == "Ask Ada"
+        assert page.locator("#hero img").count() == 2
+        moves = "one => getComputedStyle(one).animationName"
+        assert page.locator("#hero img").nth(1).evaluate(moves) == "wipe"
+        assert not page.is_visible("#preset")
+        top = {
+            name: page.locator(f"#{name}").bounding_box()["y"]
+            for name in ("translate", "state", "adjust", "samples")
+        }
+        in_order = [name for name, _ in sorted(top.items(), key=lambda one: one[1])]
+        if width == 420:
+            assert in_order == ["translate", "state", "adjust", "samples"]
+        else:
+            assert top["state"] < top["translate"]
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.click("#samples button.thumbnail-item")
+        says(page, "source0.png: ", "#facts")
+        page.wait_for_selector("#chips", state="detached")
+        assert page.input_value("#prompt textarea") == "a stone"
+        if width == 420:
+            button, state = (page.locator(name).bounding_box() for name in ("#translate", "#state"))
+            assert state["y"] - button["y"] - button["height"] < 40
+        page.fill("#prompt textarea", "a zebra and a co")
+        says(page, "does not know “zebra” (try “horse”), “co”", "#hint")
+        for selector in ("#samples .caption-label", "#hint .state", "#title p", "#chips button"):
+            assert page.locator(selector).first.evaluate(CONTRAST) > 4.5, (scheme, selector)
+        if width != 420:
+            page.context.close()
+
+    page.locator("#chips").get_by_text("cobblestone").click()
+    page.wait_for_function(
+        "document.querySelector('#prompt textarea').value == 'a zebra and a cobblestone '"
+    )
+    page.click("#words button")
+    page.locator("#known button.thumbnail-item").nth(1).click()
+    page.wait_for_function(
+        "document.querySelector('#prompt textarea').value == 'a zebra and a cobblestone horse'"
+    )
+    upload(page, clip)
+    page.wait_for_function("document.querySelector('#clip video')?.readyState >= 2")
+    adjust(page)
+    assert re.search(r"Draft, about \d+ (s|min)", page.inner_text("#preset"))
+    label = page.inner_text("#option-tau_f")
+    assert "Keep shapes" in label
+    assert "tau_f" in label
+    page.locator("#negative").get_by_role("textbox").fill("blue")
+    choose(page, "guidance_scale", "1")
+    choose(page, "steps", "2")
+    page.click("#translate")
+    says(page, "done: 3 frames of ")
+    notices = page.locator("#state .notices li").all_inner_texts()
+    assert "negative_prompt has no effect at guidance_scale 1" in notices[0]
+    assert "does not know “zebra”" in notices[1]
+    assert not page.is_visible("#hero")
+    page.context.close()
 
 
 @in_a_browser
@@ -151,7 +239,7 @@ def test_a_mask_is_drawn_and_moves(
     draw(page, [(0.3, 0.5), (0.6, 0.5)])
     page.click("#move")
     says(page, "red is what will be edited")
-    page.wait_for_function("document.querySelector('#video video')?.videoWidth == 48")
+    page.wait_for_function("document.querySelector('#video video')?.videoWidth == 96")
     drawn = pixels(sorted((folder / "served" / "jobs").glob("*/mask.png"))[-1])
     assert drawn[16, 16:28].min() == 255
     assert 0.03 < (drawn == 255).mean() < 0.3
@@ -181,6 +269,7 @@ def test_the_model_makes_the_source(
     page = visit()
     upload(page, picture)
     says(page, "source0.png: ", "#facts")
+    adjust(page)
     page.locator("#made").get_by_role("textbox").fill("a cat")
     page.wait_for_selector("#first", state="detached")
     page.fill("#prompt textarea", "a stone")
@@ -197,7 +286,7 @@ def test_the_model_makes_the_source(
     says(page, "source0.png: ", "#facts")
     assert page.locator("#made").get_by_role("textbox").input_value() == ""
     page.click("#again")
-    says(page, "or one of these", "#facts")
+    says(page, "or pick a sample", "#facts")
     assert page.locator("#made").get_by_role("textbox").input_value() == "a cat"
 
 
@@ -212,6 +301,7 @@ def test_two_visitors_and_the_thresholds(
     second.click("#samples button.thumbnail-item")
     says(second, "source0.png: 1 frame of 48 x 32", "#facts")
     assert second.input_value("#prompt textarea") == "a stone"
+    adjust(second)
     second.click("#thresholds")
     says(second, "number 2 in line")
     first.click("#stop")
@@ -222,6 +312,10 @@ def test_two_visitors_and_the_thresholds(
     for name, value in zip(("tau_f", "tau_a"), CELLS[-2], strict=True):
         script = "([n, v]) => document.querySelector(`#option-${n} input`).value == v"
         second.wait_for_function(script, arg=[name, str(value)])
+    said = "“Keep shapes” is 0.8 now, and “Keep outlines” 0.5. Translate to see"
+    says(second, said, "#refusal")
+    captions = second.locator("#cells .caption-label").all_inner_texts()
+    assert captions[-2:] == ["Yours: shapes 0.8, outlines 0.5", "shapes 0.8, outlines 0.8"]
     assert first.locator("#history button.thumbnail-item").count() == 1
 
     ask(first, clip, 2)
@@ -325,7 +419,7 @@ def test_a_new_server_goes_on_with_what_is_left(
     assert (done.name, done.state, failed.state) == (left.name, "done", "failed")
     assert "33x32" in failed.message
     assert str(tmp_path) not in failed.message
-    assert "negative_prompt has no effect at guidance_scale 1" in done.message
+    assert "negative_prompt has no effect at guidance_scale 1" in done.notices[0]
     given = ("source0.png", "--prompt", "a stone", "--steps", "2", "--seed", "4")
     assert cli(*given, "--guidance-scale", "1")[0] == 0
     name = "source0-translated.png"
@@ -362,9 +456,11 @@ def test_a_drawn_mask_is_the_command_lines(
     moved, done = store.of(ME)
     assert (moved.state, done.state) == ("done", "done"), (moved.message, done.message)
     shown = read_clip(moved.folder / "view-1.mp4")
-    first = shown.read(0, 1)[0].astype(int)
+    first, white = np.split(shown.read(0, 1)[0].astype(int), 2, axis=1)
     redder = (first - smooth_frames(1, 48, 32)[0])[..., 0]
     assert len(shown) == 3
+    assert white[drawn > 0].mean() > 200
+    assert white[drawn == 0].mean() < 50
     assert redder[drawn > 0].mean() > redder[drawn == 0].mean() + 20
     shown.close()
     mask = str(done.folder / "mask.png")
@@ -402,8 +498,8 @@ def test_visitors_choose_what_a_controlnet_follows(
         assert cli(*given)[0] == 0
         assert (done.folder / name).read_bytes() == (tmp_path / name).read_bytes()
     own = {"control", "control_scale", "control_end"}
-    assert own <= offered(controlled=True)["method"].keys()
-    assert not own & offered()["method"].keys()
+    assert own <= offered(controlled=True)["Method"].keys()
+    assert not own & offered()["Method"].keys()
     Controls(PnPOptions(), controlled=True).add("control")
 
 

@@ -27,6 +27,14 @@ class WebOptions(Options, title="page"):
         "in their sources",
         json_schema_extra={"metavar": "MODEL"},
     )
+    title: Annotated[str, Field(min_length=1, max_length=200), Lifetime.NOTHING] = Field(
+        default="pnpvideo", description="title of the page"
+    )
+    about: Annotated[PathText | None, Lifetime.NOTHING] = Field(
+        default=None,
+        description="Markdown file to show below the title, such as whom to ask for help",
+        json_schema_extra={"metavar": "FILE"},
+    )
     folder: Annotated[PathText, Lifetime.NOTHING] = Field(
         default=DEFAULT_FOLDER,
         description="folder for uploads and runs; the page serves nothing outside it",
@@ -34,8 +42,8 @@ class WebOptions(Options, title="page"):
     )
     samples: Annotated[PathText | None, Lifetime.NOTHING] = Field(
         default=None,
-        description="folder of sources to choose from, with settings in NAME.yaml (the bundled "
-        "ones)",
+        description="folder of sources to choose from, with settings in NAME.yaml, and results in "
+        "cards/NAME.webp (the bundled ones)",
         json_schema_extra={"metavar": "FOLDER"},
     )
     host: Annotated[str, Lifetime.NOTHING] = Field(

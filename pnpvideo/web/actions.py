@@ -1,5 +1,7 @@
 """Carry out what visitors ask for with the page's buttons."""
 
+import contextlib
+import hashlib
 import logging
 import threading
 from collections.abc import Mapping
@@ -13,11 +15,20 @@ from pnpvideo.options.settings import ReadSettings
 from pnpvideo.pixels.mask import Weights
 from pnpvideo.web.drawn_mask import resized_nearest
 from pnpvideo.web.jobs import MASK, JobKind, JobStore, Visitor, WebJob
-from pnpvideo.web.limits import Facts, Limits, check_size, check_source, check_texts
+from pnpvideo.web.limits import (
+    Facts,
+    Limits,
+    check_size,
+    check_source,
+    check_texts,
+    open_source,
+)
 from pnpvideo.web.models import Models
+from pnpvideo.web.pace import Paces
 from pnpvideo.web.runner import Runner, disk_error, settings_of, without_folder
 from pnpvideo.web.samples import Sample
-from pnpvideo.web.view import write_thumbnail
+from pnpvideo.web.view import write_source_preview, write_thumbnail
+from pnpvideo.web.words import WordHelp
 
 _log = logging.getLogger(__name__)
 
@@ -26,13 +37,19 @@ _BLANK = np.full((64, 64, 3), 224, np.uint8)
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """Everything behind the page: jobs, models, limits and samples."""
+    """Everything behind the page: jobs, models, limits and samples.
+
+    previews: the folder for videos of sources.
+    """
 
     store: JobStore
     runner: Runner
     models: Models
     limits: Limits
     samples: list[Sample]
+    words: WordHelp = field(default_factory=lambda: WordHelp({}, ()))
+    paces: Paces = field(default_factory=Paces)
+    previews: Path = Path()
     _submitting: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def look_at(self, source: Path, values: Mapping[str, object]) -> Facts:
@@ -43,6 +60,27 @@ class Service:
             return check_source(source, reading, self.limits)
         except (InputError, RunError) as error:
             raise type(error)(without_folder(error, source.parent)) from None
+
+    def preview(self, source: Path) -> Path | None:
+        """Return a video of a clip that every browser plays; None for a picture, and if it cannot
+        be made.
+        """
+        try:
+            changed = source.stat().st_mtime_ns
+            # Gradio and `delete_uploads` know such folders.
+            name = hashlib.sha256(f"preview {source} {changed}".encode()).hexdigest()
+            video = self.previews / name / "source.mp4"
+            if video.exists():
+                return video
+            with contextlib.closing(open_source(source, ReadSettings(), self.limits)) as clip:
+                if not 1 < len(clip) <= self.limits.frames:
+                    return None
+                video.parent.mkdir(exist_ok=True)
+                write_source_preview(clip, video)
+        except (OSError, InputError, RunError) as error:
+            _log.warning("a source is shown without a video: %s", error)
+            return None
+        return video
 
     def submit(
         self,

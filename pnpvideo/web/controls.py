@@ -10,14 +10,33 @@ from pnpvideo.options.declared import Schema, accepted, declared
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.options.settings import GROUPS, MachineSettings, ModelSettings
 
-MAIN = ("guidance_scale", "tau_f", "tau_a", "noise_share", "seed")
-"""The options that are shown first; all others are under "More"."""
+MAIN = ("tau_f", "tau_a", "guidance_scale", "noise_share")
+"""The options that are shown first; all others are under "All options"."""
+
+_IN_WORDS = {
+    "tau_f": ("Keep shapes", "Lower values change the shapes of the source more"),
+    "tau_a": ("Keep outlines", "Lower values change what is where more"),
+    "guidance_scale": ("Follow the text", "How strongly; 1 is the mildest"),
+    "noise_share": ("New colours", "Higher values keep less of the source's light and colours"),
+    "frames": ("Frames", "At most this many (all)"),
+    "stride": ("Every n-th frame", "2 uses every second frame"),
+    "background": ("Background", "Behind a transparent source (white)"),
+    "size": ("Working size", "Such as 512x384 (about as large as the model was trained for)"),
+    "invert_mask": ("Invert", "Edit everything but the drawing"),
+    "mask_feather": ("Soft edge", "Over how many pixels the edit fades in"),
+    "mask_from_prompt": ("Or name the part", "Such as “the dog”, in place of a drawing"),
+    "blend_radius": ("Reduce flicker", "Average each frame with so many on either side; 0: none"),
+    "steps": ("Steps", "More take longer and are finer"),
+}
+"""By option: its name in plain words, and a hint. Others have the declared ones."""
 
 # Placed by hand, or not useful to a visitor.
 _OTHERWISE = {
     "prompt", "negative_prompt", "preset", "guidance_prompt", "compare", "check_inversion",
-    "reader", "max_pixels", "max_frames",
+    "reader", "max_pixels", "max_frames", "mask_label",
 }  # fmt: skip
+_SLIDER = 2
+"""The largest maximum of an option that has a slider: larger ones are easier typed."""
 # Only useful with a ControlNet.
 _OF_CONTROL = {"control", "control_scale", "control_end"}
 
@@ -29,7 +48,7 @@ def offered(*, controlled: bool = False) -> dict[str, dict[str, Schema]]:
     """
     left_out = _OTHERWISE if controlled else _OTHERWISE | _OF_CONTROL
     return {
-        title.partition(" (")[0]: {
+        title.partition(" (")[0].capitalize(): {
             name: schema
             for name, schema in declared(group).items()
             if name not in left_out and not schema.get("format", "").startswith("path")
@@ -103,10 +122,20 @@ def _number(value: object, schema: Schema) -> object:
     return number
 
 
+def label_of(name: str) -> str:
+    """Return what an option is called on the page."""
+    return _IN_WORDS[name][0] if name in _IN_WORDS else name.replace("_", " ").capitalize()
+
+
+def hint_of(name: str, schema: Schema) -> str:
+    """Return what an option does, with its technical name for those who know it."""
+    text = _IN_WORDS[name][1] if name in _IN_WORDS else schema["description"]
+    return f"{text[0].upper()}{text[1:]} · {name}"
+
+
 def _component(name: str, schema: Schema, value: object) -> gr.components.Component:
-    label, info = name.replace("_", " "), schema["description"]
-    common = {"label": label, "info": info, "elem_id": f"option-{name}", "value": value}
-    common["min_width"] = 200
+    common: dict[str, object] = {"label": label_of(name), "info": hint_of(name, schema)}
+    common |= {"elem_id": f"option-{name}", "value": value, "min_width": 200}
     kind = schema.get("type")
     if kind == "boolean":
         return gr.Checkbox(**common)
@@ -116,8 +145,7 @@ def _component(name: str, schema: Schema, value: object) -> gr.components.Compon
         return gr.Dropdown(choices, **common | {"value": "" if value is None else value})
     if kind in ("integer", "number") and value is not None:
         low, high = schema.get("minimum"), schema.get("maximum")
-        if low is not None and high is not None and high <= 1000:
-            return gr.Slider(low, high, step=1 if kind == "integer" else 0.01, **common)
+        if kind == "number" and low is not None and high is not None and high <= _SLIDER:
+            return gr.Slider(low, high, step=0.01, **common)
         return gr.Number(precision=0 if kind == "integer" else None, **common)
-    form = schema.get("form") or (accepted(schema) if kind != "string" else "")
-    return gr.Textbox(placeholder=form, **common | {"value": value or ""})
+    return gr.Textbox(placeholder=schema.get("form"), **common | {"value": value or ""})

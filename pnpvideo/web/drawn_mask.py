@@ -19,7 +19,7 @@ Editor = Mapping[str, object]
 """The value of gradio's ImageEditor: a background, and layers over it."""
 
 COLOUR = (255, 64, 64)
-_TINT = 0.5
+TINT = 0.5
 """The opacity of the colour over a frame, 0 to 1."""
 
 LAYERS = 4
@@ -118,7 +118,7 @@ def editor_of(first: Frames, mask: Weights | None) -> Editor:
     layers = []
     if mask is not None:
         layer = np.zeros((*mask.shape, 4), np.uint8)
-        layer[mask > 127] = (*COLOUR, 255)
+        layer[mask > 127] = (*COLOUR, round(255 * TINT))
         layers.append(layer)
     return {"background": first, "layers": layers, "composite": None}
 
@@ -140,5 +140,5 @@ def resized_nearest(mask: Weights, width: int, height: int) -> Weights:
 
 def tinted(frame: Frames, mask: Weights) -> Frames:
     """Return a frame (height, width, 3) with its mask shown in colour."""
-    share = mask[..., np.newaxis].astype(np.float32) / 255 * _TINT
+    share = mask[..., np.newaxis].astype(np.float32) / 255 * TINT
     return np.rint(frame + share * (np.array(COLOUR) - frame)).astype(np.uint8)

@@ -1,6 +1,6 @@
 """Answer what visitors do on the page, and update it once a second."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
 import gradio as gr
@@ -8,38 +8,18 @@ import numpy as np
 from PIL import Image
 
 from pnpvideo.errors import InputError
-from pnpvideo.pixels.mask import Weights
 from pnpvideo.web.actions import Service
 from pnpvideo.web.controls import lines
-from pnpvideo.web.drawn_mask import brush_radius, editor_of, mask_of
+from pnpvideo.web.drawn_mask import mask_of
 from pnpvideo.web.jobs import JobKind, Visitor, WebJob
-from pnpvideo.web.page import brush
-from pnpvideo.web.runner import PREVIEW
-from pnpvideo.web.show import PageParts, Show, chosen, refused, said
-from pnpvideo.web.thresholds import CELLS
+from pnpvideo.web.runner import PREVIEW, job_cells
+from pnpvideo.web.show import PageParts, Show, Updates, note, nothing, refused, said
+from pnpvideo.web.source_events import AT_ONCE, Session, SourceEvents
 from pnpvideo.web.visitors import Visitors
-
-Updates = dict[gr.components.Component, object]
-
-_AT_ONCE = 4
-"""The most visitors whose sources are looked at, at the same time."""
 
 # In a narrow window the messages are far from the button.
 _SHOW_WHAT_IS_SAID = """() => (document.querySelector('#refusal .state') ??
   document.querySelector('#state')).scrollIntoView({block: 'nearest'})"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Session:
-    """The state of an open page.
-
-    source: the path of the chosen source. name: the name of the job that is shown. seen: the key
-    (see `_last_shown_key`) of what was last shown of that job.
-    """
-
-    source: gr.State
-    name: gr.State
-    seen: gr.State
 
 
 class Events:
@@ -47,34 +27,33 @@ class Events:
 
     def __init__(self, service: Service, parts: PageParts, visitors: Visitors) -> None:
         self._service, self._parts, self._visitors = service, parts, visitors
-        self._session = Session(source=gr.State(), name=gr.State(""), seen=gr.State())
+        self._session = Session()
+        self._source = SourceEvents(service, parts, self._session)
         self._show = Show(service, parts)
 
     def connect(self, blocks: gr.Blocks) -> None:
         """Connect all components to the methods below."""
         parts, session, key = self._parts, self._session, self._visitors.key
-        all_controls = self._choices()
-        inputs = [*all_controls, parts.made, session.source, parts.editor, key]
-        shown = [session.name, session.seen, *self._show.outputs]
-        source = [session.source, parts.facts, parts.first, parts.editor, parts.made]
+        shown = [parts.refusal, session.name, session.seen, *self._show.outputs]
         quiet = {"show_progress": "hidden", "api_visibility": "undocumented"}
+        self._source.connect(blocks)
+        self._connect_jobs(shown, quiet)
+        everything = [*shown, *self._source.everything[1:]]  # Without `refusal`, which is in both.
+        blocks.load(self._visitors.greet, [key], [key], **quiet).then(
+            self._newest, [key], everything, **quiet
+        )
+        # A page can be closed and opened again at any time, so it asks, and nothing is pushed.
+        ticked = [session.name, session.seen, key]
+        gr.Timer(1.0).tick(
+            self._tick, ticked, shown[1:], concurrency_limit=None, trigger_mode="once", **quiet
+        )
 
-        # One slow clip does not keep other visitors waiting.
-        several = {"concurrency_limit": _AT_ONCE, **quiet}
-        parts.upload.upload(self._uploaded, [parts.upload], source, **several)
-        parts.upload.clear(self._cleared, None, source, **quiet)
-        # Gradio sends no "input" event for pasted text.
-        parts.made.change(
-            self._described,
-            [parts.made],
-            [*source[:-1], parts.upload],
-            trigger_mode="always_last",
-            **quiet,
-        )
-        parts.samples.select(
-            self._sample, [parts.model], [*source, parts.upload, *all_controls], **quiet
-        )
-        parts.model.input(self._model, [parts.model], [*all_controls[4:]], **quiet)
+    def _connect_jobs(
+        self, shown: list[gr.components.Component], quiet: Mapping[str, object]
+    ) -> None:
+        parts, session, key = self._parts, self._session, self._visitors.key
+        own = [session.name, key]
+        inputs = [*self._source.choices, parts.made, session.source, parts.editor, key]
         for button, kind in (
             (parts.translate, "translate"),
             (parts.thresholds, "thresholds"),
@@ -83,97 +62,20 @@ class Events:
             button.click(
                 self._submit(kind),  # type: ignore[arg-type]
                 inputs,
-                [parts.refusal, *shown],
-                **several,
+                shown,
+                concurrency_limit=AT_ONCE,
+                **quiet,
             ).then(None, js=_SHOW_WHAT_IS_SAID, **quiet)
-        parts.stop.click(self._stop, [session.name, key], None, **quiet)
+        parts.stop.click(self._stop, own, None, **quiet)
         tau = [parts.controls.components[name] for name in ("tau_f", "tau_a")]
-        parts.cells.select(self._choose, None, tau, **quiet)
+        parts.cells.select(self._choose, own, [parts.refusal, *tau], **quiet)
         parts.history.select(self._open, [key], shown, **quiet)
-        parts.which.input(self._pick, [session.name, parts.which, key], shown[2:], **quiet)
-        again = [*source, parts.upload, *all_controls]
-        parts.again.click(self._again, [session.name, key], again, **quiet)
-        blocks.load(self._visitors.greet, [key], [key], **quiet).then(
-            self._newest, [key], [*shown, *again], **quiet
-        )
-        # A page can be closed and opened again at any time, so it asks, and nothing is pushed.
-        ticked = [session.name, session.seen, key]
-        gr.Timer(1.0).tick(
-            self._tick, ticked, shown, concurrency_limit=None, trigger_mode="once", **quiet
-        )
-
-    def _choices(self) -> list[gr.components.Component]:
-        parts = self._parts
-        texts = [parts.prompt, parts.negative, parts.preset, parts.model]
-        return [*texts, *parts.controls.components.values()]
-
-    # The source
-
-    def _uploaded(self, path: str | None) -> Updates:
-        return self._chosen(None if path is None else Path(path))
-
-    def _cleared(self) -> Updates:
-        return self._chosen(None)
-
-    def _described(self, text: str) -> Updates:
-        """Let the model generate the source from a text."""
-        if not text.strip():
-            return _nothing()
-        updates = self._chosen(None) | {self._parts.upload: None}
-        del updates[self._parts.made]
-        return updates
-
-    def _chosen(self, source: Path | None, mask: Weights | None = None, made: str = "") -> Updates:
-        """Show the source of the next run, or the text that the model generates it from."""
-        parts, session = self._parts, self._session
-        none = {session.source: None, parts.first: gr.update(visible=False), parts.editor: None}
-        if source is None:
-            return none | {parts.facts: chosen(None, self._service.limits), parts.made: made}
-        try:
-            facts = self._service.look_at(source, {})
-        except Exception as error:
-            return none | {parts.facts: refused(said(error)), parts.made: made}
-        (first,) = facts.first
-        radius = brush_radius(first)
-        return {
-            session.source: str(source),
-            parts.facts: chosen(facts.text, self._service.limits),
-            parts.first: gr.update(value=first, visible=True),
-            parts.editor: gr.update(
-                value=editor_of(first, mask),
-                brush=brush(radius),
-                eraser=gr.Eraser(default_size=radius),
-            ),
-            parts.made: made,
-        }
-
-    def _sample(self, model: str, event: gr.SelectData) -> Updates:
-        sample = self._service.samples[event.index]
-        updates = self._chosen(sample.source) | self._controls(sample.values, model)
-        return updates | {self._parts.upload: None}
-
-    def _controls(self, values: dict[str, object], model: str) -> Updates:
-        """Show settings in the controls, and defaults in those that the settings leave out."""
-        parts, own = self._parts, self._service.models.options[model]
-        prompt, negative = (
-            "\n".join([text] if isinstance(text := values.get(name, []), str) else text)  # type: ignore[arg-type]
-            for name in ("prompt", "negative_prompt")
-        )
-        texts: Updates = {
-            parts.prompt: prompt,
-            parts.negative: negative,
-            parts.preset: values.get("preset") or "best",
-        }
-        shown = parts.controls.shown(values, own)
-        return texts | dict(zip(parts.controls.components.values(), shown, strict=True))
-
-    def _model(self, model: str) -> Updates:
-        """Show the own options of the model that was chosen."""
-        components = self._parts.controls.components
-        shown = self._parts.controls.shown({}, self._service.models.options[model])
-        own = set(type(self._service.models.options[model]).model_fields)
-        both = zip(components.items(), shown, strict=True)
-        return {component: value for (name, component), value in both if name in own}
+        which = [session.name, parts.which, key]
+        parts.which.input(self._pick, which, self._show.outputs, **quiet)
+        parts.again.click(self._again, own, self._source.everything, **quiet)
+        # What was refused is out of date once something else is asked for.
+        for changes in (parts.prompt.input, parts.negative.input, parts.editor.change):
+            changes(None, js="() => ''", outputs=[parts.refusal], **quiet)
 
     # Jobs
 
@@ -208,24 +110,40 @@ class Events:
     def _stop(self, name: str, key: object, request: gr.Request) -> None:
         self._service.stop(name, self._visitors.visitor(key, request))
 
-    def _choose(self, event: gr.SelectData) -> tuple[float, float]:
-        return CELLS[event.index]
+    def _choose(self, name: str, key: object, event: gr.SelectData, request: gr.Request) -> Updates:
+        """Use the thresholds of a cell, and say what is next."""
+        job = self._service.store.get(name, self._visitors.visitor(key, request))
+        if job is None:
+            return nothing()
+        cells, _ = job_cells(job, self._service.models, self._service.limits)
+        components = self._parts.controls.components
+        tau_f, tau_a = cells[event.index]
+        text = (
+            f"“Keep shapes” is {tau_f:g} now, and “Keep outlines” {tau_a:g}. Translate to see the "
+            "whole result."
+        )
+        return {
+            components["tau_f"]: tau_f,
+            components["tau_a"]: tau_a,
+            self._parts.refusal: note(text),
+        }
 
     def _open(self, key: object, event: gr.SelectData, request: gr.Request) -> Updates:
         visitor = self._visitors.visitor(key, request)
         jobs = self._show.listed(visitor)
         if event.index >= len(jobs):
-            return _nothing()
+            return nothing()
         job = jobs[event.index]
-        return {self._session.name: job.name} | self._all_of(job, visitor)
+        opened = {self._parts.refusal: "", self._session.name: job.name}
+        return opened | self._all_of(job, visitor)
 
     def _pick(self, name: str, which: int, key: object, request: gr.Request) -> Updates:
         job = self._service.store.get(name, self._visitors.visitor(key, request))
-        return _nothing() if job is None else self._show.result(job, which)
+        return nothing() if job is None else self._show.result(job, which)
 
     def _again(self, name: str, key: object, request: gr.Request) -> Updates:
         job = self._service.store.get(name, self._visitors.visitor(key, request))
-        return _nothing() if job is None else self._given(job)
+        return nothing() if job is None else self._given(job)
 
     def _given(self, job: WebJob) -> Updates:
         """Show everything that a job was given, to be used again; nothing if it is gone."""
@@ -239,7 +157,7 @@ class Events:
         made = str(values.pop("guidance_prompt", ""))
         model = job.model if job.model in self._service.models.names else None
         model = model or self._service.models.names[0]
-        updates = self._chosen(source, mask, made) | self._controls(values, model)
+        updates = self._source.chosen(source, mask, made) | self._source.controls(values, model)
         return updates | {self._parts.upload: None, self._parts.model: model}
 
     # What is shown
@@ -248,19 +166,19 @@ class Events:
         visitor = self._visitors.visitor(key, request)
         jobs = self._service.store.of(visitor, 1)
         if not jobs:
-            return _nothing()
+            return nothing()
         shown = {self._session.name: jobs[0].name} | self._all_of(jobs[0], visitor)
         return shown | self._given(jobs[0])
 
     def _tick(self, name: str, seen: object, key: object, request: gr.Request) -> Updates:
         if not name:
-            return _nothing()
+            return nothing()
         visitor = self._visitors.visitor(key, request)
         job = self._service.store.get(name, visitor)
         if job is None:
             return {self._session.name: ""}
         if job.is_over and seen == self._last_shown_key(job):
-            return _nothing()
+            return nothing()
         updates: Updates = self._show.state(job)
         if seen != self._last_shown_key(job):
             updates = self._all_of(job, visitor)
@@ -275,9 +193,3 @@ class Events:
         preview = job.folder / PREVIEW
         changed = preview.stat().st_mtime if preview.exists() else 0.0
         return (job.name, job.state, changed, len(job.files("cell-*.png")))
-
-
-def _nothing() -> Updates:
-    """Leave the page as it is."""
-    skipped: Updates = gr.skip()
-    return skipped

@@ -52,7 +52,8 @@ class WebJob:
     """One run of one visitor.
 
     visitor, place: see `Visitor`, as hashes. model: its name on the page. created: seconds since
-    1970. message: the outcome in words. results: names of files in the folder.
+    1970. message: the outcome in words. notices: what was logged as warnings on the way. results:
+    names of files in the folder.
     """
 
     folder: Path
@@ -63,6 +64,7 @@ class WebJob:
     state: JobState = "waiting"
     created: float
     message: str = ""
+    notices: tuple[str, ...] = ()
     results: tuple[str, ...] = ()
 
     @property
@@ -239,6 +241,7 @@ def read_job(folder: Path) -> WebJob | None:
     """Return the job in a folder; None if there is none."""
     try:
         record: Any = parse_json(read_text(folder / _RECORD), folder / _RECORD)
-        return WebJob(folder=folder, **{**record, "results": tuple(record["results"])})
-    except (ValueError, TypeError, KeyError):
+        lists = {name: tuple(record.get(name, ())) for name in ("notices", "results")}
+        return WebJob(folder=folder, **{**record, **lists})
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pnpvideo.clips.clip import Frames, frame_count_text
+from pnpvideo.clips.clip import Clip, Frames, frame_count_text
 from pnpvideo.clips.read import read_clip
 from pnpvideo.errors import InputError
 from pnpvideo.options.declared import check_text
@@ -47,17 +47,12 @@ def check_source(source: Path, reading: ReadSettings, limits: Limits) -> Facts:
 
     reading: which of its frames a run reads.
     """
-    wanted = reading.frame_count or limits.frames + 1
-    how = reading.part(ReadSettings) | {
-        "frames": min(wanted, limits.frames + 1),
-        **limits.reading,
-    }
-    clip = read_clip(source, **how)
+    clip = open_source(source, reading, limits)
     try:
         if len(clip) > limits.frames:
             raise InputError(
                 f"{source.name} has more than {limits.frames} frames, which is the limit here; "
-                'take fewer with "frames" or "stride" under "More", or cut it'
+                "take fewer with the options of the source, or cut it"
             )
         frames = frame_count_text(len(clip))
         rate = f", {float(clip.timing.frame_rate):.4g} a second" if clip.timing else ""
@@ -66,6 +61,19 @@ def check_source(source: Path, reading: ReadSettings, limits: Limits) -> Facts:
         return Facts(first=clip.read(0, 1), count=len(clip), text=text)
     finally:
         clip.close()
+
+
+def open_source(source: Path, reading: ReadSettings, limits: Limits) -> Clip:
+    """Open a source up to one frame more than the limit. InputError unless it can be read."""
+    wanted = reading.frame_count or limits.frames + 1
+    how = reading.part(ReadSettings) | {
+        "frames": min(wanted, limits.frames + 1),
+        "reader": "av",
+        "max_pixels": limits.pixels,
+        # Also those before the first that is used, and those that a stride skips.
+        "max_frames": 50 * limits.frames,
+    }
+    return read_clip(source, **how)
 
 
 def check_size(size: tuple[int, int] | None, limits: Limits) -> None:

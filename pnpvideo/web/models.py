@@ -3,6 +3,7 @@
 import gc
 from collections.abc import Sequence
 
+from pnpvideo.catalogue.known_words import KnownWords, words_of_model
 from pnpvideo.models.model import Model
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.options.paths import expanded
@@ -36,6 +37,10 @@ class Models:
     def settings(self, name: str) -> dict[str, object]:
         """Return the settings that choose a model."""
         return {"model": self._settings[name].model, "device": self._settings[name].device}
+
+    def known_words(self) -> dict[str, KnownWords | None]:
+        """Return the words that each model lists, by its name on the page; None without a list."""
+        return {name: words_of_model(own.model) for name, own in self._settings.items()}
 
     def load(self, name: str) -> Model:
         """Return a model, loading it if another one was used last."""

@@ -11,21 +11,30 @@ from typing import Any
 
 import yaml
 
+from pnpvideo.catalogue.ask_model import warned_before
 from pnpvideo.clips.clip import frame_count_text
 from pnpvideo.clips.read import read_clip
 from pnpvideo.errors import InputError, RunError
 from pnpvideo.files.read_text import parse_yaml, read_text
 from pnpvideo.options.settings import ReadSettings, Settings
 from pnpvideo.run.outputs import default_output
-from pnpvideo.run.run import run
+from pnpvideo.run.run import Translation, run
 from pnpvideo.stages.callbacks import Callbacks, bars_of
 from pnpvideo.stages.cost import cost_of
 from pnpvideo.stages.source import Source
 from pnpvideo.web.jobs import MASK, JobKind, JobStore, WebJob
 from pnpvideo.web.limits import Limits
 from pnpvideo.web.models import Models
-from pnpvideo.web.thresholds import CELLS, make_sheet, sheet_options
-from pnpvideo.web.view import save_picture, write_mask_view, write_thumbnail, write_views
+from pnpvideo.web.notices import notices_of_this_thread
+from pnpvideo.web.pace import Paces
+from pnpvideo.web.thresholds import Cell, cells_of, make_sheet, sheet_options
+from pnpvideo.web.view import (
+    framed,
+    save_picture,
+    write_mask_view,
+    write_thumbnail,
+    write_views,
+)
 from pnpvideo.web.watch import RunProgress, StoppedError, TimeUpError, Watch
 
 _log = logging.getLogger(__name__)
@@ -46,14 +55,16 @@ class Runner:
         *,
         seconds: float | None = None,
         say: Callable[[str], None] = _log.debug,
+        paces: Paces | None = None,
     ) -> None:
         """Start the thread, with the jobs that an earlier server did not finish.
 
         limits: within which the jobs read their files. seconds: after which a run is stopped.
-        say: is called when a job begins and ends.
+        say: is called when a job begins and ends. paces: learns from every run, and is measured
+        before the first one.
         """
         self._store, self._models, self._limits = store, models, limits
-        self._seconds, self._say = seconds, say
+        self._seconds, self._say, self._paces = seconds, say, paces
         self._changed = threading.Condition()
         self._waiting: deque[WebJob] = deque(store.unfinished())
         self._current: tuple[WebJob, Watch] | None = None
@@ -109,6 +120,12 @@ class Runner:
         self._thread.join(timeout=10)
 
     def _work(self) -> None:
+        if self._paces is not None and not self._waiting:
+            name = self._models.names[0]
+            try:
+                self._paces.measure(name, self._models.load(name))
+            except Exception:  # It is an estimate; visitors' runs say what is wrong.
+                _log.exception("the pace of %s is not measured", name)
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._closing)
@@ -141,7 +158,12 @@ class Runner:
         """Run a job; return what changes of it. None if the server ends before the job does."""
         work = {"translate": _translate, "thresholds": _sheet, "mask": _mask}
         try:
-            return {"state": "done", **work[job.kind](job, self._models, self._limits, watch)}
+            # The page itself says which words the model does not know.
+            with notices_of_this_thread() as notices, warned_before():
+                changes = work[job.kind](job, self._models, self._limits, watch)
+            self._learn(job, changes)
+            shown = (without_folder(notice, job.folder) for notice in notices)
+            return {"state": "done", "notices": tuple(shown), **changes}
         except TimeUpError:
             message = (
                 f"it took more than {self._seconds:g} seconds, the limit here; give fewer "
@@ -161,12 +183,33 @@ class Runner:
             message = "an unexpected error; its cause is in the log of this server"
         return {"state": "failed", "message": message}
 
+    def _learn(self, job: WebJob, changes: dict[str, object]) -> None:
+        """Learn the pace of a model from a run that is done."""
+        done = changes.pop("done", None)
+        if self._paces is not None and isinstance(done, Translation):
+            settings = job_settings(job, self._models, self._limits)
+            self._paces.learn(
+                job.model,
+                job.values,
+                settings.resolve(self._models.options[job.model]),
+                frames=done.frames,
+                results=len(done.outputs),
+                seconds=done.seconds,
+            )
+
 
 def job_settings(job: WebJob, models: Models, limits: Limits) -> Settings:
     """Return the complete settings of a job's run."""
     own = job.values | models.settings(job.model)
     output = _output(job, settings_of(job.kind, own, limits))
     return settings_of(job.kind, own | {"output": output, "job": str(job.folder / _WORK)}, limits)
+
+
+def job_cells(job: WebJob, models: Models, limits: Limits) -> tuple[tuple[Cell, ...], Cell]:
+    """Return the thresholds of all cells of a job's sheet, and those of its own settings."""
+    settings = settings_of(job.kind, job.values, limits)
+    options = sheet_options(settings, models.options[job.model])
+    return cells_of(options), (options.tau_f, options.tau_a)
 
 
 def settings_of(kind: JobKind, values: Mapping[str, object], limits: Limits) -> Settings:
@@ -178,9 +221,9 @@ def settings_of(kind: JobKind, values: Mapping[str, object], limits: Limits) -> 
     return Settings.of({**values, **shown, **limits.reading})
 
 
-def without_folder(error: Exception, folder: Path) -> str:
-    """Return an error's text without the names of the server's folders."""
-    text = str(error)
+def without_folder(said: object, folder: Path) -> str:
+    """Return the text of an error or a notice without the names of the server's folders."""
+    text = str(said)
     for place in (folder / "source", folder):
         text = text.replace(f"{place}/", "").replace(str(place), "the source")
     return text
@@ -235,9 +278,7 @@ def _translate(job: WebJob, models: Models, limits: Limits, watch: Watch) -> dic
     names = tuple(path.name for path in (*done.outputs, *done.compares, done.settings, *others))
     width, height = done.size
     message = f"{frame_count_text(done.frames)} of {width} x {height} in {done.seconds:.0f} s"
-    if ignored := settings.ignored(options):
-        message += f"; {ignored}"
-    return {"results": names, "message": message}
+    return {"results": names, "message": message, "done": done}
 
 
 def _sheet(job: WebJob, models: Models, limits: Limits, watch: Watch) -> dict[str, object]:
@@ -245,22 +286,27 @@ def _sheet(job: WebJob, models: Models, limits: Limits, watch: Watch) -> dict[st
     model = models.load(job.model)
     options = sheet_options(settings, model.defaults)
     cost = cost_of(options, 1, generated=settings.source is None)
-    cells = [("translating", cost.sampling)] * len(CELLS)
-    watch.expect(model, [(cost.source_stage, cost.source), *cells])
+    cells = cells_of(options)
+    bars = [("translating", cost.sampling)] * len(cells)
+    watch.expect(model, [(cost.source_stage, cost.source), *bars])
     callbacks = Callbacks(bars=bars_of(watch.bars(), quiet=True))
     names = []
     with watch.on():
         for number, frame in make_sheet(model, settings, callbacks):
             names.append(f"cell-{number:02d}.png")
-            save_picture(frame, job.folder / names[-1])
+            is_present = cells[number] == (options.tau_f, options.tau_a)
+            save_picture(framed(frame) if is_present else frame, job.folder / names[-1])
             if number == 0:
                 write_thumbnail(job.folder, frame)
-    return {"results": tuple(names), "message": "click one to use its thresholds"}
+    return {
+        "results": tuple(names),
+        "message": "the one in a frame has your values; click one to use its values, and translate",
+    }
 
 
 def _mask(job: WebJob, models: Models, limits: Limits, watch: Watch) -> dict[str, object]:
     write_mask_view(job.folder, job_settings(job, models, limits), watch.check)
-    return {"message": "red is what will be edited"}
+    return {"message": "red is what will be edited; on the right it is white"}
 
 
 def _strip_server(record: Path, job: WebJob, controlnet: str | None, limits: Limits) -> None:

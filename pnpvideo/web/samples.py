@@ -1,5 +1,7 @@
 """Find sample sources: those in a folder that have settings beside them."""
 
+import sysconfig
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +11,12 @@ from pnpvideo.errors import InputError
 from pnpvideo.files.read_text import parse_yaml, read_text
 from pnpvideo.options.settings_file import read_settings
 
-PROJECT_SAMPLES = Path(__file__).parents[2] / "samples"
-"""The samples beside the source code; an installed package has none."""
+_SAMPLES = (
+    Path(__file__).parents[2] / "samples",
+    Path(sysconfig.get_path("data")) / "share" / "pnpvideo" / "samples",
+)
+PROJECT_SAMPLES = next((path for path in _SAMPLES if path.is_dir()), _SAMPLES[0])
+"""The samples beside the source code, or those of an installed package."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +26,29 @@ class Sample:
     source: Path
     first: Frames
     values: dict[str, object]
+
+    @property
+    def card(self) -> Path | None:
+        """The picture of source and result side by side, which may move; None without one."""
+        card = card_of(self.source)
+        return card if card.is_file() else None
+
+    @property
+    def prompt(self) -> str:
+        """The text of its first result; empty without one."""
+        prompt = self.values.get("prompt", ())
+        texts = [prompt] if isinstance(prompt, str) else prompt
+        return str(texts[0]) if isinstance(texts, list | tuple) and texts else ""
+
+
+def examples_of(samples: Sequence[Sample], most: int = 4) -> list[str]:
+    """Return a few prompts to begin with."""
+    return list(dict.fromkeys(sample.prompt for sample in samples if sample.prompt))[:most]
+
+
+def card_of(source: Path) -> Path:
+    """Return the path of a sample's card (see `Sample.card`)."""
+    return source.parent / "cards" / f"{source.stem}.webp"
 
 
 def find_samples(folder: Path) -> list[Sample]:

@@ -13,6 +13,7 @@ import gradio as gr
 from gradio.routes import App
 
 from pnpvideo.errors import InputError
+from pnpvideo.files.read_text import read_text
 from pnpvideo.options.paths import expanded
 from pnpvideo.options.web import WebOptions
 from pnpvideo.web.actions import Service
@@ -26,12 +27,15 @@ from pnpvideo.web.limits import Limits
 from pnpvideo.web.listen import listening
 from pnpvideo.web.logins import read_logins
 from pnpvideo.web.models import Models
-from pnpvideo.web.page import lay_out
+from pnpvideo.web.pace import Paces
+from pnpvideo.web.page import Heading, lay_out
 from pnpvideo.web.runner import Runner
-from pnpvideo.web.samples import PROJECT_SAMPLES, find_samples
+from pnpvideo.web.samples import PROJECT_SAMPLES, examples_of, find_samples
 from pnpvideo.web.style import REFUSE, STYLE, theme
 from pnpvideo.web.uploads import LEADS_AWAY, Uploads, delete_uploads
 from pnpvideo.web.visitors import Visitors
+from pnpvideo.web.word_events import WordEvents
+from pnpvideo.web.words import WordHelp
 
 _log = logging.getLogger(__name__)
 
@@ -75,6 +79,7 @@ def serving(options: WebOptions, say: Callable[[str], None] = _log.debug) -> Ite
     logins = None if options.login is None else read_logins(options.login)
     hosts = Hosts(options.host, options.allowed_host, options.root_path)
     proxies = Proxies(options.trusted_proxy)
+    heading = _heading(options)
     samples_folder = Path(options.samples) if options.samples else PROJECT_SAMPLES
     if options.samples and not samples_folder.is_dir():
         raise InputError(
@@ -90,24 +95,23 @@ def serving(options: WebOptions, say: Callable[[str], None] = _log.debug) -> Ite
         models = Models(options.model, options.device, options.controlnet)
         store = JobStore(folder / "jobs")
         store.delete_half_made()
-        limits = Limits(
-            pixels=options.max_pixels,
-            frames=options.max_frames,
-            waiting=options.max_waiting,
-            prompts=options.max_prompts,
-            prompt_length=options.max_prompt_length,
-        )
-        runner = Runner(store, models, limits, seconds=options.max_seconds, say=say)
+        paces = Paces()
+        limits = _limits(options)
+        runner = Runner(store, models, limits, seconds=options.max_seconds, say=say, paces=paces)
         open_things.callback(runner.close)
+        samples = find_samples(samples_folder)
         service = Service(
             store=store,
             runner=runner,
             models=models,
             limits=limits,
-            samples=find_samples(samples_folder),
+            samples=samples,
+            words=WordHelp(models.known_words(), examples_of(samples)),
+            paces=paces,
+            previews=folder / "uploads",
         )
         seconds = options.keep_hours * 3600
-        page = make_page(service, folder, seconds)
+        page = make_page(service, folder, seconds, heading)
         app, inner = _application(page, options, store, logins)
         rules = Rules(
             hosts=hosts,
@@ -128,13 +132,33 @@ def serving(options: WebOptions, say: Callable[[str], None] = _log.debug) -> Ite
         yield Server(url=url, runner=runner)
 
 
-def make_page(service: Service, folder: Path, keep_seconds: float) -> gr.Blocks:
+def _heading(options: WebOptions) -> Heading:
+    """Return the title of the page and the text of its `about` file."""
+    about = ""
+    if options.about is not None:
+        about = read_text(expanded(options.about), "the text about the page")
+    return Heading(title=options.title, about=about)
+
+
+def _limits(options: WebOptions) -> Limits:
+    return Limits(
+        pixels=options.max_pixels,
+        frames=options.max_frames,
+        waiting=options.max_waiting,
+        prompts=options.max_prompts,
+        prompt_length=options.max_prompt_length,
+    )
+
+
+def make_page(service: Service, folder: Path, keep_seconds: float, heading: Heading) -> gr.Blocks:
     """Return the page, which deletes old uploads."""
     age = max(1, round(keep_seconds))  # For Gradio, 0 means never.
     often = min(SWEEP_SECONDS, age)
-    page = gr.Blocks(title="pnpvideo", analytics_enabled=False, delete_cache=(often, age))
+    page = gr.Blocks(title=heading.title, analytics_enabled=False, delete_cache=(often, age))
     with page:
-        Events(service, lay_out(service), Visitors(folder)).connect(page)
+        parts = lay_out(service, heading)
+        Events(service, parts, Visitors(folder)).connect(page)
+        WordEvents(service, parts).connect(page)
     return page.queue(max_size=_EVENTS)
 
 

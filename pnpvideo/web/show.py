@@ -1,6 +1,7 @@
 """Show jobs in the components of the page."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -12,8 +13,7 @@ from pnpvideo.web.actions import Service
 from pnpvideo.web.controls import Controls
 from pnpvideo.web.jobs import Visitor, WebJob
 from pnpvideo.web.limits import Limits
-from pnpvideo.web.runner import PREVIEW, Runner, disk_error
-from pnpvideo.web.thresholds import CELLS
+from pnpvideo.web.runner import PREVIEW, Runner, disk_error, job_cells
 from pnpvideo.web.view import THUMBNAIL
 
 _LISTED = 60
@@ -24,8 +24,8 @@ _log = logging.getLogger(__name__)
 Updates = dict[gr.components.Component, object]
 
 IDLE = (
-    '<div class="state idle">Give a picture or a clip, say what the result should show, and '
-    "translate.</div>"
+    '<div class="state idle">Give a picture or a clip, or pick a sample; say what the result '
+    "should show, and translate.</div>"
 )
 
 
@@ -35,12 +35,16 @@ class PageParts:
 
     upload: gr.File
     first: gr.Image
+    clip: gr.Video
     facts: gr.HTML
+    hero: gr.Gallery
     samples: gr.Gallery
     made: gr.Textbox
     editor: gr.ImageEditor
     move: gr.Button
     prompt: gr.Textbox
+    chips: gr.Dataset
+    hint: gr.HTML
     negative: gr.Textbox
     preset: gr.Radio
     model: gr.Dropdown
@@ -58,17 +62,20 @@ class PageParts:
     files: gr.File
     history: gr.Gallery
     again: gr.Button
+    word_part: gr.Textbox
+    word_kind: gr.Radio
+    known: gr.Gallery
 
 
 def chosen(facts: str | None, limits: Limits) -> str:
     """Return a source's description; without a source, what can be one."""
-    return escape(facts or f"A picture or a clip of up to {limits.frames} frames, or one of these:")
+    return escape(
+        facts or f"A picture or a clip of up to {limits.frames} frames, or pick a sample."
+    )
 
 
-def state_box(job: WebJob | None, runner: Runner) -> str:
-    """Return how far a job is, as HTML."""
-    if job is None:
-        return IDLE
+def state_box(job: WebJob, runner: Runner, notices: Sequence[str] = ()) -> str:
+    """Return how far a job is, as HTML. notices: what else there is to say about it."""
     progress, place = runner.progress(job.name), runner.place(job.name)
     if progress is not None and not job.is_over:
         left = ""
@@ -83,7 +90,12 @@ def state_box(job: WebJob | None, runner: Runner) -> str:
     words = {"done": "done", "failed": "failed", "stopped": "stopped"}
     said = words.get(job.state, "starting")
     message = "" if job.message == said else f": {job.message}"
-    return _box(job.state, f"{said}{message}", job=job)
+    return _box(job.state, f"{said}{message}", job=job, notices=notices)
+
+
+def note(text: str) -> str:
+    """Return what a visitor is to know, as HTML."""
+    return _box("note", text)
 
 
 def refused(text: str) -> str:
@@ -103,8 +115,8 @@ def said(error: Exception) -> str:
 
 def caption(job: WebJob) -> str:
     """Return the line below a picture in the history."""
-    state = "" if job.state == "done" else f" ({job.state})"
-    return f"{_title(job)}{state}"
+    state = "" if job.state == "done" else f"{job.state.capitalize()}: "
+    return f"{state}{_title(job)}"
 
 
 def prompts_of(job: WebJob) -> list[str]:
@@ -119,14 +131,29 @@ def prompts_of(job: WebJob) -> list[str]:
 def _title(job: WebJob) -> str:
     if job.kind == "mask":
         return "how the mask moves"
-    kind = "" if job.kind == "translate" else f"{job.kind}: "
+    kind = "" if job.kind == "translate" else "shapes and outlines: "
     return kind + "; ".join(prompts_of(job))
 
 
-def _box(state: str, text: str, *, job: WebJob | None = None, share: float | None = None) -> str:
+def _box(
+    state: str,
+    text: str,
+    *,
+    job: WebJob | None = None,
+    share: float | None = None,
+    notices: Sequence[str] = (),
+) -> str:
     of = "" if job is None else f'<div class="of">{escape(_title(job))}</div>'
     bar = "" if share is None else f'<div class="bar"><div style="width:{share:.1%}"></div></div>'
-    return f'<div class="state {state}" role="status">{escape(text)}{of}{bar}</div>'
+    said = "".join(f"<li>{escape(notice)}</li>" for notice in notices)
+    listed = f'<ul class="notices">{said}</ul>' if said else ""
+    return f'<div class="state {state}" role="status">{escape(text)}{of}{bar}{listed}</div>'
+
+
+def nothing() -> Updates:
+    """Leave the page as it is."""
+    skipped: Updates = gr.skip()
+    return skipped
 
 
 class Show:
@@ -136,13 +163,17 @@ class Show:
         self._service, self._parts = service, parts
         self.outputs = [
             parts.state, parts.stop, parts.preview, parts.cells, parts.which, parts.slider,
-            parts.video, parts.files, parts.history, parts.again,
+            parts.video, parts.files, parts.history, parts.again, parts.hero,
         ]  # fmt: skip
 
     def state(self, job: WebJob) -> Updates:
         """Return the updates that show how far a job is."""
+        unknown = None
+        if job.kind != "mask":
+            unknown = self._service.words.notice(job.model, prompts_of(job))
+        notices = (*job.notices, *([unknown] if unknown else []))
         return {
-            self._parts.state: state_box(job, self._service.runner),
+            self._parts.state: state_box(job, self._service.runner, notices),
             self._parts.stop: gr.update(visible=not job.is_over),
         }
 
@@ -150,16 +181,14 @@ class Show:
         """Return the updates that show everything else of a job."""
         parts, preview = self._parts, job.folder / PREVIEW
         running = job.state == "running" and job.kind == "translate" and preview.exists()
-        cells = [
-            (str(path), "f {}, a {}".format(*CELLS[number]))
-            for number, path in enumerate(job.files("cell-*.png"))
-        ]
+        cells = self._cells(job)
         results = [job.folder / name for name in job.results]
         wanted = [str(path) for path in results if job.kind == "translate"]
         count = len({path.name.split("-")[1].split(".")[0] for path in job.files("view-*.*")})
         shown: Updates = {
             parts.preview: gr.update(value=str(preview) if running else None, visible=running),
             parts.cells: gr.update(value=cells, visible=bool(cells)),
+            parts.hero: gr.update(visible=False),
             parts.which: gr.update(
                 choices=[(text, n) for n, text in enumerate(prompts_of(job), 1)],
                 value=1,
@@ -170,17 +199,31 @@ class Show:
         }
         return shown | self.result(job, 1)
 
+    def _cells(self, job: WebJob) -> list[tuple[str, str]]:
+        """Return the pictures of a sheet that are there, each with its thresholds."""
+        if not (paths := job.files("cell-*.png")):
+            return []
+        cells, present = job_cells(job, self._service.models, self._service.limits)
+        return [
+            (
+                str(path),
+                f"{'Yours: ' if cell == present else ''}shapes {cell[0]:g}, outlines {cell[1]:g}",
+            )
+            for path, cell in zip(paths, cells, strict=False)
+        ]
+
     def result(self, job: WebJob, number: int) -> Updates:
         """Return the updates that show one of several results beside its source."""
         pictures = [str(path) for path in job.files(f"view-{number}-*.png")]
         video = next((str(path) for path in job.files(f"view-{number}.mp4")), None)
         if job.state != "done":
             pictures, video = [], None
+        label = "The mask, in red and as it is" if job.kind == "mask" else "Source and result"
         return {
             self._parts.slider: gr.update(
-                value=tuple(pictures) if pictures else None, visible=bool(pictures)
+                value=tuple(pictures) if pictures else None, visible=bool(pictures), label=label
             ),
-            self._parts.video: gr.update(value=video, visible=video is not None),
+            self._parts.video: gr.update(value=video, visible=video is not None, label=label),
         }
 
     def listed(self, visitor: Visitor) -> list[WebJob]:

@@ -19,6 +19,14 @@ TAU_A = (0.0, 0.3, 0.5, 0.8)
 CELLS = tuple(product(TAU_F, TAU_A))
 """Row by row: (tau_f, tau_a)."""
 
+Cell = tuple[float, float]
+
+
+def cells_of(options: PnPOptions) -> tuple[Cell, ...]:
+    """Return the thresholds of all cells: the same for all, and those of the options."""
+    present = options.tau_f, options.tau_a
+    return CELLS if present in CELLS else (*CELLS, present)
+
 
 def sheet_options(settings: Settings, own: PnPOptions) -> PnPOptions:
     """Return the options of all cells but the thresholds; fast, as a choice needs no more."""
@@ -48,7 +56,7 @@ def make_sheet(
             keep="all",
         )
         opened = open_things.enter_context(OpenEdit(model, request, callbacks))
-        for number, (tau_f, tau_a) in enumerate(CELLS):
+        for number, (tau_f, tau_a) in enumerate(cells_of(options)):
             here = options.override({"tau_f": tau_f, "tau_a": tau_a})
             result = opened.sample(here, generators=seeded(settings.seed))
             for frames in decode(model, result.latents[0], 1):

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pnpvideo.clips.clip import Frames
+from pnpvideo.clips.clip import Clip, Frames
 from pnpvideo.clips.read import read_clip
 from pnpvideo.clips.write import write_clip
 from pnpvideo.options.settings import ReadSettings, Settings
 from pnpvideo.pixels.carry_mask import carry_mask
-from pnpvideo.pixels.mask import weights_of
+from pnpvideo.pixels.mask import Weights, weights_of
 from pnpvideo.pixels.mask_values import white_and_black
 from pnpvideo.pixels.resize import resize_frames, side_by_side
 from pnpvideo.pixels.scenes import find_scenes
@@ -23,6 +23,8 @@ THUMBNAIL = "thumb.png"
 _THUMBNAIL_SIDE = 160
 _PREVIEW = 384
 _HEIGHT = 256
+_MARK = (255, 140, 0)
+"""The colour of a frame around a picture."""
 
 
 def write_views(
@@ -68,7 +70,8 @@ def write_views(
 
 
 def write_mask_view(folder: Path, settings: Settings, check: Callable[[], None]) -> None:
-    """Write how the mask of a source's first frame moves with it, as the views of a result.
+    """Write how the mask of a source's first frame moves with it, as the views of a result: in
+    colour over the source, and beside that as it is, white where the source is edited.
 
     check: called before each batch of frames; may raise.
     """
@@ -88,20 +91,32 @@ def write_mask_view(folder: Path, settings: Settings, check: Callable[[], None])
         inverted = np.uint8(255 if settings.invert_mask else 0)
         if len(source) == 1:
             (frame,) = next(frames())
-            save_picture(frame, folder / "view-1-a.png")
-            save_picture(tinted(frame, first ^ inverted), folder / "view-1-b.png")
+            save_picture(tinted(frame, first ^ inverted), folder / "view-1-a.png")
+            save_picture(_as_frame(first ^ inverted), folder / "view-1-b.png")
             return
         scenes = find_scenes(frames())
         masks = carry_mask(first, frames(), scenes)
         singles = (frame for batch in frames() for frame in batch)
         shown = (
-            tinted(frame, mask[0] ^ inverted)[None]
-            for frame, mask in zip(singles, masks, strict=True)
+            np.concatenate([tinted(frame, here), _as_frame(here)], axis=1)[None]
+            for frame, here in zip(singles, (mask[0] ^ inverted for mask in masks), strict=True)
         )
         write_clip(shown, folder / "view-1.mp4", timing=source.timing, overwrite=True)
     finally:
         source.close()
         mask.close()
+
+
+def _as_frame(mask: Weights) -> Frames:
+    """Return a mask (height, width) as a frame (height, width, 3)."""
+    return np.repeat(mask[..., np.newaxis], 3, axis=2)
+
+
+def write_source_preview(source: Clip, video: Path) -> None:
+    """Write a small video of a source that every browser plays, without sound."""
+    size = _fitting(source.width, source.height)
+    frames = (resize_frames(batch, *size) for batch in source.batches(8))
+    write_clip(frames, video, timing=source.timing, overwrite=True)
 
 
 def _fitting(width: int, height: int) -> tuple[int, int]:
@@ -121,6 +136,14 @@ def save_picture(frame: Frames, path: Path, size: tuple[int, int] | None = None)
     """Write a frame (height, width, 3), resized to (width, height) if that is given."""
     frames = frame[None] if size is None else resize_frames(frame[None], *size)
     Image.fromarray(frames[0]).save(path)
+
+
+def framed(picture: Frames) -> Frames:
+    """Return a picture (height, width, 3) with a frame drawn on its edge."""
+    width = max(2, min(picture.shape[:2]) // 40)
+    marked = np.full_like(picture, _MARK)
+    marked[width:-width, width:-width] = picture[width:-width, width:-width]
+    return marked
 
 
 def contact_strip(frames: Sequence[Frames]) -> Frames:

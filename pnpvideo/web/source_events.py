@@ -1,0 +1,173 @@
+"""Answer what visitors do to choose a source and its settings."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import gradio as gr
+
+from pnpvideo.pixels.mask import Weights
+from pnpvideo.web.actions import Service
+from pnpvideo.web.drawn_mask import brush_radius, editor_of
+from pnpvideo.web.page import brush
+from pnpvideo.web.samples import Sample
+from pnpvideo.web.show import PageParts, Updates, chosen, nothing, refused, said
+
+AT_ONCE = 4
+"""The most visitors whose sources are looked at, at the same time."""
+
+_FORGET_REFUSED_UPLOAD = "() => document.querySelector('#refused')?.remove()"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """The state of an open page.
+
+    source: the path of the chosen source. count: its number of frames. name: the name of the job
+    that is shown. seen: the key of what was last shown of that job (see `Events`).
+    """
+
+    source: gr.State = field(default_factory=gr.State)
+    count: gr.State = field(default_factory=lambda: gr.State(1))
+    name: gr.State = field(default_factory=lambda: gr.State(""))
+    seen: gr.State = field(default_factory=gr.State)
+
+
+class SourceEvents:
+    """The events that choose a source and its settings.
+
+    outputs: all components that choosing a source updates. choices: those with the settings.
+    """
+
+    def __init__(self, service: Service, parts: PageParts, session: Session) -> None:
+        self._service, self._parts, self._session = service, parts, session
+        texts = [parts.prompt, parts.negative, parts.preset, parts.model]
+        self.choices = [*texts, *parts.controls.components.values()]
+        self.outputs = [
+            parts.refusal, session.source, session.count, parts.facts, parts.first, parts.editor,
+            parts.made,
+        ]  # fmt: skip
+
+    @property
+    def everything(self) -> list[gr.components.Component]:
+        """All components that show what a run is given."""
+        return [*self.outputs, self._parts.upload, *self.choices]
+
+    def connect(self, blocks: gr.Blocks) -> None:
+        """Connect the components to the methods below."""
+        parts, session, source = self._parts, self._session, self.outputs
+        quiet = {"show_progress": "hidden", "api_visibility": "undocumented"}
+        # One slow clip does not keep other visitors waiting.
+        several = {"concurrency_limit": AT_ONCE, **quiet}
+
+        parts.upload.upload(self._uploaded, [parts.upload], source, **several)
+        parts.upload.clear(self._cleared, None, source, **quiet)
+        session.source.change(
+            self._play, [session.source, session.count], [parts.first, parts.clip], **several
+        )
+        # Gradio sends no "input" event for pasted text.
+        parts.made.change(
+            self._described,
+            [parts.made],
+            [*source[:-1], parts.upload],
+            trigger_mode="always_last",
+            **quiet,
+        )
+        for gallery, pick in ((parts.samples, self._sample), (parts.hero, self._shown_sample)):
+            gallery.select(pick, [parts.model], self.everything, **quiet)
+            gallery.select(None, js=_FORGET_REFUSED_UPLOAD, **quiet)
+        parts.model.input(
+            self._model, [parts.model], [*parts.controls.components.values()], **quiet
+        )
+        timed = [parts.model, session.count], [parts.preset]
+        for changes in (session.count.change, parts.model.change, session.seen.change, blocks.load):
+            changes(self._time, *timed, **quiet)
+
+    def _uploaded(self, path: str | None) -> Updates:
+        return self.chosen(None if path is None else Path(path))
+
+    def _cleared(self) -> Updates:
+        return self.chosen(None)
+
+    def _described(self, text: str) -> Updates:
+        """Let the model generate the source from a text."""
+        if not text.strip():
+            return nothing()
+        updates = self.chosen(None) | {self._parts.upload: None}
+        del updates[self._parts.made]
+        return updates
+
+    def chosen(self, source: Path | None, mask: Weights | None = None, made: str = "") -> Updates:
+        """Show the source of the next run, or the text that the model generates it from."""
+        parts, session = self._parts, self._session
+        both: Updates = {parts.refusal: "", parts.made: made}
+        none = {session.source: None, session.count: 1, parts.first: gr.update(visible=False)}
+        none |= {parts.editor: None, **both}
+        if source is None:
+            return none | {parts.facts: chosen(None, self._service.limits)}
+        try:
+            facts = self._service.look_at(source, {})
+        except Exception as error:
+            return none | {parts.facts: refused(said(error))}
+        (first,) = facts.first
+        radius = brush_radius(first)
+        return both | {
+            session.source: str(source),
+            session.count: facts.count,
+            parts.facts: chosen(facts.text, self._service.limits),
+            parts.first: gr.update(value=first, visible=facts.count == 1),
+            parts.editor: gr.update(
+                value=editor_of(first, mask),
+                brush=brush(radius),
+                eraser=gr.Eraser(default_size=radius),
+            ),
+        }
+
+    def _play(self, source: str | None, count: int) -> Updates:
+        """Show a clip as a video, and the first frame of what has none."""
+        video = None if source is None or count == 1 else self._service.preview(Path(source))
+        is_clip = video is not None
+        return {
+            self._parts.clip: gr.update(value=str(video) if is_clip else None, visible=is_clip),
+            self._parts.first: gr.update(visible=source is not None and not is_clip),
+        }
+
+    def _time(self, model: str, count: int) -> Updates:
+        """Say how long each quality takes."""
+        own = self._service.models.options[model]
+        choices = self._service.paces.choices(model, own, count)
+        return {self._parts.preset: gr.update(choices=choices)}
+
+    def _sample(self, model: str, event: gr.SelectData) -> Updates:
+        return self._use(self._service.samples[event.index], model)
+
+    def _shown_sample(self, model: str, event: gr.SelectData) -> Updates:
+        """Use one of the samples that take turns, of which each has two pictures."""
+        shown = [sample for sample in self._service.samples if sample.card is not None]
+        return self._use(shown[event.index // 2], model)
+
+    def _use(self, sample: Sample, model: str) -> Updates:
+        updates = self.chosen(sample.source) | self.controls(sample.values, model)
+        return updates | {self._parts.upload: None}
+
+    def controls(self, values: dict[str, object], model: str) -> Updates:
+        """Show settings in the controls, and defaults in those that the settings leave out."""
+        parts, own = self._parts, self._service.models.options[model]
+        prompt, negative = (
+            "\n".join([text] if isinstance(text := values.get(name, []), str) else text)  # type: ignore[arg-type]
+            for name in ("prompt", "negative_prompt")
+        )
+        texts: Updates = {
+            parts.prompt: prompt,
+            parts.negative: negative,
+            parts.preset: values.get("preset") or "best",
+        }
+        shown = parts.controls.shown(values, own)
+        return texts | dict(zip(parts.controls.components.values(), shown, strict=True))
+
+    def _model(self, model: str) -> Updates:
+        """Show the own options of the model that was chosen."""
+        components = self._parts.controls.components
+        shown = self._parts.controls.shown({}, self._service.models.options[model])
+        own = set(type(self._service.models.options[model]).model_fields)
+        both = zip(components.items(), shown, strict=True)
+        return {component: value for (name, component), value in both if name in own}

@@ -1,0 +1,246 @@
+"""What the page says, without a browser: words, times, notices, options, samples and previews."""
+
+import logging
+import threading
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from clips import describe, make_video, smooth_frames
+from models import model_with_words
+from page import wait_until
+from PIL import Image
+
+from pnpvideo import read_clip
+from pnpvideo.catalogue.known_words import read_known_words, words_of_model
+from pnpvideo.catalogue.unknown_words import unknown_words
+from pnpvideo.errors import InputError
+from pnpvideo.options.method import PnPOptions
+from pnpvideo.options.settings import GROUPS
+from pnpvideo.options.values import EMBEDDED_MODEL
+from pnpvideo.options.web import WebOptions
+
+pytest.importorskip("gradio")
+
+from pnpvideo.web.actions import Service
+from pnpvideo.web.controls import MAIN, hint_of, label_of, offered
+from pnpvideo.web.jobs import JobStore, Visitor
+from pnpvideo.web.limits import Limits
+from pnpvideo.web.models import Models
+from pnpvideo.web.notices import notices_of_this_thread
+from pnpvideo.web.pace import Paces, duration
+from pnpvideo.web.runner import Runner, job_cells
+from pnpvideo.web.samples import PROJECT_SAMPLES, examples_of, find_samples
+from pnpvideo.web.serve import serving
+from pnpvideo.web.thresholds import CELLS, cells_of
+from pnpvideo.web.words import WordHelp, with_word
+
+ME = Visitor(key="me", place="here")
+LIMITS = Limits(pixels=10_000, frames=4, waiting=2, prompts=16, prompt_length=2000)
+
+
+@pytest.fixture(scope="module")
+def models(tiny_model: Path) -> Models:
+    return Models([str(tiny_model)], "cpu")
+
+
+@pytest.fixture(scope="module")
+def words(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> WordHelp:
+    folder = model_with_words(tiny_model, tmp_path_factory.mktemp("words") / "tiny")
+    known = {"tiny": read_known_words(folder), "large": None}
+    return WordHelp(known, ["a stone", "a horse", "a stone"])
+
+
+@pytest.mark.parametrize(
+    ("prompts", "said"),
+    [
+        (["a stone", "cobblestones and a horse"], None),
+        (["a zebra"], "This model does not know “zebra” (try “horse”). It draws stones."),
+        (["qwer", "a zebra, qwer"], "“qwer”, “zebra” (try “horse”). It draws stones."),
+        ([], None),
+    ],
+)
+def test_words_that_a_model_does_not_know(
+    words: WordHelp, prompts: list[str], said: str | None
+) -> None:
+    notice = words.notice("tiny", prompts)
+    assert notice is None if said is None else said in str(notice)
+    assert words.notice("large", prompts) is None
+
+
+@pytest.mark.parametrize(
+    ("prompt", "chips"),
+    [
+        ("", [("a stone", "a stone"), ("a horse", "a horse")]),
+        ("a Ho", [("horse", "a horse ")]),
+        ("a stone and co", [("cobblestone", "a stone and cobblestone ")]),
+        ("a horse", []),  # Nothing to complete.
+        ("a horse ", []),
+        ("a h", []),
+        ("a xylo", []),
+    ],
+)
+def test_completions_of_a_prompt(
+    words: WordHelp, prompt: str, chips: list[tuple[str, str]]
+) -> None:
+    assert words.chips("tiny", prompt) == chips
+    assert words.chips("large", prompt) == (chips if not prompt else [])
+
+
+def test_pictures_of_words(words: WordHelp) -> None:
+    everything = words.find("tiny", "things", "")
+    shown = words.pictures("tiny", everything)
+    assert [word for _, word in shown] == ["stone", "horse"]
+    assert shown[0][0].shape == (8, 8, 3)
+    assert [entry.word for entry in words.find("tiny", "looks", "COBBLE")] == ["stone"]
+    assert words.find("large", "things", "") == words.pictures("large", everything) == []
+    assert with_word("", "horse") == "horse"
+    assert with_word("a blue  ", "horse") == "a blue horse"
+
+
+def test_the_examples_and_samples_use_words_that_the_bundled_model_knows() -> None:
+    known = words_of_model(EMBEDDED_MODEL)
+    assert known is not None
+    samples = find_samples(PROJECT_SAMPLES)
+    assert examples_of(samples)
+    unknown = {s.source.name: [one.word for one in unknown_words(s.prompt, known)] for s in samples}
+    # The list of what the model knows has no tree of this kind.
+    assert {name: words for name, words in unknown.items() if words} == {
+        "tree.png": ["deciduous", "tree"]
+    }
+    assert not any(unknown_words(text, known) for text in examples_of(samples))
+    for sample in samples:
+        assert sample.card is not None, sample.source
+        with Image.open(sample.card) as card:
+            assert card.width == 2 * card.height
+
+
+def test_an_installed_package_has_all_samples() -> None:
+    root = Path(__file__).parents[1]
+    listed = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]
+    taken = {
+        path: Path(place) / path.name
+        for place, patterns in listed["data-files"].items()
+        for pattern in patterns
+        for path in root.glob(pattern)
+        if path.is_file()
+    }
+    samples = {path for path in (root / "samples").rglob("*") if path.is_file()}
+    assert samples == taken.keys()
+    for path, place in taken.items():
+        assert place == Path("share/pnpvideo") / path.relative_to(root)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.2, "1 s"), (7.6, "8 s"), (47, "50 s"), (100, "2 min"), (5000, "83 min"), (9000, "2 h")],
+)
+def test_times_in_words(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+def test_estimated_times_are_measured_and_learnt(models: Models) -> None:
+    paces, (name,) = Paces(), models.names
+    own = models.options[name]
+    assert paces.choices(name, own, 1) == [
+        ("Draft", "fast"),
+        ("Good", "balanced"),
+        ("Best", "best"),
+    ]
+    paces.measure(name, models.load(name))
+    assert paces.choices(name, own, 1)[0][0].startswith("Draft, about ")
+    # 50 steps of inversion, and 50 of the source and two branches: 200 passes of a frame.
+    paces.learn(name, {}, own, frames=3, results=1, seconds=600)
+    assert paces.choices(name, own, 3)[2] == ("Best, about 10 min", "best")
+    assert paces.choices(name, own, 1)[0] == ("Draft, about 60 s", "fast")
+    paces.learn(name, {"size": "8x8"}, own, frames=3, results=1, seconds=1)
+    assert paces.choices(name, own, 3)[2] == ("Best, about 10 min", "best")
+
+
+def test_notices_are_those_of_a_run() -> None:
+    log, other = logging.getLogger("pnpvideo.stages.latents"), logging.getLogger("pnpvideo.web.x")
+    with notices_of_this_thread() as notices:
+        for _ in range(2):
+            log.warning("a %s is cut off", "text")
+        log.info("more")
+        other.warning("of the server")
+        thread = threading.Thread(target=log.warning, args=("of another run",))
+        thread.start()
+        thread.join()
+    log.warning("later")
+    assert notices == ["a text is cut off"]
+
+
+def test_options_have_names_hints_and_technical_names() -> None:
+    every = {name for group in GROUPS.values() for name in group.model_fields}
+    shown = [(name, schema) for group in offered().values() for name, schema in group.items()]
+    assert set(MAIN) <= {name for name, _ in shown}
+    for name, schema in shown:
+        label, hint = label_of(name), hint_of(name, schema)
+        assert label[0].isupper(), label
+        assert "_" not in label
+        assert hint.endswith(f" · {name}"), hint
+        assert hint[0].isupper() or not hint[0].isalpha(), hint
+    assert all(title[0].isupper() for title in offered())
+    assert "mask_label" in every
+    assert "mask_label" not in dict(shown)
+
+
+def test_the_sheet_marks_the_present_thresholds(
+    models: Models, picture: Path, tmp_path: Path
+) -> None:
+    assert cells_of(PnPOptions(tau_f=0.8, tau_a=0.5)) == CELLS
+    present = 1.0, 0.25
+    store = JobStore(tmp_path / "jobs")
+    values = {"prompt": ["a stone"], "steps": 1, "tau_f": present[0], "tau_a": present[1]}
+    store.add("thresholds", ME, models.names[0], picture, values)
+    runner = Runner(store, models, LIMITS)
+    wait_until(lambda: runner.is_idle, 30)
+    runner.close()
+    (job,) = store.all()
+    cells, own = job_cells(job, models, LIMITS)
+    assert own == present
+    assert len(cells) == len(job.results) == len(CELLS) + 1, job.message
+    edges = [np.asarray(Image.open(job.folder / name))[0] for name in job.results]
+    flat = [np.ptp(edge, axis=0).max() == 0 for edge in edges]
+    assert [cell for cell, is_flat in zip(cells, flat, strict=True) if is_flat] == [present]
+
+
+@pytest.mark.parametrize(
+    ("name", "made"),
+    [
+        ("old.avi", ("-c:v", "mpeg4")),
+        ("deep.mkv", ("-c:v", "libx265", "-pix_fmt", "yuv420p10le", "-x265-params", "log-level=0")),
+        ("odd.mov", ("-c:v", "prores_ks")),
+    ],
+)
+def test_a_preview_of_any_clip_plays_in_browsers(
+    models: Models, tmp_path: Path, name: str, made: tuple[str, ...]
+) -> None:
+    clip = make_video(tmp_path / name, *made, frames=3, size="50x32")
+    store = JobStore(tmp_path / "jobs")
+    runner = Runner(store, models, LIMITS)
+    service = Service(
+        store=store, runner=runner, models=models, limits=LIMITS, samples=[], previews=tmp_path
+    )
+    video = service.preview(clip)
+    assert video is not None
+    assert "Video: h264" in describe(video)
+    assert "yuv420p" in describe(video)
+    shown = read_clip(video)
+    assert (len(shown), shown.width, shown.height) == (3, 50, 32)
+    shown.close()
+    assert service.preview(clip) == video
+    Image.fromarray(smooth_frames(1, 48, 32)[0]).save(tmp_path / "still.png")
+    assert service.preview(tmp_path / "still.png") is None
+    assert service.preview(tmp_path / "nowhere.mp4") is None
+    runner.close()
+
+
+def test_an_about_file_that_cannot_be_read(tmp_path: Path) -> None:
+    options = WebOptions.of({"about": str(tmp_path / "nowhere.md")})
+    with pytest.raises(InputError, match=r"nowhere\.md cannot be read"), serving(options):
+        pass
+    with pytest.raises(InputError, match="title"):
+        WebOptions.of({"title": ""})
