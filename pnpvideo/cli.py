@@ -56,7 +56,7 @@ def _run(given: Sequence[str]) -> int:
     except OSError as error:
         return _fail(f"{error.filename}: {error.strerror}" if error.filename else error, 1)
     except KeyboardInterrupt as stop:
-        return _fail("stopped", stop.exit_code if isinstance(stop, Stopped) else 130)
+        return _fail(str(stop) or "stopped", stop.exit_code if isinstance(stop, Stopped) else 130)
     return 0
 
 

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -334,6 +335,48 @@ def test_bad_input(run: Run, tmp_path: Path) -> None:
     for arguments, message in cases.items():
         assert_refused(run(*arguments), 2, message)
         assert names(tmp_path) == before, arguments
+
+
+def test_broken_files_are_listed_at_once_and_can_be_left_out(run: Run, tmp_path: Path) -> None:
+    save_frames(tmp_path, 1)
+    (tmp_path / "cut.png").write_bytes((tmp_path / "source0.png").read_bytes()[:60])
+    (tmp_path / "text.mp4").write_text("not a video")
+    good = {"source": "source0.png", "prompt": "a stone"}
+    broken = [
+        {"source": "gone.mp4", "prompt": "a moon"},
+        {"source": "cut.png", "prompt": ["a", "b"]},
+        {"source": "text.mp4", "prompt": "a star"},
+        good | {"mask": "no_mask.png", "output": "masked.png"},
+    ]
+    jobs = str(write_lines(tmp_path / "jobs.jsonl", good, *broken))
+    refused = run(jobs)
+    assert refused[:2] == (2, "")
+    assert refused[2].count("\n") == 1
+    assert refused[2].startswith("pnpvideo: 4 jobs cannot be made: ")
+    for text in ("gone.mp4", "cut.png", "text.mp4", "no_mask.png", "--skip-broken"):
+        assert text in refused[2]
+    # Without another job there is nothing to go on with; other mistakes are never left out.
+    rest = str(write_lines(tmp_path / "rest.jsonl", *broken))
+    assert "4 jobs cannot be made: " in run(rest, "--skip-broken")[2]
+    mistake = str(write_lines(tmp_path / "mistake.jsonl", good, broken[0], good | {"tau_f": 2}))
+    assert_refused(run(mistake, "--skip-broken"), 2, "tau_f is 2")
+    code, _, error = run(jobs, "--skip-broken")
+    assert code == 1
+    assert "4 broken jobs were left out, such as jobs.jsonl line 2" in error.replace(
+        f"{tmp_path}/", ""
+    )
+    kept = json.loads((tmp_path / "out" / "batch.json").read_text())
+    assert [job["state"] for job in kept["jobs"]] == ["done", *["skipped"] * 4]
+    assert (kept["done"], kept["skipped"]) == (1, 4)
+    assert "gone.mp4" in kept["jobs"][1]["error"]
+    assert datetime.fromisoformat(kept["jobs"][0]["finished"]).tzinfo is UTC
+
+
+def test_a_rerun_says_that_all_are_done(run: Run, tmp_path: Path) -> None:
+    clips(tmp_path / "clips")
+    batch = ("clips", "--prompt", "a stone", "--no-quiet")
+    assert "done already" not in run(*batch)[2]
+    assert "all 2 are done already" in run(*batch)[2]
 
 
 def test_two_batches_do_not_meet(run: Run, tmp_path: Path) -> None:

@@ -226,7 +226,7 @@ def test_signals_end_a_run_as_ctrl_c_does(
     os.kill(run.pid, number)  # Impatient schedulers send it twice.
     done = run.wait(30)
     assert (done.returncode, done.stdout) == (128 + number, "")
-    assert done.stderr.splitlines()[-1] == "pnpvideo: stopped"
+    assert done.stderr.splitlines()[-1].startswith("pnpvideo: stopped; nothing is kept: add `--job")
     assert "Traceback" not in done.stderr
     assert names(tmp_path) == before
 

@@ -11,11 +11,12 @@ batch.json              all jobs with their results, errors and times, for peopl
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pnpvideo.batch.addresses import put, stamp_at
-from pnpvideo.batch.job import Job, Record, Span, stamp_of
+from pnpvideo.batch.job import Job, Record, Skipped, Span, stamp_of
 from pnpvideo.errors import InputError
 from pnpvideo.files.own_names import make_own_folder, remove
 from pnpvideo.files.read_text import parse_json, read_text
@@ -150,12 +151,15 @@ class BatchFolder(SharedFolder):
         for name in ("jobs", "inversions", "claims"):
             remove(self.path / name)
 
-    def write_manifest(self, jobs: Sequence[Job], records: Sequence[Record]) -> Path:
+    def write_manifest(
+        self, jobs: Sequence[Job], records: Sequence[Record], skipped: Sequence[Skipped] = ()
+    ) -> Path:
         path = self.output / MANIFEST
         rows = [_row(*pair) for pair in zip(jobs, records, strict=True)]
         states = [record.state for record in records]
         counts = {state: states.count(state) for state in ("done", "failed", "running", "waiting")}
-        self.write_json(path, {"jobs": rows} | counts)
+        rows += [{"state": "skipped"} | asdict(one) for one in skipped]
+        self.write_json(path, {"jobs": rows} | counts | {"skipped": len(skipped)})
         return path
 
     def deliver_manifest(self) -> None:
@@ -178,6 +182,9 @@ def _row(job: Job, record: Record) -> dict[str, object]:
     """Return the manifest's entry of a job."""
     known = asdict(record)
     del known["stamps"]
+    # In UTC, as machines of a cluster may be in different time zones.
+    at = datetime.fromtimestamp(record.finished, UTC) if record.finished else None
+    known["finished"] = at and at.isoformat(timespec="seconds")
     return {
         "name": job.name,
         "place": job.place,

@@ -43,6 +43,19 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Skipped:
+    """A job that is left out because a file that it reads is broken.
+
+    place, source: as in `Job`. error: what is wrong, with the place.
+    """
+
+    place: str
+    source: str | None
+    prompt: tuple[str, ...]
+    error: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Span:
     """A part of a long job. number: 0 to count - 1; the last ones may be empty."""
 

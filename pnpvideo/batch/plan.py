@@ -4,12 +4,12 @@ import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pnpvideo.batch.addresses import fetch
 from pnpvideo.batch.batch_folder import BatchFolder
-from pnpvideo.batch.job import Job, stamp_of
+from pnpvideo.batch.job import Job, Skipped, stamp_of
 from pnpvideo.batch.read_jobs import JobEntry
 from pnpvideo.catalogue.ask_model import check_makes_sources, words_for
 from pnpvideo.clips.clip import Clip
@@ -31,23 +31,69 @@ _READ = ("source", "mask", "control_image", "ip_adapter_image")
 """Settings that name a file to read, which may be at an address."""
 
 
-def plan(entries: Sequence[JobEntry], folder: BatchFolder) -> list[Job]:
+class _BrokenError(InputError):
+    """A file that a job reads is missing or damaged."""
+
+
+def plan(
+    entries: Sequence[JobEntry], folder: BatchFolder, *, skipped: list[Skipped] | None = None
+) -> list[Job]:
     """Return the jobs of all entries, with their results in the folder of a batch.
 
-    InputError, with the place in the list, for the first entry that cannot be run or that would
-    overwrite files of another. Nothing is changed, but files at addresses are copied.
+    skipped: gets those whose files are missing or damaged. InputError names all of these if it is
+    None, or if no job would be left. InputError, with the place in the list, for the first entry
+    that cannot be run for another reason or that would overwrite files of another. Nothing is
+    changed, but files at addresses are copied.
     """
     jobs: list[Job] = []
+    broken: list[Skipped] = []
     sources = _Sources()
     for entry in entries:
         try:
             jobs.append(_plan_one(entry, folder, sources))
+        except _BrokenError as error:
+            broken.append(_skipped(entry, _placed(entry, error)))
         except InputError as error:
-            text = str(error)
-            placed = text if text.startswith(entry.place) else f"{entry.place}: {text}"
-            raise InputError(placed) from None
+            raise InputError(_placed(entry, error)) from None
+    if broken and (skipped is None or not jobs):
+        raise InputError(_all_broken(broken, some_left=bool(jobs)))
+    if skipped is not None:
+        skipped += broken
     _check_apart(jobs)
     return jobs
+
+
+def _placed(entry: JobEntry, error: InputError) -> str:
+    text = str(error)
+    return text if text.startswith(entry.place) else f"{entry.place}: {text}"
+
+
+def _skipped(entry: JobEntry, error: str) -> Skipped:
+    source, given = entry.values.get("source"), entry.values.get("prompt", ())
+    return Skipped(
+        place=entry.place,
+        source=None if source is None else shown_address(str(source)),
+        prompt=tuple(map(str, given)) if isinstance(given, list | tuple) else (str(given),),
+        error=error,
+    )
+
+
+def _all_broken(broken: Sequence[Skipped], *, some_left: bool) -> str:
+    """Return the text of the error that names each broken file once."""
+    # Jobs of a source with several prompts have the same place, and so the same error.
+    errors = list(dict.fromkeys(one.error for one in broken))
+    hint = "; --skip-broken makes the others without them" if some_left else ""
+    count = f"{len(errors)} jobs cannot be made: " if len(errors) > 1 else ""
+    return f"{count}{'; '.join(errors)}{hint}"
+
+
+@contextlib.contextmanager
+def _broken_files() -> Iterator[None]:
+    """Raise errors of reading files as `_BrokenError`."""
+    try:
+        yield
+    except InputError as error:
+        raise _BrokenError(str(error)) from None
 
 
 class _Sources:
@@ -64,7 +110,7 @@ class _Sources:
         """
         key = repr(sorted((k, repr(v)) for k, v in values.items() if k not in _TEXTS))
         if key != self._key:
-            with contextlib.ExitStack() as open_things:
+            with _broken_files(), contextlib.ExitStack() as open_things:
                 self._clip = read_inputs(settings, open_things).clip
             check_additions(settings)
             check_makes_sources(settings.guidance_prompt, words_for(settings))
@@ -73,7 +119,8 @@ class _Sources:
 
 
 def _plan_one(entry: JobEntry, folder: BatchFolder, sources: _Sources) -> Job:
-    values = {name: _copied(name, value, folder) for name, value in entry.values.items()}
+    with _broken_files():
+        values = {name: _copied(name, value, folder) for name, value in entry.values.items()}
     if values != entry.values:  # PyAV alone reads what comes from elsewhere.
         values |= {"reader": "av"}
     settings = Settings.of(values)

@@ -1,5 +1,6 @@
 """Run a batch, from the list of its jobs to their results."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from pnpvideo.batch.addresses import check_free_at
 from pnpvideo.batch.batch_folder import BatchFolder
 from pnpvideo.batch.combine import combine
 from pnpvideo.batch.dispatch import Dispatcher
-from pnpvideo.batch.job import Job, Record
+from pnpvideo.batch.job import Job, Record, Skipped
 from pnpvideo.batch.plan import plan
 from pnpvideo.batch.read_jobs import read_jobs
 from pnpvideo.batch.spread import most_spans
@@ -23,6 +24,8 @@ from pnpvideo.options.batch import BatchOptions
 from pnpvideo.options.paths import expanded, is_address
 from pnpvideo.options.settings_file import with_paths_from
 from pnpvideo.run.opening import Opener, open_model
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +44,14 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A batch that has been checked. todo: the numbers of the jobs that are not done."""
+    """A batch that has been checked. todo: the numbers of the jobs that are not done. skipped: the
+    jobs that are left out.
+    """
 
     jobs: Sequence[Job]
     folder: BatchFolder
     todo: Sequence[int]
+    skipped: Sequence[Skipped] = ()
 
     @property
     def most(self) -> int:
@@ -64,11 +70,13 @@ def plan_batch(options: BatchOptions, common: Mapping[str, object], *, overwrite
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file; give a folder for the results")
     entries = read_jobs(expanded(options.jobs), output)
-    jobs = plan(combine(entries, with_paths_from(Path.cwd(), common), options.combine), folder)
+    combined = combine(entries, with_paths_from(Path.cwd(), common), options.combine)
+    skipped: list[Skipped] = []
+    jobs = plan(combined, folder, skipped=skipped if options.skip_broken else None)
     todo = [number for number, job in enumerate(jobs) if not folder.is_done(job)]
     for job in (jobs[number] for number in todo):
         _check_free(job, folder, overwrite or folder.record(job).state != "waiting")
-    return Plan(jobs=jobs, folder=folder, todo=todo)
+    return Plan(jobs=jobs, folder=folder, todo=todo, skipped=skipped)
 
 
 def warn_of_words(plan: Plan) -> None:
@@ -91,13 +99,15 @@ def run_batch(
     opener: loads the models of jobs, in whichever process works on them; it can be pickled.
     """
     jobs, folder = plan.jobs, plan.folder
+    for one in plan.skipped:
+        _log.warning("left out: %s", one.error)
     if opener is open_model:  # Others may load other models than the settings name.
         warn_of_words(plan)
     with folder.taken():
         records = [folder.record(job) for job in jobs]
         for number in plan.todo:
             records[number] = Record()
-        table = Table(jobs, records, folder)
+        table = Table(jobs, records, folder, plan.skipped)
         table.write()
         if plan.todo:
             workers = start_workers(folder, options, plan.most, opener)

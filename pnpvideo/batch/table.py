@@ -15,7 +15,7 @@ from rich.text import Text
 from tqdm import tqdm
 
 from pnpvideo.batch.batch_folder import BatchFolder
-from pnpvideo.batch.job import Job, Record
+from pnpvideo.batch.job import Job, Record, Skipped
 from pnpvideo.catalogue.ask_model import notice_for
 from pnpvideo.options.printed import printable
 from pnpvideo.storage.job_folder import how_far
@@ -32,8 +32,14 @@ _ENDED, _NEXT = 6, 3
 class Table:
     """The state of every job, shown as a table on a terminal, and elsewhere line by line."""
 
-    def __init__(self, jobs: Sequence[Job], records: list[Record], folder: BatchFolder) -> None:
-        self.records = records
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        records: list[Record],
+        folder: BatchFolder,
+        skipped: Sequence[Skipped] = (),
+    ) -> None:
+        self.records, self._skipped = records, skipped
         self._jobs, self._folder = jobs, folder
         self._begun: dict[int, tuple[tuple[int, ...], float]] = {}
         self._ended: list[int] = []
@@ -94,7 +100,7 @@ class Table:
     def write(self) -> Path:
         """Write the manifest with the current state."""
         began = time.monotonic()
-        path = self._folder.write_manifest(self._jobs, self.records)
+        path = self._folder.write_manifest(self._jobs, self.records, self._skipped)
         self._written, self._due = time.monotonic(), None
         self._took = self._written - began
         return path

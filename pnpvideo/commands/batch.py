@@ -1,5 +1,7 @@
 """`pnpvideo batch`: many runs, by one worker or many."""
 
+import logging
+
 from pnpvideo.commands.command import Command
 from pnpvideo.commands.notices import WriteOptions
 from pnpvideo.commands.printing import say
@@ -25,6 +27,8 @@ The first line of jobs.csv names its columns: source,prompt,seed,output
 All settings of translate can be given there; those given here apply to jobs without them.
 docs/batches.md has more. Exit code 0 only if all jobs are done."""
 
+_log = logging.getLogger(__name__)
+
 Work = tuple[BatchOptions, dict[str, object]]
 """The options of the batch, and the settings of all its runs."""
 
@@ -45,6 +49,11 @@ def _work(settings: Work, call: WriteOptions) -> None:
         for line in describe_plan(plan, options):
             say(line)
         return
+    if not plan.todo:
+        count = len(plan.jobs)
+        _log.info(
+            "%s", "the job is done already" if count == 1 else f"all {count} are done already"
+        )
     batch = run_batch(plan, options, quiet=call.quiet)
     say(batch.manifest)
     if batch.missing:
@@ -53,6 +62,17 @@ def _work(settings: Work, call: WriteOptions) -> None:
             f"{len(batch.missing)} of {len(batch.jobs)} jobs are not done, such as {job.name} "
             f"({record.error}); {batch.manifest} lists all"
         )
+    if plan.skipped:
+        raise RunError(
+            f"{len(plan.skipped)} broken jobs were left out, such as {plan.skipped[0].error}; "
+            f"{batch.manifest} lists all"
+        )
+
+
+def _when_stopped(settings: Work, _: WriteOptions) -> str:
+    if settings[0].dry_run:
+        return "nothing was to be made"
+    return "results that are done and finished steps are kept: run the same command to go on"
 
 
 COMMAND = Command(
@@ -65,4 +85,5 @@ COMMAND = Command(
     call=WriteOptions,
     read=_read,
     work=_work,
+    when_stopped=_when_stopped,
 )

@@ -22,6 +22,10 @@ def _unchanged(_: object) -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext()
 
 
+def _nothing_to_say(_settings: object, _call: object) -> str:
+    return ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Command(Generic[S, C]):
     """A command of the command line, in the order in which its parts are used.
@@ -33,6 +37,8 @@ class Command(Generic[S, C]):
     errors: a context for reading and working, which may report errors in another way.
     read: makes settings from the options of the groups that are given, by name.
     work: does what the settings say; it and nothing before it may import torch.
+    when_stopped: returns what is kept if the work is stopped, and how to go on; '' for nothing to
+    say. It must not import anything, as the stop may have come while Python imported it.
     """
 
     name: str
@@ -44,6 +50,7 @@ class Command(Generic[S, C]):
     call: type[C]
     read: Callable[[dict[str, object], C], S]
     work: Callable[[S, C], None]
+    when_stopped: Callable[[S, C], str] = _nothing_to_say
     has_short_help: bool = False
     errors: Callable[[C], contextlib.AbstractContextManager[None]] = _unchanged
 
@@ -89,7 +96,16 @@ class Command(Generic[S, C]):
             settings = self.read(given, call)
             _check_models(given.get("model"))
             with logging_for(call, arguments):
-                self.work(settings, call)
+                self._work(settings, call)
+
+    def _work(self, settings: S, call: C) -> None:
+        """Do the work. If it is stopped, the KeyboardInterrupt says what is kept."""
+        try:
+            self.work(settings, call)
+        except KeyboardInterrupt as stop:
+            if kept := self.when_stopped(settings, call):
+                stop.args = (f"stopped; {kept}",)
+            raise
 
 
 def _value_of(flag: str, arguments: Sequence[str], short: str | None = None) -> str | None:

@@ -41,4 +41,7 @@ COMMAND = Command(
     call=NoticeOptions,
     read=lambda given, _: EvaluationSettings.of(given),
     work=_work,
+    when_stopped=lambda _settings, _call: (
+        "the results that are done are kept: run the same command to go on"
+    ),
 )

@@ -49,4 +49,7 @@ COMMAND = Command(
     call=WriteOptions,
     read=lambda given, _: GridSettings.of(given),
     work=_work,
+    when_stopped=lambda _settings, _call: (
+        "the combinations that are done are kept: run the same command to go on"
+    ),
 )

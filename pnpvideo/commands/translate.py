@@ -1,6 +1,7 @@
 """`pnpvideo translate`: one run, from options to the paths of its results."""
 
 import logging
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -119,6 +120,17 @@ def _translate(settings: Settings, call: CallOptions) -> None:
         say(path)
 
 
+def _when_stopped(settings: Settings, _: CallOptions) -> str:
+    if settings.job is not None:
+        return (
+            "run the same command to go on; of the inversion and of each step, at most the batch "
+            "of frames under way is lost"
+        )
+    named = settings.output or settings.source or ""
+    stem = re.sub(r"\W+", "-", Path(named).stem).strip("-") or "my"
+    return f"nothing is kept: add `--job {stem}-job` to go on next time"
+
+
 def _goes_on(call: CallOptions, previews: Sequence[Path]) -> bool:
     """Print where the preview is, and ask on stderr whether to go on with the whole clip.
 
@@ -167,4 +179,5 @@ COMMAND = Command(
     errors=_errors,
     read=_read,
     work=_work,
+    when_stopped=_when_stopped,
 )

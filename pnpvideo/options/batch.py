@@ -45,6 +45,11 @@ class BatchOptions(Options, title="batch"):
             "missing": "a folder for the results, with -o",
         },
     )
+    skip_broken: Annotated[bool, Lifetime.NOTHING] = Field(
+        default=False,
+        description="leave out jobs whose files are missing or damaged, and make the others; the "
+        "exit code is 1 then, and batch.json lists them as skipped",
+    )
     work_dir: Annotated[PathText | None, Lifetime.NOTHING] = Field(
         default=None,
         description="for results at an address: a folder for unfinished work",

@@ -1,0 +1,69 @@
+"""What a stopped command says of what is kept, and of how to go on."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from pnpvideo.batch import run_batch
+from pnpvideo.cli import main
+from pnpvideo.evaluation import evaluate
+from pnpvideo.grid import edits
+from pnpvideo.run import run
+
+GO_ON = "run the same command to go on"
+WORK = {
+    "translate": (run, "run"),
+    "batch": (run_batch, "plan_batch"),
+    "grid": (edits, "read_edits"),
+    "evaluate": (evaluate, "evaluate"),
+}
+"""Where the work of a command begins."""
+CASES = [
+    (
+        ("translate", "a/my dance.mp4"),
+        "nothing is kept: add `--job my-dance-job` to go on next time",
+    ),
+    (("translate", "frames/"), "nothing is kept: add `--job frames-job` to go on next time"),
+    (("translate", "%04d.png", "-o", "x.mp4"), "nothing is kept: add `--job x-job` to go on next"),
+    (("translate", "*.png"), "nothing is kept: add `--job my-job` to go on next time"),
+    (
+        ("translate", "a.mp4", "--job", "kept"),
+        f"{GO_ON}; of the inversion and of each step, at most",
+    ),
+    (
+        ("batch", "clips", "-o", "out"),
+        f"results that are done and finished steps are kept: {GO_ON}",
+    ),
+    (("batch", "clips", "-o", "out", "--dry-run"), "nothing was to be made"),
+    (("grid", "a.png", "-o", "out"), f"the combinations that are done are kept: {GO_ON}"),
+    (
+        ("evaluate", "manifest", "a.csv", "-o", "out"),
+        f"the results that are done are kept: {GO_ON}",
+    ),
+]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_what_is_kept(
+    number: signal.Signals,
+    tiny_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stop(*_given: object, **_more: object) -> None:
+        os.kill(os.getpid(), number)
+
+    for module, name in WORK.values():
+        monkeypatch.setattr(module, name, stop)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        for arguments, message in CASES:
+            texts = () if arguments[0] == "evaluate" else ("--prompt", "a stone")
+            code = main([*arguments, *texts, "--model", str(tiny_model)])
+            last = capsys.readouterr().err.splitlines()[-1]
+            assert code == 128 + number, last
+            assert last.startswith(f"pnpvideo: stopped; {message}"), last
+    finally:
+        signal.signal(signal.SIGINT, before)
