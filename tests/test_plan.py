@@ -68,4 +68,5 @@ def test_a_changed_file_is_another_job(source: Path) -> None:
 
 
 def test_a_source_that_the_model_makes_shares_no_inversion(source: Path) -> None:
-    assert planned(source, source=None, guidance_prompt="a star", output="a.png").inversion is None
+    made = {"source": None, "guidance_prompt": "a star", "model": "owner/name"}
+    assert planned(source, **made, output="a.png").inversion is None
