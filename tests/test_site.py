@@ -4,9 +4,11 @@ import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from page import in_a_browser
 
 from pnpvideo.catalogue.known_words import words_of_model
 from pnpvideo.catalogue.unknown_words import notice_of_unknown
@@ -16,6 +18,9 @@ from tools.site.options_page import options_page
 from tools.train.words_page import words_page
 
 README = Path(__file__).parent.parent / "README.md"
+CODE_BEYOND_THE_EDGE = """[...document.querySelectorAll("pre > code")].some(
+    code => code.scrollWidth > code.clientWidth + 1
+)"""
 PAGES = [README, *README.parent.glob("docs/*.md")]
 
 
@@ -111,3 +116,43 @@ def test_the_page_of_words_is_the_list() -> None:
     assert known is not None
     assert (README.parent / "docs" / "words.md").read_text(encoding="utf-8") == words_page(known)
     assert (README.parent / "docs" / "words.jpg").stat().st_size < 300_000
+
+
+@pytest.mark.slow
+@in_a_browser
+@pytest.mark.parametrize("width", [1400, 420])
+def test_pages_from_disk_fit_and_can_be_searched_without_a_network(
+    width: int, browser: Any, built_site: Path
+) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 900}, offline=True)
+    page = context.new_page()
+    for name in ("options", "guide", "api", "troubleshooting"):
+        page.goto((built_site / f"{name}.html").as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+        assert not page.evaluate(CODE_BEYOND_THE_EDGE), name
+    if width < 960:
+        page.click(".md-header__button[for=__search]")
+    else:
+        page.click(".md-search__input")
+    for name in ("keyframe_window", "keyframe-window", "tau_f"):
+        # All at once: results for the first letters would be taken for those of the name.
+        page.fill(".md-search__input", name)
+        page.locator(".md-search__input").press("End")
+        title = page.locator("h1", has_text="Every option")
+        found = page.locator(".md-search-result__item").filter(has=title)
+        found.first.wait_for(timeout=10_000)
+        page.fill(".md-search__input", "")
+        found.first.wait_for(state="detached", timeout=10_000)
+    context.close()
+
+
+@pytest.fixture(scope="module")
+def built_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The documentation, built as `make docs` builds it."""
+    build = pytest.importorskip("mkdocs.commands.build")
+    config = pytest.importorskip("mkdocs.config")
+    folder = tmp_path_factory.mktemp("site")
+    loaded = config.load_config(str(README.parent / "mkdocs.yml"), site_dir=str(folder))
+    loaded.plugins.on_startup(command="build", dirty=False)
+    build.build(loaded)
+    return folder

@@ -70,6 +70,8 @@ def _names(name: str, schema: Schema) -> str:
         return f"`{name.upper()}`"
     flag = f"--{name.replace('_', '-')}"
     names = f"`{schema['short']}`, `{flag}`" if "short" in schema else f"`{flag}`"
+    if "_" in name:  # Also findable by the name in a settings file and in Python.
+        names += f"<br><small>{name}</small>"
     return names if schema.get("type") == "boolean" else f"{names}<br>{_accepted(schema)}"
 
 
