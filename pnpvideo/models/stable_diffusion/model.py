@@ -22,7 +22,8 @@ from pnpvideo.models.stable_diffusion.controlnet import ControlledUNet
 from pnpvideo.models.stable_diffusion.ip_adapter import embed_image, scales_of
 from pnpvideo.models.stable_diffusion.schedule import make_schedule
 from pnpvideo.models.stable_diffusion.text_cache import text_cache
-from pnpvideo.models.stable_diffusion.unet import UNet, takes_guidance, uncompiled
+from pnpvideo.models.stable_diffusion.uncompiled import uncompiled
+from pnpvideo.models.stable_diffusion.unet import UNet, takes_guidance
 from pnpvideo.models.turns import turn
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.storage import fingerprint
