@@ -1,12 +1,15 @@
 """The models that are on this machine: in the hub's cache, and in folders."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 from huggingface_hub.errors import CacheNotFound
+
+from pnpvideo.errors import InputError
+from pnpvideo.files.read_text import parse_json, read_text
 
 _WITHOUT_WEIGHTS = ("scheduler", "tokenizer", "tokenizer_2")
 _NOT_NEEDED = ("safety_checker", "feature_extractor", "image_encoder")
@@ -46,9 +49,9 @@ def models_in(folder: Path) -> Iterator[LocalModel]:
 def folder_state(folder: Path) -> str:
     """Return "complete", or what a diffusers folder lacks to be used."""
     try:
-        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+        index: Any = parse_json(read_text(folder / "model_index.json"), "model_index.json")
         parts = {part: entry[1] for part, entry in index.items() if isinstance(entry, list)}
-    except (OSError, ValueError, AttributeError, IndexError):
+    except (InputError, AttributeError, IndexError):
         return "its model_index.json is damaged"
     if {"unet", "vae", "text_encoder", "tokenizer", "scheduler"} - parts.keys():
         return f"a {index.get('_class_name')}, which is not Stable Diffusion"

@@ -10,7 +10,6 @@ Any model folder may hold one; nothing is asked of models without it. It says
     sheet: a picture with a cell for each entry, in the order of the entries, row by row
 """
 
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pnpvideo.catalogue.find_model import model_folder
 from pnpvideo.errors import InputError
+from pnpvideo.files.read_text import parse_json, read_text
 from pnpvideo.options.values import EMBEDDED_MODEL
 
 FILE = "words.json"
@@ -112,12 +112,12 @@ def read_known_words(folder: Path, model: str | None = None) -> KnownWords | Non
     if not path.is_file():
         return None
     try:
-        content = _File.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        content = _File.model_validate(parse_json(read_text(path), "it"))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
         raise InputError(f"{path} cannot be used: {place}: {first['msg']}") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except InputError as error:
         raise InputError(f"{path} cannot be used: {error}") from None
     sheet = None if content.sheet is None else folder / content.sheet.file
     if sheet is not None and not sheet.is_file():

@@ -1,9 +1,10 @@
 """The options that a model's folder recommends, for help texts. Loading a model checks them."""
 
-import json
 from collections.abc import Mapping
 
 from pnpvideo.catalogue.find_model import model_folder
+from pnpvideo.errors import InputError
+from pnpvideo.files.read_text import parse_json, read_text
 
 FILE = "pnp.json"
 
@@ -12,8 +13,8 @@ def own_options(model: str) -> Mapping[str, object]:
     """Return the options that a model's folder recommends, as they are written; perhaps none."""
     folder = model_folder(model)
     try:
-        content = {} if folder is None else json.loads((folder / FILE).read_text(encoding="utf-8"))
-        options = content.get("options")
-    except (OSError, ValueError, AttributeError, RecursionError):
+        content = None if folder is None else parse_json(read_text(folder / FILE), FILE)
+    except InputError:
         return {}
+    options = content.get("options") if isinstance(content, dict) else None
     return options if isinstance(options, dict) else {}
