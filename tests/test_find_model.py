@@ -146,6 +146,12 @@ def test_the_state_of_a_folder(files: tuple[str, ...], state: str, tmp_path: Pat
     assert folder_state(_model(tmp_path / "model", *files)).startswith(state)
 
 
+@pytest.mark.parametrize("text", ["", "[]", "\x00", "[" * 100_000, '{"unet": [1]}'])
+def test_a_damaged_index_is_a_state(text: str, tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text(text)
+    assert folder_state(tmp_path) == "its model_index.json is damaged"
+
+
 def test_models_that_are_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                               capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
     hub = tmp_path / "hub"
