@@ -1,34 +1,218 @@
-"""The flow of moved pictures, in latent pixels."""
+"""Flow-matching transformers against naive references and diffusers' own pipelines."""
 
-import numpy as np
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import flow_models
 import pytest
+import reference_flow as reference
+import torch
+from torch import Tensor
 
-from pnpvideo.pixels.flow import estimate_motion
+from pnpvideo.models.batches import Batches
+from pnpvideo.models.flow.model import FlowModel
+from pnpvideo.models.network import Batch, InjectionLayers
+from pnpvideo.models.prompt import PromptEmbeddings, concatenate
+from pnpvideo.pipelines.flow import PnPFlowPipeline
+from pnpvideo.sampling.denoise import denoise_latents
+from pnpvideo.sampling.guidance import Guidance, Texts
+from pnpvideo.sampling.inject import FeatureInjector
+from pnpvideo.sampling.invert import invert_latents, reconstruct_latents
+from pnpvideo.storage.trajectory import LatentMemory, Trajectory
 
-
-def textured(height: int, width: int) -> np.ndarray:
-    y, x = np.mgrid[:height, :width]
-    grey = 128 + 60 * np.sin(x / 5.0) * np.cos(y / 7.0) + 50 * np.sin((x + 2 * y) / 11.0)
-    return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
-
-
-def test_a_shift_is_found_at_the_latents_resolution() -> None:
-    wide = textured(96, 160)
-    frames = np.stack([wide[8 + 2 * i : 72 + 2 * i, 40 - 4 * i : 136 - 4 * i] for i in range(4)])
-    motion = list(estimate_motion([frames[:3], frames[3:]], 12, 8))
-    assert len(motion) == 3
-    for flow in motion:
-        assert flow.shape == (8, 12, 2)
-        np.testing.assert_allclose(flow[1:-1, 1:-1, 0], 4 / 8, atol=0.05)
-        np.testing.assert_allclose(flow[1:-1, 1:-1, 1], -2 / 8, atol=0.05)
-
-
-@pytest.mark.parametrize(("height", "width"), [(8, 8), (16, 64), (24, 200)])
-def test_small_pictures_have_motion_too(height: int, width: int) -> None:
-    frames = np.stack([textured(height, width)] * 2)
-    (flow,) = estimate_motion([frames], width // 8, height // 8)
-    np.testing.assert_allclose(flow, 0, atol=0.01)
+SIZE = (32, 24)
+FAMILIES = {"sd3": flow_models.save_tiny_sd3, "flux": flow_models.save_tiny_flux}
+BLOCKS = {
+    "sd3": ("transformer_blocks.0", "transformer_blocks.2"),
+    "flux": ("transformer_blocks.1", "single_transformer_blocks.0"),
+}
 
 
-def test_one_frame_has_none() -> None:
-    assert list(estimate_motion([textured(64, 64)[None]], 8, 8)) == []
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    place = tmp_path_factory.mktemp("flow")
+    return {name: save(place / name) for name, save in FAMILIES.items()}
+
+
+@pytest.fixture(scope="module")
+def models(folders: Mapping[str, Path]) -> dict[str, FlowModel]:
+    """Each family's model in float64."""
+    loaded = {}
+    for name, folder in folders.items():
+        pipeline = PnPFlowPipeline.from_pretrained(folder, dtype=torch.float64)
+        loaded[name] = pipeline.model
+    return loaded
+
+
+def velocity_of(name: str, model: FlowModel, guidance: float = 1.0) -> reference.Velocity:
+    net = model.transformer
+    if name == "sd3":
+        return partial(reference.sd3_velocity, net)
+    return lambda *given: reference.flux_velocity(net, *given, guidance)
+
+
+def text_of(embeddings: PromptEmbeddings) -> reference.Text:
+    assert embeddings.pooled is not None
+    return reference.Text(hidden=embeddings.hidden[0], pooled=embeddings.pooled[0])
+
+
+def random_latents(count: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, 4, 6, 8, generator=generator, dtype=torch.float64)
+
+
+def close(ours: Tensor, theirs: Tensor, within: float = 1e-10) -> None:
+    assert float((ours - theirs).norm() / theirs.norm()) < within
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_inversion_is_the_references(name: str, models: Mapping[str, FlowModel]) -> None:
+    model = models[name]
+    options = model.defaults.override({"steps": 3})
+    schedule, text = model.schedule(options, SIZE), model.encode_texts(["a stone"])
+    clean = random_latents(2)
+    with model.network() as network:
+        found = invert_latents(network, schedule, clean, text, batches=Batches(2))
+    sigmas = [level.noise for level in schedule.levels]
+    velocity = velocity_of(name, model)
+    for piece in range(2):
+        for low in range(3, 0, -1):
+            step = reference.invert_step(
+                velocity, found[low, piece], sigmas[low], sigmas[low - 1], text_of(text)
+            )
+            close(found[low - 1, piece], step)
+
+
+@pytest.mark.parametrize("kinds", ["qk", "kv", "v", "f", "qkvf"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_sampling_with_injection_is_the_references(
+    name: str, kinds: str, models: Mapping[str, FlowModel]
+) -> None:
+    """Two pieces and two prompts in one batch, against one row at a time."""
+    model = models[name]
+    layers = InjectionLayers(
+        features=(), attentions=(), shared=(), blocks=tuple((b, kinds) for b in BLOCKS[name])
+    )
+    options = model.defaults.override(
+        {"steps": 1, "tau_a": 1.0, "tau_f": 1.0, "guidance_scale": 2.5}
+    )
+    schedule = model.schedule(options, SIZE)
+    prompts = ["a stone", "two old trees"]
+    texts = Texts(
+        source=model.encode_texts(["a hill"]),
+        targets=model.encode_texts(prompts),
+        negatives=model.encode_texts(["", "blurry"]),
+        unconditional=model.encode_texts([""]),
+    )
+    source, start = random_latents(2, 1), random_latents(4, 2).unflatten(0, (2, 2))
+    levels = torch.stack([source, torch.zeros_like(source)])
+    trajectory = Trajectory(
+        latents=LatentMemory(levels), timesteps=schedule.timesteps, prompt="a hill"
+    )
+    with model.network() as network:
+        found = denoise_latents(
+            network,
+            layers,
+            schedule,
+            trajectory,
+            start,
+            Guidance(texts, options),
+            options,
+            torch.Generator(),
+            batch_size=2,
+        )
+    built_in = model.family.takes_guidance(model.transformer)
+    plain, guided = velocity_of(name, model), velocity_of(name, model, 2.5)
+
+    def velocity(latents: Tensor, sigma: float, text: reference.Text, row: reference.Row) -> Tensor:
+        own = plain if text is named["source"] else guided
+        return own(latents, sigma, text, row)
+
+    for prompt in range(2):
+        named = {
+            "source": text_of(texts.source),
+            "target": text_of(texts.targets[prompt : prompt + 1]),
+        }
+        if not built_in:
+            named["negative"] = text_of(texts.negatives[prompt : prompt + 1])
+        for piece in range(2):
+            step = reference.sample_step(
+                velocity,
+                start[prompt, piece],
+                source[piece],
+                schedule.levels[0].noise,
+                0.0,
+                named,
+                dict.fromkeys(BLOCKS[name], kinds),
+                2.5,
+            )
+            close(found[prompt, piece], step)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", FAMILIES)
+def test_batched_equals_one_by_one_and_hooks_change_nothing(
+    name: str, models: Mapping[str, FlowModel]
+) -> None:
+    model = models[name]
+    latents = random_latents(3)
+    texts = concatenate([model.encode_texts([text]) for text in ("a stone", "", "two old trees")])
+    with model.network() as network:
+        together = network.predict(Batch(latents=latents, timestep=700.0, texts=texts))
+        for row in range(3):
+            one = Batch(latents=latents[row : row + 1], timestep=700.0, texts=texts[row : row + 1])
+            close(network.predict(one), together[row : row + 1], 1e-12)
+        layers = replace(model.layers, blocks=tuple((block, "qkvf") for block in BLOCKS[name]))
+        seen = []
+        for injected in FeatureInjector(network, layers).tokens:
+            with injected.place.changed(lambda tokens: seen.append(tokens.shape) or tokens.clone()):  # type: ignore[func-returns-value]
+                again = network.predict(Batch(latents=latents, timestep=700.0, texts=texts))
+            assert torch.equal(again, together)
+        assert seen == [(3, 12, 16)] * 8
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.5])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_text_to_image_is_diffusers(
+    name: str, guidance: float, folders: Mapping[str, Path]
+) -> None:
+    """Bit for bit, in float32: levels, texts, packing, guidance and steps."""
+    pipeline = PnPFlowPipeline.from_pretrained(folders[name], dtype=torch.float32)
+    model, pipe = pipeline.model, pipeline.pipe
+    pipe.set_progress_bar_config(disable=True)
+    noise = random_latents(1).float()
+    packed = noise if name == "sd3" else _packed(noise)
+    theirs = pipe(
+        "a stone",
+        height=SIZE[1],
+        width=SIZE[0],
+        num_inference_steps=5,
+        guidance_scale=guidance,
+        latents=packed.clone(),
+        output_type="latent",
+    ).images
+    options = model.defaults.override({"steps": 5})
+    texts = model.encode_texts(["a stone"])
+    if texts.guidance is not None:
+        texts = texts.with_guidance(guidance)
+    elif guidance != 1:
+        texts = concatenate([model.encode_texts([""]), texts])
+    with model.network() as network:
+        ours = reconstruct_latents(
+            network,
+            model.schedule(options, SIZE),
+            noise,
+            texts,
+            guidance_scale=guidance,
+            batches=Batches(1),
+        )[-1]
+    assert torch.equal(ours if name == "sd3" else _packed(ours), theirs)
+
+
+def _packed(latents: Tensor) -> Tensor:
+    packed: Any = diffusers.FluxPipeline._pack_latents(latents, *latents.shape)
+    return packed  # type: ignore[no-any-return]

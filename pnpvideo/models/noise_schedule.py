@@ -46,6 +46,11 @@ class Level:
         """The variance of latents whose clean part has variance 1: exactly 1 for DDPM's models."""
         return self.signal_square + self.noise_square
 
+    @property
+    def is_straight(self) -> bool:
+        """Whether signal and noise sum to 1, as on the straight way of flow matching."""
+        return self.signal + self.noise == 1
+
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseSchedule:

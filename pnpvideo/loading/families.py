@@ -1,0 +1,106 @@
+"""The family of a model by the pipeline of diffusers that its folder names."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import diffusers
+
+from pnpvideo.catalogue.find_model import find_model
+from pnpvideo.errors import InputError
+from pnpvideo.loading.hub import HUB_OPTIONS, LOADING_ERRORS
+from pnpvideo.models.flow.family import Family
+from pnpvideo.models.flow.flux_1 import Flux1
+from pnpvideo.models.flow.stable_diffusion_3 import StableDiffusion3
+from pnpvideo.options.paths import expanded
+
+SUPPORTED = "a Stable Diffusion or FLUX.1 model (docs/which-model.md lists them)"
+"""What messages say to give in place of another model."""
+
+FAMILIES: Mapping[str, Family] = {
+    "StableDiffusion3Pipeline": StableDiffusion3(),
+    "FluxPipeline": Flux1(),
+}
+"""The families of flow-matching transformers, by the class of their pipeline in diffusers."""
+
+_SAME_PARTS = ("Img2ImgPipeline", "InpaintPipeline")
+"""Ends of the names of pipelines that have the same parts as the one for texts alone."""
+
+_OTHERS = {
+    "FluxKontextPipeline": "an editor that reads the source picture beside the prompt (Kontext)",
+    "FluxKontextInpaintPipeline": "an editor that reads the source picture (Kontext)",
+    "FluxFillPipeline": "a model that fills holes in pictures (Fill)",
+    "FluxControlPipeline": "a model that follows edges or depth (Control)",
+    "FluxControlImg2ImgPipeline": "a model that follows edges or depth (Control)",
+    "FluxControlInpaintPipeline": "a model that follows edges or depth (Control)",
+    "FluxControlNetPipeline": "a pipeline with a ControlNet",
+    "FluxPriorReduxPipeline": "an adapter that reads pictures (Redux), without a transformer",
+    "StableDiffusion3ControlNetPipeline": "a pipeline with a ControlNet",
+    "StableDiffusion3ControlNetInpaintingPipeline": "a pipeline with a ControlNet",
+    "QwenImageEditPipeline": "an editor that reads the source picture beside the prompt",
+    "QwenImageEditPlusPipeline": "an editor that reads source pictures beside the prompt",
+    "QwenImageEditInpaintPipeline": "an editor that reads the source picture beside the prompt",
+    "QwenImageLayeredPipeline": "a model that takes pictures apart into layers",
+    "QwenImageControlNetPipeline": "a pipeline with a ControlNet",
+    "QwenImageControlNetInpaintPipeline": "a pipeline with a ControlNet",
+    "ZImageControlNetPipeline": "a pipeline with a ControlNet",
+    "ZImageControlNetInpaintPipeline": "a pipeline with a ControlNet",
+    "ZImageOmniPipeline": "an editor that reads source pictures beside the prompt",
+    "Flux2KleinKVPipeline": "an editor that keeps what it reads of reference pictures",
+    "Flux2KleinInpaintPipeline": "a pipeline that fills holes in pictures",
+    "WanPipeline": "a model of videos",
+    "WanImageToVideoPipeline": "a model of videos that reads a first frame",
+    "WanVACEPipeline": "an editor of videos",
+    "LTXPipeline": "a model of videos",
+    "HunyuanVideoPipeline": "a model of videos",
+}
+"""What pipelines are that this package does not run, by their class in diffusers."""
+
+
+def pipeline_class(
+    model: str | Path, config: str | Path | None = None, options: Mapping[str, Any] | None = None
+) -> str | None:
+    """Return the class of the pipeline that a model's folder names; None if that cannot be read.
+
+    config: for a single file, the folder beside it. options: diffusers' options for the hub. What
+    is wrong with a model is for its loading to say.
+    """
+    found = find_model(model)
+    folder = expanded(config) if config is not None else found
+    if isinstance(folder, Path):
+        try:
+            index = json.loads((folder / "model_index.json").read_bytes())
+        except (OSError, ValueError):
+            return None
+        return index.get("_class_name") if isinstance(index, dict) else None
+    on_hub = {k: v for k, v in (options or {}).items() if k in (*HUB_OPTIONS, "revision")}
+    try:
+        index = diffusers.DiffusionPipeline.load_config(folder, **on_hub)
+    except LOADING_ERRORS:
+        return None
+    name: str | None = index.get("_class_name")
+    return name
+
+
+def family_of(model: str | Path, class_name: str | None) -> Family | None:
+    """Return the family of a model by its pipeline's class; None if it is not one of these.
+
+    InputError for pipelines that take something beside a prompt, which this method has no use for.
+    """
+    if class_name is None:
+        return None
+    if class_name in _OTHERS:
+        raise InputError(
+            f"the model {model} is a {class_name}, {_OTHERS[class_name]}, which cannot be used "
+            f"here; give {SUPPORTED}"
+        )
+    return FAMILIES.get(text_pipeline(class_name))
+
+
+def text_pipeline(class_name: str) -> str:
+    """Return the class of the pipeline for texts alone that has the same parts as this one."""
+    for end in _SAME_PARTS:
+        if class_name.endswith(end):
+            return class_name.removesuffix(end) + "Pipeline"
+    return class_name
