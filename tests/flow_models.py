@@ -10,10 +10,19 @@ from typing import Any
 import diffusers
 import torch
 from models import TOKENIZER, WIDTH, text_config
+from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
     CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
+    Mistral3Config,
+    Mistral3ForConditionalGeneration,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2TokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    Qwen3Model,
     T5Config,
     T5EncoderModel,
     T5TokenizerFast,
@@ -93,6 +102,194 @@ def save_tiny_flux(folder: Path, *, distilled: bool = False, **blocks: str) -> P
             tokenizer_2=t5_tokenizer(),
         )
     return save(pipeline, folder, blocks)
+
+
+def save_tiny_qwen(folder: Path, **blocks: str) -> Path:
+    """A model of Qwen-Image's kind."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        encoder = Qwen2_5_VLForConditionalGeneration(
+            Qwen2_5_VLConfig(
+                text_config={
+                    **_small_text(2),
+                    "rope_scaling": {"type": "mrope", "mrope_section": [1, 1, 2]},
+                },
+                vision_config={
+                    "depth": 1,
+                    "hidden_size": 8,
+                    "intermediate_size": 8,
+                    "num_heads": 2,
+                    "out_hidden_size": WIDTH,
+                },
+            )
+        )
+        pipeline = diffusers.QwenImagePipeline(
+            transformer=filled(
+                diffusers.QwenImageTransformer2DModel(
+                    patch_size=2,
+                    in_channels=16,
+                    out_channels=4,
+                    num_layers=2,
+                    attention_head_dim=8,
+                    num_attention_heads=2,
+                    joint_attention_dim=WIDTH,
+                    axes_dims_rope=(2, 2, 4),
+                )
+            ),
+            scheduler=diffusers.FlowMatchEulerDiscreteScheduler(
+                use_dynamic_shifting=True,
+                max_shift=0.9,
+                max_image_seq_len=8192,
+                shift_terminal=0.02,
+                shift=1.0,
+            ),
+            vae=diffusers.AutoencoderKLQwenImage(
+                base_dim=8,
+                z_dim=4,
+                dim_mult=[1, 1, 1],
+                num_res_blocks=1,
+                temperal_downsample=[False, True],
+                latents_mean=[0.1, -0.2, 0.3, 0.0],
+                latents_std=[1.5, 0.8, 1.1, 2.0],
+            ),
+            text_encoder=encoder,
+            tokenizer=byte_tokenizer(),
+        )
+    return save(pipeline, folder, blocks)
+
+
+def save_tiny_z_image(folder: Path, **blocks: str) -> Path:
+    """A model of Z-Image's kind."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(6)
+        pipeline = diffusers.ZImagePipeline(
+            transformer=filled(
+                diffusers.ZImageTransformer2DModel(
+                    in_channels=4,
+                    dim=16,
+                    n_layers=2,
+                    n_refiner_layers=1,
+                    n_heads=2,
+                    n_kv_heads=2,
+                    cap_feat_dim=WIDTH,
+                    axes_dims=[2, 2, 4],
+                    axes_lens=[1024, 32, 32],
+                )
+            ),
+            scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
+            vae=image_vae(),
+            text_encoder=Qwen3Model(Qwen3Config(**_small_text(3))),
+            tokenizer=byte_tokenizer(),
+        )
+    return save(pipeline, folder, blocks)
+
+
+def save_tiny_klein(folder: Path, *, distilled: bool = False, **blocks: str) -> Path:
+    """A model of FLUX.2 klein's kind; distilled: to few steps."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(8)
+        pipeline = diffusers.Flux2KleinPipeline(
+            transformer=tiny_flux_2(guidance_embeds=False),
+            scheduler=diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+            vae=flux_2_vae(),
+            # The outputs of its layers 9, 18 and 27 are read.
+            text_encoder=Qwen3ForCausalLM(Qwen3Config(**_small_text(27))),
+            tokenizer=byte_tokenizer(),
+            is_distilled=distilled,
+        )
+    return save(pipeline, folder, blocks)
+
+
+def save_tiny_flux_2(folder: Path, **blocks: str) -> Path:
+    """A model of FLUX.2 dev's kind, which takes the guidance scale."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(9)
+        # The outputs of its layers 10, 20 and 30 are read.
+        encoder = Mistral3Config(
+            text_config={"model_type": "mistral", **_small_text(30)},
+            vision_config={
+                "model_type": "pixtral",
+                "hidden_size": 8,
+                "intermediate_size": 8,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 2,
+                "image_size": 16,
+                "patch_size": 8,
+            },
+        )
+        # In place of Pixtral's processor, which needs torchvision.
+        tokenizer = byte_tokenizer()
+        tokenizer.chat_template = (
+            "{% for m in messages if m.role == 'user' %}{{ m.content[0].text }}{% endfor %}"
+        )
+        pipeline = diffusers.Flux2Pipeline(
+            transformer=tiny_flux_2(guidance_embeds=True),
+            scheduler=diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+            vae=flux_2_vae(),
+            text_encoder=Mistral3ForConditionalGeneration(encoder),
+            tokenizer=tokenizer,
+        )
+    return save(pipeline, folder, blocks)
+
+
+def tiny_flux_2(*, guidance_embeds: bool) -> diffusers.Flux2Transformer2DModel:
+    network: diffusers.Flux2Transformer2DModel = filled(
+        diffusers.Flux2Transformer2DModel(
+            in_channels=16,
+            num_layers=1,
+            num_single_layers=2,
+            attention_head_dim=8,
+            num_attention_heads=2,
+            joint_attention_dim=3 * WIDTH,
+            timestep_guidance_channels=16,
+            axes_dims_rope=(2, 2, 2, 2),
+            guidance_embeds=guidance_embeds,
+        )
+    )
+    return network
+
+
+def flux_2_vae() -> diffusers.AutoencoderKLFlux2:
+    vae = diffusers.AutoencoderKLFlux2(
+        block_out_channels=(8, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=32,
+    )
+    torch.nn.init.normal_(vae.bn.running_mean, std=0.3)
+    torch.nn.init.uniform_(vae.bn.running_var, 0.5, 2.0)
+    return vae
+
+
+def _small_text(layers: int) -> dict[str, Any]:
+    """The configuration of a text encoder with so many layers."""
+    return {
+        "vocab_size": 264,
+        "hidden_size": WIDTH,
+        "intermediate_size": 16,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "max_position_embeddings": 2048,
+    }
+
+
+def byte_tokenizer() -> Qwen2TokenizerFast:
+    """A tokenizer by bytes, with Qwen's marks and a template for chats."""
+    letters = sorted(ByteLevel.alphabet())
+    marks = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    tokenizer = Qwen2TokenizerFast(
+        vocab={token: number for number, token in enumerate([*letters, *marks])}, merges=[]
+    )
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    return tokenizer
 
 
 def filled(network: Any) -> Any:

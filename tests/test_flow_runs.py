@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import flow_models
@@ -55,6 +55,25 @@ def test_a_picture_and_a_clip_with_a_mask(
         same = (pixels(path) == pixels(source)).all(-1)
         assert same[mask == 0].all()
         assert not same[mask > 0].all()
+
+
+@pytest.mark.parametrize(
+    ("save", "block"),
+    [
+        (flow_models.save_tiny_qwen, "transformer_blocks.0"),
+        (flow_models.save_tiny_z_image, "layers.1"),
+        (flow_models.save_tiny_klein, "single_transformer_blocks.0"),
+    ],
+)
+def test_a_picture_with_other_families(
+    save: Callable[..., Path], block: str, cli: Cli, tmp_path: Path, picture: Path
+) -> None:
+    model = str(save(tmp_path / "model", **{block: "qkv"}))
+    run = (str(picture), "--prompt", "a stone", "--size", SIZE, "--steps", "2")
+    run += ("--guidance-scale", "20")
+    assert cli(*run, "--tau-a", "1", "-o", "out.png", model=model)[:2] == (0, "out.png\n")
+    assert cli(*run, "--tau-a", "0", "-o", "free.png", model=model)[:2] == (0, "free.png\n")
+    assert (pixels(tmp_path / "out.png") != pixels(tmp_path / "free.png")).any()
 
 
 def test_a_stopped_run_goes_on(folders: Mapping[str, Path], tmp_path: Path) -> None:

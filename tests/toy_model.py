@@ -237,6 +237,9 @@ class ToyModel:
         sigmas = [shift * u / (1 + (shift - 1) * u) for u in even]
         return flow_schedule(sigmas, parts=options.inversion_step_count // options.steps)
 
+    def rescaled(self, guided: Tensor, prediction: Tensor) -> Tensor:
+        return guided
+
     def check_options(self, options: PnPOptions) -> None:
         pass
 

@@ -12,15 +12,22 @@ from pnpvideo.errors import InputError
 from pnpvideo.loading.hub import HUB_OPTIONS, LOADING_ERRORS
 from pnpvideo.models.flow.family import Family
 from pnpvideo.models.flow.flux_1 import Flux1
+from pnpvideo.models.flow.flux_2 import Flux2, Flux2Klein
+from pnpvideo.models.flow.qwen_image import QwenImage
 from pnpvideo.models.flow.stable_diffusion_3 import StableDiffusion3
+from pnpvideo.models.flow.z_image import ZImage
 from pnpvideo.options.paths import expanded
 
-SUPPORTED = "a Stable Diffusion or FLUX.1 model (docs/which-model.md lists them)"
+SUPPORTED = "a Stable Diffusion, FLUX, Qwen-Image or Z-Image model (docs/which-model.md)"
 """What messages say to give in place of another model."""
 
 FAMILIES: Mapping[str, Family] = {
     "StableDiffusion3Pipeline": StableDiffusion3(),
     "FluxPipeline": Flux1(),
+    "QwenImagePipeline": QwenImage(),
+    "ZImagePipeline": ZImage(),
+    "Flux2Pipeline": Flux2(),
+    "Flux2KleinPipeline": Flux2Klein(),
 }
 """The families of flow-matching transformers, by the class of their pipeline in diffusers."""
 
@@ -48,7 +55,6 @@ _OTHERS = {
     "ZImageControlNetInpaintPipeline": "a pipeline with a ControlNet",
     "ZImageOmniPipeline": "an editor that reads source pictures beside the prompt",
     "Flux2KleinKVPipeline": "an editor that keeps what it reads of reference pictures",
-    "Flux2KleinInpaintPipeline": "a pipeline that fills holes in pictures",
     "WanPipeline": "a model of videos",
     "WanImageToVideoPipeline": "a model of videos that reads a first frame",
     "WanVACEPipeline": "an editor of videos",

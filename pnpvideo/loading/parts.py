@@ -78,6 +78,7 @@ def check_tokenizers(model: str | Path, pipeline: Any, names: Sequence[str], lea
     """
     for name in names:
         tokenizer = getattr(pipeline, name, None)
+        tokenizer = getattr(tokenizer, "tokenizer", tokenizer)  # A processor has one.
         if tokenizer is not None and len(tokenizer) < least:
             raise InputError(f"the model {model} cannot be loaded: its {name} has no vocabulary")
 

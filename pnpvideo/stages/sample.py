@@ -78,7 +78,7 @@ def sample(model: Model, run: SampleRun, callbacks: Callbacks) -> Tensor:
         negatives=run.prompts.negatives,
         unconditional=model.encode_texts([""]),
     )
-    guidance = Guidance(texts, options)
+    guidance = Guidance(texts, options, model.rescaled)
     steps = options.steps - step_at(options.start_level, options.steps)
     bar_size, bar_done = len(span) * steps, _frame_steps(run, span, steps)
     with (

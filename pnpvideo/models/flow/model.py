@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from pnpvideo.catalogue.known_words import KnownWords
 from pnpvideo.errors import InputError
@@ -183,6 +184,10 @@ class FlowModel:
     def _grid(self, size: Size) -> Grid:
         width, height = (side // self.multiple for side in size)
         return height, width
+
+    def rescaled(self, guided: Tensor, prediction: Tensor) -> Tensor:
+        """Return guided predictions (..., c, h, w) as the family's pipeline scales them."""
+        return self.family.rescaled(guided, prediction)
 
     def check_options(self, options: PnPOptions) -> None:
         """Raise InputError for options that only models with a UNet can follow."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from pnpvideo.catalogue.known_words import KnownWords
 from pnpvideo.errors import InputError
@@ -182,6 +183,10 @@ class StableDiffusion:
         scheduler = self._parts.scheduler
         check_scheduler(scheduler)
         return make_schedule(scheduler.config, options.steps, options.inversion_step_count)
+
+    def rescaled(self, guided: Tensor, prediction: Tensor) -> Tensor:
+        """Return guided predictions as they are."""
+        return guided
 
     def check_options(self, options: PnPOptions) -> None:
         """Accept all options, which were made for this family."""
