@@ -11,8 +11,8 @@ from models import TOKENIZER, save_checkpoint, save_tiny_sdxl
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from pnpvideo.catalogue.pipelines import SUPPORTED
 from pnpvideo.errors import InputError, RunError
-from pnpvideo.loading.families import SUPPORTED
 from pnpvideo.loading.load import LoadedModel, load_model
 from pnpvideo.loading.recommended import Recommended
 from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline

@@ -8,6 +8,7 @@ from typing import Any
 import diffusers
 
 from pnpvideo.catalogue.find_model import find_model
+from pnpvideo.catalogue.pipelines import OTHERS, SUPPORTED, text_pipeline
 from pnpvideo.errors import InputError
 from pnpvideo.loading.hub import HUB_OPTIONS, LOADING_ERRORS
 from pnpvideo.models.flow.family import Family
@@ -18,9 +19,6 @@ from pnpvideo.models.flow.stable_diffusion_3 import StableDiffusion3
 from pnpvideo.models.flow.z_image import ZImage
 from pnpvideo.options.paths import expanded
 
-SUPPORTED = "a Stable Diffusion, FLUX, Qwen-Image or Z-Image model (docs/which-model.md)"
-"""What messages say to give in place of another model."""
-
 FAMILIES: Mapping[str, Family] = {
     "StableDiffusion3Pipeline": StableDiffusion3(),
     "FluxPipeline": Flux1(),
@@ -30,38 +28,6 @@ FAMILIES: Mapping[str, Family] = {
     "Flux2KleinPipeline": Flux2Klein(),
 }
 """The families of flow-matching transformers, by the class of their pipeline in diffusers."""
-
-_SAME_PARTS = ("Img2ImgPipeline", "InpaintPipeline")
-"""Ends of the names of pipelines that have the same parts as the one for texts alone."""
-
-_OTHERS = {
-    "FluxKontextPipeline": "an editor that reads the source picture beside the prompt (Kontext)",
-    "FluxKontextInpaintPipeline": "an editor that reads the source picture (Kontext)",
-    "FluxFillPipeline": "a model that fills holes in pictures (Fill)",
-    "FluxControlPipeline": "a model that follows edges or depth (Control)",
-    "FluxControlImg2ImgPipeline": "a model that follows edges or depth (Control)",
-    "FluxControlInpaintPipeline": "a model that follows edges or depth (Control)",
-    "FluxControlNetPipeline": "a pipeline with a ControlNet",
-    "FluxPriorReduxPipeline": "an adapter that reads pictures (Redux), without a transformer",
-    "StableDiffusion3ControlNetPipeline": "a pipeline with a ControlNet",
-    "StableDiffusion3ControlNetInpaintingPipeline": "a pipeline with a ControlNet",
-    "QwenImageEditPipeline": "an editor that reads the source picture beside the prompt",
-    "QwenImageEditPlusPipeline": "an editor that reads source pictures beside the prompt",
-    "QwenImageEditInpaintPipeline": "an editor that reads the source picture beside the prompt",
-    "QwenImageLayeredPipeline": "a model that takes pictures apart into layers",
-    "QwenImageControlNetPipeline": "a pipeline with a ControlNet",
-    "QwenImageControlNetInpaintPipeline": "a pipeline with a ControlNet",
-    "ZImageControlNetPipeline": "a pipeline with a ControlNet",
-    "ZImageControlNetInpaintPipeline": "a pipeline with a ControlNet",
-    "ZImageOmniPipeline": "an editor that reads source pictures beside the prompt",
-    "Flux2KleinKVPipeline": "an editor that keeps what it reads of reference pictures",
-    "WanPipeline": "a model of videos",
-    "WanImageToVideoPipeline": "a model of videos that reads a first frame",
-    "WanVACEPipeline": "an editor of videos",
-    "LTXPipeline": "a model of videos",
-    "HunyuanVideoPipeline": "a model of videos",
-}
-"""What pipelines are that this package does not run, by their class in diffusers."""
 
 
 def pipeline_class(
@@ -96,17 +62,9 @@ def family_of(model: str | Path, class_name: str | None) -> Family | None:
     """
     if class_name is None:
         return None
-    if class_name in _OTHERS:
+    if class_name in OTHERS:
         raise InputError(
-            f"the model {model} is a {class_name}, {_OTHERS[class_name]}, which cannot be used "
+            f"the model {model} is a {class_name}, {OTHERS[class_name]}, which cannot be used "
             f"here; give {SUPPORTED}"
         )
     return FAMILIES.get(text_pipeline(class_name))
-
-
-def text_pipeline(class_name: str) -> str:
-    """Return the class of the pipeline for texts alone that has the same parts as this one."""
-    for end in _SAME_PARTS:
-        if class_name.endswith(end):
-            return class_name.removesuffix(end) + "Pipeline"
-    return class_name

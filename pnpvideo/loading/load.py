@@ -11,11 +11,11 @@ import torch
 
 from pnpvideo.catalogue.find_model import find_model
 from pnpvideo.catalogue.known_words import KnownWords, read_known_words
+from pnpvideo.catalogue.pipelines import FLOW, SUPPORTED
 from pnpvideo.catalogue.short_names import short_names
 from pnpvideo.errors import InputError
 from pnpvideo.loading.checkpoint import read_checkpoint
 from pnpvideo.loading.embedding import add_embedding
-from pnpvideo.loading.families import FAMILIES, SUPPORTED
 from pnpvideo.loading.hub import (
     HUB_OPTIONS,
     LOADING_ERRORS,
@@ -126,7 +126,7 @@ def _load_diffusers(
         index = diffusers.DiffusionPipeline.load_config(name, **options)
         if (problem := _unsupported_part(index, options)) is not None:
             kind = index.get("_class_name")
-            remedy = "load it with load_pipeline" if kind in FAMILIES else f"give {SUPPORTED}"
+            remedy = "load it with load_pipeline" if kind in FLOW else f"give {SUPPORTED}"
             raise InputError(f"the model {name} is a {kind} {problem}; {remedy}")
         pipeline_class, extra = _pipeline_class(bool(index.get("text_encoder_2", (None,))[0]))
         on_hub = {k: v for k, v in options.items() if k in (*HUB_OPTIONS, "revision")}

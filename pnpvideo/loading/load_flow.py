@@ -10,8 +10,9 @@ import diffusers
 import torch
 
 from pnpvideo.catalogue.find_model import find_model
+from pnpvideo.catalogue.pipelines import text_pipeline
 from pnpvideo.errors import InputError
-from pnpvideo.loading.families import family_of, pipeline_class, text_pipeline
+from pnpvideo.loading.families import family_of, pipeline_class
 from pnpvideo.loading.hub import HUB_OPTIONS, find_variant, list_files, reach_hub
 from pnpvideo.loading.merge_flow_lora import merge_flow_lora
 from pnpvideo.loading.parts import (
@@ -71,8 +72,12 @@ def load_flow(
     _check_together(model, pipe, family)
     for lora in loras:
         merge_flow_lora(pipe, family, lora)
-    if (notice := family.notice(pipe)) is not None:
-        _log.warning("%s", notice)
+    if family.is_distilled(pipe):
+        _log.warning(
+            "%s was distilled to few steps, and inversion was reported not to work with such "
+            "models; docs/which-model.md names the ones to take instead",
+            model,
+        )
     recommended = read_recommended(Path(found), family.options)
     return LoadedFlow(pipe=pipe, family=family, recommended=recommended)
 

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from pnpvideo.catalogue.pipelines import text_pipeline
 from pnpvideo.clips.as_clip import Video
 from pnpvideo.errors import InputError
-from pnpvideo.loading.families import FAMILIES, text_pipeline
+from pnpvideo.loading.families import FAMILIES
 from pnpvideo.loading.load_flow import load_flow
 from pnpvideo.loading.recommended import Recommended
 from pnpvideo.models.device import default_device, default_dtype

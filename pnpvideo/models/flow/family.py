@@ -26,6 +26,10 @@ Turn = Callable[[], AbstractContextManager[None]]
 """Keeps other threads from using a model within its context."""
 
 
+_FEW_STEPS = ("turbo", "schnell", "lightning")
+"""Words in the names of models that were distilled to few steps."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Place:
     """The module whose output holds one kind of picture tokens of a block.
@@ -118,9 +122,10 @@ class Family(ABC):
                 return f"{what} has {given} channels, and the transformer takes {wanted}"
         return None
 
-    def notice(self, pipe: Any) -> str | None:
-        """Return one line on why a model suits the method badly; None if it does not."""
-        return None
+    def is_distilled(self, pipe: Any) -> bool:
+        """Return whether a model was distilled to few steps, as its name or its parts say."""
+        name = str(pipe.name_or_path).lower()
+        return any(word in name for word in _FEW_STEPS)
 
     def rescaled(self, guided: Tensor, prediction: Tensor) -> Tensor:
         """Return guided predictions (..., c, h, w) as the family's pipeline scales them."""

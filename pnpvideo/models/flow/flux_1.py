@@ -86,13 +86,8 @@ class Flux1(Family):
             ("the second text encoder", width, wanted.joint_attention_dim),
         ]
 
-    def notice(self, pipe: Any) -> str | None:
-        if self.takes_guidance(pipe.transformer):
-            return None
-        return (
-            "this FLUX.1 is distilled to few steps (schnell), and inversion was reported not to "
-            "work with such models; FLUX.1 dev is the better choice"
-        )
+    def is_distilled(self, pipe: Any) -> bool:
+        return not self.takes_guidance(pipe.transformer)
 
 
 def _positions(latents: Tensor) -> Tensor:

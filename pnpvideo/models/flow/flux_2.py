@@ -101,13 +101,8 @@ class Flux2Klein(Flux2):
 
     name = "FLUX.2 klein"
 
-    def notice(self, pipe: Any) -> str | None:
-        if not pipe.config.get("is_distilled"):
-            return None
-        return (
-            "this FLUX.2 klein is distilled to few steps, and inversion was reported not to work "
-            "with such models; its base model is the better choice"
-        )
+    def is_distilled(self, pipe: Any) -> bool:
+        return bool(pipe.config.get("is_distilled"))
 
 
 def _positions(height: int, width: int, length: int, device: torch.device) -> Tensor:
