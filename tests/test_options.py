@@ -109,6 +109,8 @@ def test_identities_follow_from_what_an_option_changes() -> None:
         "steps": "20",
         "inversion_steps": "20",
         "inversion_iterations": "1",
+        "solver": "ddim",
+        "exact_source": "False",
         "clip_skip": "0",
         "prompt_weights": "False",
         "start_from": "inverted",
@@ -119,7 +121,7 @@ def test_identities_follow_from_what_an_option_changes() -> None:
     assert options.identity(Lifetime.FINISHING) == {"blend_radius": "3"}
     sampling = options.identity(Lifetime.SAMPLING)
     assert (sampling["tau_f"], sampling["negative_schedule"]) == ("1.0", "None")
-    assert len(options.identity(*Lifetime)) == len(sampling) + 10
+    assert len(options.identity(*Lifetime)) == len(sampling) + 12
     finer = PnPOptions(steps=20, inversion_steps=40)
     assert finer.identity(Lifetime.INVERSION)["inversion_steps"] == "40"
 
