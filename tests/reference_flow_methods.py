@@ -17,6 +17,7 @@ Shapes: latents (c, h, w), float64.
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -64,7 +65,7 @@ def step(x: Tensor, out: Tensor, start: Pair, end: Pair, kind: str) -> Tensor:
 
 
 def unstep(y: Tensor, out: Tensor, start: Pair, end: Pair, kind: str) -> Tensor:
-    """The x at `start` that `step` takes to y at `end`, from y = A x + B out, with A and B tried."""
+    """The x at `start` that `step` takes to y at `end`, from y = A x + B out."""
     one = torch.ones(1, dtype=torch.float64)
     a = step(one, 0 * one, start, end, kind)
     b = step(0 * one, one, start, end, kind)
@@ -144,11 +145,7 @@ def edit(
         h, end_size = s1 - s, end[0] + end[1]
         off = 0 * x if shift is None else asked(path, z, i, shift) - z[i]
 
-        def v(at: Tensor, name: str, w: float = 1.0) -> Tensor:
-            nothing = texts["negative"] if name == "target" else texts["empty"]
-            out = guided(net, at + off, told, texts[name], nothing, w)
-            return along(at, out, start, kind)
-
+        v = partial(_velocity, net, texts, off, told, start, kind)
         if of_clean:
             noise, x0 = noises[i - first], z[-1]
             q = (1 - s) * x0 + s * noise
@@ -177,6 +174,28 @@ def edit(
         else:  # The target's own velocity, without injection.
             x = step(x, guided(net, x + off, told, texts["target"], texts["negative"], scale),
                      start, end, kind)  # fmt: skip
+        found.append(x)
+    return found
+
+
+def _velocity(
+    net: Net, texts: dict[str, Any], off: Tensor, told: float, level: Pair, kind: str,
+    at: Tensor, name: str, w: float = 1.0,
+) -> Tensor:  # fmt: skip
+    nothing = texts["negative"] if name == "target" else texts["empty"]
+    return along(at, guided(net, at + off, told, texts[name], nothing, w), level, kind)
+
+
+def sample_by_middles(net: Net, path: Path, x: Tensor, text: Any, solver: str) -> list[Tensor]:
+    """The way back of midpoint and FireFlow, after every step."""
+    found, last = [], None
+    for i in range(path.steps):
+        start, end, (told, level) = path.levels[i], path.levels[i + 1], path.middles[i]
+        if solver == "midpoint" or last is None:
+            last = along(x, net(x, path.told[i], text), start, path.kind)
+        half = go(x, last, start, level)
+        last = along(half, net(half, told, text), level, path.kind)
+        x = go(x, last, start, end)
         found.append(x)
     return found
 
