@@ -123,7 +123,7 @@ def steerflow(moment: Moment, v: Velocities) -> Tensor:
     cosine = linalg.vecdot(*both) / sizes.clamp_min(1e-30)
     cosine = cosine.view(*cosine.shape, *[1] * (path.ndim - 2))
     weight = _departure(v["x", "conditional"] - path) * cosine
-    weight = weight * (1 - moment.after ** steering(moment.strength))
+    weight = weight * (1 - float(moment.after ** steering(moment.strength)))
     return moment.x + moment.h * (path + weight * (target - path))
 
 

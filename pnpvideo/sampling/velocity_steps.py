@@ -82,7 +82,7 @@ class VelocitySteps(Steps):
         for place, texts in rows.items():
             count = len(at[place]) * len(texts)
             own, outputs = outputs[:count], outputs[count:]
-            each = own.unflatten(0, (len(at[place]), len(texts)))
+            each = own.view(len(at[place]), len(texts), *own.shape[1:])
             for role, output in self._by_role(i, texts, each).items():
                 found[place, role] = velocity(at[place], output, level, kind)
         return found
