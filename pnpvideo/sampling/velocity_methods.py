@@ -5,6 +5,7 @@ velocity is noise - clean, so that they are the same for every kind of model. A 
 s', and h = s' - s is negative.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -120,10 +121,10 @@ def steerflow(moment: Moment, v: Velocities) -> Tensor:
     path, target = ((after - here) / moment.h).expand_as(moment.x), v["x", "target"]
     both = target.flatten(2), path.flatten(2)
     sizes = linalg.vector_norm(both[0], dim=2) * linalg.vector_norm(both[1], dim=2)
-    cosine = linalg.vecdot(*both) / sizes.clamp_min(1e-30)
+    cosine: Tensor = linalg.vecdot(*both) / sizes.clamp_min(1e-30)
     cosine = cosine.view(*cosine.shape, *[1] * (path.ndim - 2))
     weight = _departure(v["x", "conditional"] - path) * cosine
-    weight = weight * (1 - float(moment.after ** steering(moment.strength)))
+    weight = weight * (1 - math.pow(moment.after, steering(moment.strength)))
     return moment.x + moment.h * (path + weight * (target - path))
 
 
