@@ -5,8 +5,6 @@ import html
 import json
 import re
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from command import names, pixels
+from forked import start
 from PIL import Image
 from safetensors.torch import save_file
 from test_read_benchmarks import MAKE
@@ -380,36 +379,24 @@ def test_clips_and_their_frames(run: Run) -> None:
     assert one.made_with["warp_error"] == "every 2. frame"
 
 
-SHARE = """
-import sys
-from pnpvideo.evaluation.evaluate import evaluate
-from pnpvideo.options.evaluation import EvaluationSettings
-import json
-evaluate(EvaluationSettings.of(json.loads(sys.argv[1])), quiet=True)
-"""
-
-
 def test_processes_share_a_benchmark(
     tiny_model: Path, tmp_path: Path, places: dict[str, str], counted: dict[str, int]
 ) -> None:
     (tmp_path / "data").mkdir()
     made.save_five_bench(tmp_path / "data", frames=2)
-    given = {
-        "benchmark": "five-bench",
-        "data": str(tmp_path / "data"),
-        "output": str(tmp_path / "out"),
-        "model": str(tiny_model),
-        "steps": 2,
-        "network": [f"{role}={place}" for role, place in places.items()],
-    }
-    settings = EvaluationSettings.of(given)
-    other = subprocess.Popen([sys.executable, "-c", SHARE, json.dumps(given)], stderr=-1, text=True)
+    networks = [f"{role}={place}" for role, place in places.items()]
+    data, out = str(tmp_path / "data"), str(tmp_path / "out")
+    given = {"model": str(tiny_model), "steps": 2}
+    flags = [f"--{name}={value}" for name, value in given.items()]
+    flags += [f"--network={each}" for each in networks]
+    other = start("evaluate", "five-bench", data, "-o", out, "--quiet", *flags, cwd=tmp_path)
     claims = tmp_path / "out" / "claims"
-    while not (claims.is_dir() and list(claims.iterdir())) and other.poll() is None:
+    while not (claims.is_dir() and list(claims.iterdir())) and other.exit_code is None:
         time.sleep(0.05)
-    evaluate(settings, quiet=True)
-    _, err = other.communicate(timeout=120)
-    assert other.returncode == 0, err
+    given |= {"benchmark": "five-bench", "data": data, "output": out, "network": networks}
+    evaluate(EvaluationSettings.of(given), quiet=True)
+    done = other.wait()
+    assert done.returncode == 0, done.stderr
     # The other one began, so that here there was less to do; and all is there.
     assert counted["sample"] < 6
     assert len(values(folder=tmp_path / "out")) == 6
