@@ -208,11 +208,16 @@ def sample_step(
     texts: Mapping[str, Text],
     injected: Mapping[str, str],
     scale: float,
+    missed: Tensor | None = None,
 ) -> Tensor:
     """Euler's step from `high` down to `low`, with the source's tokens in the prompt's row.
 
-    texts: source, target and, with guidance, negative. injected: letters by block.
+    texts: source, target and, with guidance, negative. injected: letters by block. missed: what the
+    inversion missed of the source, which is added wherever the network is asked (DirectEdit).
     """
+    before = latents
+    if missed is not None:
+        latents, source = latents + missed, source + missed
     own = Row()
     velocity(source, high, texts["source"], own)
     put = {
@@ -222,4 +227,4 @@ def sample_step(
     if "negative" in texts:
         negative = velocity(latents, high, texts["negative"], Row())
         output = negative + scale * (output - negative)
-    return latents + (low - high) * output
+    return before + (low - high) * output

@@ -12,8 +12,10 @@ import flow_models
 import pytest
 import reference_flow as reference
 import torch
+from clips import smooth_frames
 from torch import Tensor
 
+from pnpvideo.clips.clip import clip_of_frames
 from pnpvideo.models.batches import Batches
 from pnpvideo.models.flow.model import FlowModel
 from pnpvideo.models.network import Batch, InjectionLayers
@@ -23,6 +25,9 @@ from pnpvideo.sampling.denoise import denoise_latents
 from pnpvideo.sampling.guidance import Guidance, Texts
 from pnpvideo.sampling.inject import FeatureInjector
 from pnpvideo.sampling.invert import invert_latents, reconstruct_latents
+from pnpvideo.stages.callbacks import QUIET
+from pnpvideo.stages.edit import edit
+from pnpvideo.stages.request import Edit, seeded
 from pnpvideo.storage.trajectory import LatentMemory, Trajectory
 
 SIZE = (32, 24)
@@ -79,6 +84,12 @@ def text_of(embeddings: PromptEmbeddings) -> reference.Text:
     return reference.Text(hidden=embeddings.hidden[0], pooled=embeddings.pooled[0])
 
 
+def short(model: FlowModel, *texts: str) -> PromptEmbeddings:
+    """Texts of which only some tokens are left, which saves the references much time."""
+    embeddings = model.encode_texts(texts)
+    return replace(embeddings, hidden=embeddings.hidden[:, :24])
+
+
 def random_latents(count: int, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(count, 4, 6, 8, generator=generator, dtype=torch.float64)
@@ -92,7 +103,7 @@ def close(ours: Tensor, theirs: Tensor, within: float = 1e-10) -> None:
 def test_inversion_is_the_references(name: str, models: Callable[[str], FlowModel]) -> None:
     model = models(name)
     options = model.defaults.override({"steps": 3})
-    schedule, text = model.schedule(options, SIZE), model.encode_texts(["a stone"])
+    schedule, text = model.schedule(options, SIZE), short(model, "a stone")
     clean = random_latents(2)
     with model.network() as network:
         found = invert_latents(network, schedule, clean, text, batches=Batches(2))
@@ -106,10 +117,13 @@ def test_inversion_is_the_references(name: str, models: Callable[[str], FlowMode
             close(found[low - 1, piece], step)
 
 
-@pytest.mark.parametrize("kinds", ["qk", "kv", "v", "f", "qkvf"])
+@pytest.mark.parametrize(
+    ("kinds", "exact"),
+    [("qk", False), ("kv", False), ("v", False), ("f", False), ("qkvf", False), ("kv", True)],
+)
 @pytest.mark.parametrize("name", FAMILIES)
 def test_sampling_with_injection_is_the_references(
-    name: str, kinds: str, models: Callable[[str], FlowModel]
+    name: str, kinds: str, exact: bool, models: Callable[[str], FlowModel]
 ) -> None:
     """Two pieces and two prompts in one batch, against one row at a time."""
     model = models(name)
@@ -117,18 +131,25 @@ def test_sampling_with_injection_is_the_references(
         features=(), attentions=(), shared=(), blocks=tuple((b, kinds) for b in BLOCKS[name])
     )
     options = model.defaults.override(
-        {"steps": 1, "tau_a": 1.0, "tau_f": 1.0, "guidance_scale": 2.5}
+        {
+            "steps": 1,
+            "tau_a": 1.0,
+            "tau_f": 1.0,
+            "guidance_scale": 2.5,
+            "exact_source": exact,
+            "method": "inject",
+        }
     )
     schedule = model.schedule(options, SIZE)
     prompts = ["a stone", "two old trees"]
     texts = Texts(
-        source=model.encode_texts(["a hill"]),
-        targets=model.encode_texts(prompts),
-        negatives=model.encode_texts(["", "blurry"]),
-        unconditional=model.encode_texts([""]),
+        source=short(model, "a hill"),
+        targets=short(model, *prompts),
+        negatives=short(model, "", "blurry"),
+        unconditional=short(model, ""),
     )
     source, start = random_latents(2, 1), random_latents(4, 2).unflatten(0, (2, 2))
-    levels = torch.stack([source, torch.zeros_like(source)])
+    levels = torch.stack([source, random_latents(2, 3)])
     trajectory = Trajectory(
         latents=LatentMemory(levels), timesteps=schedule.timesteps, prompt="a hill"
     )
@@ -168,6 +189,7 @@ def test_sampling_with_injection_is_the_references(
                 named,
                 dict.fromkeys(BLOCKS[name], kinds),
                 2.5,
+                levels[1, piece] - source[piece] if exact else None,
             )
             close(found[prompt, piece], step)
 
@@ -201,6 +223,33 @@ def test_batched_equals_one_by_one_and_hooks_change_nothing(
                 again = network.predict(Batch(latents=latents, timestep=700.0, texts=texts))
             assert torch.equal(again, together)
         assert seen == [(3, 12, 16)] * 8
+
+
+@pytest.mark.parametrize("method", ["inject", "uniedit", "flowedit", "flowalign", "steerflow"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_method_returns_the_source_under_its_own_text(
+    name: str, method: str, models: Callable[[str], FlowModel]
+) -> None:
+    """And goes elsewhere under another text."""
+    model = models(name)
+    options = model.defaults.override(
+        {"method": method, "guidance_scale": 1.0, "tau_f": 0.0, "tau_a": 0.0, "steps": 3}
+    )
+    found = []
+    for prompt in ("a stone", "two old trees"):
+        request = Edit(
+            source=clip_of_frames(smooth_frames(1, *SIZE)),
+            prompt=prompt,
+            inversion_prompt="a stone",
+            options=options,
+            size=SIZE,
+            generators=seeded(0),
+        )
+        with edit(model, request, QUIET) as result:
+            clean = result.source.trajectory.clean
+            found.append(float((result.latents[0] - clean).norm() / clean.norm()))
+    assert found[0] < 1e-6  # Latents are kept in float32.
+    assert found[1] > 100 * found[0]
 
 
 @pytest.mark.parametrize(

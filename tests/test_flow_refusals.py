@@ -249,6 +249,7 @@ def test_models_that_injection_cannot_change(pipeline: PnPFlowPipeline) -> None:
     with pytest.raises(InputError, match=r"name them in its pnp\.json"):
         model.check_options(model.defaults)
     model.check_options(model.defaults.override({"tau_a": 0.0}))
+    model.check_options(model.defaults.override({"method": "flowedit"}))
     model.blocks = (("transformer_blocks.7", "kv"),)
     with pytest.raises(InputError, match="with keys to inject into"):
         model.check_options(model.defaults)

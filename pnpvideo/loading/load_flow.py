@@ -25,6 +25,7 @@ from pnpvideo.loading.parts import (
 from pnpvideo.loading.pretrained import check_no_adapter
 from pnpvideo.loading.recommended import Recommended, read_recommended
 from pnpvideo.models.flow.family import Family
+from pnpvideo.models.flow.model import default_options
 from pnpvideo.models.quiet import quiet_loading
 
 _log = logging.getLogger(__name__)
@@ -78,8 +79,13 @@ def load_flow(
             "models; docs/which-model.md names the ones to take instead",
             model,
         )
-    recommended = read_recommended(Path(found), family.options)
-    return LoadedFlow(pipe=pipe, family=family, recommended=recommended)
+    return LoadedFlow(pipe=pipe, family=family, recommended=_recommended(found, pipe, family))
+
+
+def _recommended(found: Path | str, pipe: Any, family: Family) -> Recommended:
+    """Return what the model's folder recommends, over the options that suit its blocks."""
+    blocks = read_recommended(Path(found)).blocks or family.blocks(pipe.transformer)
+    return read_recommended(Path(found), default_options(family, has_blocks=bool(blocks)))
 
 
 def _load_pipeline(name: str, family: Family, dtype: torch.dtype, options: dict[str, Any]) -> Any:

@@ -62,10 +62,15 @@ class PnPFlowPipeline:
                 f"a {kind} is not known here; give one of {', '.join(FAMILIES)}, or load the model "
                 "with load_pipeline"
             )
-        own = recommended or Recommended(options=family.options)
+        own = recommended
         self.pipe = pipe
-        self.model = FlowModel(pipe, family, options=own.options, blocks=own.blocks)
-        self._guidance_scale = own.options.guidance_scale
+        self.model = FlowModel(
+            pipe,
+            family,
+            options=None if own is None else own.options,
+            blocks=None if own is None else own.blocks,
+        )
+        self._guidance_scale = self.model.defaults.guidance_scale
 
     @classmethod
     def from_pretrained(

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from pnpvideo.errors import InputError
 from pnpvideo.models.noise_schedule import Level, PredictionType
+from pnpvideo.options.method import PnPOptions
 
 
 def first_steps(share: float, steps: int) -> int:
@@ -19,6 +20,19 @@ def step_at(level: float, steps: int) -> int:
     Level 1 is the first of T steps. The last step stands for all levels below its own.
     """
     return min(first_steps(1 - level, steps), steps - 1)
+
+
+def first_step(options: PnPOptions) -> int:
+    """Return the number of the step that sampling starts with; all T at strength 0 are left out.
+
+    The strength of uniedit and flowedit is the share of the steps that they take.
+    """
+    if options.injects:
+        return step_at(options.start_level, options.steps)
+    share = options.own_strength
+    if share > 0 and options.method in ("flowalign", "steerflow"):
+        share = 1.0
+    return options.steps - first_steps(share, options.steps)
 
 
 def clean_and_noise(
@@ -72,7 +86,7 @@ def ddim_step(
     latents, output, noise: of one shape; output is the network's prediction at the latents.
     eta: 0 is deterministic; otherwise `noise` is needed (equation 16, see `step_variance`).
     """
-    if prediction_type == "flow" and eta == 0 and start.is_straight and end.is_straight:
+    if prediction_type == "flow" and eta == 0 and start.sum == 1 == end.sum:
         # The same, rounded as diffusers' schedulers of flow matching round it.
         return latents + (end.noise - start.noise) * output
     clean, eps = clean_and_noise(latents, output, start, prediction_type)

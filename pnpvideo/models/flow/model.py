@@ -32,7 +32,7 @@ class FlowModel:
     """The `Model` of a pipeline of diffusers for a flow-matching transformer.
 
     The pipeline's components are looked up at every use, as users replace and move them.
-    options, blocks: what the model's pnp.json says; by default its family's.
+    options, blocks: what the model's pnp.json says; by default its family's (`default_options`).
     """
 
     def __init__(
@@ -44,7 +44,8 @@ class FlowModel:
         blocks: tuple[tuple[str, str], ...] | None = None,
     ) -> None:
         self.pipe, self.family = pipe, family
-        self.options = options or family.options
+        has_blocks = bool(blocks or family.blocks(pipe.transformer))
+        self.options = options or default_options(family, has_blocks=has_blocks)
         self.blocks = blocks
 
     def turn(self) -> AbstractContextManager[None]:
@@ -205,7 +206,7 @@ class FlowModel:
         ):
             if is_given:
                 raise InputError(f"this model is {self.family.name}, and {reason}")
-        if options.tau_a > 0 or options.tau_f > 0:
+        if options.injects and max(options.thresholds) > 0:
             self._check_blocks()
 
     def _check_blocks(self) -> None:
@@ -215,7 +216,7 @@ class FlowModel:
             raise InputError(
                 f"nobody has published which blocks of this {self.family.name} to inject into; "
                 'name them in its pnp.json, as in {"blocks": {"transformer_blocks.0": "kv"}}, or '
-                "give tau_a 0 to inject nothing"
+                "give another method, such as uniedit"
             )
         for block, kinds in blocks:
             for kind in kinds:
@@ -249,6 +250,18 @@ class FlowModel:
         """Move offloaded components back to the computer's memory."""
         with self.turn():
             self.pipe.maybe_free_model_hooks()
+
+
+def default_options(family: Family, *, has_blocks: bool) -> PnPOptions:
+    """Return the options of a model whose own file says nothing.
+
+    has_blocks: whether it is known which blocks to inject into; if not, another method is used.
+    """
+    options = family.options.override({"solver": "lookahead", "exact_source": True})
+    if has_blocks:
+        return options
+    # The guidance scale is then UniEdit-Flow's omega, of which 5 is the published value.
+    return options.override({"method": "uniedit", "guidance_scale": 5.0})
 
 
 def _text(shape: Sequence[int]) -> str:
