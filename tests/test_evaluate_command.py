@@ -160,7 +160,7 @@ def test_pie_bench(run: Run, counted: dict[str, int], tmp_path: Path) -> None:
             strip = Image.new("RGB", (3 * 512, 512), "white")
             strip.paste(source, (2 * 512, 0))
             (strip if kind != "3" else source).save(theirs / picture.parent.name / f"{kind}0.png")
-    code, _out, err = run("pie-bench", "--method", "theirs=theirs")
+    code, _out, err = run("pie-bench", "--theirs", "theirs=theirs")
     assert code == 0, err
     # Two prompts of one picture share an inversion.
     assert counted["sample"] == 10
@@ -322,7 +322,7 @@ def test_results_made_differently_are_not_mixed(
         (("manifest", "data", "-o", "out", "--limit", "0"), "limit is 0; give a whole number"),
         (("manifest", "data", "-o", "out", "--no-ours"), "there is nothing to measure"),
         (("manifest", "data", "-o", "out", "--network", "x=y"), "network is 'x=y'; give ROLE="),
-        (("manifest", "data", "-o", "out", "--method", "x"), "method is 'x'; give NAME=FOLDER"),
+        (("manifest", "data", "-o", "out", "--theirs", "x"), "theirs is 'x'; give NAME=FOLDER"),
         (("manifest", "data", "-o", "out", "--types", "z"), "there is no edit type 'z'"),
         (("manifest", "data", "-o", "out", "--statistics", "z"), "the statistics z cannot be"),
         (("manifest", "data", "-o", "out", "--limt", "1"), "did you mean --limit?"),
@@ -361,7 +361,7 @@ def test_only_others_results(run: Run, counted: dict[str, int]) -> None:
     MAKE["manifest"](Path("data"))
     shutil.copytree("data", "theirs")
     Path("theirs/0.png").rename("theirs/first.png")
-    assert run("manifest", "--no-ours", "--method", "theirs=theirs")[0] == 0
+    assert run("manifest", "--no-ours", "--theirs", "theirs=theirs")[0] == 0
     assert counted["sample"] == 0
     assert values("theirs")["first"]["l1_source"] == 0
     assert [left["id"] for left in summary()["left_out"]] == ["theirs: second"]
