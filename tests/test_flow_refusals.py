@@ -222,7 +222,10 @@ OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"clip_skip": 1}, "clip_skip is for models with a UNet"),
     ({"prompt_weights": True}, "say in words what matters"),
     ({"control": "canny"}, "has no ControlNet here"),
-    ({"area": Area(named="a stone")}, "mask_from_prompt reads the cross-attention of a UNet"),
+    (
+        {"area": Area(named="a stone")},
+        "reads the cross-attention of a UNet, and Stable Diffusion 3 has none; give mask",
+    ),
     ({"size": (52, 40)}, "give multiples of 8"),
     ({"size": (104, 32)}, "is 13 tokens long, and this model knows the positions of 12"),
 ]
