@@ -6,7 +6,7 @@ from pnpvideo.clips.write import write_clip as write_clip
 from pnpvideo.errors import InputError as InputError
 from pnpvideo.errors import RunError as RunError
 from pnpvideo.options.method import PnPOptions as PnPOptions
-from pnpvideo.options.settings import ModelSettings as ModelSettings
+from pnpvideo.options.model import ModelSettings as ModelSettings
 from pnpvideo.options.settings import Settings as Settings
 from pnpvideo.options.settings_file import read_settings as read_settings
 from pnpvideo.pipelines.call import PnPVideoPipelineOutput as PnPVideoPipelineOutput

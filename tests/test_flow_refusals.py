@@ -212,6 +212,14 @@ def test_additions_for_a_unet(
     assert words in told
 
 
+@pytest.mark.parametrize("option", ["quantize", "offload_layers"])
+def test_savings_that_are_only_for_transformers(tiny_model: Path, option: str) -> None:
+    value = "fp8" if option == "quantize" else True
+    settings = ModelSettings.of({"model": str(tiny_model), "device": "cpu", option: value})
+    with pytest.raises(InputError, match=f"{option} is for "):
+        load_pipeline(settings)
+
+
 @pytest.fixture(scope="module")
 def pipeline(folders: Mapping[str, Path]) -> PnPFlowPipeline:
     return PnPFlowPipeline.from_pretrained(folders["sd3"], dtype=torch.float32)

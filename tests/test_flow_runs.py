@@ -160,6 +160,29 @@ def test_texts_are_embedded_once_by_the_same_encoders(folders: Mapping[str, Path
     torch.testing.assert_close(changed.hidden, 2 * again.hidden)
 
 
+def test_savings_of_memory(folders: Mapping[str, Path]) -> None:
+    """Layers that are loaded for their work change nothing; weights in 8 bits change little."""
+    image = Image.fromarray(np.full((32, 32, 3), 128, np.uint8))
+    found = []
+    for quantize, offloaded in ((None, False), (None, True), ("fp8", False), ("fp8", True)):
+        pipeline = PnPFlowPipeline.from_pretrained(
+            folders["flux"], dtype=torch.float32, quantize=quantize
+        )
+        pipeline.set_progress_bar_config(disable=True)
+        if offloaded:
+            pipeline.enable_layer_offload(torch.device("cpu"))
+        seed = torch.Generator().manual_seed(0)
+        size = {"width": 32, "height": 32}
+        output = pipeline("a stone", image, generator=seed, output_type="latent", **size)
+        found.append(output.frames)
+    weight = pipeline.pipe.transformer.transformer_blocks[0].attn.to_q.weight
+    assert weight.dtype == torch.float8_e4m3fn
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[2], found[3])
+    change = float((found[0] - found[2]).norm() / found[0].norm())
+    assert 0 < change < 0.2
+
+
 def test_the_page_and_pictures_of_the_inside(
     folders: Mapping[str, Path], tmp_path: Path, picture: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,7 +10,8 @@ from pnpvideo.catalogue.unknown_words import notice_of_unknown, unknown_words
 from pnpvideo.errors import InputError
 from pnpvideo.options.declared import Options
 from pnpvideo.options.mask import MaskOptions
-from pnpvideo.options.settings import ModelSettings, SourceSettings, TextSettings
+from pnpvideo.options.model import ModelSettings
+from pnpvideo.options.settings import SourceSettings, TextSettings
 
 _log = logging.getLogger(__name__)
 

@@ -6,12 +6,13 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
+from diffusers.utils.torch_utils import get_module_execution_device
 from PIL import Image
 from torch import Tensor
 
 from pnpvideo.catalogue.known_words import KnownWords
 from pnpvideo.errors import InputError
-from pnpvideo.models.device import exact_dtype, working_device
+from pnpvideo.models.device import exact_dtype
 from pnpvideo.models.failures import check_finite
 from pnpvideo.models.flow.family import Family, Grid
 from pnpvideo.models.flow.network import FlowNetwork, place_of
@@ -85,7 +86,8 @@ class FlowModel:
 
     @property
     def device(self) -> torch.device:
-        return working_device(self.transformer)
+        device: torch.device = get_module_execution_device(self.transformer)
+        return device
 
     @property
     def dtype(self) -> torch.dtype:
