@@ -130,6 +130,16 @@ class EvaluationSettings(
 ):
     """All options of `evaluate`."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_results_as_method(cls, values: dict[str, object]) -> dict[str, object]:
+        if "=" in str(values.get("method", "")):
+            raise InputError(
+                f"method is {values['method']!r}; results of another method are theirs "
+                "(--theirs NAME=FOLDER)"
+            )
+        return values
+
     @model_validator(mode="after")
     def _complete(self) -> Self:
         check_followed(self.controlnet, self.control)
