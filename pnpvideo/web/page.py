@@ -11,9 +11,10 @@ from typing import Literal
 
 import gradio as gr
 
+from pnpvideo.pixels.show_mask import TINT
 from pnpvideo.web.actions import Service
 from pnpvideo.web.controls import MAIN, Controls, offered
-from pnpvideo.web.drawn_mask import TINT, drawing_editor
+from pnpvideo.web.drawn_mask import drawing_editor
 from pnpvideo.web.show import IDLE, PageParts, chosen
 from pnpvideo.web.thresholds import TAU_A
 
