@@ -154,7 +154,7 @@ def tiny_unet(**options: Any) -> diffusers.UNet2DConditionModel:
         **{
             "block_out_channels": (8, 16, 16, 16),
             "cross_attention_dim": WIDTH,
-            "layers_per_block": 2,
+            "layers_per_block": 1,
             **options,
         },
     )

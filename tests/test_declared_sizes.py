@@ -337,3 +337,42 @@ def test_long_texts_of_editors_are_read(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(png(2, 2, text_bombs(3, 15)))
     assert len(read_clip(path)) == 1
+
+
+# Reads each file where there is little memory for it, and prints what it is told.
+SCARCE = """
+import resource, sys
+from pathlib import Path
+from pnpvideo.clips.read import read_clip
+from pnpvideo.errors import InputError
+
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 200 * 2**20,) * 2)
+for path in sys.argv[1:]:
+    for allowed in (False, True):
+        try:
+            read_clip(path, allow_truncated=allowed).read(0, 1)
+        except InputError as error:
+            print(error)
+"""
+
+
+def test_pictures_that_are_allowed_and_do_not_fit_in_memory(tmp_path: Path) -> None:
+    """Within --max-pixels: what they declare is 600 MB, and most of it is missing."""
+    side, tall = 14_000, 4_194_336
+    head = struct.pack("<IiiHHIIiiII", 40, 48, tall, 1, 24, *6 * [0])
+    bitmap = b"BM" + struct.pack("<IHHI", 54 + 144 * tall, 0, 0, 54) + head
+    targa = struct.pack("<BBBHHBHHHHBB", 0, 0, 2, 0, 0, 0, 0, 0, side, side, 24, 0)
+    files = {
+        "a.bmp": bitmap + bytes(999),
+        "a.ppm": b"P6 %d %d 255\n" % (side, side) + bytes(999),
+        "a.tga": targa + bytes(999),
+        "a.png": png(side, side, rows=9),
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    paths = [str(tmp_path / name) for name in files]
+    done = subprocess.run([sys.executable, "-c", SCARCE, *paths], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    wanted = "{} cannot be read: it needs more memory than there is; give a smaller one"
+    assert done.stdout.splitlines() == [wanted.format(path) for path in paths for _ in range(2)]

@@ -5,8 +5,6 @@ import html
 import json
 import re
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from command import names, pixels
+from forked import start
 from PIL import Image
 from safetensors.torch import save_file
 from test_read_benchmarks import MAKE
@@ -161,7 +160,7 @@ def test_pie_bench(run: Run, counted: dict[str, int], tmp_path: Path) -> None:
             strip = Image.new("RGB", (3 * 512, 512), "white")
             strip.paste(source, (2 * 512, 0))
             (strip if kind != "3" else source).save(theirs / picture.parent.name / f"{kind}0.png")
-    code, _out, err = run("pie-bench", "--method", "theirs=theirs")
+    code, _out, err = run("pie-bench", "--theirs", "theirs=theirs")
     assert code == 0, err
     # Two prompts of one picture share an inversion.
     assert counted["sample"] == 10
@@ -323,7 +322,8 @@ def test_results_made_differently_are_not_mixed(
         (("manifest", "data", "-o", "out", "--limit", "0"), "limit is 0; give a whole number"),
         (("manifest", "data", "-o", "out", "--no-ours"), "there is nothing to measure"),
         (("manifest", "data", "-o", "out", "--network", "x=y"), "network is 'x=y'; give ROLE="),
-        (("manifest", "data", "-o", "out", "--method", "x"), "method is 'x'; give NAME=FOLDER"),
+        (("manifest", "data", "-o", "out", "--theirs", "x"), "theirs is 'x'; give NAME=FOLDER"),
+        (("manifest", "data", "-o", "out", "--method", "x=y"), "(--theirs NAME=FOLDER)"),
         (("manifest", "data", "-o", "out", "--types", "z"), "there is no edit type 'z'"),
         (("manifest", "data", "-o", "out", "--statistics", "z"), "the statistics z cannot be"),
         (("manifest", "data", "-o", "out", "--limt", "1"), "did you mean --limit?"),
@@ -362,7 +362,7 @@ def test_only_others_results(run: Run, counted: dict[str, int]) -> None:
     MAKE["manifest"](Path("data"))
     shutil.copytree("data", "theirs")
     Path("theirs/0.png").rename("theirs/first.png")
-    assert run("manifest", "--no-ours", "--method", "theirs=theirs")[0] == 0
+    assert run("manifest", "--no-ours", "--theirs", "theirs=theirs")[0] == 0
     assert counted["sample"] == 0
     assert values("theirs")["first"]["l1_source"] == 0
     assert [left["id"] for left in summary()["left_out"]] == ["theirs: second"]
@@ -380,36 +380,24 @@ def test_clips_and_their_frames(run: Run) -> None:
     assert one.made_with["warp_error"] == "every 2. frame"
 
 
-SHARE = """
-import sys
-from pnpvideo.evaluation.evaluate import evaluate
-from pnpvideo.options.evaluation import EvaluationSettings
-import json
-evaluate(EvaluationSettings.of(json.loads(sys.argv[1])), quiet=True)
-"""
-
-
 def test_processes_share_a_benchmark(
     tiny_model: Path, tmp_path: Path, places: dict[str, str], counted: dict[str, int]
 ) -> None:
     (tmp_path / "data").mkdir()
     made.save_five_bench(tmp_path / "data", frames=2)
-    given = {
-        "benchmark": "five-bench",
-        "data": str(tmp_path / "data"),
-        "output": str(tmp_path / "out"),
-        "model": str(tiny_model),
-        "steps": 2,
-        "network": [f"{role}={place}" for role, place in places.items()],
-    }
-    settings = EvaluationSettings.of(given)
-    other = subprocess.Popen([sys.executable, "-c", SHARE, json.dumps(given)], stderr=-1, text=True)
+    networks = [f"{role}={place}" for role, place in places.items()]
+    data, out = str(tmp_path / "data"), str(tmp_path / "out")
+    given = {"model": str(tiny_model), "steps": 2}
+    flags = [f"--{name}={value}" for name, value in given.items()]
+    flags += [f"--network={each}" for each in networks]
+    other = start("evaluate", "five-bench", data, "-o", out, "--quiet", *flags, cwd=tmp_path)
     claims = tmp_path / "out" / "claims"
-    while not (claims.is_dir() and list(claims.iterdir())) and other.poll() is None:
+    while not (claims.is_dir() and list(claims.iterdir())) and other.exit_code is None:
         time.sleep(0.05)
-    evaluate(settings, quiet=True)
-    _, err = other.communicate(timeout=120)
-    assert other.returncode == 0, err
+    given |= {"benchmark": "five-bench", "data": data, "output": out, "network": networks}
+    evaluate(EvaluationSettings.of(given), quiet=True)
+    done = other.wait()
+    assert done.returncode == 0, done.stderr
     # The other one began, so that here there was less to do; and all is there.
     assert counted["sample"] < 6
     assert len(values(folder=tmp_path / "out")) == 6

@@ -45,7 +45,7 @@ def test_a_finer_inversion_nears_the_exact_one(tiny_model: Path, tmp_path: Path)
     )
     assert coarse.timesteps == finer.timesteps == exact.timesteps
     errors = [float((one.noise - exact.noise).abs().mean()) for one in (coarse, finer)]
-    assert errors[1] < errors[0] / 2
+    assert errors[1] < errors[0] / 1.5
 
 
 def test_another_spacing_begins_at_the_end(tiny_model: Path, tmp_path: Path) -> None:

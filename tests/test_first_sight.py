@@ -63,7 +63,7 @@ def test_defaults_are_those_of_the_model(
     ("flag", "ours"),
     [
         ("--fps", "; here it is --frame-rate "),
-        ("--strength", "; here it is --tau-f, and --tau-a: "),
+        ("--denoise", "; here it is --strength"),
         ("--cfg", "; here it is --guidance-scale "),
         ("--CFG-Scale", "; here it is --guidance-scale "),
         ("--negative", "; here it is --negative-prompt "),

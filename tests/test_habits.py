@@ -200,7 +200,8 @@ def test_slices_and_tiles(sd: PnPVideoPipeline) -> None:
     for name in ("slicing", "tiling"):
         getattr(sd, f"enable_vae_{name}")()
         assert getattr(sd.vae, f"use_{name}")
-        torch.testing.assert_close(latents_of(sd), whole)
+        # A trajectory in half precision rounds what differs by rounding to another number.
+        torch.testing.assert_close(latents_of(sd), whole, rtol=1e-3, atol=2e-3)
         getattr(sd, f"disable_vae_{name}")()
         assert not getattr(sd.vae, f"use_{name}")
 
@@ -243,12 +244,12 @@ def test_lora(loaded: Loaded, kind: str, tmp_path: Path) -> None:
     assert not torch.allclose(plain, expected, atol=1e-2)
     pipeline.load_lora_weights(tmp_path, adapter_name="style")
     pipeline.set_adapters("style", adapter_weights=0.5)
-    torch.testing.assert_close(latents_of(pipeline), expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(latents_of(pipeline), expected, rtol=1e-3, atol=5e-3)
     pipeline.fuse_lora()
-    torch.testing.assert_close(latents_of(pipeline), expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(latents_of(pipeline), expected, rtol=1e-3, atol=5e-3)
     pipeline.unfuse_lora()
     pipeline.unload_lora_weights()
-    torch.testing.assert_close(latents_of(pipeline), plain, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(latents_of(pipeline), plain, rtol=1e-3, atol=5e-3)
 
 
 # Texts

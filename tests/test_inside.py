@@ -141,7 +141,7 @@ def decoder_of(subject: Subject) -> Any:
 def test_features_are_what_leaves_a_residual_branch(
     pipeline: PnPVideoPipeline, subject: Subject
 ) -> None:
-    name = decoder_of(subject)[4].feature
+    name = decoder_of(subject)[3].feature
     assert name == "up_blocks.1.resnets.1"
     seen = seen_of(subject, 1, watch_features, name)
     block = pipeline.unet.get_submodule(name)
@@ -153,7 +153,7 @@ def test_features_are_what_leaves_a_residual_branch(
 def test_attention_is_the_mean_of_the_heads_maps(
     pipeline: PnPVideoPipeline, subject: Subject
 ) -> None:
-    name = decoder_of(subject)[4].attention
+    name = decoder_of(subject)[3].attention
     assert name == "up_blocks.1.attentions.1"
     seen = seen_of(subject, 1, watch_attention, name)
     layer = pipeline.unet.get_submodule(name).transformer_blocks[0].attn1
@@ -192,12 +192,12 @@ def test_large_maps_are_summed_over_cells(subject: Subject) -> None:
 def test_layers_have_one_basis_for_sources_and_frames(
     subject: Subject, show: Callable[..., Any]
 ) -> None:
-    strips = show(subject, ["4", "7"], (0.0, 1.0))
-    assert strips[0].column == "layer 4 (injected)"
+    strips = show(subject, ["3", "7"], (0.0, 1.0))
+    assert strips[0].column == "layer 3 (injected)"
     assert [strip.row for strip in strips] == ["t = 667"] * 2 + ["t = 1"] * 2
     assert [len(one) for one in strips[0].pictures] == [3, 1]
     # What the last frame of a clip shows has its colours in another source.
-    alone = show(subject, ["4"], (1.0,))[0]
+    alone = show(subject, ["3"], (1.0,))[0]
     np.testing.assert_array_equal(alone.pictures[0], strips[2].pictures[0])
 
 
@@ -337,7 +337,7 @@ def test_the_command_writes_a_video_of_all_frames(
         (("-o", "a.png", "--layer", "99"), "layer is 99; give one of 0, 1, 2"),
         (("-o", "a.png", "--layer", "up_blocks.9"), "no module 'up_blocks.9'"),
         (("-o", "a.png", "--layer", "mid_block"), "'mid_block' is not a residual block"),
-        (("-o", "a.png", "--show", "attention", "--layer", "0"), "layer is 0; give one of 3"),
+        (("-o", "a.png", "--show", "attention", "--layer", "0"), "layer is 0; give one of 2"),
         (("-o", "a.png", "--show", "words"), "give a prompt with the words"),
         (("-o", "a.png", "--show", "words", "--layer", "4"), "give a prompt with the words"),
         (("-o", "a.png", "--at", "1.5"), "at is '1.5'; give numbers from 0 to 1"),

@@ -185,7 +185,7 @@ def save(folder: Path, adapter: Path, kind: str) -> Path:
     ("kind", "words"),
     [
         ("wide", "needs text embeddings of 24 channels, and the model's have 16"),
-        ("layers", "is for 15 cross-attention layers, and the UNet has 16"),
+        ("layers", "is for 9 cross-attention layers, and the UNet has 10"),
         ("lora", "is not an IP-Adapter: it has no ip_adapter.1.to_k_ip.weight"),
         ("faces", "is an IP-Adapter for faces"),
         ("encoder", "image embeddings of 20 channels, and the image encoder's have 12"),

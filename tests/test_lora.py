@@ -204,8 +204,8 @@ def test_names_of_sdxl(tmp_path: Path, make: Callable[[Tensor], tuple[Weights, T
             "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
         ),
         "lora_unet_input_blocks_1_0_in_layers_2": "unet.down_blocks.0.resnets.0.conv1",
-        "lora_unet_output_blocks_5_2_conv": "unet.up_blocks.1.upsamplers.0.conv",
-        "lora_unet_input_blocks_3_0_op": "unet.down_blocks.0.downsamplers.0.conv",
+        "lora_unet_output_blocks_3_2_conv": "unet.up_blocks.1.upsamplers.0.conv",
+        "lora_unet_input_blocks_2_0_op": "unet.down_blocks.0.downsamplers.0.conv",
         "lora_unet_middle_block_1_transformer_blocks_0_ff_net_2": (
             "unet.mid_block.attentions.0.transformer_blocks.0.ff.net.2"
         ),

@@ -109,6 +109,8 @@ def test_identities_follow_from_what_an_option_changes() -> None:
         "steps": "20",
         "inversion_steps": "20",
         "inversion_iterations": "1",
+        "solver": "ddim",
+        "exact_source": "False",
         "clip_skip": "0",
         "prompt_weights": "False",
         "start_from": "inverted",
@@ -119,7 +121,7 @@ def test_identities_follow_from_what_an_option_changes() -> None:
     assert options.identity(Lifetime.FINISHING) == {"blend_radius": "3"}
     sampling = options.identity(Lifetime.SAMPLING)
     assert (sampling["tau_f"], sampling["negative_schedule"]) == ("1.0", "None")
-    assert len(options.identity(*Lifetime)) == len(sampling) + 10
+    assert len(options.identity(*Lifetime)) == len(sampling) + 12
     finer = PnPOptions(steps=20, inversion_steps=40)
     assert finer.identity(Lifetime.INVERSION)["inversion_steps"] == "40"
 
@@ -138,3 +140,69 @@ def test_what_a_run_leaves_open_is_the_models_own() -> None:
         MethodSettings(inversion_steps=30).resolve(own)
     with pytest.raises(InputError, match="inversion_steps is 30; give a multiple of steps, 20"):
         MethodSettings(inversion_steps=30, steps=20)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"method": "pnp"}, "method is 'pnp'; give inject, uniedit, flowedit, flowalign or steer"),
+        ({"solver": "heun"}, "solver is 'heun'; give ddim, lookahead, midpoint or fireflow"),
+        ({"strength": 1.2}, "strength is 1.2; give a number from 0 to 1"),
+        ({"method": "uniedit", "eta": 0.5}, "eta is 0.5; method uniedit does without it; leave"),
+        ({"method": "flowedit", "start_from": "noised"}, "start_from is noised; method flowedit"),
+        ({"method": "steerflow", "feature_level": 0.4}, "feature_level is 0.4; method steerflow"),
+        ({"method": "uniedit", "attention_sharing": "extended"}, "attention_sharing is extended"),
+        ({"method": "flowalign", "guidance_end": 0.5}, "guidance_end is 0.5; method flowalign has"),
+        ({"method": "flowedit", "exact_source": True}, "exact_source is true; method flowedit inv"),
+        ({"exact_source": True, "solver": "midpoint"}, "solver is midpoint; exact_source true ne"),
+        ({"exact_source": True, "inversion_iterations": 2}, "inversion_iterations is 2; exact_so"),
+        ({"exact_source": True, "inversion_steps": 100}, "inversion_steps is 100; exact_source t"),
+        ({"solver": "fireflow", "inversion_iterations": 3}, "inversion_iterations is 3; solver fi"),
+        ({"solver": "midpoint", "eta": 0.1}, "eta is 0.1; solver midpoint takes steps without"),
+    ],
+)
+def test_options_that_do_not_go_together(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as error:
+        PnPOptions(**values)
+    assert str(error.value).startswith(message)
+    with pytest.raises(InputError) as error:
+        MethodSettings(**values)
+    assert str(error.value).startswith(message)
+
+
+def test_strength_and_thresholds_are_not_given_together() -> None:
+    for values, message in (
+        ({"strength": 0.5, "tau_f": 0.3}, "tau_f is 0.3, and strength sets it too; give one of t"),
+        ({"method": "uniedit", "tau_a": 0.3}, "tau_a is 0.3; method uniedit injects nothing; giv"),
+    ):
+        with pytest.raises(InputError) as error:
+            MethodSettings(**values)  # type: ignore[arg-type]
+        assert str(error.value).startswith(message)
+
+
+def test_what_a_model_has_of_its_own_gives_way() -> None:
+    own = PnPOptions(eta=0.5, noise_share=0.1, inversion_iterations=2, start_level=1, tau_f=1)
+    other = MethodSettings(method="uniedit").resolve(own)
+    assert (other.eta, other.noise_share, other.inversion_iterations) == (0, 0, 2)
+    exact = own.override({"exact_source": True})
+    assert (exact.exact_source, exact.inversion_iterations, exact.eta) == (True, 1, 0.5)
+    assert not exact.override({"solver": "midpoint", "eta": 0.0}).exact_source
+    assert own.override({"strength": 0.5}).thresholds == (0.8, 0.5)
+    assert own.override({"strength": 0.5}).override({"tau_f": 0.2}).thresholds == (0.2, 0.5)
+    # What is asked for is not given up for what the model has.
+    with pytest.raises(InputError, match=r"eta is 0\.3; method uniedit does without it"):
+        other.override({"eta": 0.3})
+
+
+def test_methods_without_an_inversion_share_what_they_keep() -> None:
+    kept = [
+        PnPOptions(**values).identity(Lifetime.INVERSION)
+        for values in (
+            {"method": "flowedit"},
+            {"method": "flowalign"},
+            {"start_from": "noised"},
+            {"method": "uniedit"},
+            {},
+        )
+    ]
+    assert kept[0] == kept[1] == kept[2] != kept[3] == kept[4]

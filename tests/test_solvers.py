@@ -7,7 +7,6 @@ x = (1 - s) m + sqrt(D) u.
 """
 
 import math
-from dataclasses import dataclass
 from itertools import pairwise
 
 import pytest
@@ -16,11 +15,17 @@ from torch import Tensor
 
 from pnpvideo.models.batches import Batches
 from pnpvideo.models.network import Batch
-from pnpvideo.models.noise_schedule import Level, NoiseSchedule, flow_schedule
+from pnpvideo.models.noise_schedule import NoiseSchedule, flow_schedule
 from pnpvideo.models.prompt import PromptEmbeddings
 from pnpvideo.sampling.invert import invert_latents, reconstruct_latents
-from pnpvideo.sampling.schedule import ddim_step
-from pnpvideo.sampling.solvers import DDIM, Advance, FixedPoint, Predict, Solver, choose_solver
+from pnpvideo.sampling.solvers import (
+    DDIM,
+    FixedPoint,
+    LookAhead,
+    Midpoint,
+    Solver,
+    choose_solver,
+)
 
 MEAN, SPREAD = 0.3, 0.5
 TEXT = PromptEmbeddings(hidden=torch.zeros(1, 1, 1, dtype=torch.float64))
@@ -41,50 +46,6 @@ class GaussianNetwork:
         variance = (1 - s) ** 2 * SPREAD**2 + s**2
         share = (s - (1 - s) * SPREAD**2) / variance
         return share * (batch.latents - (1 - s) * MEAN) - MEAN
-
-
-@dataclass(frozen=True, kw_only=True)
-class LookAhead:
-    """One prediction a step, at the latents that the last output leads to (UniEdit-Flow's Uni-Inv).
-
-    Shows that a solver can keep something from one step to the next.
-    """
-
-    predictions: int = 1
-
-    def begin(self, schedule: NoiseSchedule, predict: Predict) -> Advance:
-        levels, kind = schedule.inversion_levels, schedule.prediction_type
-        last: Tensor | None = None
-
-        def advance(z: Tensor, i: int) -> Tensor:
-            nonlocal last
-            timestep = schedule.inversion_timesteps[i]
-            if last is None:
-                last = predict(z, 0.0)
-            ahead = ddim_step(z, last, levels[i + 1], levels[i], kind)
-            last = predict(ahead, timestep)
-            return ddim_step(z, last, levels[i + 1], levels[i], kind)
-
-        return advance
-
-
-@dataclass(frozen=True, kw_only=True)
-class Midpoint:
-    """Two predictions a step, the second at a level in between that no trajectory keeps."""
-
-    predictions: int = 2
-
-    def begin(self, schedule: NoiseSchedule, predict: Predict) -> Advance:
-        levels, kind = schedule.inversion_levels, schedule.prediction_type
-
-        def advance(z: Tensor, i: int) -> Tensor:
-            start, end = levels[i + 1], levels[i]
-            sigma = (start.noise + end.noise) / 2
-            middle = Level.of(signal=1 - sigma, noise=sigma)
-            half = ddim_step(z, predict(z, 1000 * start.noise), start, middle, kind)
-            return ddim_step(z, predict(half, 1000 * sigma), start, end, kind)
-
-        return advance
 
 
 def even_schedule(steps: int, parts: int = 1) -> NoiseSchedule:
@@ -121,9 +82,15 @@ def invert(
     )
 
 
-def sample(schedule: NoiseSchedule, noise: Tensor) -> Tensor:
-    network = GaussianNetwork()
-    return reconstruct_latents(network, schedule, noise, TEXT, batches=Batches(2))  # type: ignore[arg-type]
+def sample(schedule: NoiseSchedule, noise: Tensor, solver: Solver | None = None) -> Tensor:
+    return reconstruct_latents(
+        GaussianNetwork(),  # type: ignore[arg-type]
+        schedule,
+        noise,
+        TEXT,
+        solver=solver or DDIM(),
+        batches=Batches(2),
+    )
 
 
 def error_of(ours: Tensor, true: Tensor) -> float:
@@ -135,44 +102,75 @@ def orders(errors: list[float]) -> list[float]:
     return [math.log2(a / b) for a, b in pairwise(errors)]
 
 
-def test_sampling_converges_to_the_exact_flow() -> None:
+@pytest.mark.parametrize(
+    ("solver", "order", "least"),
+    [(DDIM(), 1, 0.02), (Midpoint(), 2, 1e-4), (Midpoint(reuses=True), 2, 1e-4)],
+)
+def test_sampling_converges_to_the_exact_flow(solver: Solver, order: int, least: float) -> None:
     errors = []
     for steps in (32, 64, 128):
         schedule = even_schedule(steps)
         true = exact(clean_latents(), schedule)
-        errors.append(error_of(sample(schedule, true[0])[-1], true[-1]))
-    assert errors[-1] < 0.02
-    assert orders(errors) == pytest.approx([1, 1], abs=0.15)
+        errors.append(error_of(sample(schedule, true[0], solver)[-1], true[-1]))
+    assert errors[-1] < least
+    assert min(orders(errors)) > order - 0.2
 
 
 @pytest.mark.parametrize(
     ("solver", "order", "least"),
-    [(DDIM(), 1, 0.05), (FixedPoint(predictions=6), 1, 0.05), (Midpoint(), 3, 1e-4)],
+    [
+        (DDIM(), 1, 0.05),
+        (DDIM(undone=True), 1, 0.05),
+        (LookAhead(), 1, 0.05),
+        (LookAhead(zero=True), 1, 0.05),
+        (FixedPoint(predictions=6), 1, 0.05),
+        (Midpoint(), 2, 1e-4),
+        (Midpoint(reuses=True), 2, 1e-4),
+    ],
 )
 def test_inversion_converges_to_the_exact_flow(solver: Solver, order: int, least: float) -> None:
-    """At every level, not only at the last. In this field, linear in x, midpoint has order 3."""
+    """At every level, not only at the last; midpoint and FireFlow have order 2 at least."""
     errors = []
     for steps in (32, 64, 128):
         schedule = even_schedule(steps)
         errors.append(error_of(invert(schedule, solver), exact(clean_latents(), schedule)))
     assert errors[-1] < least
-    assert orders(errors) == pytest.approx([order] * 2, abs=0.2)
+    assert min(orders(errors)) > order - 0.2
+
+
+def there_and_back(steps: int, solver: Solver) -> float:
+    schedule = even_schedule(steps)
+    back = sample(schedule, invert(schedule, solver)[0], solver)
+    return float((back[-1] - clean_latents()).norm() / (clean_latents() - MEAN).norm())
 
 
 def test_there_and_back() -> None:
     """The errors fall as 1/N for DDIM inversion, as 1/N^2 for look-ahead, and are nothing for the
     exact inverse of a step."""
-
-    def error(steps: int, solver: Solver) -> float:
-        schedule = even_schedule(steps)
-        back = sample(schedule, invert(schedule, solver)[0])
-        return float((back[-1] - clean_latents()).norm() / (clean_latents() - MEAN).norm())
-
-    plain, ahead = ([error(steps, one) for steps in (16, 32, 64)] for one in (DDIM(), LookAhead()))
+    plain, ahead = (
+        [there_and_back(steps, one) for steps in (16, 32, 64)] for one in (DDIM(), LookAhead())
+    )
     assert orders(plain) == pytest.approx([1, 1], abs=0.2)
     assert orders(ahead) == pytest.approx([2, 2], abs=0.35)
     assert ahead[-1] < plain[-1] / 20
-    assert error(8, FixedPoint(predictions=60)) < 1e-12
+    assert there_and_back(8, FixedPoint(predictions=60)) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("solver", "few", "many"),
+    [
+        (DDIM(), 0.21, 0.027),
+        (LookAhead(), 0.040, 0.00037),
+        (Midpoint(), 0.0013, 2.5e-6),
+        (Midpoint(reuses=True), 0.0091, 2.1e-5),
+    ],
+)
+def test_there_and_back_in_8_and_64_steps(solver: Solver, few: float, many: float) -> None:
+    """As another implementation measured, on other draws of these data."""
+    for steps, error in ((8, few), (64, many)):
+        schedule = even_schedule(steps)
+        back = sample(schedule, invert(schedule, solver)[0], solver)[-1]
+        assert error_of(back, clean_latents()) == pytest.approx(error, rel=0.2)
 
 
 def test_ddim_inversion_of_one_step_by_hand() -> None:
@@ -197,7 +195,17 @@ def test_what_the_network_is_given() -> None:
     assert torch.equal(found, every[::2])
 
 
-@pytest.mark.parametrize("solver", [DDIM(), FixedPoint(predictions=3), LookAhead(), Midpoint()])
+EVERY = [
+    DDIM(),
+    FixedPoint(predictions=3),
+    LookAhead(),
+    LookAhead(zero=True),
+    Midpoint(),
+    Midpoint(reuses=True),
+]
+
+
+@pytest.mark.parametrize("solver", EVERY)
 def test_no_piece_depends_on_those_beside_it(solver: Solver) -> None:
     """A solver's state belongs to a batch; nothing of it reaches the next."""
     together, alone = (invert(even_schedule(4), solver, batch_size=size) for size in (5, 1))
@@ -216,21 +224,39 @@ def test_pieces_may_be_clips() -> None:
         assert back.shape == found.shape
 
 
-def test_progress_counts_predictions_of_pieces() -> None:
-    for solver in (DDIM(), FixedPoint(predictions=3), Midpoint()):
-        counts: list[int] = []
-        invert_latents(
-            GaussianNetwork(),  # type: ignore[arg-type]
-            even_schedule(4),
-            clean_latents(),
-            TEXT,
-            solver=solver,
-            batches=Batches(2),
-            progress=counts.append,
-        )
-        assert sum(counts) == 5 * 4 * solver.predictions
+@pytest.mark.parametrize("solver", EVERY)
+def test_progress_counts_predictions_of_pieces(solver: Solver) -> None:
+    network, counts = GaussianNetwork(), list[int]()
+    invert_latents(
+        network,  # type: ignore[arg-type]
+        even_schedule(4),
+        clean_latents(),
+        TEXT,
+        solver=solver,
+        batches=Batches(5),
+        progress=counts.append,
+    )
+    assert len(network.timesteps) == solver.passes(4)
+    assert sum(counts) == 5 * solver.passes(4)
+    network, counts = GaussianNetwork(), []
+    reconstruct_latents(
+        network,  # type: ignore[arg-type]
+        even_schedule(4),
+        clean_latents(),
+        TEXT,
+        solver=solver,
+        batches=Batches(5),
+        progress=counts.append,
+    )
+    assert len(network.timesteps) == solver.passes_back(4)
+    assert sum(counts) == 5 * solver.passes_back(4)
 
 
-def test_the_solver_is_chosen_by_iterations() -> None:
+def test_the_solver_is_chosen_by_name_and_iterations() -> None:
     assert choose_solver(1) == DDIM()
-    assert choose_solver(3) == FixedPoint(predictions=3)
+    assert choose_solver(1, exact=True) == DDIM(undone=True)
+    assert choose_solver(3) == choose_solver(3, "lookahead") == FixedPoint(predictions=3)
+    assert choose_solver(1, "lookahead") == LookAhead()
+    assert choose_solver(1, "lookahead", exact=True) == LookAhead(zero=True)
+    assert choose_solver(2, "midpoint") == Midpoint()
+    assert choose_solver(2, "fireflow") == Midpoint(reuses=True)

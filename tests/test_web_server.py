@@ -1,14 +1,14 @@
 """The server of the page: whom it lets in, what it deletes, and what another finds after it."""
 
 import os
-import subprocess
-import sys
+import signal
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import start
 from page import (
     ask,
     download,
@@ -53,19 +53,14 @@ def test_a_killed_server_is_followed_by_one_that_goes_on(
     options = options_of(tiny_model, tmp_path / "served")
     given = {"model": options.model[0], "folder": options.folder, "port": str(options.port)}
     flags = [f"--{name}={value}" for name, value in given.items()]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pnpvideo", "web", "--device=cpu", *flags],
-        env=os.environ | SURROUNDINGS,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    process = start("web", "--device=cpu", *flags, cwd=tmp_path, environment=SURROUNDINGS)
     try:
-        assert process.stdout is not None
-        said = process.stdout.readline()
-        assert said == f"the page is at http://127.0.0.1:{options.port}/ (Ctrl-C ends it)\n"
-        stopping = f"to stop a job: pnpvideo web --folder {options.folder} --stop JOB\n"
-        assert process.stdout.readline() == stopping
-        page = open_page(browser, said.split()[4])
+        wait_until(lambda: process.stdout.read_text().count("\n") == 2, 60)
+        assert process.stdout.read_text().splitlines() == [
+            f"the page is at http://127.0.0.1:{options.port}/ (Ctrl-C ends it)",
+            f"to stop a job: pnpvideo web --folder {options.folder} --stop JOB",
+        ]
+        page = open_page(browser, f"http://127.0.0.1:{options.port}/")
         ask(page, picture, 2)
         says(page, "done: 1 frame of ")
         first = download(page, 0)
@@ -73,9 +68,8 @@ def test_a_killed_server_is_followed_by_one_that_goes_on(
         says(page, " left")
         page.evaluate("window.loadedBefore = true")
     finally:
-        process.kill()
+        os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        process.stdout.close()
     states = [job.state for job in JobStore(tmp_path / "served" / "jobs").all()]
     assert states == ["done", "running"]
     with serving(options) as server:

@@ -69,6 +69,16 @@ SCHEDULE = NoiseSchedule(
 )
 
 
+ONE = NoiseSchedule(
+    timesteps=TIMES[:1],
+    levels=(LEVELS[0], LEVELS[-1]),
+    inversion_timesteps=TIMES[:1],
+    inversion_levels=(LEVELS[0], LEVELS[-1]),
+    prediction_type="epsilon",
+)
+"""A single step."""
+
+
 @cache
 def flops_of_inversion(network: UNet) -> int:
     clean = torch.empty(1, 4, 64, 64, device="meta")
@@ -77,11 +87,14 @@ def flops_of_inversion(network: UNet) -> int:
     return counter.get_total_flops()
 
 
-def flops_of_sampling(network: UNet, prompts: int, options: PnPOptions) -> int:
-    """One frame, with the latents that it has without an inversion."""
+@cache
+def flops_of_sampling(
+    network: UNet, prompts: int, options: PnPOptions, schedule: NoiseSchedule = SCHEDULE
+) -> int:
+    """One frame, with the latents that it has without an inversion, whatever the options say."""
     clean = torch.empty(1, 4, 64, 64, device="meta")
     kept = Trajectory(latents=LatentMemory(clean[None]), timesteps=())
-    trajectory = noised(kept, clean[0], SCHEDULE)
+    trajectory = noised(kept, clean[0], schedule)
     all_texts = Texts(
         source=texts(1), targets=texts(prompts), negatives=texts(prompts), unconditional=texts(1)
     )
@@ -89,7 +102,7 @@ def flops_of_sampling(network: UNet, prompts: int, options: PnPOptions) -> int:
         denoise_latents(
             network,
             default_layers(network.unet),
-            SCHEDULE,
+            schedule,
             trajectory,
             trajectory.noise.expand(prompts, -1, -1, -1, -1),
             Guidance(all_texts, options),
@@ -118,7 +131,7 @@ def test_share_of_the_plain_methods_work(
     # Inverted once a prompt, then source, negative and target branch at every step.
     plain = prompts * (STEPS + 3 * STEPS) * one
     options = PnPOptions(steps=STEPS, **own)
-    ours = flops_of_sampling(network, prompts, options)
+    ours = flops_of_sampling(network, prompts, options.override({"start_from": "noised"}))
     if options.start_from == "inverted":
         ours += flops_of_inversion(network)
     if options.feature_level < 1:
@@ -126,3 +139,17 @@ def test_share_of_the_plain_methods_work(
         ours -= round(0.9 * flops_of_reading(network))
     print(f"{prompts} prompts, {own}: {ours / plain:.4f} of the plain method's work")
     assert ours / plain <= share
+
+
+def test_work_of_a_step_of_each_method(network: UNet) -> None:
+    """In passes of one frame. Later steps reuse the texts' keys and values, which are computed."""
+    one = flops_of_a_pass(network)
+    for method, passes in (
+        ("uniedit", 1.95),  # Two texts at one place are one up to the first layer with text.
+        ("flowedit", 3.0),
+        ("flowalign", 3.0),
+    ):
+        options = PnPOptions.of({"steps": 1, "method": method, "strength": 1.0})
+        found = flops_of_sampling(network, 1, options, ONE)
+        print(f"{method}: {found / one:.4f} passes")
+        assert found / one <= passes + 1e-3

@@ -6,7 +6,7 @@ from pathlib import Path
 from pnpvideo.clips.clip import Clip, Timing
 from pnpvideo.clips.find_images import is_pattern
 from pnpvideo.clips.read_options import ReadOptions
-from pnpvideo.clips.refusals import check_document
+from pnpvideo.clips.refusals import beyond_memory, check_document
 from pnpvideo.clips.stills.decode_image import open_image
 from pnpvideo.clips.stills.read_images import read_folder, read_image, read_pattern
 from pnpvideo.clips.video.open_video import is_motion_jpeg
@@ -43,9 +43,7 @@ def read_clip(source: str | Path, **options: object) -> Clip:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
     except MemoryError:
-        raise InputError(
-            f"{path} cannot be read: the memory is not enough; give a smaller one"
-        ) from None
+        raise beyond_memory(path) from None
     if chosen.frame_rate is None:
         return clip
     if path.is_file():

@@ -44,6 +44,27 @@ def too_many_pixels(path: Path, pixels: str, max_pixels: int) -> InputError:
     )
 
 
+def beyond_memory(path: Path) -> InputError:
+    """Return the error for a source that does not fit in memory, if it is as large as it says."""
+    return InputError(
+        f"{path} cannot be read: it needs more memory than there is; give a smaller one"
+    )
+
+
+def cut_picture(path: Path, error: Exception) -> InputError:
+    """Return the error for a picture that can still be read in part."""
+    return InputError(
+        f"{path} is cut off or damaged: {reason(error)}; --allow-truncated uses what can be read"
+    )
+
+
+def reason(error: Exception) -> str:
+    """Return an exception's message on one line."""
+    if isinstance(error, MemoryError | OverflowError):  # Damage has made a number too large.
+        return "it needs more memory than there is"
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def check_memory(
     size: tuple[int, int], path: Path, max_pixels: int, *, bytes_a_pixel: int = 20
 ) -> None:

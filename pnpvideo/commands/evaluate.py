@@ -15,7 +15,7 @@ _EXAMPLES = """\
 examples:
   pnpvideo evaluate pie-bench PIE-Bench_v1 --model ./stable-diffusion -o pie
   pnpvideo evaluate pie-bench PIE-Bench_v1 --model ./stable-diffusion -o pie --structure official \\
-      --network lpips-squeeze=squeezenet.safetensors --method p2p=output/directinversion+p2p
+      --network lpips-squeeze=squeezenet.safetensors --theirs p2p=output/directinversion+p2p
   pnpvideo evaluate manifest edits.csv --model ./stable-diffusion -o edits --limit 20
 
 docs/evaluation.md describes the formats, the networks and the measures."""

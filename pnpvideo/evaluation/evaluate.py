@@ -126,11 +126,11 @@ def _methods(
     """
     scored = [item.result for item in benchmark.items if item.scored]
     methods = {OURS: folder.results(OURS)} if settings.ours else {}
-    for text in settings.method:
+    for text in settings.theirs:
         name, sign, place = text.partition("=")
         path = expanded(place)
         if not sign or not name or not path.is_dir():
-            raise InputError(f"method is {text!r}; give NAME=FOLDER, with a folder of results")
+            raise InputError(f"theirs is {text!r}; give NAME=FOLDER, with a folder of results")
         if name in methods:
             raise InputError(f"the method {name} is given twice; choose another name")
         if all(find_result(path, result) is None for result in scored):

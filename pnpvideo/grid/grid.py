@@ -29,6 +29,7 @@ from pnpvideo.inside.draw import Picture
 from pnpvideo.inside.open_subject import open_clips, open_subject
 from pnpvideo.models.model import Model
 from pnpvideo.options.declared import Lifetime
+from pnpvideo.options.edit_method import INJECT
 from pnpvideo.options.grid import GridCell, GridSettings, cells_of, read_axes, split_place
 from pnpvideo.options.paths import expanded
 from pnpvideo.options.settings import ReadSettings
@@ -92,6 +93,7 @@ def run_grid(
     warn_of_unknown((*texts_of(settings), *(text for e in edits for text in e.prompts)), known)
     judge = Judge(dict(split_place(text) for text in settings.network), device)
     model = open_model(settings, device) if pipeline is None else model_of(pipeline)
+    _check_thresholds(settings, model)
     folder.begin(_made_with(settings), overwrite=overwrite)
     callbacks = Callbacks(bars=bars_of(quiet=quiet))
     with memory_errors_in_one_line(device):
@@ -102,6 +104,16 @@ def _made_with(settings: GridSettings) -> dict[str, object]:
     """Return the settings that results and their measures depend on, as a file holds them."""
     values = settings.affecting(Lifetime.MEASURING)
     return {name: value for name, value in values.items() if value not in (None, [])}
+
+
+def _check_thresholds(settings: GridSettings, model: Model) -> None:
+    """Raise InputError for thresholds to try with a model whose own method injects nothing."""
+    axes, method = read_axes(settings.grid), settings.resolve(model.defaults).method
+    if "method" not in axes and method != INJECT and {"tau_f", "tau_a"} & axes.keys():
+        raise InputError(
+            f"grid tries thresholds, and method {method} injects nothing; give "
+            "--grid strength=0.2,0.4,0.6,0.8"
+        )
 
 
 def _own_edit(settings: GridSettings) -> GridEdit:
@@ -185,6 +197,7 @@ class _Run:
                 above,
                 open_things,
                 prompts=edit.prompts,
+                methods=self._axes.get("method", ()),
                 callbacks=self._callbacks,
             )
             (opened,) = subject.edits

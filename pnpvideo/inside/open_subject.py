@@ -9,6 +9,8 @@ from pnpvideo.clips.read import read_clip
 from pnpvideo.errors import InputError
 from pnpvideo.inside.subject import Subject
 from pnpvideo.models.model import Model
+from pnpvideo.options.edit_method import INJECT
+from pnpvideo.options.method import PnPOptions
 from pnpvideo.options.settings import ReadSettings
 from pnpvideo.options.subject import SubjectSettings
 from pnpvideo.pixels.mask_values import ones_as_white
@@ -38,11 +40,13 @@ def open_subject(
     open_things: contextlib.ExitStack,
     *,
     prompts: Sequence[str] = (),
+    methods: Sequence[object] = (),
     callbacks: Callbacks,
 ) -> Subject:
     """Invert clips, or let the model generate a source; a context closes them at its end.
 
-    folder: of the results. prompts: the texts to sample each source under.
+    folder: of the results. prompts: the texts to sample each source under. methods: those to sample
+    it with besides its own.
     """
     whole = {"start_from": "inverted", "start_level": 1.0}
     options = settings.resolve(model.defaults.override(whole))
@@ -65,7 +69,7 @@ def open_subject(
             control_image=control_image,
             prompt=prompts or None,
             negative_prompt=settings.negative_prompt or None,
-            options=options,
+            options=_inverting(options, methods),
             generators=seeded(settings.seed),
             batch_size=settings.batch_size,
             storage=storage_of(settings, folder),
@@ -80,3 +84,10 @@ def open_subject(
         options=options,
         batch_size=settings.batch_size,
     )
+
+
+def _inverting(options: PnPOptions, methods: Sequence[object]) -> PnPOptions:
+    """Return options with an inversion that serves these methods, too."""
+    if "steerflow" in methods:  # It needs the most precise one.
+        return options.override({"method": "steerflow"})
+    return options if options.inverts else options.override({"method": INJECT})

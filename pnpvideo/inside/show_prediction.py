@@ -35,6 +35,10 @@ def show_prediction(
             f"eta is {subject.options.eta:g}; give eta 0: with a larger eta a step adds noise, "
             "which would cover the prediction"
         )
+    if not subject.options.injects:
+        raise InputError(
+            f"method is {subject.options.method}; what each step expects is shown for inject only"
+        )
     found = [_of_results(subject, opened, seed, steps) for opened in subject.edits]
     return [
         Strip(

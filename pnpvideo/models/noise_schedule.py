@@ -46,6 +46,26 @@ class Level:
         """The variance of latents whose clean part has variance 1: exactly 1 for DDPM's models."""
         return self.signal_square + self.noise_square
 
+    @property
+    def sum(self) -> float:
+        """signal + noise, by which latents are divided to move along straight lines: then they are
+        (1 - s) clean + s eps, s being `share`.
+        """
+        return self.signal + self.noise
+
+    @property
+    def share(self) -> float:
+        """s, the share of noise in latents: 0 for clean ones, 1 for noise alone."""
+        return self.noise / self.sum
+
+
+@dataclass(frozen=True, kw_only=True)
+class Middle:
+    """The middle of a step: where the share of noise is halfway between those of its two ends."""
+
+    timestep: float
+    level: Level
+
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseSchedule:
@@ -56,6 +76,9 @@ class NoiseSchedule:
     levels: T + 1: at each timestep, then at the clean end.
     inversion_timesteps, inversion_levels: the same for inversion, which may take finer steps. Every
         sampling level is among them.
+    middles, inversion_middles: the middle of each step, for solvers that evaluate the network
+        there; empty if the family has none.
+    clean_timestep: what the network would be given at the clean end.
     """
 
     timesteps: tuple[float, ...]
@@ -63,6 +86,9 @@ class NoiseSchedule:
     inversion_timesteps: tuple[float, ...]
     inversion_levels: tuple[Level, ...]
     prediction_type: PredictionType
+    middles: tuple[Middle, ...] = ()
+    inversion_middles: tuple[Middle, ...] = ()
+    clean_timestep: float = 0.0
 
     def __post_init__(self) -> None:
         for timesteps, levels in (
@@ -116,10 +142,20 @@ def flow_schedule(
     def levels(noises: Sequence[float]) -> tuple[Level, ...]:
         return tuple(Level.of(signal=1 - sigma, noise=sigma) for sigma in noises)
 
+    def middles(noises: Sequence[float]) -> tuple[Middle, ...]:
+        halves = [(high + low) / 2 for high, low in pairwise(noises)]
+        return tuple(
+            Middle(timestep=timestep_of(half), level=level)
+            for half, level in zip(halves, levels(halves), strict=True)
+        )
+
     return NoiseSchedule(
         timesteps=tuple(timestep_of(sigma) for sigma in sigmas[:-1]),
         levels=levels(sigmas),
         inversion_timesteps=tuple(timestep_of(sigma) for sigma in fine),
         inversion_levels=levels([*fine, 0.0]),
         prediction_type="flow",
+        middles=middles(sigmas),
+        inversion_middles=middles([*fine, 0.0]),
+        clean_timestep=timestep_of(0.0),
     )

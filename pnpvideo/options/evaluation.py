@@ -60,7 +60,7 @@ class BenchmarkSettings(Options, title="benchmark"):
         description="reject a benchmark with broken entries; otherwise they are left out and "
         "counted",
     )
-    method: Annotated[Texts, Lifetime.NOTHING] = Field(
+    theirs: Annotated[Texts, Lifetime.NOTHING] = Field(
         default=(),
         description="NAME=FOLDER: another method's results, in the benchmark's layout, to measure "
         "too; can be repeated",
@@ -130,12 +130,22 @@ class EvaluationSettings(
 ):
     """All options of `evaluate`."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_results_as_method(cls, values: dict[str, object]) -> dict[str, object]:
+        if "=" in str(values.get("method", "")):
+            raise InputError(
+                f"method is {values['method']!r}; results of another method are theirs "
+                "(--theirs NAME=FOLDER)"
+            )
+        return values
+
     @model_validator(mode="after")
     def _complete(self) -> Self:
         check_followed(self.controlnet, self.control)
-        if not self.ours and not self.method:
+        if not self.ours and not self.theirs:
             raise InputError(
-                "there is nothing to measure; give --method NAME=FOLDER, or leave out --no-ours"
+                "there is nothing to measure; give --theirs NAME=FOLDER, or leave out --no-ours"
             )
         return self
 

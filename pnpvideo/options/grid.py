@@ -35,6 +35,7 @@ class GridCell:
 
 
 _MOST_CELLS = 10_000
+_OF_METHOD = set(MethodOptions.model_fields)
 
 _DEFAULT = ("tau_f=0.2,0.4,0.6,0.8,1", "tau_a=0.2,0.5,0.8,1")
 
@@ -94,7 +95,10 @@ class GridSettings(GridChoice, SubjectSettings):
             raise InputError("a benchmark has many sources; give control, not control_image")
         if self.benchmark is None and (self.limit is not None or self.types):
             raise InputError("limit and types choose from a benchmark; leave them out")
-        read_axes(self.grid)
+        axes = read_axes(self.grid)
+        given = {name: getattr(self, name) for name in self.model_fields_set & _OF_METHOD}
+        for cell in cells_of(axes):
+            MethodSettings.of(given | cell.options)  # Raises for what does not go together.
         return self
 
 

@@ -9,15 +9,23 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pnpvideo.errors import InputError
 from pnpvideo.options.declared import Lifetime, Options
+from pnpvideo.options.edit_method import (
+    INJECT,
+    OF_CLEAN,
+    OWN_STRENGTH,
+    UNGUIDED,
+    MethodName,
+    SolverName,
+    thresholds,
+)
+from pnpvideo.options.fit import check_dials, check_fit, fitted
 
 NegativeSchedule = Literal["constant", "linear", "exp"]
 NoiseSource = Literal["gaussian", "keyframe"]
 AttentionSharing = Literal["none", "extended", "propagate"]
 ControlKind = Literal["canny", "softedge", "lineart"]
 KeyframeStrategy = Literal["uniform", "random", "sliding", "content"]
-
 StartKind = Literal["inverted", "noised", "noise"]
 
 Preset = Literal["fast", "balanced", "best"]
@@ -72,6 +80,31 @@ class MethodOptions(Options):
         le=100,
         description="network passes for each inversion step; with 2 the inversion reproduces the "
         "source, with 1 it may not",
+    )
+    solver: Annotated[SolverName, Lifetime.INVERSION] = Field(
+        default="ddim",
+        description="how the source is inverted: ddim; lookahead, nearer to the source; midpoint, "
+        "of second order, in twice the time; fireflow, of second order, in the same time",
+    )
+    exact_source: Annotated[bool, Lifetime.INVERSION] = Field(
+        default=False,
+        description="correct each step by what the inversion missed, so that the source's own text "
+        "returns the source exactly; keeps the inverted source in full precision",
+    )
+    method: Annotated[MethodName, Lifetime.SAMPLING] = Field(
+        default=INJECT,
+        description="how the source is kept: inject its features and attention (inject); follow "
+        "the difference of two velocities (uniedit); the same without an inversion (flowedit, "
+        "flowalign); follow the inverted source's path (steerflow)",
+    )
+    strength: Annotated[Share | None, Lifetime.SAMPLING] = Field(
+        default=None,
+        description="how far the result may go from the source, from 0 (near) to 1 (free), for "
+        "every method; for inject it sets tau_f and tau_a (the method's own)",
+    )
+    source_guidance: Annotated[float, Field(ge=0, le=100), Lifetime.SAMPLING] = Field(
+        default=1.0,
+        description="for flowedit: the guidance scale of the source under its own text; 1: none",
     )
     guidance_scale: Annotated[float, Field(ge=0, le=100), Lifetime.SAMPLING] = Field(
         default=7.5,
@@ -190,43 +223,23 @@ class MethodOptions(Options):
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
-        decided = self._decided()
-        steps, inverted = self.steps, self.inversion_steps
-        if inverted and inverted % steps and {"steps", "inversion_steps"} <= decided:
-            raise InputError(f"inversion_steps is {inverted}; give a multiple of steps, {steps}")
-        start, end = self.guidance_start, self.guidance_end
-        if start > end and {"guidance_start", "guidance_end"} <= decided:
-            raise InputError(f"guidance_start is {start}; give at most guidance_end, {end}")
-        if (
-            self.start_from == "noise"
-            and self.start_level < 1
-            and {"start_from", "start_level"} <= decided
-        ):
-            raise InputError(
-                f"start_level is {self.start_level:g}, and noise alone has one level only; leave "
-                "it out, or give start_from noised"
-            )
-        if self.noise_share > 0 and {"noise_share", "start_from", "start_level"} <= decided:
-            self._check_mixing()
+        check_fit(self.__dict__, self._decided())
         return self
 
     @property
     def inverts(self) -> bool:
         """Whether the source is inverted."""
-        return self.start_from == "inverted"
+        return self.start_from == "inverted" and not self.edits_clean
 
-    def _check_mixing(self) -> None:
-        """Raise InputError unless noise can be mixed into what sampling starts from."""
-        if not self.inverts:
-            raise InputError(
-                f"noise_share is {self.noise_share:g}; it mixes noise into inverted noise, and "
-                f"start_from is {self.start_from}; give one of them"
-            )
-        if self.start_level < 1:
-            raise InputError(
-                f"noise_share is {self.noise_share:g}; it is mixed into the noise of the first "
-                f"level, and start_level is {self.start_level:g}; give one of them"
-            )
+    @property
+    def injects(self) -> bool:
+        """Whether sampling injects the source's features and attention."""
+        return self.method == INJECT
+
+    @property
+    def edits_clean(self) -> bool:
+        """Whether sampling changes the clean latents from step to step."""
+        return self.method in OF_CLEAN
 
     def _decided(self) -> set[str]:
         """Return the names of the options that are final, whatever the model."""
@@ -246,7 +259,23 @@ class PnPOptions(MethodOptions):
     @property
     def is_guided(self) -> bool:
         """Whether sampling uses negative prompts."""
-        return self.guidance_scale != 1
+        return self.guidance_scale != 1 and self.method not in UNGUIDED
+
+    @property
+    def thresholds(self) -> tuple[float, float]:
+        """tau_f and tau_a, as the strength sets them if it is given."""
+        given = self.tau_f, self.tau_a
+        return given if self.strength is None else thresholds(self.strength)
+
+    @property
+    def own_strength(self) -> float:
+        """The strength of another method than inject: as given, or the method's own."""
+        return OWN_STRENGTH[self.method] if self.strength is None else self.strength
+
+    @property
+    def reads_differences(self) -> bool:
+        """Whether sampling reads differences of levels, which half precision would lose."""
+        return self.exact_source or self.method == "steerflow"
 
     @property
     def draws(self) -> bool:
@@ -265,9 +294,12 @@ class PnPOptions(MethodOptions):
         return self.of({**self.model_dump(), "steps": steps, "inversion_steps": finer})
 
     def override(self, changes: Mapping[str, object]) -> Self:
-        """Return these options with the named ones replaced; None keeps a value."""
+        """Return these options with the named ones replaced; None keeps a value.
+
+        Others that do not go with these are switched off (see `fitted`).
+        """
         given = {name: value for name, value in changes.items() if value is not None}
-        return self.of(self.model_dump() | given)
+        return self.of(fitted(self.model_dump() | given, given.keys()))
 
     def identity(self, *lifetimes: Lifetime) -> dict[str, str]:
         """Return the options of exactly these lifetimes as texts.
@@ -275,6 +307,8 @@ class PnPOptions(MethodOptions):
         Work that such an option changes can be used again if its text is the same.
         """
         values = self.model_dump() | {"inversion_steps": self.inversion_step_count}
+        if self.edits_clean:
+            values["start_from"] = "noised"  # Both keep the clean latents alone.
         return {
             name: str(value) for name, value in values.items() if self.lifetime(name) in lifetimes
         }
@@ -289,6 +323,11 @@ class MethodSettings(MethodOptions, title="method (defaults: the model's own, or
         "override it",
         json_schema_extra={"brief": "speed: fast and balanced use fewer steps (best)"},
     )
+
+    @model_validator(mode="after")
+    def _one_dial(self) -> Self:
+        check_dials(self.__dict__, self.model_fields_set)
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -21,12 +21,11 @@ OTHER_NAMES: dict[str, tuple[str, str]] = {
         "steps", "num_inference_steps num_steps n_steps inference_steps iterations ddim_steps"
     ),
     **_named("inversion_steps", "num_inversion_steps ddim_inversion_steps inv_steps"),
-    **_named(
-        "tau_f",
-        "strength denoise denoising_strength denoising image_strength feature_threshold pnp_f_t "
-        "feature_injection_threshold",
-        ", and --tau-a: higher keeps more of the source (a strength is the opposite)",
-    ),
+    **_named("strength", "denoise denoising_strength denoising image_strength n_max alpha zeta"),
+    **_named("tau_f", "feature_threshold pnp_f_t feature_injection_threshold", ", and --tau-a"),
+    **_named("method", "edit_method editing_method mode"),
+    **_named("solver", "inversion_method inversion_solver sampler"),
+    **_named("source_guidance", "src_guidance_scale src_guidance source_guidance_scale src_cfg"),
     **_named("tau_a", "pnp_attn_t attention_threshold"),
     **_named("eta", "ddim_eta"),
     **_named("size", "width height resolution res w h img_size image_size", " WIDTHxHEIGHT"),

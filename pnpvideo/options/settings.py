@@ -313,6 +313,8 @@ class Settings(
     def ignored(self, options: PnPOptions) -> str | None:
         """Return a line about a setting that has no effect with the options of a run."""
         if self.negative_prompt and not options.is_guided:
+            if options.guidance_scale != 1:
+                return f"negative_prompt has no effect with method {options.method}"
             return "negative_prompt has no effect at guidance_scale 1; give a larger one"
         return None
 

@@ -34,8 +34,8 @@ from pnpvideo.run.opening import (
 )
 from pnpvideo.run.outputs import Outputs, plan_outputs, write_compare, write_result
 from pnpvideo.run.plan_text import plan_text
-from pnpvideo.sampling.denoise import OnPrediction
 from pnpvideo.sampling.guidance import Guidance
+from pnpvideo.sampling.steps import OnPrediction
 from pnpvideo.stages.callbacks import QUIET, Bars, Callbacks, GuidedStep, bars_of
 from pnpvideo.stages.edit import EditResult, OpenEdit
 from pnpvideo.stages.latents import decode
@@ -222,8 +222,8 @@ def _check_options(settings: Settings, options: PnPOptions) -> None:
     """Raise InputError for settings that the options rule out; log one that has no effect."""
     if settings.check_inversion and not options.inverts:
         raise InputError(
-            f"there is no inversion to check with start_from {options.start_from}; leave out "
-            "check_inversion"
+            f"there is no inversion to check with start_from {options.start_from} and method "
+            f"{options.method}; leave out check_inversion"
         )
     if ignored := settings.ignored(options):
         _log.warning("%s", ignored)

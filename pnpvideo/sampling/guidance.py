@@ -82,9 +82,17 @@ class Guidance:
         """Whether guided steps run the negative prompts."""
         return self.scale != 1 and not self.is_built_in
 
+    def acts(self, step: int) -> bool:
+        """Return whether a step is one of those that guidance is for."""
+        return step in self._interval
+
     def guides(self, step: int) -> bool:
         """Return whether a step is guided by negative prompts."""
-        return self.reads_negatives and step in self._interval
+        return self.reads_negatives and self.acts(step)
+
+    def with_scale(self, texts: PromptEmbeddings, scale: float) -> PromptEmbeddings:
+        """Return texts with a guidance scale for the network, if that takes one as an input."""
+        return texts.with_guidance(scale) if self.is_built_in else texts
 
     def texts(self, step: int) -> PromptEmbeddings:
         """Return the texts of a step, by branch: the source's, then those of each prompt."""

@@ -10,7 +10,6 @@ from pnpvideo.models.network import Batch, Network
 from pnpvideo.models.noise_schedule import NoiseSchedule
 from pnpvideo.models.prompt import PromptEmbeddings
 from pnpvideo.sampling.rows import repeat_rows
-from pnpvideo.sampling.schedule import ddim_step
 from pnpvideo.sampling.solvers import DDIM, Solver
 from pnpvideo.storage.trajectory import empty_latents
 
@@ -48,14 +47,15 @@ def invert_latents(
 
         def predict(z: Tensor, timestep: float) -> Tensor:
             batch = Batch(latents=z, timestep=timestep, texts=text, pieces=numbers)
-            return network.predict(batch)
+            output = network.predict(batch)
+            progress(len(z))
+            return output
 
         # Copied to the host once, at the end: a GPU waits for each copy.
         trajectory = empty_latents(len(schedule.timesteps), z)
         advance = solver.begin(schedule, predict)
         for i in reversed(range(len(schedule.inversion_timesteps))):
             z = advance(z, i)
-            progress(len(z) * solver.predictions)
             if i in rows:
                 trajectory[rows[i]] = z
         return trajectory.to(latents.device)
@@ -76,11 +76,12 @@ def reconstruct_latents(
     texts: PromptEmbeddings,
     *,
     guidance_scale: float = 1.0,
+    solver: Solver = _DDIM,
     batches: Batches,
     first: int = 0,
     progress: Progress = lambda count: None,
 ) -> Tensor:
-    """Sample from z_T without injection: the way back of `invert_latents`.
+    """Sample from z_T without injection: the way back of `invert_latents` with the same solver.
 
     noise: (pieces, c, h, w); texts: the prompt, or (negative prompt, prompt) with guidance; first:
     the number of the first piece. Also makes the source of generated guidance (Tumanyan et al.
@@ -91,19 +92,23 @@ def reconstruct_latents(
 
     def sample(part: slice) -> Tensor:
         x, numbers = noise[part].to(device), _numbers(first, part)
-        trajectory = empty_latents(len(schedule.timesteps), x)
-        trajectory[0] = x
-        for i, timestep in enumerate(schedule.timesteps):
+
+        def predict(x: Tensor, timestep: float) -> Tensor:
             rows = repeat_rows(x, len(texts))
             batch = Batch(latents=rows, timestep=timestep, texts=texts, pieces=numbers)
             output = network.predict(batch)
             if len(texts) == 2:
                 negative, positive = output.chunk(2)
                 output = negative + guidance_scale * (positive - negative)
-            start, end = schedule.levels[i : i + 2]
-            x = ddim_step(x, output, start, end, schedule.prediction_type)
-            trajectory[i + 1] = x
             progress(len(x))
+            return output
+
+        trajectory = empty_latents(len(schedule.timesteps), x)
+        trajectory[0] = x
+        advance = solver.begin_back(schedule, predict)
+        for i in range(len(schedule.timesteps)):
+            x = advance(x, i)
+            trajectory[i + 1] = x
         return trajectory.to(noise.device)
 
     return torch.cat(list(batches.run(len(noise), sample)), dim=1)

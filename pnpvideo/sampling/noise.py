@@ -60,8 +60,16 @@ def starting_noise(
 
 def step_noise(
     like: Tensor, options: PnPOptions, generator: torch.Generator, origins: Tensor | None
-) -> Tensor:
-    """Draw a step's noise, which all prompts share, in the shape of like: (pieces, c, h, w)."""
+) -> Tensor | None:
+    """Draw the noise of a step that takes one, which all prompts share.
+
+    like: (pieces, c, h, w). With eta, each piece has some of its own, (pieces, c, h, w); methods
+    that edit clean latents take one for all pieces, (c, h, w), or one that moves with them.
+    """
+    if options.edits_clean:
+        return common_noise(like, generator, origins)
+    if options.eta == 0:
+        return None
     own = gaussian_noise(tuple(like.shape), generator, like)
     shared = common_noise(like, generator, origins)
     return share_noise(own, shared, options.noise_share)

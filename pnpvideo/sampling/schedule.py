@@ -6,6 +6,7 @@ from torch import Tensor
 
 from pnpvideo.errors import InputError
 from pnpvideo.models.noise_schedule import Level, PredictionType
+from pnpvideo.options.method import PnPOptions
 
 
 def first_steps(share: float, steps: int) -> int:
@@ -19,6 +20,19 @@ def step_at(level: float, steps: int) -> int:
     Level 1 is the first of T steps. The last step stands for all levels below its own.
     """
     return min(first_steps(1 - level, steps), steps - 1)
+
+
+def first_step(options: PnPOptions) -> int:
+    """Return the number of the step that sampling starts with; all T at strength 0 are left out.
+
+    The strength of uniedit and flowedit is the share of the steps that they take.
+    """
+    if options.injects:
+        return step_at(options.start_level, options.steps)
+    share = options.own_strength
+    if share > 0 and options.method in ("flowalign", "steerflow"):
+        share = 1.0
+    return options.steps - first_steps(share, options.steps)
 
 
 def clean_and_noise(

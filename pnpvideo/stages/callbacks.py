@@ -8,8 +8,8 @@ from typing import NoReturn
 from torch import Tensor
 from tqdm import tqdm
 
-from pnpvideo.sampling.denoise import OnPrediction
 from pnpvideo.sampling.guidance import Guidance
+from pnpvideo.sampling.steps import OnPrediction
 from pnpvideo.stages.source import Source
 
 Bars = Callable[..., "tqdm[NoReturn]"]

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 from pnpvideo.options.method import PnPOptions
-from pnpvideo.sampling.schedule import step_at
+from pnpvideo.sampling.schedule import first_step, step_at
+from pnpvideo.sampling.solvers import choose_solver
+from pnpvideo.sampling.velocity_methods import METHODS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,15 +30,28 @@ def cost_of(options: PnPOptions, results: int, *, generated: bool) -> RunCost:
     to read.
     """
     branches = 2 if options.is_guided else 1
-    first = step_at(options.start_level, options.steps)
-    own = options.steps - first
-    if options.feature_level < 1:
-        own = min(own, options.steps - step_at(options.feature_level, options.steps))
-    sampling = own + (options.steps - first) * results * branches
+    solver = choose_solver(options.inversion_iterations, options.solver, exact=options.exact_source)
+    steps = options.steps - first_step(options)
+    if options.injects:
+        own = steps
+        if options.feature_level < 1:
+            own = min(own, options.steps - step_at(options.feature_level, options.steps))
+        # One step of midpoint has two passes, all of fireflow's have one more.
+        sampling = (own + steps * results * branches) * solver.passes_back(steps) // max(steps, 1)
+    else:
+        sampling = steps * _asked(options, results)
     if generated:
         return RunCost(
             source_stage="generating the source", source=options.steps * branches, sampling=sampling
         )
-    inverted = options.inverts
-    source = options.inversion_step_count * options.inversion_iterations if inverted else 0
+    source = solver.passes(options.inversion_step_count) if options.inverts else 0
     return RunCost(source_stage="inverting", source=source, sampling=sampling)
+
+
+def _asked(options: PnPOptions, results: int) -> int:
+    """Return the passes of one frame in a step of a method that combines velocities."""
+    count = 0
+    for place, roles in METHODS[options.method].asks.items():
+        each = len(roles) + (options.is_guided and "target" in roles)
+        count += each if place == "q" else each * results
+    return count + (options.method == "flowedit" and options.source_guidance != 1)

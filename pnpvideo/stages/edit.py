@@ -145,6 +145,13 @@ class OpenEdit:
         place of that of the callbacks.
         """
         request, options = self.request, options or self.request.options
+        if options.inverts and not self.source.trajectory.timesteps:
+            raise InputError(
+                f"the source is not inverted, and method {options.method} needs it to be"
+            )
+        if request.source is None:
+            # What the model makes is sampled, not inverted, so no step of it missed anything.
+            options = options.override({"exact_source": False})
         if self.prompts is None:
             raise InputError("give a prompt that says what the result is to show")
         generators = generators or request.generators

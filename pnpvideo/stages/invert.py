@@ -9,7 +9,7 @@ from pnpvideo.models.failures import check_finite
 from pnpvideo.models.model import Control, Model
 from pnpvideo.options.method import BRANCHES, PnPOptions
 from pnpvideo.sampling.invert import invert_latents, reconstruct_latents
-from pnpvideo.sampling.solvers import choose_solver
+from pnpvideo.sampling.solvers import Solver, choose_solver
 from pnpvideo.sampling.spans import widened
 from pnpvideo.stages.callbacks import Callbacks
 from pnpvideo.stages.latents import encode
@@ -71,8 +71,8 @@ def invert_into(
     trajectory, span = source.trajectory, range(first, first + len(latents))
     schedule = model.schedule(options, source.size)
     text = embed_source_prompt(model, trajectory.prompt, options)
-    solver = choose_solver(options.inversion_iterations)
-    passes = len(schedule.inversion_timesteps) * solver.predictions
+    solver = _solver_of(options)
+    passes = solver.passes(len(schedule.inversion_timesteps))
     at_once = BRANCHES * batch_size
     left = trajectory.unfinished(at_once, span)
     done = len(latents) - sum(part.stop - part.start for part in left)
@@ -111,17 +111,20 @@ def reconstruct(
     """
     if not options.inverts:
         raise InputError(
-            f"start_from is {options.start_from}, so there is no inversion to sample back"
+            f"there is no inversion to sample back with start_from {options.start_from} and method "
+            f"{options.method}"
         )
     schedule = model.schedule(options, source.size)
     text = embed_source_prompt(model, source.trajectory.prompt, options)
+    solver = _solver_of(options)
+    passes = solver.passes_back(len(schedule.timesteps))
     noise = source.trajectory.noise.to(model.latent_dtype)
     clean = torch.empty_like(noise)
     at_once = BRANCHES * batch_size
     batches = Batches(at_once)
     with (
         model.network(control) as network,
-        callbacks.bar("reconstructing", len(noise) * len(schedule.timesteps)) as bar,
+        callbacks.bar("reconstructing", len(noise) * passes) as bar,
     ):
         for first in range(0, len(noise), at_once):
             # A batch at a time: all steps of all pieces would be as large as the trajectory.
@@ -131,8 +134,13 @@ def reconstruct(
                 schedule,
                 noise[part],
                 text,
+                solver=solver,
                 batches=batches,
                 first=first,
                 progress=bar.update,
             )[-1]
     return clean
+
+
+def _solver_of(options: PnPOptions) -> Solver:
+    return choose_solver(options.inversion_iterations, options.solver, exact=options.exact_source)

@@ -1,6 +1,6 @@
 """Opening of an edit's source: a clip, a clip with a job, a trajectory, or a generated source."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import torch
 
@@ -21,7 +21,7 @@ from pnpvideo.stages.latents import decode
 from pnpvideo.stages.request import Edit
 from pnpvideo.stages.source import ClipFrames, DecodedFrames, KeptFrames, Source, fingerprint_of
 from pnpvideo.storage import fingerprint
-from pnpvideo.storage.allocate import empty_trajectory
+from pnpvideo.storage.allocate import Storage, empty_trajectory
 from pnpvideo.storage.job_folder import Identity, JobFolder
 from pnpvideo.storage.trajectory import Trajectory
 
@@ -84,7 +84,7 @@ def _open_clip(model: Model, request: Edit, clip: Clip) -> Source:
         model.autoencoder.latents_shape(len(clip), size),
         _timesteps(model, options, size),
         request.inversion_prompt,
-        request.storage,
+        _storage(request),
         model.latent_dtype,
         steps_read=None if everything or not options.inverts else source_steps(options),
     )
@@ -102,7 +102,7 @@ def _open_with_job(model: Model, request: Edit, clip: Clip, job: JobFolder) -> S
         model.autoencoder.latents_shape(len(clip), size),
         _timesteps(model, request.options, size),
         request.inversion_prompt,
-        storage.dtype(model.latent_dtype),
+        _storage(request).dtype(model.latent_dtype),
     )
     return _source(
         request, frames, model.autoencoder.pieces(len(clip)), trajectory, identity=identity
@@ -153,6 +153,12 @@ def _source(
     )
 
 
+def _storage(request: Edit) -> Storage:
+    """Return how a trajectory is kept: exactly if differences of its levels are read."""
+    exact = request.options.reads_differences and request.options.inverts
+    return replace(request.storage, precision="full") if exact else request.storage
+
+
 def _working_size(model: Model, request: Edit) -> Size:
     """Return the size at which the source goes through the model. InputError for a wrong one."""
     given, (width, height) = request.source, model.default_size
@@ -186,8 +192,8 @@ def _check_levels(model: Model, trajectory: Trajectory, options: PnPOptions, siz
         return
     if not trajectory.timesteps:
         raise InputError(
-            "the trajectory was not inverted; give the start_from that it was made with (noised or "
-            "noise), or the clip in its place"
+            "the trajectory was not inverted; give the start_from or the method that it was made "
+            "with, or the clip in its place"
         )
     if trajectory.timesteps != model.schedule(options, size).timesteps:
         raise InputError(
@@ -199,7 +205,7 @@ def _check_levels(model: Model, trajectory: Trajectory, options: PnPOptions, siz
 def _identity(model: Model, request: Edit, frames: KeptFrames, prompt: str) -> Identity:
     """Return what an inversion depends on; batch size and device only change its rounding."""
     options, image = request.options, request.control_image
-    dtype = request.storage.dtype(model.latent_dtype)
+    dtype = _storage(request).dtype(model.latent_dtype)
     controlled = options.control is not None or image is not None
     identity = {
         "source": frames.fingerprint,

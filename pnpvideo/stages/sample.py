@@ -11,13 +11,14 @@ from pnpvideo.models.model import Control, Model
 from pnpvideo.options.declared import Lifetime
 from pnpvideo.options.method import BRANCHES, PnPOptions
 from pnpvideo.pixels.flow import estimate_motion
-from pnpvideo.sampling.denoise import AfterStep, OnPrediction, denoise_latents
+from pnpvideo.sampling.denoise import AfterStep, denoise_latents
 from pnpvideo.sampling.guidance import Guidance, Texts
 from pnpvideo.sampling.keep_outside import keep_outside
 from pnpvideo.sampling.noise import common_noise, noise_origins, starting_noise
 from pnpvideo.sampling.noised import noised
-from pnpvideo.sampling.schedule import step_at
+from pnpvideo.sampling.schedule import first_step
 from pnpvideo.sampling.spans import cut_into_spans
+from pnpvideo.sampling.steps import OnPrediction
 from pnpvideo.stages.callbacks import Callbacks
 from pnpvideo.stages.mask import Mask
 from pnpvideo.stages.prompts import Prompts, embed_source_prompt
@@ -79,7 +80,12 @@ def sample(model: Model, run: SampleRun, callbacks: Callbacks) -> Tensor:
         unconditional=model.encode_texts([""]),
     )
     guidance = Guidance(texts, options)
-    steps = options.steps - step_at(options.start_level, options.steps)
+    steps = options.steps - first_step(options)
+    latents = start.latents.expand(len(run.prompts), *start.latents.shape)
+    velocities = None
+    if options.injects and options.solver == "fireflow":
+        velocities = torch.zeros_like(latents)
+    after_step = _after_step(model, run, start.source, span, velocities, guidance, callbacks)
     bar_size, bar_done = len(span) * steps, _frame_steps(run, span, steps)
     with (
         model.network(run.control) as network,
@@ -90,7 +96,7 @@ def sample(model: Model, run: SampleRun, callbacks: Callbacks) -> Tensor:
             model.layers,
             model.schedule(options, source.size),
             start.source,
-            start.latents.expand(len(run.prompts), *start.latents.shape),
+            latents,
             guidance,
             options,
             run.generator,
@@ -100,11 +106,14 @@ def sample(model: Model, run: SampleRun, callbacks: Callbacks) -> Tensor:
             span=span,
             pieces_at_once=_pieces_at_once(run, len(span), callbacks),
             resume=run.resume,
-            after_step=_after_step(model, run, start.source, span, guidance, callbacks),
+            velocities=velocities,
+            after_step=after_step,
             on_prediction=_on_prediction(run, callbacks.on_prediction),
             stopped=callbacks.stopped,
             progress=bar.update,
         )
+    if steps == 0 and run.job is not None:
+        run.job.save(_state(run, options.steps, latents, velocities, span, span))
     model.release()
     return latents
 
@@ -137,6 +146,7 @@ def _after_step(
     run: SampleRun,
     source: Trajectory,
     span: range,
+    velocities: Tensor | None,
     guidance: Guidance,
     callbacks: Callbacks,
 ) -> AfterStep:
@@ -145,23 +155,37 @@ def _after_step(
     def after_step(step: int, timestep: float, latents: Tensor, part: range) -> Tensor:
         some = slice(part.start, part.stop)
         if run.mask is not None:
-            outside, weights = source.latents[step + 1, some], run.mask.latents[some]
+            level = -1 if run.options.edits_clean else step + 1
+            outside, weights = source.latents[level, some], run.mask.latents[some]
             latents[:, some] = keep_outside(latents[:, some], outside, weights)
         if callbacks.after_step is not None:
             latents = callbacks.after_step(step, timestep, latents, guidance)
         check_finite(latents[:, some], "network", model.dtype)
         if run.job is not None:
-            state = DenoisingState(
-                steps=step + 1,
-                latents=latents[:, span.start : span.stop].cpu(),
-                generator=run.generator.get_state(),
-                first=span.start,
-                part=part,
-            )
-            run.job.save(state)
+            run.job.save(_state(run, step + 1, latents, velocities, span, part))
         return latents
 
     return after_step
+
+
+def _state(
+    run: SampleRun,
+    steps: int,
+    latents: Tensor,
+    velocities: Tensor | None,
+    span: range,
+    part: range,
+) -> DenoisingState:
+    """Return the state after so many steps of a part of a span."""
+    whole = slice(span.start, span.stop)
+    return DenoisingState(
+        steps=steps,
+        latents=latents[:, whole].cpu(),
+        velocities=None if velocities is None else velocities[:, whole].cpu(),
+        generator=run.generator.get_state(),
+        first=span.start,
+        part=part,
+    )
 
 
 def _on_prediction(run: SampleRun, function: OnPrediction | None) -> OnPrediction | None:
@@ -208,8 +232,10 @@ def find_start(
             height, width = trajectory.shape.piece[-2:]
             motion = estimate_motion(source.frames(batch_size), width, height)
             origins = noise_origins(motion, scenes, (height, width))
-    step = step_at(options.start_level, options.steps)
-    if options.inverts:
+    step = first_step(options)
+    if options.edits_clean:
+        latents = trajectory.clean.to(model.latent_dtype)
+    elif options.inverts:
         latents = trajectory.latents[step, :].to(model.latent_dtype)
         latents = starting_noise(latents, generator, options, scenes, origins)
     else:

@@ -12,7 +12,7 @@ class DenoisingState:
     steps: how many are done. latents: x_t, (prompts, pieces, c, h, w). generator: its state.
     first: the number of the first piece, if the run is of a span of the clip. part: the pieces that
     took these steps, if the pieces before them have taken all, and those after them none; None: all
-    have taken the same.
+    have taken the same. velocities: what solver fireflow keeps, in the shape of the latents.
     """
 
     steps: int
@@ -20,6 +20,7 @@ class DenoisingState:
     generator: Tensor
     first: int = 0
     part: range | None = None
+    velocities: Tensor | None = None
 
     @property
     def pieces(self) -> slice:

@@ -170,6 +170,8 @@ class JobFolder:
     def save(self, state: DenoisingState) -> None:
         """Store a state in place of the one before. RunError if the disk is full or fails."""
         tensors = {"latents": state.latents.contiguous(), "generator": state.generator}
+        if state.velocities is not None:
+            tensors["velocities"] = state.velocities.contiguous()
         header = {
             "steps": str(state.steps),
             "first": str(state.first),
@@ -224,7 +226,8 @@ def read_state(path: Path) -> tuple[DenoisingState, dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in ("generator", "latents")}
+            names = sorted({"generator", "latents"} | ({"velocities"} & set(file.keys())))
+            tensors = {name: file.get_tensor(name) for name in names}
         steps, first = int(metadata["steps"]), int(metadata.get("first", "0"))
         part = range(*map(int, metadata["part"].split())) if "part" in metadata else None
     except (SafetensorError, OSError, KeyError, ValueError) as error:
@@ -237,8 +240,14 @@ def read_state(path: Path) -> tuple[DenoisingState, dict[str, str]]:
         raise InputError(f"{path} is damaged")
     # Copies, as safetensors may return memory that is mapped to the file.
     latents, generator = tensors["latents"].clone(), tensors["generator"].clone()
+    velocities = tensors["velocities"].clone() if "velocities" in tensors else None
     state = DenoisingState(
-        steps=steps, latents=latents, generator=generator, first=first, part=part
+        steps=steps,
+        latents=latents,
+        generator=generator,
+        first=first,
+        part=part,
+        velocities=velocities,
     )
     return state, metadata
 

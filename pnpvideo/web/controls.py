@@ -17,6 +17,7 @@ _IN_WORDS = {
     "tau_f": ("Keep shapes", "Lower values change the shapes of the source more"),
     "tau_a": ("Keep outlines", "Lower values change what is where more"),
     "guidance_scale": ("Follow the text", "How strongly; 1 is the mildest"),
+    "strength": ("Strength", "How far from the source the result may go, 0 to 1 (as is usual)"),
     "noise_share": ("New colours", "Higher values keep less of the source's light and colours"),
     "frames": ("Frames", "At most this many (all)"),
     "stride": ("Every n-th frame", "2 uses every second frame"),

@@ -7,6 +7,7 @@ from itertools import product
 from pnpvideo.clips.clip import Frames
 from pnpvideo.clips.read import read_clip
 from pnpvideo.models.model import Model
+from pnpvideo.options.edit_method import INJECT
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.options.settings import ReadSettings, Settings
 from pnpvideo.stages.callbacks import Callbacks
@@ -29,8 +30,13 @@ def cells_of(options: PnPOptions) -> tuple[Cell, ...]:
 
 
 def sheet_options(settings: Settings, own: PnPOptions) -> PnPOptions:
-    """Return the options of all cells but the thresholds; fast, as a choice needs no more."""
-    return settings.resolve(own).at("fast")
+    """Return the options of all cells but the thresholds; fast, as a choice needs no more.
+
+    Thresholds are those of method inject, whatever the method of the settings.
+    """
+    options = settings.resolve(own).at("fast")
+    tau_f, tau_a = options.thresholds
+    return options.override({"method": INJECT, "tau_f": tau_f, "tau_a": tau_a})
 
 
 def make_sheet(

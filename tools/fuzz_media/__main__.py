@@ -10,8 +10,8 @@ same seed makes the same files.
 
     python -m tools.fuzz_media --kind tables --count 2000
 
---kind masks, tables, settings and jobs damage what a run reads beside its source: masks, lists of
-jobs, settings files and job folders.
+--kind pictures and videos damage sources of that kind only; masks, tables, settings and jobs damage
+what a run reads beside its source: masks, lists of jobs, settings files and job folders.
 """
 
 import argparse
@@ -33,6 +33,11 @@ from tools.fuzz_media.videos import video_seeds
 from tools.fuzz_media.worker import Worker
 
 Seeds = dict[str, bytes]
+_SOURCES = {
+    "sources": (picture_seeds, video_seeds),
+    "pictures": (picture_seeds,),
+    "videos": (video_seeds,),
+}
 _FINE = ("read", "refused")
 _ENDINGS = (".png", ".jpg", ".webp", ".tiff", ".bmp", ".gif", ".heic", ".avif", ".tga")
 
@@ -47,7 +52,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=1000, help="how many files")
     parser.add_argument("--seed", type=int, default=0, help="seed of all random choices")
     parser.add_argument("--first", type=int, default=0, help="the number of the first file")
-    parser.add_argument("--kind", choices=("sources", *READERS), default="sources")
+    parser.add_argument("--kind", choices=(*_SOURCES, *READERS), default="sources")
     parser.add_argument("--only", default="", help="damage only files whose name contains this")
     parser.add_argument("--seconds", type=float, default=60, help="the limit for one file")
     parser.add_argument(
@@ -55,14 +60,12 @@ def main() -> int:
     )
     given = parser.parse_args()
     with silenced():  # Encoders print their settings.
-        if given.kind == "sources":
-            found = (*picture_seeds(), *video_seeds())
-        else:
-            found = tuple(READERS[given.kind][0]())
-        seeds = {n: c for n, c in found if given.only in n}
+        makers = _SOURCES.get(given.kind) or (READERS[given.kind][0],)
+        seeds = {n: c for make in makers for n, c in make() if given.only in n}
     numbers = range(given.first, given.first + given.count)
     with TemporaryDirectory() as folder:
-        return run(seeds, numbers, given.seed, given.seconds, given.keep, Path(folder), given.kind)
+        kind = "sources" if given.kind in _SOURCES else given.kind
+        return run(seeds, numbers, given.seed, given.seconds, given.keep, Path(folder), kind)
 
 
 def run(

@@ -2,7 +2,7 @@
 
     python -m tools.train.pie_bench make --out results/world --count 100
     python -m tools.train.pie_bench translate --data results/world --methods ddim generation
-    pnpvideo evaluate pie-bench results/world -o results/pie --method truth=results/world/truth ...
+    pnpvideo evaluate pie-bench results/world -o results/pie --theirs truth=results/world/truth ...
 
 `make` writes the set in PIE-Bench's format, and the true translations as a method's results in
 OUT/truth. `translate` adds a folder beside it for each other method on the same model.

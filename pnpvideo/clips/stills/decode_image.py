@@ -18,10 +18,13 @@ from PIL import Image, ImageFile, ImageOps, PngImagePlugin, UnidentifiedImageErr
 from pnpvideo.clips.clip import Colour, Picture
 from pnpvideo.clips.read_options import ReadOptions
 from pnpvideo.clips.refusals import (
+    beyond_memory,
     check_memory,
+    cut_picture,
     is_raw_name,
     is_raw_preview,
     raw_photo,
+    reason,
     too_many_pixels,
 )
 from pnpvideo.clips.silence import silenced
@@ -78,6 +81,8 @@ def open_image(path: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image 
         raise
     except Image.DecompressionBombError as error:
         raise _bomb(error, path, max_pixels) from None
+    except MemoryError:
+        raise beyond_memory(path) from None
     except DECODING_ERRORS as error:
         raise _refusal(path, error) from None
     if image is None:
@@ -209,6 +214,8 @@ def decoding(image: Image.Image, path: Path, options: ReadOptions) -> Iterator[N
         raise
     except Image.DecompressionBombError as error:
         raise _bomb(error, path, options.max_pixels) from None
+    except MemoryError:
+        raise beyond_memory(path) from None
     except DECODING_ERRORS as error:
         if lenient and not options.allow_truncated:
             raise cut_picture(path, error) from None
@@ -334,17 +341,3 @@ def _refusal(path: Path, error: Exception) -> InputError:
             "the limits; save it without them"
         )
     return InputError(f"{path} is cut off or damaged: {reason(error)}")
-
-
-def cut_picture(path: Path, error: Exception) -> InputError:
-    """Return the error for a picture that can still be read in part."""
-    return InputError(
-        f"{path} is cut off or damaged: {reason(error)}; --allow-truncated uses what can be read"
-    )
-
-
-def reason(error: Exception) -> str:
-    """Return an exception's message on one line."""
-    if isinstance(error, MemoryError | OverflowError):  # Damage has made a number too large.
-        return "it needs more memory than there is"
-    return (str(error).splitlines() or [type(error).__name__])[0]

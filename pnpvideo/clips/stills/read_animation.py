@@ -13,15 +13,13 @@ from PIL import Image
 
 from pnpvideo.clips.clip import Alpha, Clip, FrameReader, Frames
 from pnpvideo.clips.read_options import ReadOptions
-from pnpvideo.clips.refusals import check_bytes, damaged
+from pnpvideo.clips.refusals import check_bytes, cut_picture, damaged, reason
 from pnpvideo.clips.stills.decode_image import (
     DECODING_ERRORS,
-    cut_picture,
     decode_alpha,
     decode_image,
     has_transparent_parts,
     open_image,
-    reason,
     to_rgba,
     upright_size,
 )

@@ -1,10 +1,12 @@
 """The noise schedule of Stable Diffusion: DDIM's steps through a table of betas."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
+import numpy as np
 from diffusers import DDIMScheduler
 
-from pnpvideo.models.noise_schedule import Level, NoiseSchedule
+from pnpvideo.models.noise_schedule import Level, Middle, NoiseSchedule
 
 
 def make_schedule(
@@ -26,13 +28,34 @@ def make_schedule(
         alphas = (*(float(table[t]) for t in at), clean)
         return tuple(Level(signal_square=alpha, noise_square=1 - alpha) for alpha in alphas)
 
+    shares = [
+        Level(signal_square=float(alpha), noise_square=1 - float(alpha)).share for alpha in table
+    ]
+
+    def middles(at: Sequence[int]) -> tuple[Middle, ...]:
+        return tuple(_middle(*ends, shares) for ends in pairwise(levels(at)))
+
     return NoiseSchedule(
         timesteps=tuple(timesteps),
         levels=levels(timesteps),
         inversion_timesteps=tuple(fine),
         inversion_levels=levels(fine),
         prediction_type=scheduler.config.prediction_type,
+        middles=middles(timesteps),
+        inversion_middles=middles(fine),
     )
+
+
+def _middle(start: Level, end: Level, shares: Sequence[float]) -> Middle:
+    """Return the middle of a step, at a timestep between whole ones.
+
+    shares: those of noise in the table, by timestep.
+    """
+    share = (start.share + end.share) / 2
+    signal_square = (1 - share) ** 2 / ((1 - share) ** 2 + share**2)
+    level = Level(signal_square=signal_square, noise_square=1 - signal_square)
+    timestep = float(np.interp(share, shares, np.arange(len(shares))))
+    return Middle(timestep=timestep, level=level)
 
 
 def _finer(timesteps: Sequence[int], parts: int) -> list[int]:

@@ -1,0 +1,152 @@
+"""Methods that step along a combination of velocities: pure functions of what is known at a step.
+
+All is in the straight coordinate (see `velocity`), in which x_s = (1 - s) clean + s noise and a
+velocity is noise - clean, so that they are the same for every kind of model. A step goes from s to
+s', and h = s' - s is negative.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, linalg
+from torch.nn import functional
+
+from pnpvideo.options.edit_method import MethodName, consistency, steering
+
+Place = Literal["x", "q", "p"]
+"""Latents that the network is asked at; see `Moment`."""
+Role = Literal["source", "target", "conditional"]
+"""The text that it is asked under. "conditional": the prompt without guidance."""
+
+Velocities = Mapping[tuple[Place, Role], Tensor]
+"""(prompts, pieces, c, ...), or (1, pieces, c, ...) at a place that all prompts share."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """What is known at a step, for some pieces.
+
+    x: the result so far, (prompts, pieces, c, ...): at level s, or for methods that edit the clean
+    latents, clean. source: the source's, (pieces, c, ...), at levels s and s', or clean twice.
+    noise: the step's e, in the shape of the source's or of one piece; None if the step takes none.
+    s, after: s and s'. strength: 0 to 1. scale: the guidance scale.
+    """
+
+    x: Tensor
+    source: tuple[Tensor, Tensor]
+    noise: Tensor | None
+    s: float
+    after: float
+    strength: float
+    scale: float
+
+    @property
+    def h(self) -> float:
+        return self.after - self.s
+
+    @property
+    def q(self) -> Tensor:
+        """The source's clean latents with noise: (1, pieces, c, ...)."""
+        assert self.noise is not None
+        clean, _ = self.source
+        return ((1 - self.s) * clean + self.s * self.noise)[None]
+
+    @property
+    def p(self) -> Tensor:
+        """q, moved by as much as the result so far is from the source."""
+        clean, _ = self.source
+        return self.q + (self.x - clean)
+
+    def at(self, place: Place) -> Tensor:
+        """Return the latents at a place."""
+        return {"x": lambda: self.x, "q": lambda: self.q, "p": lambda: self.p}[place]()
+
+
+@dataclass(frozen=True, kw_only=True)
+class VelocityMethod:
+    """A method. asks: the texts that it asks the network under, by place.
+
+    step: returns x after the step.
+    """
+
+    asks: Mapping[Place, tuple[Role, ...]]
+    step: Callable[[Moment, Velocities], Tensor]
+
+
+def uniedit(moment: Moment, v: Velocities) -> Tensor:
+    """Uni-Edit (Jiao et al. 2025, "UniEdit-Flow").
+
+    With d = v_target - v_source and m its mean over the channels, scaled to 0 to 1 over each piece:
+    x + h (m v_target + (1 - m) v_source + omega (1 + m) d), omega being the guidance scale.
+    """
+    source, target = v["x", "source"], v["x", "target"]
+    change = target - source
+    mean = change.mean(2, keepdim=True)
+    axes = tuple(range(2, mean.ndim))
+    low, high = mean.amin(axes, keepdim=True), mean.amax(axes, keepdim=True)
+    mask = (mean - low) / (high - low + 1e-7)
+    along = mask * target + (1 - mask) * source + moment.scale * (1 + mask) * change
+    return moment.x + moment.h * along
+
+
+def flowedit(moment: Moment, v: Velocities) -> Tensor:
+    """FlowEdit (Kulikov et al. 2024): y + h (v_target(p) - v_source(q)), with guidance in both."""
+    return moment.x + moment.h * (v["p", "target"] - v["q", "source"])
+
+
+def flowalign(moment: Moment, v: Velocities) -> Tensor:
+    """FlowAlign (Kim et al. 2025).
+
+    With v_p = v_source(p) + w (v_target(p) - v_source(p)), v_q = v_source(q), and w the guidance
+    scale: y + h (v_p - v_q) + zeta ((q - s v_q) - (p - s v_p)). The last part draws the clean
+    estimate of p towards that of q.
+    """
+    of_q, of_p, s = v["q", "source"], v["p", "source"], moment.s
+    of_p = of_p + moment.scale * (v["p", "target"] - of_p)
+    back = (moment.q - s * of_q) - (moment.p - s * of_p)
+    return moment.x + moment.h * (of_p - of_q) + consistency(moment.strength) * back
+
+
+def steerflow(moment: Moment, v: Velocities) -> Tensor:
+    """SteerFlow (2026, arXiv 2604.01715).
+
+    With v_s the velocity of the source's own path and c = cos(v_target, v_s) over each piece:
+    x + h (v_s + M (1 - s'^gamma) c (v_target - v_s)). M is where the prompt, without guidance,
+    departs from v_s (see `_departure`).
+    """
+    here, after = moment.source
+    path, target = ((after - here) / moment.h).expand_as(moment.x), v["x", "target"]
+    both = target.flatten(2), path.flatten(2)
+    sizes = linalg.vector_norm(both[0], dim=2) * linalg.vector_norm(both[1], dim=2)
+    cosine: Tensor = linalg.vecdot(*both) / sizes.clamp_min(1e-30)
+    cosine = cosine.view(*cosine.shape, *[1] * (path.ndim - 2))
+    weight = _departure(v["x", "conditional"] - path) * cosine
+    weight = weight * (1 - math.pow(moment.after, steering(moment.strength)))
+    return moment.x + moment.h * (path + weight * (target - path))
+
+
+def _departure(change: Tensor) -> Tensor:
+    """Return M, (prompts, pieces, 1, ...), from 0 to 1: where a change is large for its piece.
+
+    The norm r over the channels, as sigmoid(15 ((r - q05) / (q95 - q05) - 0.5)) with r's quantiles,
+    and closed: small gaps, up to 4 latents, are filled.
+    """
+    size = linalg.vector_norm(change, dim=2, keepdim=True)
+    flat = size.flatten(2)
+    low, high = (torch.quantile(flat, q, dim=2, keepdim=True) for q in (0.05, 0.95))
+    mask = torch.sigmoid(15 * ((flat - low) / (high - low + 1e-7) - 0.5)).view(-1, *size.shape[-2:])
+    wide = functional.max_pool2d(mask, 5, 1, 2)
+    closed: Tensor = -functional.max_pool2d(-wide, 5, 1, 2)
+    return closed.view_as(size)
+
+
+METHODS: Mapping[MethodName, VelocityMethod] = {
+    "uniedit": VelocityMethod(asks={"x": ("source", "target")}, step=uniedit),
+    "flowedit": VelocityMethod(asks={"q": ("source",), "p": ("target",)}, step=flowedit),
+    "flowalign": VelocityMethod(asks={"q": ("source",), "p": ("source", "target")}, step=flowalign),
+    "steerflow": VelocityMethod(asks={"x": ("target",)}, step=steerflow),
+}
+"""All methods but inject, which steps along the target's own velocity."""
