@@ -67,9 +67,11 @@ def test_by_default_they_are_those_that_are_injected(pipeline: PnPVideoPipeline)
 
 def test_without_an_inversion_the_source_is_read_with_noise(pipeline: PnPVideoPipeline) -> None:
     options = pipeline.model_options.override({"start_from": "noised", "noise_share": 0.0})
-    recorded = record_features(pipeline, list(smooth_frames(1, 32, 32)), options=options, steps=[1])
-    (feature,) = recorded.features.values()
-    assert feature[1].isfinite().all()
+    frames = list(smooth_frames(1, 32, 32))
+    first, again = (record_features(pipeline, frames, options=options, steps=[1]) for _ in "ab")
+    for name, feature in first.features.items():
+        assert feature[1].isfinite().all()
+        assert torch.equal(feature[1], again.features[name][1])
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from pnpvideo.run.opening import Loaded, model_of
 from pnpvideo.sampling.attend import split_heads
 from pnpvideo.stages.callbacks import QUIET
 from pnpvideo.stages.edit import OpenEdit
+from pnpvideo.stages.latents import at_all_levels
 from pnpvideo.stages.prompts import embed_source_prompt
 from pnpvideo.stages.request import Edit, seeded
 from pnpvideo.storage.trajectory import Trajectory
@@ -106,7 +107,7 @@ def record_features(
     opened = OpenEdit(model, request, QUIET)
     try:
         opened.invert()
-        read = opened.start(request.generators[0]).source
+        read = at_all_levels(model, opened.source, options)
         text = embed_source_prompt(model, read.prompt, options)
         kept: dict[_Place, dict[int, Tensor]] = {}
         with model.network(opened.control) as network:

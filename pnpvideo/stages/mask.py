@@ -17,8 +17,7 @@ from pnpvideo.pixels.resize import resize_frames
 from pnpvideo.pixels.show_mask import percent
 from pnpvideo.sampling.find_named import named_maps
 from pnpvideo.sampling.keep_outside import latent_weights
-from pnpvideo.sampling.noise import common_noise
-from pnpvideo.sampling.noised import noised
+from pnpvideo.stages.latents import at_all_levels
 from pnpvideo.stages.source import Source
 from pnpvideo.storage.frame_store import FrameStore
 
@@ -105,12 +104,7 @@ def _find_named(
         range(first, min(first + batch_size, source.piece_count))
         for first in range(0, source.piece_count, batch_size)
     ]
-    trajectory = source.trajectory
-    if not options.inverts:
-        # The same noise whatever the seed, so that a clip's mask stays the same.
-        seen = trajectory.clean.to(model.latent_dtype)
-        eps = common_noise(seen, torch.Generator().manual_seed(0))
-        trajectory = noised(trajectory, eps, model.schedule(options, source.size))
+    trajectory = at_all_levels(model, source, options)
     with model.network(control) as network:
         maps = named_maps(network, trajectory, text, words, batch_size=batch_size)
         by_frame = (
