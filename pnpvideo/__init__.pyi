@@ -5,6 +5,8 @@ from pnpvideo.clips.read import read_clip as read_clip
 from pnpvideo.clips.write import write_clip as write_clip
 from pnpvideo.errors import InputError as InputError
 from pnpvideo.errors import RunError as RunError
+from pnpvideo.inside.record import Recorded as Recorded
+from pnpvideo.inside.record import record_features as record_features
 from pnpvideo.options.method import PnPOptions as PnPOptions
 from pnpvideo.options.model import ModelSettings as ModelSettings
 from pnpvideo.options.settings import Settings as Settings

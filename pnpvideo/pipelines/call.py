@@ -28,11 +28,13 @@ from pnpvideo.storage.trajectory import Trajectory
 
 @dataclass
 class PnPVideoPipelineOutput(BaseOutput):
-    """frames: for each prompt its frames, in the form that output_type names.
+    """The output of a call.
 
-    "pil": list of lists of images; "np": float (prompts, frames, height, width, 3), 0 to 1; "pt":
-    (prompts, frames, 3, height, width), 0 to 1; "latent": (prompts, frames, c, h, w).
-    trajectory: the source's, to be given again for other prompts.
+    Attributes:
+        frames: For each prompt its frames, in the form that `output_type` names. "pil": list of
+            lists of images; "np": float (prompts, frames, height, width, 3), 0 to 1; "pt":
+            (prompts, frames, 3, height, width), 0 to 1; "latent": (prompts, frames, c, h, w).
+        trajectory: The source's, to be given again for other prompts.
     """
 
     frames: Any

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from pnpvideo.catalogue.ask_model import warn_of_sources, warn_of_unknown
+from pnpvideo.catalogue.ask_model import texts_of, warn_of_sources, warn_of_unknown
 from pnpvideo.clips.as_clip import Video, as_clip
 from pnpvideo.errors import InputError
 from pnpvideo.models.stable_diffusion.model import lora_layers, scaled_loras
@@ -87,38 +87,52 @@ class PnPVideoPipeline(Components):
     ) -> PnPVideoPipelineOutput | tuple[Any, Trajectory]:
         """Translate a video to what a prompt says, keeping its layout and motion.
 
-        prompt: one or several texts; all share one inversion and one source pass. Or prompt_embeds
-            (prompts, tokens, channels), for SDXL with pooled_prompt_embeds (prompts, channels).
-        video: the source (see `Video`); image is another name of it. Or guidance_prompt: the model
-            makes the source itself. Or trajectory, from an earlier output.
-        negative_prompt: one for all or one for each prompt; or negative_prompt_embeds.
-        inversion_prompt: describes the source; '' as in the paper.
-        mask: white where the source is edited; of its size, one frame for all or as many. With it,
-            or without (mask_from_prompt), the options of `MaskOptions` are keywords too.
-        control_image: what the ControlNet follows, with a frame for each of the video's; or
-            control, an option, says what is drawn of the video for that. It acts on the inversion
-            too, so with a trajectory give what that was made with.
-        ip_adapter_image: what the IP-Adapter reads beside the prompts. Beside negative prompts and
-            the inversion's it reads no picture.
-        options: how; by default `model_options`. preset: how fast (see `PnPOptions.at`).
-        changes: single options by their names in `PnPOptions` or in diffusers, such as
-            num_inference_steps; they win over options and preset, None means: keep.
-        height, width: the working size in pixels; by default the model's own area in the video's
-            aspect ratio.
-        num_images_per_prompt: results for each prompt, if the options draw noise for them.
-        generator: draws all noise, so a seed repeats a result; or one for each result.
-        batch_size: frames in one pass of sampling, BRANCHES times as many in one of inversion;
-            changes memory and time, not the result.
-        storage: where and how precisely the trajectory is kept (see `Storage`).
-        job: keeps the trajectory and every finished step, and goes on from there (see `JobFolder`).
-            For that the generator must start the same.
-        output_type: "pil", "np", "pt" or "latent" (see `PnPVideoPipelineOutput`); latents are not
-            blended yet.
-        cross_attention_kwargs: {"scale": ...}, for how much loaded LoRA layers count.
-        callback_on_step_end: called after each step of sampling (see `StepCallback`), with the
-            tensors that callback_on_step_end_tensor_inputs names. It may set `_interrupt`: then no
-            more steps are made.
-        Raises InputError (a ValueError) for what cannot be used, before any work is done.
+        Args:
+            prompt: One or several texts; all share one inversion and one source pass.
+            video: The source (see `Video`).
+            image: Another name of `video`.
+            mask: White where the source is edited; of its size, one frame for all or as many. With
+                it, or without (`mask_from_prompt`), the options of `MaskOptions` are keywords too.
+            control_image: What the ControlNet follows, with a frame for each of the video's; or
+                `control`, an option, says what is drawn of the video for that. It acts on the
+                inversion too, so with a trajectory give what that was made with.
+            ip_adapter_image: What the IP-Adapter reads beside the prompts. Beside negative prompts
+                and the inversion's it reads no picture.
+            guidance_prompt: In place of a video: the model makes the source itself.
+            negative_prompt: One for all prompts, or one for each.
+            inversion_prompt: Describes the source; '' as in the paper.
+            options: How it is done; by default `model_options`.
+            preset: How fast it is done (see `PnPOptions.at`).
+            height: The working height in pixels, with `width`; by default the model's own area in
+                the video's aspect ratio.
+            width: The working width in pixels.
+            num_images_per_prompt: Results for each prompt, if the options draw noise for them.
+            generator: Draws all noise, so a seed repeats a result; or one for each result.
+            prompt_embeds: In place of prompts: (prompts, tokens, channels).
+            pooled_prompt_embeds: For SDXL: (prompts, channels).
+            negative_prompt_embeds: In place of negative prompts.
+            negative_pooled_prompt_embeds: For SDXL.
+            trajectory: In place of a video: the source of an earlier output.
+            batch_size: Frames in one pass of sampling, BRANCHES times as many in one of inversion;
+                changes memory and time, not the result.
+            storage: Where and how precisely the trajectory is kept (see `Storage`).
+            job: Keeps the trajectory and every finished step, and goes on from there (see
+                `JobFolder`). For that the generator must start the same.
+            cross_attention_kwargs: `{"scale": ...}`, for how much loaded LoRA layers count.
+            output_type: "pil", "np", "pt" or "latent" (see `PnPVideoPipelineOutput`); latents are
+                not blended yet.
+            return_dict: Whether to return an output, or its frames and trajectory as a tuple.
+            callback_on_step_end: Called after each step of sampling (see `StepCallback`). It may
+                set `_interrupt`: then no more steps are made.
+            callback_on_step_end_tensor_inputs: The names of the tensors that it is given.
+            changes: Single options by their names in `PnPOptions` or in diffusers, such as
+                `num_inference_steps`; they win over options and preset, None means: keep.
+
+        Returns:
+            The frames of each prompt and the trajectory of the source.
+
+        Raises:
+            InputError: A ValueError, for what cannot be used, before any work is done.
         """
         check_types(locals())
         check_call(output_type, batch_size)
@@ -163,7 +177,7 @@ class PnPVideoPipeline(Components):
     def _run(self, request: Edit, callbacks: Callbacks, output_type: str) -> PnPVideoPipelineOutput:
         """Run an edit to its frames. The trajectory stays open."""
         warn_of_sources(request.guidance_prompt, self.known_words)
-        warn_of_unknown(request.plain_texts, self.known_words)
+        warn_of_unknown(texts_of(request), self.known_words)
         opened = OpenEdit(self.model, request, callbacks)
         try:
             frames = output_of(opened.sample(), output_type)

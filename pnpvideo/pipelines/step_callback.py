@@ -31,12 +31,19 @@ class Called(Protocol):
 class StepCallback:
     """A function that is called as (pipeline, step, timestep, tensors by name).
 
-    latents: (prompts, frames, c, h, w). prompt_embeds: (2 * prompts, tokens, channels), of negative
-    prompts, then of prompts; without guidance the latter alone. add_text_embeds: XL's pooled ones
-    in the same order. negative_prompt_embeds: the negative prompts alone. The tensors that it
-    returns under these names replace the old ones from then on, and the pipeline's
-    `_guidance_scale` is read again, unless the network takes it as an input. names: of the tensors
-    to pass to it.
+    The tensors that it returns under their names replace the old ones from then on, and the
+    pipeline's `_guidance_scale` is read again, unless the network takes it as an input. They are:
+
+    - `latents`: (prompts, frames, c, h, w);
+    - `prompt_embeds`: (2 * prompts, tokens, channels), of negative prompts, then of prompts;
+      without guidance the latter alone;
+    - `add_text_embeds`: XL's pooled ones in the same order;
+    - `negative_prompt_embeds`: the negative prompts alone.
+
+    Attributes:
+        pipeline: What it is called with.
+        function: The function.
+        names: Of the tensors to pass to it.
     """
 
     pipeline: Called

@@ -145,7 +145,16 @@ def storage_of(settings: MachineSettings, folder: Path) -> Storage:
 def load_pipeline(settings: ModelSettings, device: torch.device | None = None) -> Pipeline:
     """Load the model of some settings onto its device, as a pipeline of its family.
 
-    device: by default the one that `choose_device` returns.
+    Args:
+        settings: Those of the model; `Settings` of a whole run have them too.
+        device: By default the one that the settings name, or the best of this machine.
+
+    Returns:
+        The pipeline, for calls of its own or for `translate(pipeline=...)`.
+
+    Raises:
+        InputError: If there is no such model or device, or they cannot be used.
+        RunError: If the model cannot be downloaded.
     """
     device = device or choose_device(settings)
     dtype = getattr(torch, settings.dtype) if settings.dtype else default_dtype(device)

@@ -4,6 +4,7 @@ from dataclasses import asdict, replace
 
 import torch
 
+from pnpvideo.catalogue.unknown_words import check_named
 from pnpvideo.clips.clip import Clip
 from pnpvideo.errors import InputError
 from pnpvideo.models.autoencoder import working_size
@@ -39,6 +40,7 @@ def check_source(model: Model, request: Edit) -> None:
         raise InputError(
             f"mask_from_prompt is {area.named!r}, which names nothing; name something in the source"
         )
+    check_named(request.mask_from_prompt, model.known_words)
     size = _working_size(model, request)
     if isinstance(given, Trajectory):
         _check_levels(model, given, options, size)
