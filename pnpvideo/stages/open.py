@@ -35,6 +35,7 @@ def check_source(model: Model, request: Edit) -> None:
     if (given is None) == (request.guidance_prompt is None):
         raise InputError("give either a source or a guidance prompt")
     check_control(model, options, request.control_image, generated=given is None)
+    model.check_options(options)
     if area is not None and area.mask is None and not words_of(model, area.named):
         raise InputError(
             f"mask_from_prompt is {area.named!r}, which names nothing; name something in the source"
