@@ -51,6 +51,7 @@ class Made:
     clean: Tensor
     width: int
     rows: int = 0
+    scale_is_input: bool = False
 
     def predict(self, batch: Batch) -> Tensor:
         """Count what goes through the network."""
@@ -69,7 +70,8 @@ class Made:
         )
 
     def text(self, seed: int) -> PromptEmbeddings:
-        return PromptEmbeddings(hidden=draw(100 + seed, 1, 3, self.width))
+        text = PromptEmbeddings(hidden=draw(100 + seed, 1, 3, self.width))
+        return text.with_guidance(1.0) if self.scale_is_input else text
 
     def invert(self, solver: SolverName = "ddim", *, exact: bool = False) -> Tensor:
         return invert_latents(
@@ -396,3 +398,32 @@ def test_strength_turns_what_the_papers_turn() -> None:
     assert consistency(0.75) == pytest.approx(0.001, rel=0.2)
     assert [consistency(x) for x in (0.01, 1.0)] == [1.0, 0.0]
     assert [steering(x) for x in (0.0, 0.5, 1.0)] == [0.0, 5.0, float("inf")]
+
+
+@pytest.mark.parametrize(
+    ("method", "seen"),
+    [
+        ("uniedit", (1.0, 1.0)),
+        ("flowedit", (1.5, 4.0)),
+        ("flowalign", (1.0, 1.0, 1.0)),
+        ("steerflow", (4.0,)),
+    ],
+)
+def test_guidance_that_a_network_takes_as_an_input(
+    method: MethodName, seen: tuple[float, ...]
+) -> None:
+    """Each row has its own scale, there are no negative texts, and no scale is applied twice."""
+    made, guidances = make("flow"), list[tuple[float, ...] | None]()
+    made.scale_is_input = True
+    predict = made.predict
+
+    def watch(batch: Batch) -> Tensor:
+        guidances.append(batch.texts.guidance)
+        return predict(batch)
+
+    made.network.predict = watch  # type: ignore[method-assign]
+    values: dict[str, Any] = {"guidance_scale": 4.0, "strength": 1.0}
+    if method == "flowedit":
+        values["source_guidance"] = 1.5
+    made.sample(draw(1, STEPS + 1, *made.clean.shape), (2,), method=method, **values)
+    assert guidances == [seen] * STEPS
