@@ -34,7 +34,7 @@ def save_tiny_model(folder: Path) -> Path:
         tokenizer = CLIPTokenizer.from_pretrained(TOKENIZER)
         pipeline = diffusers.StableDiffusionPipeline(
             vae=_vae(),
-            text_encoder=CLIPTextModel(_text_config(tokenizer)),
+            text_encoder=CLIPTextModel(text_config(tokenizer)),
             tokenizer=tokenizer,
             unet=tiny_unet(),
             scheduler=sd_scheduler(),
@@ -56,8 +56,8 @@ def save_tiny_sdxl(folder: Path, **second: int) -> Path:
         tokenizer = CLIPTokenizer.from_pretrained(TOKENIZER)
         pipeline = diffusers.StableDiffusionXLPipeline(
             vae=_vae(force_upcast=True),
-            text_encoder=CLIPTextModel(_text_config(tokenizer)),
-            text_encoder_2=CLIPTextModelWithProjection(_text_config(tokenizer, **second)),
+            text_encoder=CLIPTextModel(text_config(tokenizer)),
+            text_encoder_2=CLIPTextModelWithProjection(text_config(tokenizer, **second)),
             tokenizer=tokenizer,
             tokenizer_2=tokenizer,
             unet=tiny_unet(
@@ -257,7 +257,7 @@ def controlnet_weights(controlnet: diffusers.ControlNetModel) -> dict[str, Tenso
     return weights
 
 
-def _text_config(
+def text_config(
     tokenizer: CLIPTokenizer, num_hidden_layers: int = 2, hidden_size: int = WIDTH
 ) -> CLIPTextConfig:
     return CLIPTextConfig(

@@ -121,7 +121,7 @@ def test_only_what_is_missing_is_made(run: Run, tmp_path: Path) -> None:
     out = tmp_path / "out"
     batch = ("clips", "--prompt", "a stone", "--prompt", "a moon", "--combine", "pairs")
     assert run(*batch)[0] == 0
-    dot, frame = out / "dot-a-stone.png", out / "walk-a-moon" / "000002.png"
+    dot, frame = out / "dot.png", out / "walk" / "000002.png"
     before = {path: path.stat().st_mtime_ns for path in (dot, frame)}
     assert run(*batch)[0] == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before
@@ -137,7 +137,7 @@ def test_only_what_is_missing_is_made(run: Run, tmp_path: Path) -> None:
     assert dot.stat().st_mtime_ns == changed
     # Another seed is another result, and nothing is replaced unasked.
     refused = run(*batch, "--seed", "2", "--eta", "1")
-    assert_refused(refused, 2, "dot-a-stone.png exists already")
+    assert_refused(refused, 2, "dot.png exists already")
     assert run(*batch, "--seed", "2", "--eta", "1", "--overwrite")[0] == 0
     assert dot.stat().st_mtime_ns > changed
 
@@ -168,8 +168,8 @@ def test_a_dry_run_makes_nothing_and_estimates(run: Run, tmp_path: Path) -> None
     assert code == 0
     assert names(tmp_path) == before
     lines = told.splitlines()
-    assert lines[0] == f"to do  dot-a-stone.png  (1 frame of {tmp_path}/clips/dot.png: a stone)"
-    assert lines[1].startswith("to do  walk-a-stone  (3 frames of ")
+    assert lines[0] == f"to do  dot.png  (1 frame of {tmp_path}/clips/dot.png: a stone)"
+    assert lines[1].startswith("to do  walk  (3 frames of ")
     assert lines[2] == "2 of 2 jobs to do"
     assert lines[3].startswith("about 00:")
     assert run("clips", "--prompt", "a stone")[0] == 0

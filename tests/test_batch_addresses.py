@@ -63,10 +63,9 @@ def test_results_are_those_of_files(
     there = ("-o", "memory://out", "--work-dir", "work")
     assert run(addresses, *there)[0] == 0
     results = {
-        f"/out/walk-a-stone/{i:06d}.png": tmp_path / "here" / "walk-a-stone" / f"{i:06d}.png"
-        for i in (1, 2, 3)
-    } | {"/out/dot-a-stone.png": tmp_path / "here" / "source0-a-stone.png"}
-    others = {"/out/batch.json", "/out/dot-a-stone.png.yaml", "/out/walk-a-stone.yaml"}
+        f"/out/walk/{i:06d}.png": tmp_path / "here" / "walk" / f"{i:06d}.png" for i in (1, 2, 3)
+    } | {"/out/dot.png": tmp_path / "here" / "source0.png"}
+    others = {"/out/batch.json", "/out/dot.png.yaml", "/out/walk.yaml"}
     assert set(memory.find("/out")) == results.keys() | others
     for address, path in results.items():
         memory.get(address, str(tmp_path / "copy.png"))
@@ -79,14 +78,14 @@ def test_results_are_those_of_files(
     before = {path: memory.info(path)["created"] for path in results}
     assert run(addresses, *there)[0] == 0
     assert {path: memory.info(path)["created"] for path in results} == before
-    memory.rm("/out/walk-a-stone/000002.png")
+    memory.rm("/out/walk/000002.png")
     assert run(addresses, *there)[0] == 0
-    assert memory.exists("/out/walk-a-stone/000002.png")
-    dot = "/out/dot-a-stone.png"
+    assert memory.exists("/out/walk/000002.png")
+    dot = "/out/dot.png"
     assert memory.info(dot)["created"] == before[dot]
     # Another source under the same address is another job.
     memory.put(str(tmp_path / "walk" / "source2.png"), "/in/dot.png")
-    assert_refused(run(addresses, *there), 2, "memory://out/dot-a-stone.png exists already")
+    assert_refused(run(addresses, *there), 2, "memory://out/dot.png exists already")
     assert run(addresses, *there, "--overwrite")[0] == 0
     assert memory.info(dot)["created"] > before[dot]
 
@@ -115,8 +114,8 @@ def test_what_is_cut_off_on_its_way_is_no_result(
     assert (code, "1 of 1 jobs are not done" in error) == (1, True)
     assert names(tmp_path / "out") == {"batch.json"}
     assert run(list(there), *to)[0] == 0
-    frames = {f"walk-a-stone/{i:06d}.png" for i in (1, 2, 3)}
-    assert names(tmp_path / "out") == {"batch.json", "walk-a-stone", "walk-a-stone.yaml", *frames}
+    frames = {f"walk/{i:06d}.png" for i in (1, 2, 3)}
+    assert names(tmp_path / "out") == {"batch.json", "walk", "walk.yaml", *frames}
 
 
 @pytest.mark.parametrize(

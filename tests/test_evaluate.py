@@ -149,13 +149,17 @@ def test_masks_of_named_things_are_measured() -> None:
     # The embedded model, which knows the words; its whole picture would score the thing's share.
     pipeline = PnPVideoPipeline.from_pretrained("embedded")
     pipeline.set_progress_bar_config(disable=True)
-    job = by_style.Job(artwork=SMALL, index=0, style="3D render", steps=8)
-    row = evaluate_named.work(pipeline, job)
-    scene = make_example(open_world(SMALL), "cartoon", 0).source
-    assert row["name"] == scene.objects[-1].name
-    assert row["found"] == 1
-    share = float((object_masks(scene, open_world(SMALL).artwork)[-1] > 0.5).mean())
-    assert share < row["iou"] < 1
+    job = by_style.Job(artwork=SMALL, index=1, style="3D render", steps=8)
+    *things, absent = evaluate_named.work(pipeline, job)
+    scene = evaluate_named.make_scene(open_world(SMALL), 1)
+    assert [row["name"] for row in things] == [thing.name for thing in scene.objects]
+    assert [row["names"] for row in (*things, absent)] == ["2 things", "2 things", "not shown"]
+    assert absent["name"] not in [row["name"] for row in things]
+    shares = (object_masks(scene, open_world(SMALL).artwork) > 0.5).mean((1, 2))
+    for row, share in zip(things, shares, strict=True):
+        assert row["found"] == 1
+        assert row["holds"] in (0, 1)
+        assert share < row["iou"] < 1
 
 
 def test_edits_of_a_part_are_measured(pipeline: PnPVideoPipeline) -> None:

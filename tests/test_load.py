@@ -11,6 +11,7 @@ from models import TOKENIZER, save_checkpoint, save_tiny_sdxl
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from pnpvideo.catalogue.pipelines import SUPPORTED
 from pnpvideo.errors import InputError, RunError
 from pnpvideo.loading.load import LoadedModel, load_model
 from pnpvideo.loading.recommended import Recommended
@@ -240,7 +241,9 @@ def test_folders_of_other_pipelines(
     told = str(raised.value)
     assert told.startswith(f"the model {tmp_path} is a {name} with")
     assert words in told
-    assert told.endswith("give a Stable Diffusion 1.x, 2.x or XL model")
+    assert told.endswith(
+        "load it with load_pipeline" if name == "FluxPipeline" else f"give {SUPPORTED}"
+    )
 
 
 @pytest.mark.parametrize(

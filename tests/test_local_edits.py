@@ -16,7 +16,7 @@ from pnpvideo.clips.clip import clip_of_frames
 from pnpvideo.models.model import words_of
 from pnpvideo.pixels.carry_mask import carry_mask
 from pnpvideo.pixels.mask import check_mask, composite, feathered, mask_frames, weights_of
-from pnpvideo.sampling.find_named import attention_maps
+from pnpvideo.sampling.find_named import attention_maps, named_maps
 from pnpvideo.sampling.keep_outside import keep_outside, latent_weights
 from pnpvideo.stages.callbacks import QUIET
 from pnpvideo.stages.edit import OpenEdit
@@ -361,8 +361,9 @@ def test_attention_maps_against_naive_ones(tiny_model: Path) -> None:
     with pipeline.model.network() as network:
         batches = attention_maps(network, source.trajectory, text, words, batch_size=2)
         found = torch.cat(list(batches))
-        batches = attention_maps(network, source.trajectory, text, words, batch_size=2, spread=True)
-        spread = torch.cat(list(batches))
+        pairs = list(named_maps(network, source.trajectory, text, words, batch_size=2))
+        spread = torch.cat([one for _, one in pairs])
+    torch.testing.assert_close(torch.cat([one for one, _ in pairs]), found)
     assert found.shape == (3, *source.trajectory.latents.shape[-2:])
 
     naive = torch.zeros(3, *found.shape[1:], dtype=torch.float64)

@@ -3,8 +3,10 @@
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
+from command import Cli
 
 from pnpvideo.batch import run_batch
 from pnpvideo.cli import main
@@ -69,3 +71,39 @@ def test_what_is_kept(
             assert last.startswith(f"pnpvideo: stopped; {message}"), last
     finally:
         signal.signal(number, before)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ((), "nothing else is kept: add `--job out-job` and --overwrite to go on next time"),
+        (("--overwrite",), "nothing else is kept: add `--job out-job` to go on next time"),
+        (("--job", "kept"), f"{GO_ON.replace(' to', ' with --overwrite to')}; of the inversion"),
+    ],
+)
+def test_what_is_written_already(
+    cli: Cli,
+    picture: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    more: tuple[str, ...],
+    message: str,
+) -> None:
+    """A run is stopped when the first of two results is written, and goes on as it says."""
+    real = run.write_result
+    given = (picture.name, "--prompt", "a stone", "--prompt", "a moon", "--steps", "2", *more)
+
+    def stop_at_the_second(frames: object, output: str, *others: Any) -> None:
+        if output == "out-2.png":
+            raise KeyboardInterrupt
+        real(frames, output, *others)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "write_result", stop_at_the_second)
+        code, _, error = cli(*given, "-o", "out.png")
+    last = error.splitlines()[-1]
+    assert code == 130
+    assert last.startswith(f"pnpvideo: stopped; out-1.png is written; {message}")
+    if "--overwrite" not in more:
+        assert cli(*given, "-o", "out.png")[0] == 2
+    assert cli(*given, "-o", "out.png", "--overwrite")[0] == 0

@@ -7,6 +7,7 @@ import sys
 import threading
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from pnpvideo.web.jobs import JobKind, JobStore, Visitor, WebJob
 from pnpvideo.web.limits import Limits
 from pnpvideo.web.models import Models
 from pnpvideo.web.runner import Runner
+from pnpvideo.web.show import Show
 
 ME, OTHER = Visitor(key="me", place="here"), Visitor(key="other", place="there")
 LIMITS = Limits(pixels=10_000, frames=4, waiting=2, prompts=3, prompt_length=50)
@@ -108,6 +110,20 @@ def test_the_queue_survives_failed_jobs(
     assert outcome(store, last).state == "done"
     wait_until(lambda: runner.is_idle, 5)
     runner.close()
+
+
+def test_the_mask_that_words_find_is_among_the_results(store: JobStore) -> None:
+    models, limits = Models(["embedded"], "cpu"), replace(LIMITS, pixels=100_000)
+    fox = min((Path(__file__).parents[1] / "samples" / "fox").iterdir())
+    given = {"prompt": ["a 3D render of a jade fox"], "mask_from_prompt": "the fox", "steps": 2}
+    job = store.add("translate", ME, "embedded", fox, given)
+    runner = Runner(store, models, limits)
+    over = outcome(store, job)
+    runner.close()
+    assert over.state == "done", over.message
+    (mask,) = (name for name in over.results if name.endswith("-mask.png"))
+    show = object.__new__(Show)
+    assert show._cells(over) == [(str(over.folder / mask), "\u201cthe fox\u201d")]
 
 
 @pytest.mark.parametrize("kind", ["translate", "thresholds", "mask"])

@@ -237,6 +237,12 @@ class ToyModel:
         sigmas = [shift * u / (1 + (shift - 1) * u) for u in even]
         return flow_schedule(sigmas, parts=options.inversion_step_count // options.steps)
 
+    def rescaled(self, guided: Tensor, prediction: Tensor) -> Tensor:
+        return guided
+
+    def check_options(self, options: PnPOptions) -> None:
+        pass
+
     def check_control(self) -> None:
         raise InputError("the toy has no ControlNet")
 

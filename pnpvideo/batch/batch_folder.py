@@ -56,6 +56,20 @@ class BatchFolder(SharedFolder):
         except (InputError, TypeError, KeyError):  # There is none yet, or of another version.
             return Record()
 
+    def named_before(self) -> frozenset[tuple[str, str | None, tuple[str, ...]]]:
+        """Return the settings file, source and prompts of each job in the manifest, if any."""
+        path = self.output / MANIFEST
+        try:
+            known: Any = parse_json(read_text(path), path)
+            rows = [row for row in known["jobs"] if "settings" in row]
+            return frozenset((row["settings"], row["source"], tuple(row["prompt"])) for row in rows)
+        except (InputError, TypeError, KeyError):  # There is none yet, or it is damaged.
+            return frozenset()
+
+    def is_free(self, job: Job) -> bool:
+        """Return whether no file of a job exists at the place where it is delivered."""
+        return not any(self.stamps_of(job))
+
     def keep(self, job: Job, record: Record) -> None:
         """Save a record. RunError if the disk is full or fails."""
         self.write_json(self._record(job), asdict(record))
@@ -96,10 +110,9 @@ class BatchFolder(SharedFolder):
         be written.
         """
         if self.address is not None:
-            *pictures, settings = job.files
-            for path in pictures:
-                put(path, self.address_of(path), check)
-            put(settings, self.address_of(settings), lambda _: None)
+            for path in job.files:
+                checked = check if path in job.clips else _unchecked
+                put(path, self.address_of(path), checked)
 
     def job_folder(self, job: Job) -> Path:
         return self.path / "jobs" / job.id
@@ -165,7 +178,7 @@ class BatchFolder(SharedFolder):
     def deliver_manifest(self) -> None:
         if self.address is not None:
             path = self.output / MANIFEST
-            put(path, self.address_of(path), lambda _: None)
+            put(path, self.address_of(path), _unchecked)
 
     def _delete_spans(self, job: Job) -> None:
         for folder in self.begun_spans(job):
@@ -176,6 +189,10 @@ class BatchFolder(SharedFolder):
 
     def _inversion(self, job: Job) -> Path:
         return self.path / "inversions" / str(job.inversion)
+
+
+def _unchecked(_: Path) -> None:
+    """Accept a copy as it is."""
 
 
 def _row(job: Job, record: Record) -> dict[str, object]:
@@ -192,6 +209,7 @@ def _row(job: Job, record: Record) -> dict[str, object]:
         "prompt": list(job.settings.prompt),
         "outputs": list(job.outputs.results),
         "compares": list(job.outputs.compares),
+        "mask": job.outputs.mask,
         "settings": str(job.outputs.record),
         "frames": job.frames,
         **known,

@@ -48,8 +48,10 @@ def describe_plan(plan: Plan, options: BatchOptions) -> Iterator[str]:
         frames = frame_count_text(job.frames)
         source = job.settings.source or job.settings.guidance_prompt
         yield f"{state}  {job.name}  ({frames} of {source}: {' | '.join(job.settings.prompt)})"
+    for one in plan.skipped:
+        yield f"skip   {one.error}"
     jobs = [plan.jobs[number] for number in plan.todo]
-    yield f"{len(jobs)} of {len(plan.jobs)} jobs to do"
+    yield f"{len(jobs)} of {len(plan.jobs)} jobs to do{_skipped_text(len(plan.skipped))}"
     if not jobs:
         return
     model = open_model(jobs[0].settings)
@@ -58,6 +60,10 @@ def describe_plan(plan: Plan, options: BatchOptions) -> Iterator[str]:
     count = min(worker_count(options), plan.most)
     workers = "1 worker" if count == 1 else f"{count} workers, each as fast as one alone"
     yield f"about {tqdm.format_interval(seconds / count)} with {workers}"
+
+
+def _skipped_text(count: int) -> str:
+    return f"; {count} broken {'one is' if count == 1 else 'ones are'} skipped" if count else ""
 
 
 def measure(job: Job, model: Model) -> Pace:

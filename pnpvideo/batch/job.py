@@ -36,10 +36,14 @@ class Job:
         return Path(self.outputs.output.rstrip("/")).name
 
     @property
+    def clips(self) -> tuple[Path, ...]:
+        """The results and comparisons, each with as many frames as the source."""
+        return tuple(Path(path.rstrip("/")) for path in self.outputs.clips)
+
+    @property
     def files(self) -> tuple[Path, ...]:
         """All files that the job writes: results and comparisons, and the settings last."""
-        written = (*self.outputs.results, *self.outputs.compares)
-        return (*(Path(path.rstrip("/")) for path in written), self.outputs.record)
+        return tuple(Path(path.rstrip("/")) for path in self.outputs.files)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,17 +1,18 @@
 """Turns the entries of a list into jobs: runs that are checked before the first one starts."""
 
 import contextlib
-import hashlib
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from pnpvideo.batch.addresses import fetch
 from pnpvideo.batch.batch_folder import BatchFolder
 from pnpvideo.batch.job import Job, Skipped, stamp_of
+from pnpvideo.batch.names import Names, in_the_way, name_of
 from pnpvideo.batch.read_jobs import JobEntry
 from pnpvideo.catalogue.ask_model import check_makes_sources, words_for
+from pnpvideo.catalogue.unknown_words import check_named
 from pnpvideo.clips.clip import Clip
 from pnpvideo.errors import InputError
 from pnpvideo.files.own_names import make_own_folder
@@ -21,10 +22,9 @@ from pnpvideo.options.paths import is_address
 from pnpvideo.options.printed import shown_address
 from pnpvideo.options.settings import ModelSettings, Settings
 from pnpvideo.run.opening import check_additions, read_inputs
-from pnpvideo.run.outputs import default_name, plan_outputs
+from pnpvideo.run.outputs import plan_outputs
 from pnpvideo.storage import fingerprint
 
-_NAME_LENGTH = 48
 _TEXTS = ("prompt", "negative_prompt", "seed", "output")
 """Settings that no check of the inputs depends on."""
 _READ = ("source", "mask", "control_image", "ip_adapter_image")
@@ -36,21 +36,30 @@ class _BrokenError(InputError):
 
 
 def plan(
-    entries: Sequence[JobEntry], folder: BatchFolder, *, skipped: list[Skipped] | None = None
+    entries: Sequence[JobEntry],
+    folder: BatchFolder,
+    *,
+    name: str | None = None,
+    overwrite: bool = False,
+    skipped: list[Skipped] | None = None,
 ) -> list[Job]:
     """Return the jobs of all entries, with their results in the folder of a batch.
 
+    name: the template of the results' names (see `Names`). overwrite: whether results may have the
+    names of files that exist.
     skipped: gets those whose files are missing or damaged. InputError names all of these if it is
     None, or if no job would be left. InputError, with the place in the list, for the first entry
     that cannot be run for another reason or that would overwrite files of another. Nothing is
     changed, but files at addresses are copied.
     """
     jobs: list[Job] = []
+    planned: list[tuple[int, JobEntry]] = []
     broken: list[Skipped] = []
-    sources = _Sources()
-    for entry in entries:
+    sources, names = _Sources(), Names(entries, folder, name, overwrite=overwrite)
+    for number, entry in enumerate(entries, 1):
         try:
-            jobs.append(_plan_one(entry, folder, sources))
+            jobs.append(_plan_one(entry, number, folder, sources, names))
+            planned.append((number, entry))
         except _BrokenError as error:
             broken.append(_skipped(entry, _placed(entry, error)))
         except InputError as error:
@@ -59,6 +68,9 @@ def plan(
         raise InputError(_all_broken(broken, some_left=bool(jobs)))
     if skipped is not None:
         skipped += broken
+    for place in in_the_way(jobs):
+        number, entry = planned[place]
+        jobs[place] = _plan_one(entry, number, folder, sources, names, meets_others=True)
     _check_apart(jobs)
     return jobs
 
@@ -113,30 +125,54 @@ class _Sources:
             with _broken_files(), contextlib.ExitStack() as open_things:
                 self._clip = read_inputs(settings, open_things).clip
             check_additions(settings)
-            check_makes_sources(settings.guidance_prompt, words_for(settings))
+            known = words_for(settings)
+            check_makes_sources(settings.guidance_prompt, known)
+            check_named(settings.mask_from_prompt, known)
             self._key = key
         return self._clip
 
 
-def _plan_one(entry: JobEntry, folder: BatchFolder, sources: _Sources) -> Job:
+def _plan_one(
+    entry: JobEntry,
+    number: int,
+    folder: BatchFolder,
+    sources: _Sources,
+    names: Names,
+    *,
+    meets_others: bool = False,
+) -> Job:
+    """Return the job of an entry. number: its place in the list, from 1.
+
+    meets_others: whether another job has its preferred name.
+    """
     with _broken_files():
         values = {name: _copied(name, value, folder) for name, value in entry.values.items()}
     if values != entry.values:  # PyAV alone reads what comes from elsewhere.
         values |= {"reader": "av"}
-    settings = Settings.of(values)
-    clip = sources.check(settings, values)
-    named = settings.output or _name(settings, clip)
-    settings = Settings.of(values | {"output": _below(folder.output, named)})
-    return Job(
-        id=_identity(settings, Lifetime.FINISHING),
-        place=entry.place,
-        source=None if settings.source is None else shown_address(str(entry.values["source"])),
-        settings=settings,
-        outputs=plan_outputs(settings, clip, overwrite=True),
-        frames=1 if clip is None else len(clip),
-        # A source that the model makes is not inverted.
-        inversion=None if clip is None else _identity(settings, Lifetime.INVERSION),
-        model=fingerprint.of_values(settings.part(ModelSettings), _adapter(settings)),
+    given = Settings.of(values)
+    clip = sources.check(given, values)
+
+    def make(name: str) -> Job:
+        settings = Settings.of(values | {"output": _below(folder.output, name)})
+        return Job(
+            id=_identity(settings, Lifetime.FINISHING),
+            place=entry.place,
+            source=None if given.source is None else shown_address(str(entry.values["source"])),
+            settings=settings,
+            outputs=plan_outputs(settings, clip, overwrite=True),
+            frames=1 if clip is None else len(clip),
+            # A source that the model makes is not inverted.
+            inversion=None if clip is None else _identity(settings, Lifetime.INVERSION),
+            model=fingerprint.of_values(settings.part(ModelSettings), _adapter(settings)),
+        )
+
+    if given.output is not None:
+        return make(given.output)
+    preferred, other = names.templates(given)
+    return names.choose(
+        None if preferred is None else partial(make, name_of(preferred, given, clip, number)),
+        partial(make, name_of(other, given, clip, number)),
+        meets_others=meets_others or names.is_one_of_several(entry, given),
     )
 
 
@@ -158,17 +194,6 @@ def _below(folder: Path, name: str) -> str:
         raise InputError(f"the output {name} is not in the folder of results; give a name in it")
     # A path drops a slash at the end, which names a folder.
     return f"{path if path.is_absolute() else folder / path}{'/' * name.endswith('/')}"
-
-
-def _name(settings: Settings, clip: Clip | None) -> str:
-    """Return a name of a result from source and prompt, whatever other jobs there are."""
-    stem, suffix = default_name(settings, clip)
-    prompt = settings.prompt[0]
-    words = re.sub(r"\W+", "-", prompt.lower()).strip("-")
-    if not words or len(words) > _NAME_LENGTH:
-        digest = hashlib.sha256(prompt.encode()).hexdigest()[:4]
-        words = f"{words[:_NAME_LENGTH].rstrip('-')}-{digest}".lstrip("-")
-    return f"{stem}-{words}{suffix or '/'}"
 
 
 def _adapter(settings: Settings) -> dict[str, object]:
@@ -200,9 +225,10 @@ def _check_apart(jobs: Sequence[Job]) -> None:
             if other is not None:
                 raise InputError(
                     f"{job.place} and {other.place} would both write {path}; give one of them "
-                    "another output"
+                    "another output, or all of them a name with {n} (--name)"
                     if other.place != job.place
-                    else f"{job.place} would write {path} twice; give its prompts once each"
+                    else f"{job.place} would write {path} twice; give its prompts once each, or a "
+                    "name with {n} (--name)"
                 )
             if place in sources:
                 raise InputError(

@@ -3,13 +3,14 @@
 import contextlib
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pnpvideo.clips.find_images import is_image_name, is_video_name, natural
 from pnpvideo.errors import InputError
-from pnpvideo.files.tables import TABLE_SUFFIXES, number_as_text, read_table, text_of
+from pnpvideo.files.read_text import parse_yaml, read_text
+from pnpvideo.files.tables import TABLE_SUFFIXES, Row, number_as_text, read_table, row_of, text_of
 from pnpvideo.options.declared import Schema, declared, given_name, unknown_option
 from pnpvideo.options.settings import Settings
 from pnpvideo.options.settings_file import with_paths_from
@@ -20,6 +21,7 @@ _TRUTHS = {
     **dict.fromkeys(("true", "yes", "y", "on", "1"), True),
     **dict.fromkeys(("false", "no", "n", "off", "0"), False),
 }
+_YAML = (".yaml", ".yml")
 _COMMA = re.compile(r"([+-]?\d+),(\d+)")
 _NOTHING = ("nan", "null", "none", "n/a", "na")
 """Texts that programs write in place of a number or a truth that is not given."""
@@ -41,13 +43,13 @@ def read_jobs(path: Path, output: Path) -> list[JobEntry]:
     """
     if path.is_dir():
         return _read_folder(path, output)
-    if path.suffix.lower() not in TABLE_SUFFIXES:
-        raise InputError(
-            f"{path} is not a list of jobs; give {', '.join(TABLE_SUFFIXES)}, or a folder"
-        )
+    suffix = path.suffix.lower()
+    if suffix not in (*TABLE_SUFFIXES, *_YAML):
+        known = ", ".join((*TABLE_SUFFIXES, *_YAML))
+        raise InputError(f"{path} is not a list of jobs; give {known}, or a folder")
     folder = path.absolute().parent
     entries = []
-    for row in read_table(path, _check_names):
+    for row in _read_yaml(path) if suffix in _YAML else read_table(path, _check_names):
         values = _options_of(row.values)
         # The path of a result is relative to the folder of the results.
         placed = with_paths_from(folder, values) | _output_of(values)
@@ -55,6 +57,31 @@ def read_jobs(path: Path, output: Path) -> list[JobEntry]:
     if not entries:
         raise InputError(f"{path} has no jobs in it")
     return entries
+
+
+def _read_yaml(path: Path) -> Iterator[Row]:
+    """Yield the jobs of a YAML file.
+
+    It has lines 'source: prompt', in which settings can stand in place of the prompt; or a list of
+    jobs; or the settings of one.
+    """
+    found = parse_yaml(read_text(path), path.name)
+    if isinstance(found, Mapping) and "source" in found:
+        placed = [(path.name, found)]
+    elif isinstance(found, Mapping):
+        own = [dict(one) if isinstance(one, Mapping) else {"prompt": one} for one in found.values()]
+        sources = [text_of(name) for name in found]
+        placed = [
+            (f"{path.name} {source}", {"source": source} | values)
+            for source, values in zip(sources, own, strict=True)
+        ]
+    else:
+        jobs = found if isinstance(found, list) else [] if found is None else [found]
+        placed = [(f"{path.name} entry {number}", job) for number, job in enumerate(jobs, 1)]
+    for place, job in placed:
+        if not isinstance(job, Mapping):
+            raise InputError(f"{place} is not a job; write 'source: ...' and 'prompt: ...' lines")
+        yield row_of({text_of(name): value for name, value in job.items()}, place, _check_names)
 
 
 def _output_of(values: Mapping[str, object]) -> dict[str, object]:

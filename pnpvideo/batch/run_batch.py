@@ -72,7 +72,13 @@ def plan_batch(options: BatchOptions, common: Mapping[str, object], *, overwrite
     entries = read_jobs(expanded(options.jobs), output)
     combined = combine(entries, with_paths_from(Path.cwd(), common), options.combine)
     skipped: list[Skipped] = []
-    jobs = plan(combined, folder, skipped=skipped if options.skip_broken else None)
+    jobs = plan(
+        combined,
+        folder,
+        name=options.name,
+        overwrite=overwrite,
+        skipped=skipped if options.skip_broken else None,
+    )
     todo = [number for number, job in enumerate(jobs) if not folder.is_done(job)]
     for job in (jobs[number] for number in todo):
         _check_free(job, folder, overwrite or folder.record(job).state != "waiting")
@@ -138,12 +144,12 @@ def _check_free(job: Job, folder: BatchFolder, overwrite: bool) -> None:
     """Raise InputError if a job would replace files that it must not."""
     try:
         if folder.address is not None:
-            given = (*job.outputs.results, *job.outputs.compares, str(job.outputs.record))
-            for text, file in zip(given, job.files, strict=True):
+            for text, file in zip(job.outputs.files, job.files, strict=True):
                 is_folder = text.endswith("/") or not file.suffix
                 check_free_at(folder.address_of(file), folder=is_folder, overwrite=overwrite)
-        for path in (*job.outputs.results, *job.outputs.compares):
+        for path in job.outputs.clips:
             check_output(path, overwrite, alpha=job.settings.keep_alpha)
-        check_free(job.outputs.record, folder=False, overwrite=overwrite)
+        for text in job.outputs.files[len(job.outputs.clips) :]:
+            check_free(Path(text), folder=False, overwrite=overwrite)
     except InputError as error:
         raise InputError(f"{job.place}: {error}") from None

@@ -113,8 +113,7 @@ class Worker:
 
     def _deliver(self, job: Job) -> None:
         """Read back what a job wrote, and deliver it. RunError if it is not as it should be."""
-        *pictures, _ = job.files
-        for path in pictures:
+        for path in job.clips:
             _check(job, path)
         self._folder.deliver(job, partial(_check, job))
 

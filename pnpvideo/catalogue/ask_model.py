@@ -8,12 +8,12 @@ from contextvars import ContextVar
 from pnpvideo.catalogue.known_words import KnownWords, words_of_model
 from pnpvideo.catalogue.unknown_words import notice_of_unknown, unknown_words
 from pnpvideo.errors import InputError
-from pnpvideo.options.declared import Options
-from pnpvideo.options.mask import MaskOptions
-from pnpvideo.options.settings import ModelSettings, SourceSettings, TextSettings
+from pnpvideo.options.settings import ModelSettings
 
 _log = logging.getLogger(__name__)
 
+_TEXTS = ("prompt", "negative_prompt", "guidance_prompt", "inversion_prompt", "mask_from_prompt")
+"""By the names of options: what a model reads as text."""
 
 _is_warned: ContextVar[bool] = ContextVar("is_warned", default=False)
 
@@ -28,16 +28,14 @@ def words_for(settings: ModelSettings) -> KnownWords | None:
     return words_of_model(settings.model)
 
 
-def texts_of(settings: Options) -> tuple[str, ...]:
-    """Return all texts of a run that its model reads."""
-    texts: list[str] = []
-    if isinstance(settings, TextSettings):
-        texts += [*settings.prompt, *settings.negative_prompt]
-    if isinstance(settings, SourceSettings):
-        texts += [settings.guidance_prompt or "", settings.inversion_prompt]
-    if isinstance(settings, MaskOptions):
-        texts.append(settings.mask_from_prompt or "")
-    return tuple(texts)
+def texts_of(run: object) -> tuple[str, ...]:
+    """Return all texts that the model reads in a run, given as settings or as an `Edit`.
+
+    Embeddings that are given in the place of texts are left out.
+    """
+    values = [getattr(run, name, None) for name in _TEXTS]
+    texts = [value if isinstance(value, list | tuple) else [value] for value in values]
+    return tuple(text for some in texts for text in some if isinstance(text, str))
 
 
 def warn_of_unknown(texts: Iterable[str], known: KnownWords | None) -> None:

@@ -8,10 +8,12 @@ from typing import Any
 import huggingface_hub
 from huggingface_hub.errors import CacheNotFound
 
+from pnpvideo.catalogue.pipelines import FLOW, OTHERS, text_pipeline
 from pnpvideo.errors import InputError
 from pnpvideo.files.read_text import parse_json, read_text
 
-_WITHOUT_WEIGHTS = ("scheduler", "tokenizer", "tokenizer_2")
+_WITHOUT_WEIGHTS = ("scheduler", "tokenizer")
+"""The beginnings of the names of parts without weights."""
 _NOT_NEEDED = ("safety_checker", "feature_extractor", "image_encoder")
 
 
@@ -53,9 +55,13 @@ def folder_state(folder: Path) -> str:
         parts = {part: entry[1] for part, entry in index.items() if isinstance(entry, list)}
     except (InputError, AttributeError, IndexError):
         return "its model_index.json is damaged"
-    if {"unet", "vae", "text_encoder", "tokenizer", "scheduler"} - parts.keys():
-        return f"a {index.get('_class_name')}, which is not Stable Diffusion"
-    needed = [name for name, kind in parts.items() if kind is not None and name not in _NOT_NEEDED]
+    kind = str(index.get("_class_name"))
+    network = "transformer" if text_pipeline(kind) in FLOW else "unet"
+    if kind in OTHERS:
+        return f"a {kind}: {OTHERS[kind]}, which cannot be used here"
+    if {network, "vae", "text_encoder", "tokenizer", "scheduler"} - parts.keys():
+        return f"a {kind}, which cannot be used here"
+    needed = [name for name, one in parts.items() if one is not None and name not in _NOT_NEEDED]
     lacking = [name for name in needed if not any(_files(folder, name))]
     if not lacking:
         return "complete"
@@ -66,5 +72,18 @@ def folder_state(folder: Path) -> str:
 
 def _files(folder: Path, part: str) -> Iterator[Path]:
     """Yield the files of a part that it cannot do without; none if it is not complete."""
-    kind = "*" if part in _WITHOUT_WEIGHTS else "*.safetensors"
+    kind = "*" if part.startswith(_WITHOUT_WEIGHTS) else "*.safetensors"
+    if _lacks_shards(folder / part):
+        return iter(())
     return (path for path in (folder / part).glob(kind) if path.exists() and path.stat().st_size)
+
+
+def _lacks_shards(part: Path) -> bool:
+    """Return whether weights are in several files, of which some are missing."""
+    for path in part.glob("*.safetensors.index.json"):
+        try:
+            index: Any = parse_json(read_text(path), path.name)
+            return any(not (part / name).exists() for name in set(index["weight_map"].values()))
+        except (InputError, AttributeError, KeyError, TypeError):
+            return True
+    return False

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from functools import lru_cache
 
 from pnpvideo.catalogue.known_words import KnownWords
+from pnpvideo.errors import InputError
 from pnpvideo.options.values import EMBEDDED_MODEL
 
 _ARTICLES = frozenset(("a", "an", "the"))
@@ -91,6 +92,23 @@ def notice_of_unknown(texts: Iterable[str], known: KnownWords | None) -> str | N
         f"the model {_does_not_know([*found.values()])}; it {known.draws}: {known.otherwise} "
         f"({words_command(known)} lists what it knows)"
     )
+
+
+def check_named(text: str | None, known: KnownWords | None) -> None:
+    """Raise InputError for a text that is to be found in a source, if a model knows none of it.
+
+    text: None if nothing is to be found. known: None for a model that does not list its words.
+    """
+    if text is None or known is None:
+        return
+    unknown = {one.word.lower(): one for one in unknown_words(text, known)}
+    said = [word for word, _ in _words(text) if word not in _FUNCTION_WORDS]
+    if said and all(any(_is_same(word, one) for one in unknown) for word in said):
+        raise InputError(
+            f"the model {_does_not_know([*unknown.values()])}, so it cannot find that in the "
+            f"source; name something that it knows ({words_command(known)} lists all), or give a "
+            "mask"
+        )
 
 
 def words_command(known: KnownWords) -> str:

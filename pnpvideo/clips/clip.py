@@ -32,10 +32,11 @@ def frame_count_text(count: int) -> str:
 class Timing:
     """The times at which the frames of a clip are shown.
 
-    frame_rate: frames per second, exact (30000/1001, not 29.97); if it varies, the number of
-        frames divided by the whole duration, so that the last frame ends at count / frame_rate.
-    times: seconds from the first frame at which each frame appears, for a variable frame rate
-        only; None means that frame i appears at i / frame_rate.
+    Attributes:
+        frame_rate: Frames per second, exact (30000/1001, not 29.97); if it varies, the number of
+            frames divided by the whole duration, so that the last frame ends at count / frame_rate.
+        times: Seconds from the first frame at which each frame appears, for a variable frame rate
+            only; None means that frame i appears at i / frame_rate.
     """
 
     frame_rate: Fraction
@@ -55,9 +56,12 @@ class Timing:
 class Sound:
     """The part of a file's sound that belongs to a clip.
 
-    start, duration: seconds within the file.
-    joins: for a file joined from parts that each have their own clock: the seconds by which the
-        clock of each part after the first is behind that of the whole file.
+    Attributes:
+        path: The file.
+        start: Seconds within the file.
+        duration: In seconds.
+        joins: For a file joined from parts that each have their own clock: the seconds by which the
+            clock of each part after the first is behind that of the whole file.
     """
 
     path: Path
@@ -106,13 +110,17 @@ class FrameReader(ABC):
 class Clip:
     """A source of frames. A single image is a clip of one frame.
 
-    width, height: of the frames that `read` returns, in pixels, upright and with square pixels.
-    has_alpha: whether the source can be transparent; `read` lays it on the background.
-    timing: None if the source has none (a single image, a folder of frames).
-    sound: None if the source has none.
-    colour: of the frames that `read` returns.
-    name: the clip's name in messages and file names.
     Several threads may read one clip: a lock lets one at a time read.
+
+    Attributes:
+        reader: Reads the frames.
+        width: Of the frames that `read` returns, in pixels, upright and with square pixels.
+        height: The same.
+        has_alpha: Whether the source can be transparent; `read` lays it on the background.
+        timing: None if the source has none (a single image, a folder of frames).
+        sound: None if the source has none.
+        colour: Of the frames that `read` returns.
+        name: The clip's name in messages and file names.
     """
 
     reader: FrameReader

@@ -18,17 +18,23 @@ from pnpvideo.options.paths import check_path
 def read_clip(source: str | Path, **options: object) -> Clip:
     """Open a source of frames. Frames are decoded on demand, never all at once.
 
-    source: a video file; an animated GIF, WebP or PNG; one image; a folder of images of one
-        format, in natural order; a numbered pattern (frames/%04d.png) or a glob (frames/*.png,
-        shots*/0001.png).
-    options: see `ReadOptions`.
-
     Frames are returned upright, with square pixels, as RGB. With a stride, each chosen frame
     lasts as long as the frames that it replaces. The sound covers the chosen range. A video is
     decoded once on opening, up to the last frame needed, to list its frames and find damage
     before any expensive work.
 
-    Raise InputError with the reason if the source cannot be used.
+    Args:
+        source: A video file; an animated GIF, WebP or PNG; one image; a folder of images of one
+            format, in natural order; a numbered pattern (frames/%04d.png) or a glob (frames/*.png,
+            shots*/0001.png).
+        options: `start`, `stride`, `frames`, `frame_rate`, `background` and others, as on [the
+            page of every option](options.md).
+
+    Returns:
+        The open clip; close it with `close()`.
+
+    Raises:
+        InputError: With the reason if the source cannot be used.
     """
     chosen = ReadOptions.of(options)
     path = Path(check_path(str(source)))

@@ -21,7 +21,8 @@ SINGLE_SUFFIXES = (".png", ".jpg", ".jpeg")
 """Suffixes of files that hold one frame."""
 ALPHA_SUFFIXES = (".png", ".webp", ".webm", ".mov")
 """Suffixes of files that can be transparent; folders of frames can, too."""
-_SUFFIXES = (*CONTAINERS, ".webp", *SINGLE_SUFFIXES)
+SUFFIXES = (*CONTAINERS, ".webp", *SINGLE_SUFFIXES)
+"""Suffixes of all files that can be written."""
 
 
 def write_clip(
@@ -38,27 +39,35 @@ def write_clip(
 ) -> Path:
     """Write frames as they arrive, in the format of the output's suffix; return the path.
 
-    frames: batches of uint8 RGB, shape (n, height, width, 3), all of one size; or PIL images or
-        arrays (height, width, 3), uint8 or 0 to 1. They are never all held in memory.
-    output: .mp4, .mov, .m4v (H.264, AAC), .mkv (H.264), .webm (VP9, Opus), .gif, .webp (animated
-        if there are several frames), .png, .jpg (one frame), or a name without a suffix or that
-        ends with /: a folder of 000001.png and so on. Parent folders are created.
-    timing: written as exactly as the container can (GIF: hundredths of a second, at most 50 frames
-        per second; WebP, Matroska: milliseconds). None: DEFAULT_FRAME_RATE.
-    sound: copied if the container takes its codec, otherwise re-encoded; the frames alone set the
-        duration of the result. Images, animations and folders have no sound. If sound cannot be
-        read or written, a warning is logged, and the result has less sound or none.
-    tracks: of the sound. If the file marks no default track, the first that can be decoded.
-    colour: the colour space of the frames, which is written into a video (BT.709 if None).
-    alpha: opacity, batches of uint8, shape (n, height, width), in step with the frames; for png,
-        webp, webm (VP9), mov (ProRes 4444) and folders.
-    quality: 1 to 100, for lossy formats.
-    overwrite: replace an existing output.
-
     H.264 takes only even sizes: the last column or row of an odd width or height is repeated.
     The output appears when it is complete; on an error or Ctrl-C nothing is left, and an existing
-    output is untouched. Raise InputError if the output cannot be written as requested, RunError
-    if writing fails (a full disk).
+    output is untouched.
+
+    Args:
+        frames: Batches of uint8 RGB, shape (n, height, width, 3), all of one size; or PIL images or
+            arrays (height, width, 3), uint8 or 0 to 1. They are never all held in memory.
+        output: .mp4, .mov, .m4v (H.264, AAC), .mkv (H.264), .webm (VP9, Opus), .gif, .webp
+            (animated if there are several frames), .png, .jpg (one frame), or a name without a
+            suffix or that ends with /: a folder of 000001.png and so on. Parent folders are
+            created.
+        timing: Written as exactly as the container can (GIF: hundredths of a second, at most 50
+            frames per second; WebP, Matroska: milliseconds). None: DEFAULT_FRAME_RATE.
+        sound: Copied if the container takes its codec, otherwise re-encoded; the frames alone set
+            the duration of the result. Images, animations and folders have no sound. If sound
+            cannot be read or written, a warning is logged, and the result has less or none.
+        tracks: Of the sound. If the file marks no default track, the first that can be decoded.
+        colour: The colour space of the frames, which is written into a video (BT.709 if None).
+        alpha: Opacity, batches of uint8, shape (n, height, width), in step with the frames; for
+            png, webp, webm (VP9), mov (ProRes 4444) and folders.
+        quality: 1 to 100, for lossy formats.
+        overwrite: Replace an existing output.
+
+    Returns:
+        The path of the output.
+
+    Raises:
+        InputError: If the output cannot be written as requested.
+        RunError: If writing fails (a full disk).
     """
     ResultSettings.check("quality", quality)
     folder = _names_folder(output)
@@ -112,9 +121,9 @@ def check_output(output: str | Path, overwrite: bool = False, *, alpha: bool = F
     """
     folder = _names_folder(output)
     path = Path(check_path(str(output)))
-    if not folder and path.suffix.lower() not in _SUFFIXES:
+    if not folder and path.suffix.lower() not in SUFFIXES:
         raise InputError(
-            f"{output} has an unknown suffix; give {' '.join(_SUFFIXES)}, or no suffix "
+            f"{output} has an unknown suffix; give {' '.join(SUFFIXES)}, or no suffix "
             "(or a / at the end) for a folder of frames"
         )
     if alpha and not folder and path.suffix.lower() not in ALPHA_SUFFIXES:

@@ -37,8 +37,9 @@ class Command(Generic[S, C]):
     errors: a context for reading and working, which may report errors in another way.
     read: makes settings from the options of the groups that are given, by name.
     work: does what the settings say; it and nothing before it may import torch.
-    when_stopped: returns what is kept if the work is stopped, and how to go on; '' for nothing to
-    say. It must not import anything, as the stop may have come while Python imported it.
+    when_stopped: returns what is kept if the work is stopped, and how to go on, unless the work
+    itself says so with its KeyboardInterrupt; '' for nothing to say. It must not import anything,
+    as the stop may have come while Python imported it.
     """
 
     name: str
@@ -103,7 +104,7 @@ class Command(Generic[S, C]):
         try:
             self.work(settings, call)
         except KeyboardInterrupt as stop:
-            if kept := self.when_stopped(settings, call):
+            if not stop.args and (kept := self.when_stopped(settings, call)):
                 stop.args = (f"stopped; {kept}",)
             raise
 

@@ -3,9 +3,9 @@
 import logging
 import re
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -89,19 +89,29 @@ def _translate(settings: Settings, call: CallOptions) -> None:
         from pnpvideo.run.run import run
 
     bars = JsonBar if call.json_lines else None
+    files = _Files()
     how: dict[str, Any] = {"quiet": call.quiet, "bars": bars}
     pipeline = None
     warned: AbstractContextManager[None] = nullcontext()
     if call.preview and (first := preview_settings(settings, overwrite=call.overwrite)):
         pipeline, warned = load_pipeline(settings), warned_before()
-        shown = run(first, pipeline, overwrite=call.overwrite or is_preview(first), **how)
+        with _says_what_is_kept(settings, call, files):
+            shown = run(
+                first,
+                pipeline,
+                overwrite=call.overwrite or is_preview(first),
+                on_written=files.previews.append,
+                **how,
+            )
         frames = source_frames(settings)
         took = tqdm.format_interval(shown.seconds * frames)
         _log.info("at this pace all %s take about %s", frame_count_text(frames), took)
         if not _goes_on(call, shown.outputs):
             return
-    with warned:
-        result = run(settings, pipeline, overwrite=call.overwrite, **how)
+    with warned, _says_what_is_kept(settings, call, files):
+        result = run(
+            settings, pipeline, overwrite=call.overwrite, on_written=files.results.append, **how
+        )
     _log.info(
         "%s of %s in %s; the settings are in %s",
         frame_count_text(result.frames),
@@ -120,15 +130,47 @@ def _translate(settings: Settings, call: CallOptions) -> None:
         say(path)
 
 
-def _when_stopped(settings: Settings, _: CallOptions) -> str:
+@dataclass(frozen=True, kw_only=True)
+class _Files:
+    """The files that a call has written: of a preview, and of the run itself."""
+
+    previews: list[Path] = field(default_factory=list)
+    results: list[Path] = field(default_factory=list)
+
+
+@contextmanager
+def _says_what_is_kept(settings: Settings, call: CallOptions, files: _Files) -> Iterator[None]:
+    """Let a KeyboardInterrupt say what is kept of a run."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        stop.args = (f"stopped; {_kept(settings, call, files)}",)
+        raise
+
+
+def _when_stopped(settings: Settings, call: CallOptions) -> str:
+    return _kept(settings, call, _Files())
+
+
+def _kept(settings: Settings, call: CallOptions, files: _Files) -> str:
+    written = [*files.previews, *files.results]
+    # What a run has written is in the way of the next one.
+    replaces = bool(files.results) and not call.overwrite
     if settings.job is not None:
-        return (
-            "run the same command to go on; of the inversion and of each step, at most the batch "
-            "of frames under way is lost"
+        text = (
+            f"run the same command{' with --overwrite' if replaces else ''} to go on; of the "
+            "inversion and of each step, at most the batch of frames under way is lost"
         )
-    named = settings.output or settings.source or ""
-    stem = re.sub(r"\W+", "-", Path(named).stem).strip("-") or "my"
-    return f"nothing is kept: add `--job {stem}-job` to go on next time"
+    else:
+        named = settings.output or settings.source or ""
+        stem = re.sub(r"\W+", "-", Path(named).stem).strip("-") or "my"
+        text = (
+            f"nothing{' else' if written else ''} is kept: add `--job {stem}-job`"
+            f"{' and --overwrite' if replaces else ''} to go on next time"
+        )
+    if not written:
+        return text
+    return f"{', '.join(map(str, written))} {'is' if len(written) == 1 else 'are'} written; {text}"
 
 
 def _goes_on(call: CallOptions, previews: Sequence[Path]) -> bool:

@@ -116,9 +116,33 @@ def _construct(text: str, place: object) -> object:
     try:
         node = loader.get_single_node()
         _check_extent(node, place, _VALUES)  # Merging aliases ("<<") makes copies of all values.
+        _check_names(node, place)
         return None if node is None else loader.construct_document(node)
     finally:
         loader.dispose()
+
+
+def _check_names(node: yaml.Node | None, place: object) -> None:
+    """Raise InputError for a mapping that has a name twice, of which YAML keeps the last one."""
+    remaining = [node]
+    seen: set[int] = set()
+    while remaining:
+        one = remaining.pop()
+        if one is None or id(one) in seen:  # Aliases lead to the same nodes again.
+            continue
+        seen.add(id(one))
+        if isinstance(one, yaml.SequenceNode):
+            remaining += one.value
+        elif isinstance(one, yaml.MappingNode):
+            remaining += [value for _, value in one.value]
+            names: set[str] = set()
+            for name, _ in one.value:
+                if not isinstance(name, yaml.ScalarNode) or name.value == "<<":
+                    continue
+                if name.value in names:
+                    line = name.start_mark.line + 1
+                    raise InputError(f"{place} has {name.value} twice (line {line}); give it once")
+                names.add(name.value)
 
 
 def _first_values(pairs: list[tuple[str, object]]) -> JsonObject:

@@ -139,8 +139,12 @@ def _read_lines(path: Path, check: CheckNames) -> Iterator[Row]:
             raise InputError(f'{place} is not a JSON object; write {{"source": ..., ...}}')
         if entry.repeated:
             raise InputError(f"{place} has {entry.repeated[0]} twice; give it once")
-        names = _names_of(entry, place, check)
-        yield Row(place=place, values=_given(names, entry.values()))
+        yield row_of(entry, place, check)
+
+
+def row_of(entry: Mapping[str, object], place: str, check: CheckNames) -> Row:
+    """Return an entry of a list as a row. InputError if two names are the same."""
+    return Row(place=place, values=_given(_names_of(list(entry), place, check), entry.values()))
 
 
 def _read_parquet(path: Path, check: CheckNames) -> Iterator[Row]:
@@ -162,7 +166,7 @@ def _read_parquet(path: Path, check: CheckNames) -> Iterator[Row]:
         raise InputError(f"{path} is not a parquet file, or is damaged: {error}") from None
 
 
-def _names_of(given: Sequence[str] | JsonObject, place: str, check: CheckNames) -> list[str]:
+def _names_of(given: Sequence[str], place: str, check: CheckNames) -> list[str]:
     """Return the names of columns. InputError if two are the same, or the check fails."""
     names = [_column_name(name) for name in given]
     real = [name for name in names if not _ROW_NUMBERS.fullmatch(name)]

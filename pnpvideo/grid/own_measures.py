@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from pnpvideo.models.network import Batch, InjectionLayers, Network
+from pnpvideo.models.network import Batch, InjectionLayers, Network, is_transformer
 from pnpvideo.models.noise_schedule import Level, NoiseSchedule
 from pnpvideo.models.prompt import PromptEmbeddings
 from pnpvideo.sampling.schedule import clean_and_noise
@@ -37,14 +37,14 @@ class OwnMeasures:
     ) -> None:
         self._network, self._schedule, self._nothing = network, schedule, nothing
         self._batch_size = batch_size
-        self._layer = layers.features[0]
+        self._layers = layers
 
     @torch.no_grad()
     def structure(self, latents: Tensor, source: Tensor) -> float:
         """Return the mean squared difference of cosine self-similarities, in [0, 4], 0 if equal.
 
         The structure distance of Tumanyan et al. 2022 (arXiv 2201.00424, equation 4), with features
-        of the first injected layer instead of DINO's keys.
+        of the first injected layer, or of a transformer's middle block, instead of DINO's keys.
         """
         parts = zip(
             torch.split(latents, self._batch_size),
@@ -82,12 +82,17 @@ class OwnMeasures:
         seen: list[Tensor] = []
 
         def keep(output: Tensor) -> Tensor:
-            seen.append(output.float().flatten(2).transpose(1, 2))
+            seen.append(output.float())
             return output
 
-        with self._network.feature(self._layer).changed(lambda tensor: tensor, keep):
-            self._predict(self._noisy(latents, step)[0], step, self._nothing)
-        return seen[0]
+        network, noisy = self._network, self._noisy(latents, step)[0]
+        if is_transformer(network):
+            with network.middle_tokens.changed(keep):
+                self._predict(noisy, step, self._nothing)
+            return seen[0]
+        with network.feature(self._layers.features[0]).changed(lambda tensor: tensor, keep):
+            self._predict(noisy, step, self._nothing)
+        return seen[0].flatten(2).transpose(1, 2)
 
     def _error(self, latents: Tensor, step: int, text: PromptEmbeddings) -> float:
         """Return the mean squared error of the predicted noise."""

@@ -8,18 +8,12 @@ from typing import Any
 
 import diffusers
 import torch
-import transformers
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
-from pnpvideo.catalogue.find_model import (
-    download_elsewhere,
-    find_model,
-    is_offline,
-    not_in_cache,
-)
+from pnpvideo.catalogue.find_model import find_model
 from pnpvideo.catalogue.known_words import KnownWords, read_known_words
-from pnpvideo.catalogue.short_names import replacement_of, short_names
-from pnpvideo.errors import InputError, RunError
+from pnpvideo.catalogue.pipelines import FLOW, SUPPORTED
+from pnpvideo.catalogue.short_names import short_names
+from pnpvideo.errors import InputError
 from pnpvideo.loading.checkpoint import read_checkpoint
 from pnpvideo.loading.embedding import add_embedding
 from pnpvideo.loading.hub import (
@@ -32,7 +26,14 @@ from pnpvideo.loading.hub import (
     unreachable,
 )
 from pnpvideo.loading.merge_lora import merge_lora
-from pnpvideo.loading.pretrained import check_no_adapter, load_pretrained
+from pnpvideo.loading.parts import (
+    check_folder,
+    check_no_missing_weights,
+    check_tokenizers,
+    load_text_encoder,
+    loading_errors,
+)
+from pnpvideo.loading.pretrained import check_no_adapter
 from pnpvideo.loading.recommended import Recommended, read_recommended
 from pnpvideo.models.quiet import quiet_loading
 from pnpvideo.models.scheduler import check_family, check_scheduler
@@ -99,16 +100,12 @@ def load_model(
     elif config is not None:
         raise InputError(f"a model config is for a .safetensors checkpoint, and {model} is not one")
     elif path.is_dir():
-        _check_folder(path)
+        check_folder(path)
         pipeline = _load_diffusers(str(path), dtype, noise, options)
     else:
         pipeline = _load_diffusers(str(found), dtype, noise, reach_hub(options))
-    _check_no_missing_weights(model, pipeline)
-    for name in ("tokenizer", "tokenizer_2"):
-        # transformers creates an empty tokenizer if its files are missing.
-        tokenizer = getattr(pipeline, name, None)
-        if tokenizer is not None and len(tokenizer) < 256:
-            raise InputError(f"the model {model} cannot be loaded: its {name} has no vocabulary")
+    check_no_missing_weights(model, pipeline)
+    check_tokenizers(model, pipeline, ("tokenizer", "tokenizer_2"), 256)
     for lora in loras:
         merge_lora(pipeline, lora)
     for embedding in embeddings:
@@ -125,13 +122,12 @@ def load_model(
 def _load_diffusers(
     name: str, dtype: torch.dtype, noise: dict[str, object], options: dict[str, Any]
 ) -> Any:
-    try:
+    with loading_errors(name, local_files_only=bool(options.get("local_files_only"))):
         index = diffusers.DiffusionPipeline.load_config(name, **options)
         if (problem := _unsupported_part(index, options)) is not None:
-            raise InputError(
-                f"the model {name} is a {index.get('_class_name')} {problem}; "
-                "give a Stable Diffusion 1.x, 2.x or XL model"
-            )
+            kind = index.get("_class_name")
+            remedy = "load it with load_pipeline" if kind in FLOW else f"give {SUPPORTED}"
+            raise InputError(f"the model {name} is a {kind} {problem}; {remedy}")
         pipeline_class, extra = _pipeline_class(bool(index.get("text_encoder_2", (None,))[0]))
         on_hub = {k: v for k, v in options.items() if k in (*HUB_OPTIONS, "revision")}
         # Check it before the weights are downloaded and loaded.
@@ -140,7 +136,7 @@ def _load_diffusers(
         # diffusers has transformers load parts such as an image encoder.
         check_no_adapter(name, files, [part for part in index if part not in options])
         encoders = {
-            part: _load_text_encoder(name, part, index[part][1], files, on_hub | {"dtype": dtype})
+            part: load_text_encoder(name, part, index[part][1], files, on_hub | {"dtype": dtype})
             for part in ("text_encoder", "text_encoder_2")
             if part not in options and index.get(part, (None,))[0]
         }
@@ -156,23 +152,6 @@ def _load_diffusers(
                 "use_safetensors": True,
             },
         )
-    except InputError:
-        raise
-    except LOADING_ERRORS as error:
-        if options.get("local_files_only"):
-            if is_offline():
-                raise RunError(not_in_cache(name)) from None
-            raise unreachable(f"the model {name}", download_elsewhere(name)) from None
-        reason = one_line(error)
-        # diffusers wraps the hub's errors in its own.
-        if isinstance(error.__context__, GatedRepoError):
-            reason = "the hub wants you to accept its terms; do so there and log in"
-        elif isinstance(error.__context__, RepositoryNotFoundError):
-            instead = replacement_of(name)
-            reason = "the hub has no public model of this name; " + (
-                f"give --model {instead}, which replaces it" if instead else "check the name"
-            )
-        raise InputError(f"the model {name} cannot be loaded: {reason}") from None
 
 
 def _load_scheduler(
@@ -196,22 +175,6 @@ def _load_scheduler(
     if own is not None:
         check_family(own)
     return _with_noise(given, noise)
-
-
-def _load_text_encoder(
-    name: str, part: str, class_name: str, files: Sequence[str], options: dict[str, Any]
-) -> Any:
-    """Load a text encoder. Raise InputError if weights are missing, which transformers ignores."""
-    encoder, info = load_pretrained(
-        getattr(transformers, class_name).from_pretrained,
-        name,
-        subfolder=part,
-        variant=find_variant(path for path in files if path.startswith(f"{part}/")),
-        output_loading_info=True,
-        **options,
-    )
-    _check_weights(name, part, sorted(info["missing_keys"]))
-    return encoder
 
 
 def _unsupported_part(index: Mapping[str, Any], replaced: Container[str]) -> str | None:
@@ -244,7 +207,7 @@ def _load_checkpoint(
     checkpoint = read_checkpoint(path)
     if config is not None:
         config = expanded(config)
-        _check_folder(config)
+        check_folder(config)
         options = {**options, "config": str(config), "local_files_only": True}
     else:
         options = reach_hub(options)
@@ -278,29 +241,3 @@ def _pipeline_class(large: bool) -> tuple[Any, dict[str, Any]]:
         "safety_checker": None,
         "requires_safety_checker": False,
     }
-
-
-def _check_folder(folder: Path) -> None:
-    if (folder / "model_index.json").is_file():
-        return
-    remedy = "give a folder that has it"
-    if (folder / "config.json").is_file():
-        remedy = "a part of a model is not enough; give its parent folder"
-    elif files := sorted(folder.glob("*.safetensors")):
-        remedy = f"to load a single file, give its path, such as {files[0]}"
-    raise InputError(f"{folder} is not a diffusers model: it has no model_index.json; {remedy}")
-
-
-def _check_no_missing_weights(model: str | Path, pipeline: Any) -> None:
-    """Raise InputError if a part lacks weights, which diffusers ignores."""
-    for part, module in pipeline.components.items():
-        weights = module.named_parameters() if isinstance(module, torch.nn.Module) else ()
-        _check_weights(model, part, [name for name, weight in weights if weight.is_meta])
-
-
-def _check_weights(model: str | Path, part: str, missing: Sequence[str]) -> None:
-    if missing:
-        raise InputError(
-            f"the model {model} cannot be loaded: its {part} lacks {len(missing)} weights, "
-            f"such as {missing[0]}"
-        )

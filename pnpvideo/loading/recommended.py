@@ -1,6 +1,7 @@
 """A model folder's recommended options and layers, in `pnp.json`."""
 
 import json
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -16,21 +17,30 @@ class Recommended:
     """Recommended settings.
 
     options: those that suit the model; the paper's by default. layers: None for the usual rule.
+    blocks: the blocks of a transformer to inject into (see `InjectionLayers`); None for those of
+    its family.
     """
 
     options: PnPOptions = field(default_factory=PnPOptions)
     layers: InjectionLayers | None = None
+    blocks: tuple[tuple[str, str], ...] | None = None
 
 
-def read_recommended(folder: Path) -> Recommended:
-    """Read a folder's recommendations. Raise InputError if they cannot be used."""
+_NO_OPTIONS = PnPOptions()
+
+
+def read_recommended(folder: Path, options: PnPOptions = _NO_OPTIONS) -> Recommended:
+    """Read a folder's recommendations. Raise InputError if they cannot be used.
+
+    options: those of the model's family, which the folder's own override.
+    """
     path = folder / FILE
     if not path.is_file():
-        return Recommended()
+        return Recommended(options=options)
     given = parse_json(read_text(path), path)
     try:
         content = dict(given)  # type: ignore[call-overload]
-        options = PnPOptions.of(dict(content.get("options", {})))
+        options = options.override(dict(content.get("options", {})))
         layer_names = {
             name: tuple(modules) for name, modules in dict(content.get("layers", {})).items()
         }
@@ -38,13 +48,32 @@ def read_recommended(folder: Path) -> Recommended:
             names = ", ".join(layer_names)
             raise ValueError(f"layers names {names}, not features and attentions (and shared)")
         layers = InjectionLayers(**layer_names) if layer_names else None
+        blocks = _blocks(dict(content["blocks"])) if "blocks" in content else None
     except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path} cannot be used: {error}") from None
-    return Recommended(options=options, layers=layers)
+    return Recommended(options=options, layers=layers, blocks=blocks)
+
+
+def _blocks(table: dict[str, object]) -> tuple[tuple[str, str], ...]:
+    """Return each block of a table with its letters. ValueError for other values.
+
+    "single_transformer_blocks.20-37" stands for all from 20 to 37.
+    """
+    found: dict[str, str] = {}
+    for name, letters in table.items():
+        if not isinstance(letters, str) or not letters or set(letters) - set("qkvf"):
+            raise ValueError(f"blocks has {letters!r} for {name}, not some of q, k, v and f")
+        match = re.fullmatch(r"(.+)\.(\d{1,4})-(\d{1,4})", name)
+        numbers = range(int(match[2]), int(match[3]) + 1) if match else ()
+        for block in [f"{match[1]}.{number}" for number in numbers] if match else [name]:
+            found[block] = "".join(dict.fromkeys(found.get(block, "") + letters))
+    return tuple(found.items())
 
 
 def write_recommended(folder: Path, recommended: Recommended) -> None:
     """Write recommendations for `read_recommended`."""
     assert recommended.layers is not None
-    content = {"options": recommended.options.plain(), "layers": asdict(recommended.layers)}
+    layers = asdict(recommended.layers)
+    del layers["blocks"]  # A UNet has none.
+    content = {"options": recommended.options.plain(), "layers": layers}
     (folder / FILE).write_text(json.dumps(content, indent=2))

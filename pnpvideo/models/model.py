@@ -158,6 +158,15 @@ class Model(Protocol):
     def schedule(self, options: PnPOptions, size: Size) -> NoiseSchedule:
         """Return the noise levels of a run. InputError if the model has no usable ones."""
 
+    def rescaled(self, guided: Tensor, prediction: Tensor) -> Tensor:
+        """Return guided predictions (..., c, h, w) as this family's own samplers scale them.
+
+        prediction: those under the prompt alone.
+        """
+
+    def check_options(self, options: PnPOptions) -> None:
+        """Raise InputError for options that models of this family cannot follow."""
+
     def check_control(self) -> None:
         """Raise InputError unless there is a ControlNet that can be used."""
 

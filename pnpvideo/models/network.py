@@ -22,11 +22,15 @@ class InjectionLayers:
     attentions: self-attention layers, or modules that contain some, such as "up_blocks.2".
     shared: the same, for attention shared between frames; by default all self-attention layers of
         a UNet, as in TokenFlow's code.
+    blocks: blocks of a transformer, each with what is injected of its picture tokens: q, k, v
+        (queries, keys, values) and f (the output of its feed-forward part), such as
+        ("transformer_blocks.0", "kv").
     """
 
     features: tuple[str, ...]
     attentions: tuple[str, ...]
     shared: tuple[str, ...] = ("down_blocks", "mid_block", "up_blocks")
+    blocks: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +71,13 @@ class HookPoint(Protocol):
 
     def changed(self, enter: Change, leave: Change) -> AbstractContextManager[None]:
         """Apply `enter` to every input tensor and `leave` to the output, within the context."""
+
+
+class PictureTokens(Protocol):
+    """What a block of a transformer computes of the picture's tokens: (rows, tokens, channels)."""
+
+    def changed(self, change: Change) -> AbstractContextManager[None]:
+        """Replace these tokens by `change(tokens)` within. All other tokens stay."""
 
 
 class SelfAttention(Protocol):
@@ -157,6 +168,20 @@ class UNetNetwork(Network, Protocol):
         """Return the (height, width) of so many tokens, for latents of this height and width."""
 
 
+class TransformerNetwork(Network, Protocol):
+    """A transformer whose picture and text tokens attend to one another."""
+
+    def tokens_of(self, block: str, kind: str) -> PictureTokens:
+        """Return what a block computes of the picture's tokens. InputError if it has no such part.
+
+        kind: q, k, v or f (see `InjectionLayers`).
+        """
+
+    @property
+    def middle_tokens(self) -> PictureTokens:
+        """The tokens of a block in the middle, which show what the picture shows."""
+
+
 _UNET_ONLY = (
     "decoder",
     "text_projections",
@@ -177,3 +202,8 @@ def as_unet(network: Network, feature: str) -> UNetNetwork:
     if not is_unet(network):
         raise InputError(f"{feature} needs a model with a UNet, and this model has none")
     return network
+
+
+def is_transformer(network: Network) -> TypeGuard[TransformerNetwork]:
+    """Return whether a network is a transformer with blocks to inject into."""
+    return hasattr(type(network), "tokens_of")

@@ -1,4 +1,4 @@
-"""Texts to the embeddings that the UNet is conditioned on, for one or two CLIP text encoders."""
+"""Texts to the embeddings that a network is conditioned on, for one or two CLIP text encoders."""
 
 import logging
 import math
@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from pnpvideo.errors import InputError
 from pnpvideo.models.prompt_marks import foreign_marks
@@ -19,6 +20,8 @@ Convert = Callable[[list[str], Any], list[str]]
 """Of texts for a tokenizer."""
 
 _log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,19 +33,25 @@ class PromptEmbeddings:
     image: (n, 1, ...), of the picture beside each text, or of none, for an IP-Adapter.
     guidance: the guidance scale of each text, for networks that take it as an input, as those
         distilled from guided ones do; None for other networks.
+    lengths: the number of tokens of each text, which padding follows; None if all tokens count.
+        Texts with lengths are for joint attention, where repeated tokens would change the result.
     """
 
     hidden: Tensor
     pooled: Tensor | None = None
     image: Tensor | None = None
     guidance: tuple[float, ...] | None = None
+    lengths: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.hidden)
 
     def __getitem__(self, index: slice) -> "PromptEmbeddings":
-        guidance = None if self.guidance is None else self.guidance[index]
-        return replace(self._each(lambda tensor: tensor[index]), guidance=guidance)
+        return replace(
+            self._each(lambda tensor: tensor[index]),
+            guidance=None if self.guidance is None else self.guidance[index],
+            lengths=None if self.lengths is None else self.lengths[index],
+        )
 
     # The same objects at every call, so that what a network has made of them is found again.
 
@@ -59,6 +68,14 @@ class PromptEmbeddings:
     def to(self, device: torch.device, dtype: torch.dtype) -> "PromptEmbeddings":
         return self._each(lambda tensor: tensor.to(device, dtype))
 
+    def for_pieces(self, count: int) -> "PromptEmbeddings":
+        """Return the same with each text once for each of so many pieces, side by side."""
+        return replace(
+            self._each(lambda tensor: tensor.repeat_interleave(count, dim=0)),
+            guidance=None if self.guidance is None else _each_for(self.guidance, count),
+            lengths=None if self.lengths is None else _each_for(self.lengths, count),
+        )
+
     def with_image(self, image: Tensor) -> "PromptEmbeddings":
         """Return the same with one picture's embedding, (1, 1, ...), beside each text."""
         image = image.to(self.hidden.device, self.hidden.dtype)
@@ -67,6 +84,10 @@ class PromptEmbeddings:
     def with_guidance(self, scale: float) -> "PromptEmbeddings":
         """Return the same with a guidance scale for the network beside each text."""
         return replace(self, guidance=(scale,) * len(self))
+
+    def with_lengths(self, lengths: tuple[int, ...]) -> "PromptEmbeddings":
+        """Return the same with the number of tokens of each text."""
+        return replace(self, lengths=lengths)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "PromptEmbeddings":
         pooled, image = (None if x is None else change(x) for x in (self.pooled, self.image))
@@ -77,17 +98,31 @@ def concatenate(parts: Sequence[PromptEmbeddings]) -> PromptEmbeddings:
     """Return the texts of all parts, in order.
 
     Texts of different lengths are repeated to a common length: cross-attention gives the same
-    output if all keys and values are repeated equally often.
+    output if all keys and values are repeated equally often. Texts that state their lengths are
+    padded with zeros instead.
     """
     pooled = [part.pooled for part in parts if part.pooled is not None]
     images = [part.image for part in parts if part.image is not None]
     scales = [part.guidance for part in parts if part.guidance is not None]
+    lengths = [part.lengths for part in parts if part.lengths is not None]
+    hidden = [part.hidden for part in parts]
     return PromptEmbeddings(
-        hidden=torch.cat(_repeated([part.hidden for part in parts])),
+        hidden=torch.cat(_padded(hidden) if lengths else _repeated(hidden)),
         pooled=torch.cat(pooled) if pooled else None,
         image=torch.cat(images) if images else None,
         guidance=tuple(chain.from_iterable(scales)) if scales else None,
+        lengths=tuple(chain.from_iterable(lengths)) if lengths else None,
     )
+
+
+def _each_for(values: tuple[T, ...], count: int) -> tuple[T, ...]:
+    return tuple(one for one in values for _ in range(count))
+
+
+def _padded(texts: Sequence[Tensor]) -> list[Tensor]:
+    """Pad the tokens of texts (n, tokens, channels) with zeros to the longest."""
+    longest = max(text.shape[1] for text in texts)
+    return [functional.pad(text, (0, 0, 0, longest - text.shape[1])) for text in texts]
 
 
 def _repeated(texts: Sequence[Tensor]) -> list[Tensor]:

@@ -1,9 +1,12 @@
 """Options of `batch`, and the settings that all its runs can share."""
 
+import re
+import string
 from typing import Annotated, Literal
 
-from pydantic import Field, create_model
+from pydantic import AfterValidator, Field, create_model
 
+from pnpvideo.errors import InputError
 from pnpvideo.options.adapter import AdapterSettings
 from pnpvideo.options.declared import Lifetime, Options, by_title
 from pnpvideo.options.mask import MaskSettings
@@ -18,6 +21,32 @@ from pnpvideo.options.settings import (
 )
 
 Combine = Literal["product", "pairs"]
+
+NAME_FIELDS = ("source", "prompt", "n", "seed")
+"""What a template of names can hold in braces."""
+
+
+def _check_template(text: str) -> str:
+    """Return a template of names. InputError if it holds anything but its fields and text."""
+    fields = ", ".join(f"{{{field}}}" for field in NAME_FIELDS)
+    try:
+        parts = list(string.Formatter().parse(text))
+    except ValueError as error:
+        raise InputError(f"name is {text!r}: {error}; its fields are {fields}") from None
+    for _, field, form, conversion in parts:
+        is_number = field in ("n", "seed") and re.fullmatch(r"(0?[1-9]\d?d?)?", form or "")
+        if field is None or (field in NAME_FIELDS and not conversion and (is_number or not form)):
+            continue
+        raise InputError(
+            f"name is {text!r}, and {{{field}{':' if form else ''}{form}}} is not one of its "
+            f"fields; give {fields}"
+        )
+    if not text.strip():
+        raise InputError(f"name is empty; give a template with some of {fields}")
+    return text
+
+
+NameTemplate = Annotated[str, AfterValidator(_check_template)]
 
 
 class BatchOptions(Options, title="batch"):
@@ -45,6 +74,14 @@ class BatchOptions(Options, title="batch"):
             "missing": "a folder for the results, with -o",
         },
     )
+    name: Annotated[NameTemplate | None, Lifetime.NOTHING] = Field(
+        default=None,
+        description="template of the results' names: {source} is the source's name, {prompt} the "
+        "words of the first prompt, {n} the number of the job in the list ({n:03} has three "
+        "digits), {seed} its seed. By default it is {source} if no other job has the same, and "
+        "{source}-{prompt} for the others",
+        json_schema_extra={"metavar": "TEMPLATE"},
+    )
     skip_broken: Annotated[bool, Lifetime.NOTHING] = Field(
         default=False,
         description="leave out jobs whose files are missing or damaged, and make the others; the "
@@ -70,8 +107,8 @@ class BatchOptions(Options, title="batch"):
     )
     dry_run: Annotated[bool, Lifetime.NOTHING] = Field(
         default=False,
-        description="make nothing; list what would be made, and estimate how long it would take "
-        "from a few steps of the first job",
+        description="make nothing; list what would be made, and with --skip-broken what would be "
+        "skipped and why, and estimate how long it would take from a few steps of the first job",
     )
 
 

@@ -191,11 +191,12 @@ class ModelSettings(Options, title="model"):
 
     model: Annotated[str, BeforeValidator(plain_text), Lifetime.INVERSION] = Field(
         default=EMBEDDED_MODEL,
-        description=f"{EMBEDDED_MODEL} (small, offline, draws common things), sd15, sd21 or sdxl "
-        "(for photos; downloaded once), a diffusers folder, a hub id such as owner/name, or a "
-        ".safetensors checkpoint; Stable Diffusion 1.x, 2.x or XL",
+        description=f"{EMBEDDED_MODEL} (small, offline, draws common things), sd15, sd21, sdxl, "
+        "sd35, flux-dev, flux-schnell, flux2-klein, qwen-image or z-image (for photos; downloaded "
+        "once), a diffusers folder, a hub id such as owner/name, or a .safetensors checkpoint of "
+        "Stable Diffusion 1.x, 2.x or XL",
         json_schema_extra={
-            "brief": "bundled embedded; for photos sd15, sd21, sdxl, or a folder, file or hub id",
+            "brief": "bundled embedded; for photos sd15, sdxl, flux-dev; a folder, file or hub id",
             "format": "path or name",
             "metavar": "MODEL",
         },

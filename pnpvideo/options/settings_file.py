@@ -16,7 +16,17 @@ from pnpvideo.options.values import EMBEDDED_MODEL
 
 
 def read_settings(path: Path) -> dict[str, object]:
-    """Return the settings in a YAML file. Relative paths in it start from its folder."""
+    """Return the settings in a YAML file. Relative paths in it start from its folder.
+
+    Args:
+        path: The file, such as the OUT.yaml that every run writes.
+
+    Returns:
+        The settings by name, as `Settings` and `translate` take them.
+
+    Raises:
+        InputError: If it is not such a file, or names an unknown setting.
+    """
     given = parse_yaml(read_text(path, "the settings"), f"the settings file {path}")
     if not isinstance(given, dict):
         raise InputError(f"the settings {path} hold no 'name: value' lines")

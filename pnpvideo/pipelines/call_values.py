@@ -15,6 +15,9 @@ from pnpvideo.storage.allocate import Storage
 from pnpvideo.storage.job_folder import JobFolder
 from pnpvideo.storage.trajectory import Trajectory
 
+Generators = torch.Generator | Sequence[torch.Generator]
+"""One that draws all noise of a call, or one for each result."""
+
 _TYPES: Mapping[str, tuple[type | tuple[type, ...], str]] = {
     "guidance_prompt": (str, "a text"),
     "inversion_prompt": (str, "a text"),
@@ -36,9 +39,9 @@ def check_types(values: Mapping[str, object]) -> None:
     values: all that a call was given, by name.
     """
     for name in ("prompt", "negative_prompt"):
-        _check_texts(name, values[name])
+        _check_texts(name, values.get(name))
     for name, (kinds, wanted) in _TYPES.items():
-        value = values[name]
+        value = values.get(name)
         if value is not None and not isinstance(value, kinds):
             raise InputError(f"{name} is {_shown(value)}; give {wanted}")
 

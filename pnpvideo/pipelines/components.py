@@ -158,11 +158,16 @@ class Components(
     ) -> Self:
         """Load "embedded", a diffusers folder, a hub id or a `.safetensors` checkpoint.
 
-        dtype: by default what suits the best device of this machine; torch_dtype is its older name.
-        loras: files or folders to merge, each perhaps with its weight: "style.safetensors:0.8".
-        embeddings: textual inversions' files, each perhaps with its word: "toy.safetensors:<toy>".
-        controlnet: a loaded one, or a folder, a hub id or a `.safetensors` file of one.
-        options go to diffusers. Raises InputError or RunError (see `load_model`).
+        Args:
+            model: Its name, its folder or its file.
+            dtype: By default what suits this machine's best device; or torch_dtype, its older name.
+            loras: Files or folders to merge, each perhaps with a weight: "style.safetensors:0.8".
+            embeddings: Textual inversions, each perhaps with its word: "toy.safetensors:<toy>".
+            controlnet: A loaded one, or a folder, a hub id or a `.safetensors` file of one.
+            options: Go to diffusers.
+
+        Returns:
+            The pipeline. Raises InputError or RunError (see `load_model`).
         """
         dtype = dtype or torch_dtype or default_dtype(default_device())
         if not isinstance(dtype, torch.dtype):
@@ -188,8 +193,10 @@ class Components(
     def from_single_file(cls, checkpoint: str | Path, **options: Any) -> Self:
         """Load a `.safetensors` file, or the hub's link to one, as `from_pretrained` does.
 
-        config: a diffusers folder with the configuration of its kind of model; by default the
-        hub's.
+        Args:
+            checkpoint: The file, or its link.
+            options: Those of `from_pretrained`, and config: a diffusers folder with the
+                configuration of its kind of model; by default the hub's.
         """
         return cls.from_pretrained(local_checkpoint(checkpoint, options), **options)
 

@@ -1,34 +1,52 @@
 """The callback after each step of sampling, as diffusers defines it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from torch import Tensor
 
 from pnpvideo.errors import InputError
 from pnpvideo.models.prompt import PromptEmbeddings, concatenate
-from pnpvideo.pipelines.components import Components
 from pnpvideo.sampling.guidance import Guidance, Texts
+from pnpvideo.storage.job_folder import JobFolder
 
 TENSORS = ("latents", "prompt_embeds", "negative_prompt_embeds", "add_text_embeds")
 """The tensors that a callback may read and replace, by their names in diffusers' pipelines."""
+
+
+class Called(Protocol):
+    """A pipeline during a call, as callbacks may read and change it."""
+
+    _guidance_scale: float
+    _interrupt: bool
+
+    @property
+    def _execution_device(self) -> torch.device: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepCallback:
     """A function that is called as (pipeline, step, timestep, tensors by name).
 
-    latents: (prompts, frames, c, h, w). prompt_embeds: (2 * prompts, tokens, channels), of negative
-    prompts, then of prompts; without guidance the latter alone. add_text_embeds: XL's pooled ones
-    in the same order. negative_prompt_embeds: the negative prompts alone. The tensors that it
-    returns under these names replace the old ones from then on, and the pipeline's
-    `_guidance_scale` is read again, unless the network takes it as an input. names: of the tensors
-    to pass to it.
+    The tensors that it returns under their names replace the old ones from then on, and the
+    pipeline's `_guidance_scale` is read again, unless the network takes it as an input. They are:
+
+    - `latents`: (prompts, frames, c, h, w);
+    - `prompt_embeds`: (2 * prompts, tokens, channels), of negative prompts, then of prompts;
+      without guidance the latter alone;
+    - `add_text_embeds`: XL's pooled ones in the same order;
+    - `negative_prompt_embeds`: the negative prompts alone.
+
+    Attributes:
+        pipeline: What it is called with.
+        function: The function.
+        names: Of the tensors to pass to it.
     """
 
-    pipeline: Components
+    pipeline: Called
     function: Callable[..., Mapping[str, Any] | None]
     names: tuple[str, ...]
 
@@ -88,3 +106,21 @@ def _replaced(texts: Texts, changed: Mapping[str, Tensor]) -> Texts:
 
 def _with(embeddings: PromptEmbeddings, field: str, tensor: Tensor) -> PromptEmbeddings:
     return replace(embeddings, **{field: tensor})  # type: ignore[arg-type]
+
+
+def step_callback(
+    pipeline: Called,
+    function: Callable[..., Mapping[str, Any] | None] | None,
+    names: Sequence[str],
+    job: JobFolder | None,
+) -> StepCallback | None:
+    """Return the callback of a call. InputError for tensors that it may not be given."""
+    if isinstance(function, PipelineCallback | MultiPipelineCallbacks):
+        names = function.tensor_inputs
+    if job is not None and set(names) - {"latents"}:
+        raise InputError(
+            "a job cannot keep embeddings that a callback changes; give it latents only"
+        )
+    called = function or (lambda *_: None)
+    callback = StepCallback(pipeline=pipeline, function=called, names=tuple(names))
+    return None if function is None else callback

@@ -14,13 +14,16 @@ from pnpvideo.catalogue.known_words import KnownWords
 from pnpvideo.clips.clip import Clip
 from pnpvideo.clips.read import read_clip
 from pnpvideo.errors import InputError, RunError
+from pnpvideo.loading.families import family_of, pipeline_class
 from pnpvideo.loading.ip_adapter import find_encoder, read_ip_adapter
 from pnpvideo.models.batches import is_out_of_memory
 from pnpvideo.models.device import default_device, default_dtype
 from pnpvideo.models.model import Model
 from pnpvideo.options.adapter import AdapterSettings
 from pnpvideo.options.settings import MachineSettings, ModelSettings, ReadSettings, Settings
-from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline, picture_of
+from pnpvideo.pipelines.call import picture_of
+from pnpvideo.pipelines.flow import PnPFlowPipeline
+from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 from pnpvideo.pixels.control import check_control
 from pnpvideo.pixels.mask import Area, check_mask, check_mask_size
 from pnpvideo.pixels.mask_values import ones_as_white
@@ -28,7 +31,9 @@ from pnpvideo.storage.allocate import Storage
 
 _log = logging.getLogger(__name__)
 
-Loaded = PnPVideoPipeline | Model
+Pipeline = PnPVideoPipeline | PnPFlowPipeline
+
+Loaded = Pipeline | Model
 """A loaded model: a pipeline, or a `Model` of any family."""
 
 Opener = Callable[[ModelSettings], Model]
@@ -136,13 +141,39 @@ def storage_of(settings: MachineSettings, folder: Path) -> Storage:
     return Storage(place=place, precision=precision, folder=folder)
 
 
-def load_pipeline(settings: ModelSettings, device: torch.device | None = None) -> PnPVideoPipeline:
-    """Load the model of some settings onto its device.
+def load_pipeline(settings: ModelSettings, device: torch.device | None = None) -> Pipeline:
+    """Load the model of some settings onto its device, as a pipeline of its family.
 
-    device: by default the one that `choose_device` returns.
+    Args:
+        settings: Those of the model; `Settings` of a whole run have them too.
+        device: By default the one that the settings name, or the best of this machine.
+
+    Returns:
+        The pipeline, for calls of its own or for `translate(pipeline=...)`.
+
+    Raises:
+        InputError: If there is no such model or device, or they cannot be used.
+        RunError: If the model cannot be downloaded.
     """
     device = device or choose_device(settings)
     dtype = getattr(torch, settings.dtype) if settings.dtype else default_dtype(device)
+    family = family_of(settings.model, pipeline_class(settings.model, settings.config_folder))
+    pipeline: Pipeline
+    if family is None:
+        pipeline = _load_stable_diffusion(settings, dtype)
+    else:
+        _check_additions_of(family.name, settings)
+        pipeline = PnPFlowPipeline.from_pretrained(settings.model, dtype=dtype, loras=settings.lora)
+    with memory_errors_in_one_line(device):
+        if settings.offload:
+            pipeline.enable_model_cpu_offload(device=device)
+        else:
+            pipeline.to(device)
+    return pipeline
+
+
+def _load_stable_diffusion(settings: ModelSettings, dtype: torch.dtype) -> PnPVideoPipeline:
+    """Load a Stable Diffusion 1.x, 2.x or XL model with all that is added to it."""
     pipeline = PnPVideoPipeline.from_pretrained(
         settings.model,
         torch_dtype=dtype,
@@ -155,12 +186,24 @@ def load_pipeline(settings: ModelSettings, device: torch.device | None = None) -
     if isinstance(settings, AdapterSettings) and settings.ip_adapter is not None:
         pipeline.load_ip_adapter(settings.ip_adapter, image_encoder_folder=settings.image_encoder)
         pipeline.set_ip_adapter_scale(settings.ip_adapter_scale)
-    with memory_errors_in_one_line(device):
-        if settings.offload:
-            pipeline.enable_model_cpu_offload(device=device)
-        else:
-            pipeline.to(device)
     return pipeline
+
+
+def _check_additions_of(name: str, settings: ModelSettings) -> None:
+    """Raise InputError for additions that are only for models with a UNet. name: the family's."""
+    adapter = settings.ip_adapter if isinstance(settings, AdapterSettings) else None
+    for option, given, instead in (
+        ("controlnet", settings.controlnet, "its injection keeps the layout"),
+        ("ip_adapter", adapter, "say in the prompt what the picture shows"),
+        ("embedding", settings.embedding, "give lora, which these models have instead"),
+        ("prediction_type", settings.prediction_type, "it predicts a flow"),
+        ("model_config", settings.config_folder, "give the folder itself as the model"),
+    ):
+        if given:
+            raise InputError(
+                f"{option} is for Stable Diffusion 1.x, 2.x and XL, and the model "
+                f"{settings.model} is {name}; leave {option} out: {instead}"
+            )
 
 
 def open_model(settings: ModelSettings, device: torch.device | None = None) -> Model:
@@ -170,7 +213,7 @@ def open_model(settings: ModelSettings, device: torch.device | None = None) -> M
 
 def model_of(loaded: Loaded) -> Model:
     """Return the model of a pipeline, or the model itself."""
-    return loaded.model if isinstance(loaded, PnPVideoPipeline) else loaded
+    return loaded.model if isinstance(loaded, PnPVideoPipeline | PnPFlowPipeline) else loaded
 
 
 def choose_device(settings: ModelSettings) -> torch.device:

@@ -25,13 +25,26 @@ class Outputs:
     """The files that a run writes.
 
     output: as requested; results: one for each prompt; compares: the same, source beside
-    result, or none; record: the settings. A name of a folder may end with a slash.
+    result, or none; mask: a picture of the mask that is found by words, or None; record: the
+    settings. A name of a folder may end with a slash.
     """
 
     output: str
     results: tuple[str, ...]
     compares: tuple[str, ...]
+    mask: str | None = None
     record: Path
+
+    @property
+    def clips(self) -> tuple[str, ...]:
+        """All results and comparisons."""
+        return (*self.results, *self.compares)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All that is written, the settings last."""
+        mask = () if self.mask is None else (self.mask,)
+        return (*self.clips, *mask, str(self.record))
 
 
 def plan_outputs(settings: Settings, clip: Clip | None, overwrite: bool) -> Outputs:
@@ -48,9 +61,13 @@ def plan_outputs(settings: Settings, clip: Clip | None, overwrite: bool) -> Outp
     if len(settings.prompt) > 1:
         results = tuple(_beside(output, f"-{i + 1}") for i in range(len(settings.prompt)))
     compares = tuple(_beside(path, "-compare") for path in results) if settings.compare else ()
-    for path in (*results, *compares):
-        target = check_output(path, overwrite, alpha=settings.keep_alpha)
-        if target.suffix.lower() in SINGLE_SUFFIXES and clip is not None and len(clip) > 1:
+    # All results of a source have the same mask.
+    masks = () if settings.mask_from_prompt is None else (_mask_name(output),)
+    for path in (*results, *compares, *masks):
+        alpha = settings.keep_alpha and path not in masks
+        target = check_output(path, overwrite, alpha=alpha)
+        is_single = target.suffix.lower() in SINGLE_SUFFIXES and path not in masks
+        if is_single and clip is not None and len(clip) > 1:
             raise InputError(
                 f"{path} is one image, and the source has {len(clip)} frames; "
                 "name a video or a folder, or give --frames 1"
@@ -65,7 +82,13 @@ def plan_outputs(settings: Settings, clip: Clip | None, overwrite: bool) -> Outp
                 raise InputError(f"{path} would write over the {what}; choose another name")
     record = Path(f"{output.rstrip('/')}.yaml")
     check_free(record, folder=False, overwrite=overwrite)
-    return Outputs(output=output, results=results, compares=compares, record=record)
+    return Outputs(
+        output=output,
+        results=results,
+        compares=compares,
+        mask=masks[0] if masks else None,
+        record=record,
+    )
 
 
 def _leads_to(output: Path, source: Path) -> bool:
@@ -177,6 +200,13 @@ def default_name(settings: Settings, clip: Clip | None) -> tuple[str, str]:
     # A pattern is named for the folder of its images.
     stem = source.stem if source.exists() else Path(clip.name).stem
     return stem, suffix
+
+
+def _mask_name(output: str) -> str:
+    """Return the name of the picture of the mask that belongs to an output."""
+    path = Path(output)
+    stem = path.name if output.endswith("/") else path.stem
+    return str(path.with_name(f"{stem}-mask.png"))
 
 
 def _beside(output: str, ending: str) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from pnpvideo.catalogue.ask_model import texts_of, warn_of_unknown
+from pnpvideo.catalogue.unknown_words import check_named
 from pnpvideo.clips.clip import Clip, Frames
 from pnpvideo.errors import InputError
 from pnpvideo.files.atomic_output import claimed, folder_above
@@ -18,6 +19,7 @@ from pnpvideo.options.method import PnPOptions
 from pnpvideo.options.settings import Settings
 from pnpvideo.options.settings_file import write_settings
 from pnpvideo.pixels.resize import psnr_of
+from pnpvideo.run.mask_picture import write_mask
 from pnpvideo.run.opening import (
     Inputs,
     Loaded,
@@ -48,8 +50,10 @@ _log = logging.getLogger(__name__)
 class Inversion:
     """The accuracy with which sampling reproduces the source: PSNR in dB, higher is closer.
 
-    reconstruction: of the frames sampled back from z_T. autoencoder: of frames that are only
-    encoded and decoded, the most that any inversion can reach.
+    Attributes:
+        reconstruction: Of the frames sampled back from z_T.
+        autoencoder: Of frames that are only encoded and decoded, the most that any inversion can
+            reach.
     """
 
     reconstruction: float
@@ -60,13 +64,21 @@ class Inversion:
 class Translation:
     """The files that a run wrote.
 
-    outputs: one for each prompt. compares: the same, source beside result. frames: the number of
-    frames of each. size: the (width, height) of each. source_size: that of the source; None if the
-    model made it. seconds: the time that the run took.
+    Attributes:
+        outputs: One for each prompt.
+        compares: The same, source beside result.
+        mask: A picture of the mask that `mask_from_prompt` found, or None.
+        settings: All settings of the run, which repeat it.
+        inversion: How well sampling reproduces the source, if `check_inversion` asks for that.
+        frames: The number of frames of each result.
+        size: The (width, height) of each result.
+        source_size: That of the source; None if the model made it.
+        seconds: The time that the run took.
     """
 
     outputs: tuple[Path, ...]
     compares: tuple[Path, ...]
+    mask: Path | None
     settings: Path
     inversion: Inversion | None
     frames: int
@@ -90,7 +102,22 @@ def translate(
 ) -> Translation:
     """Translate a clip, a frame sequence or an image to what a prompt says.
 
-    source, prompt, settings: the options of `Settings`. The rest is as in `run`.
+    Args:
+        source: A video, an image, a folder or a pattern of images (see `read_clip`). None if
+            `guidance_prompt` lets the model make the source.
+        prompt: What the result shows: one text, or several for several results.
+        pipeline: A loaded pipeline that serves many runs, used as and where it is; the settings of
+            the model are then those that it was loaded with. By default it is loaded for this run.
+        overwrite: Replace results that exist.
+        quiet: Show no progress bars.
+        settings: Any other option of `Settings`, such as `output` or `steps`.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        InputError: If something that was given cannot be used. Nothing is written then.
+        RunError: If the work fails.
     """
     values = {"source": source, "prompt": prompt} | settings
     return run(Settings.of(values), pipeline, overwrite=overwrite, quiet=quiet)
@@ -105,6 +132,7 @@ def run(
     after_inversion: Callable[[Source], None] | None = None,
     after_step: AfterStep | None = None,
     on_prediction: OnPrediction | None = None,
+    on_written: Callable[[Path], None] = lambda path: None,
     bars: Bars | None = None,
     job: Path | None = None,
 ) -> Translation:
@@ -116,6 +144,7 @@ def run(
         default tqdm's.
     after_inversion: called once with the inverted source, which the model may have generated.
     on_prediction: called at each step with the clean latents that the network expects.
+    on_written: called with each file that is written.
     job: a job folder of the caller's, in place of that of the settings.
     Raises InputError for what the user gave, RunError for what failed.
     """
@@ -126,6 +155,7 @@ def run(
         inputs = read_inputs(settings, open_things)
         clip = inputs.clip
         known = known_words(settings, pipeline, settings.guidance_prompt)
+        check_named(settings.mask_from_prompt, known)
         if pipeline is None:
             check_additions(settings)
         outputs = plan_outputs(settings, clip, overwrite)
@@ -153,12 +183,13 @@ def run(
             _log.info("%s", plan_text(settings, options, opened.source, clip))
             result = opened.sample()
             # 4. Decode and write
-            inversion = _write(opened, result, clip, outputs, settings, overwrite)
+            inversion = _write(opened, result, clip, outputs, settings, overwrite, on_written)
         resolved = options.plain() | {"output": outputs.output}
         write_settings(settings, outputs.record, resolved, overwrite=overwrite)
     return Translation(
         outputs=tuple(map(Path, outputs.results)),
         compares=tuple(map(Path, outputs.compares)),
+        mask=None if outputs.mask is None else Path(outputs.mask),
         settings=outputs.record,
         inversion=inversion,
         source_size=(clip.width, clip.height) if clip else None,
@@ -200,7 +231,7 @@ def _check_options(settings: Settings, options: PnPOptions) -> None:
 
 def _claim(outputs: Outputs, open_things: contextlib.ExitStack) -> None:
     """Keep other runs from writing the same files until a context ends."""
-    for path in (*outputs.results, *outputs.compares, str(outputs.record)):
+    for path in outputs.files:
         open_things.enter_context(claimed(Path(path)))
 
 
@@ -247,16 +278,23 @@ def _write(
     outputs: Outputs,
     settings: Settings,
     overwrite: bool,
+    on_written: Callable[[Path], None],
 ) -> Inversion | None:
     """Decode and write each result and its comparison. Returns the check of the inversion."""
+    if outputs.mask is not None and result.mask is not None:
+        write_mask(result.mask, result.source, clip, outputs.mask, overwrite)
+        on_written(Path(outputs.mask))
+        _log.info("%s shows the mask", outputs.mask)
     for index, path in enumerate(outputs.results):
         mask = result.mask.frames.batches(settings.batch_size) if result.mask else None
         write_result(result.frames(index), path, clip, settings, overwrite, mask)
+        on_written(Path(path))
         _log.debug("%s is written", path)
     if clip is None:
         return None
     for path, compare in zip(outputs.results, outputs.compares, strict=False):
         write_compare(path, compare, clip, settings, overwrite)
+        on_written(Path(compare))
     return check_inversion(opened) if settings.check_inversion else None
 
 

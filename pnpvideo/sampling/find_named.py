@@ -32,15 +32,34 @@ def attention_maps(
     words: Sequence[int],
     *,
     batch_size: int,
-    spread: bool = False,
 ) -> Iterator[Tensor]:
     """Yield how much each latent of a frame attends to words: (n, h, w), with mean 1 in a frame.
 
-    words: numbers of the text's tokens. The mean of all layers and of a few noise levels. spread:
-    replace each place by the mean of the places that it attends to, twice, so that objects are
-    covered without holes. This is done by the finest self-attention that looks at similar places:
-    some models have fine layers that look everywhere, which would leave nothing that stands out.
-    The maps are in the computer's memory.
+    words: numbers of the text's tokens. The mean of all layers and of a few noise levels. The maps
+    are in the computer's memory.
+    """
+    for direct, _ in named_maps(
+        network, trajectory, text, words, batch_size=batch_size, spread=False
+    ):
+        yield direct
+
+
+@torch.no_grad()
+def named_maps(
+    network: Network,
+    trajectory: Trajectory,
+    text: PromptEmbeddings,
+    words: Sequence[int],
+    *,
+    batch_size: int,
+    spread: bool = True,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the maps of `attention_maps`, and the same spread over similar places.
+
+    Spreading replaces each place by the mean of the places that it attends to, twice, so that
+    objects are covered without holes. This is done by the finest self-attention that looks at
+    similar places: some models have fine layers that look everywhere, which would leave nothing
+    that stands out. spread: without it, both are the same.
     """
     network = as_unet(network, "finding what a text names")
     steps, count = len(trajectory.timesteps), trajectory.piece_count
@@ -68,13 +87,13 @@ def attention_maps(
                 timestep = trajectory.timesteps[step]
                 batch = Batch(latents=latents, timestep=timestep, texts=text, pieces=tuple(frames))
                 network.predict(batch)
-        maps = torch.stack(seen).mean(0)
+        direct = maps = torch.stack(seen).mean(0)
         if spread:
             if len(layers) > 1:  # Chosen by the first frame alone, whatever the batch size.
                 place = _chosen(network, maps[:1], layers, [[x[:1] for x in own] for own in tokens])
                 layers, tokens = [layers[place]], [tokens[place]]
             maps = _spread_often(network, maps, layers[0], tokens[0])
-        yield maps.cpu()
+        yield direct.cpu(), maps.cpu()
 
 
 def _chosen(

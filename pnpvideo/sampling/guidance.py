@@ -1,6 +1,7 @@
 """Guidance: the texts of each step, and one prediction from their predictions."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -8,6 +9,13 @@ from torch import Tensor
 from pnpvideo.models.prompt import PromptEmbeddings, concatenate
 from pnpvideo.options.method import NegativeSchedule, PnPOptions
 from pnpvideo.sampling.schedule import first_steps
+
+Rescaled = Callable[[Tensor, Tensor], Tensor]
+"""Returns guided predictions scaled as a family of models does (see `Model.rescaled`)."""
+
+
+def _as_they_are(guided: Tensor, prediction: Tensor) -> Tensor:
+    return guided
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +54,11 @@ class Guidance:
     are no negative prompts, and s stays as it is, as in diffusers' pipelines.
     """
 
-    def __init__(self, texts: Texts, options: PnPOptions) -> None:
+    def __init__(
+        self, texts: Texts, options: PnPOptions, rescaled: Rescaled = _as_they_are
+    ) -> None:
         self.options = options
+        self._rescaled = rescaled
         self.scale = options.guidance_scale
         self._schedule = options.negative_schedule
         ends = (options.guidance_start, options.guidance_end)
@@ -114,7 +125,7 @@ class Guidance:
         if self._schedule is not None:
             weight = negative_weight(step, options.steps, options.negative_alpha, self._schedule)
             base = weight * outputs[:, 0] + (1 - weight) * base
-        guided = base + self.scale * (prediction - base)
+        guided = self._rescaled(base + self.scale * (prediction - base), prediction)
         return rescale(guided, prediction, options.guidance_rescale)
 
 

@@ -4,14 +4,23 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 
+import torch
 from torch import Tensor
 
 from pnpvideo.errors import InputError
-from pnpvideo.models.network import Batch, HookPoint, InjectionLayers, Network, SelfAttention
+from pnpvideo.models.network import (
+    Batch,
+    HookPoint,
+    InjectionLayers,
+    Network,
+    PictureTokens,
+    SelfAttention,
+    is_transformer,
+)
 from pnpvideo.sampling.frame_attention import FrameAttention
 from pnpvideo.sampling.passes import InjectedBatch
 from pnpvideo.sampling.reading import Reading
-from pnpvideo.sampling.rows import repeat_rows
+from pnpvideo.sampling.rows import by_branch, repeat_rows, rows_of
 
 Predict = Callable[[InjectedBatch], Tensor]
 """Returns the network's output for the targets of a batch: all rows except the source's."""
@@ -33,6 +42,13 @@ class FeatureInjector:
         for place in layers.shared:
             found = network.attentions(place)
             self.shared += [layer for layer in found if layer not in self.shared]
+        self.tokens: list[_InjectedTokens] = []
+        if layers.blocks and is_transformer(network):
+            self.tokens = [
+                _InjectedTokens(network, network.tokens_of(block, kind), of_features=kind == "f")
+                for block, kinds in layers.blocks
+                for kind in kinds
+            ]
         self._shares: bool | None = None  # None: not installed.
 
     @contextmanager
@@ -56,6 +72,8 @@ class FeatureInjector:
                 for block in self.blocks:
                     feature = _InjectedFeature(self.network, block)
                     stack.enter_context(block.changed(feature.enter, feature.leave))
+                for tokens in self.tokens:
+                    stack.enter_context(tokens.place.changed(tokens.leave))
                 yield
         finally:
             self._shares = None
@@ -67,10 +85,12 @@ class FeatureInjector:
         return self.network.predict(batch)[batch.source_rows :]
 
     def reads_attention(self, batch: InjectedBatch) -> bool:
-        """Return whether a layer reads the source's queries and keys in this batch.
+        """Return whether a layer reads the source's queries, keys or values in this batch.
 
         None does if all layers that inject take the outputs of keyframes instead.
         """
+        if not self.attentions:
+            return batch.attention and not all(one.of_features for one in self.tokens)
         if batch.sharing is None or not batch.sharing.takes_outputs:
             return batch.attention
         return batch.attention and any(layer not in self.shared for layer in self.attentions)
@@ -78,19 +98,22 @@ class FeatureInjector:
     def read(self, source: Batch, *, features: bool, attention: bool) -> Reading:
         """Read a batch of source frames in a pass that ends after the last thing that is needed.
 
-        features, attention: whether to read the features, and the queries and keys.
+        features, attention: whether to read the features, and the queries, keys and values.
         """
         blocks = self.blocks if features else []
         layers = self.attentions if attention else []
-        seen: dict[HookPoint, Tensor] = {}
+        tokens = [one.place for one in self.tokens if (features if one.of_features else attention)]
+        if not blocks and not layers and not tokens:
+            return Reading()
+        seen: dict[HookPoint | PictureTokens, Tensor] = {}
         queries: dict[SelfAttention, Tensor] = {}
         keys: dict[SelfAttention, Tensor] = {}
 
         def end_after_the_last() -> None:
-            if len(seen) == len(blocks) and len(keys) == len(layers):
+            if len(seen) == len(blocks) + len(tokens) and len(keys) == len(layers):
                 raise _AllReadError
 
-        def see(block: HookPoint, output: Tensor) -> Tensor:
+        def see(block: HookPoint | PictureTokens, output: Tensor) -> Tensor:
             seen[block] = output
             end_after_the_last()
             return output
@@ -102,6 +125,8 @@ class FeatureInjector:
         with ExitStack() as stack:
             for block in blocks:
                 stack.enter_context(block.changed(_unchanged, partial(see, block)))
+            for place in tokens:
+                stack.enter_context(place.changed(partial(see, place)))
             for layer in layers:
                 stack.enter_context(layer.watched(partial(attend, layer)))
             with suppress(_AllReadError):
@@ -142,3 +167,28 @@ class _InjectedFeature:
             return output
         source = output if batch.with_source else batch.reading.features[self.block]
         return repeat_rows(source, self.rows // len(source))
+
+
+class _InjectedTokens:
+    """The source's picture tokens in one place of a transformer, in place of each prompt's own.
+
+    Those of negative prompts stay their own, as in published code (LayerVerse, DirectEdit): the
+    difference that guidance makes larger is then also one of what is injected.
+    of_features: whether they count as features, and not as attention.
+    """
+
+    def __init__(self, network: Network, place: PictureTokens, *, of_features: bool) -> None:
+        self.network, self.place, self.of_features = network, place, of_features
+
+    def leave(self, tokens: Tensor) -> Tensor:
+        batch = self.network.batch
+        if not isinstance(batch, InjectedBatch):
+            return tokens
+        if not (batch.features if self.of_features else batch.attention):
+            return tokens
+        own, rest = tokens[: batch.source_rows], tokens[batch.source_rows :]
+        source = own if batch.with_source else batch.reading.features[self.place]
+        branches = by_branch(rest, batch.piece_count).clone()
+        each = batch.branches_with_equal_latents
+        branches[each - 1 :: each] = source.to(rest)
+        return torch.cat([own, rows_of(branches)])

@@ -9,6 +9,7 @@ from pnpvideo.models.batches import Batches
 from pnpvideo.models.network import Batch, Network
 from pnpvideo.models.noise_schedule import NoiseSchedule
 from pnpvideo.models.prompt import PromptEmbeddings
+from pnpvideo.sampling.guidance import Rescaled
 from pnpvideo.sampling.rows import repeat_rows
 from pnpvideo.sampling.solvers import DDIM, Solver
 from pnpvideo.storage.trajectory import empty_latents
@@ -76,6 +77,7 @@ def reconstruct_latents(
     texts: PromptEmbeddings,
     *,
     guidance_scale: float = 1.0,
+    rescaled: Rescaled | None = None,
     solver: Solver = _DDIM,
     batches: Batches,
     first: int = 0,
@@ -83,9 +85,9 @@ def reconstruct_latents(
 ) -> Tensor:
     """Sample from z_T without injection: the way back of `invert_latents` with the same solver.
 
-    noise: (pieces, c, h, w); texts: the prompt, or (negative prompt, prompt) with guidance; first:
-    the number of the first piece. Also makes the source of generated guidance (Tumanyan et al.
-    2022, section 4).
+    noise: (pieces, c, h, w); texts: the prompt, or (negative prompt, prompt) with guidance;
+    rescaled: of guided predictions, by the family of models; first: the number of the first piece.
+    Also makes the source of generated guidance (Tumanyan et al. 2022, section 4).
     Returns (T + 1, pieces, c, h, w), noisiest first, on the device of `noise`.
     """
     device = network.device
@@ -100,6 +102,7 @@ def reconstruct_latents(
             if len(texts) == 2:
                 negative, positive = output.chunk(2)
                 output = negative + guidance_scale * (positive - negative)
+                output = output if rescaled is None else rescaled(output, positive)
             progress(len(x))
             return output
 

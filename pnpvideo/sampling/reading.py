@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pnpvideo.files.available_memory import available_memory
-from pnpvideo.models.network import HookPoint, SelfAttention
+from pnpvideo.models.network import HookPoint, PictureTokens, SelfAttention
 
 _SHARE = 0.4
 """The share of a device's free memory that may be taken by what is kept."""
@@ -17,11 +17,12 @@ _SHARE = 0.4
 class Reading:
     """The features, queries and keys of some of the source's frames.
 
-    features: (frames, channels, height, width), by the block that computes them. queries, keys:
-    (frames, tokens, channels), by layer.
+    features: (frames, channels, height, width), by the block that computes them, and picture tokens
+    of a transformer, (frames, tokens, channels). queries, keys: (frames, tokens, channels), by
+    layer.
     """
 
-    features: Mapping[HookPoint, Tensor] = field(default_factory=dict)
+    features: Mapping[HookPoint | PictureTokens, Tensor] = field(default_factory=dict)
     queries: Mapping[SelfAttention, Tensor] = field(default_factory=dict)
     keys: Mapping[SelfAttention, Tensor] = field(default_factory=dict)
 

@@ -86,6 +86,9 @@ def ddim_step(
     latents, output, noise: of one shape; output is the network's prediction at the latents.
     eta: 0 is deterministic; otherwise `noise` is needed (equation 16, see `step_variance`).
     """
+    if prediction_type == "flow" and eta == 0 and start.sum == 1 == end.sum:
+        # The same, rounded as diffusers' schedulers of flow matching round it.
+        return latents + (end.noise - start.noise) * output
     clean, eps = clean_and_noise(latents, output, start, prediction_type)
     variance = step_variance(start, end, eta) if eta > 0 else 0.0
     result = end.signal * clean + math.sqrt(max(end.noise_square - variance, 0.0)) * eps

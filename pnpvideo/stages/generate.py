@@ -41,6 +41,7 @@ def generate_source(
             noise,
             text,
             guidance_scale=options.guidance_scale,
+            rescaled=model.rescaled,
             batches=Batches(1),
             progress=bar.update,
         )

@@ -10,7 +10,11 @@ from pnpvideo.clips.clip import Frames
 from pnpvideo.models.autoencoder import frames_to_tensor, tensor_to_frames
 from pnpvideo.models.batches import Batches
 from pnpvideo.models.model import Model
+from pnpvideo.options.method import PnPOptions
+from pnpvideo.sampling.noise import common_noise
+from pnpvideo.sampling.noised import noised
 from pnpvideo.stages.source import Source
+from pnpvideo.storage.trajectory import Trajectory
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +41,18 @@ def _encoder(model: Model, source: Source, pieces: range) -> Callable[[slice], T
         return model.autoencoder.encode(own).to("cpu", model.latent_dtype)
 
     return encode
+
+
+def at_all_levels(model: Model, source: Source, options: PnPOptions) -> Trajectory:
+    """Return a source's latents at all noise levels: inverted, or with noise if it is not inverted.
+
+    The noise is the same whatever the seed, so that what is read there stays the same.
+    """
+    if options.inverts:
+        return source.trajectory
+    clean = source.trajectory.clean.to(model.latent_dtype)
+    eps = common_noise(clean, torch.Generator().manual_seed(0))
+    return noised(source.trajectory, eps, model.schedule(options, source.size))
 
 
 def decode(

@@ -1,5 +1,6 @@
 """Finds the part of a source that is edited, for its frames and for its latents."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import tee
@@ -10,15 +11,17 @@ from torch import Tensor
 from pnpvideo.models.model import Control, Model, words_of
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.pixels.carry_mask import carry_mask
-from pnpvideo.pixels.cut_out_maps import mask_of_maps
+from pnpvideo.pixels.cut_out_maps import Maps, NamedMaps, mask_of_maps
 from pnpvideo.pixels.mask import Area, Weights, feathered, mask_frames, weights_of
 from pnpvideo.pixels.resize import resize_frames
-from pnpvideo.sampling.find_named import attention_maps
+from pnpvideo.pixels.show_mask import percent
+from pnpvideo.sampling.find_named import named_maps
 from pnpvideo.sampling.keep_outside import latent_weights
-from pnpvideo.sampling.noise import common_noise
-from pnpvideo.sampling.noised import noised
+from pnpvideo.stages.latents import at_all_levels
 from pnpvideo.stages.source import Source
 from pnpvideo.storage.frame_store import FrameStore
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +59,10 @@ def find_mask(
         kept = store.write_all(feathered(batch, area.feather) for batch in cut)
         both = (batch for batch, _ in zip(whole, kept, strict=True))
         by_frame = latent_weights(both, model.autoencoder.factor)
+        if area.mask is None:
+            edited = [float((some > 0).mean()) for some in store.batches(1)]
+            share = percent(sum(edited) / len(edited))
+            _log.info("the mask covers %s of the picture (%s)", share, area.named)
     except BaseException:
         store.close()
         raise
@@ -97,16 +104,19 @@ def _find_named(
         range(first, min(first + batch_size, source.piece_count))
         for first in range(0, source.piece_count, batch_size)
     ]
-    trajectory = source.trajectory
-    if not options.inverts:
-        # The same noise whatever the seed, so that a clip's mask stays the same.
-        seen = trajectory.clean.to(model.latent_dtype)
-        eps = common_noise(seen, torch.Generator().manual_seed(0))
-        trajectory = noised(trajectory, eps, model.schedule(options, source.size))
+    trajectory = at_all_levels(model, source, options)
     with model.network(control) as network:
-        maps = attention_maps(network, trajectory, text, words, batch_size=batch_size, spread=True)
+        maps = named_maps(network, trajectory, text, words, batch_size=batch_size)
         by_frame = (
-            some.repeat_interleave(counts[part.start : part.stop], dim=0).numpy()
-            for some, part in zip(maps, parts, strict=True)
+            NamedMaps(direct=_by_frame(direct, held), spread=_by_frame(spread, held))
+            for (direct, spread), held in zip(
+                maps, (counts[part.start : part.stop] for part in parts), strict=True
+            )
         )
-        yield from mask_of_maps(by_frame, map(source.frames_of, parts), name)
+        yield from mask_of_maps(by_frame, map(source.frames_of, parts), name, source.scenes)
+
+
+def _by_frame(maps: Tensor, counts: Tensor) -> Maps:
+    """Return the maps of pieces as those of their frames. counts: the frames of each piece."""
+    repeated: Maps = maps.repeat_interleave(counts, dim=0).numpy()
+    return repeated

@@ -4,6 +4,7 @@ from dataclasses import asdict, replace
 
 import torch
 
+from pnpvideo.catalogue.unknown_words import check_named
 from pnpvideo.clips.clip import Clip
 from pnpvideo.errors import InputError
 from pnpvideo.models.autoencoder import working_size
@@ -34,10 +35,12 @@ def check_source(model: Model, request: Edit) -> None:
     if (given is None) == (request.guidance_prompt is None):
         raise InputError("give either a source or a guidance prompt")
     check_control(model, options, request.control_image, generated=given is None)
+    model.check_options(options)
     if area is not None and area.mask is None and not words_of(model, area.named):
         raise InputError(
             f"mask_from_prompt is {area.named!r}, which names nothing; name something in the source"
         )
+    check_named(request.mask_from_prompt, model.known_words)
     size = _working_size(model, request)
     if isinstance(given, Trajectory):
         _check_levels(model, given, options, size)

@@ -9,7 +9,6 @@ from torch import Generator
 
 from pnpvideo.clips.clip import Clip
 from pnpvideo.models.model import Size
-from pnpvideo.models.prompt import PromptEmbeddings
 from pnpvideo.options.method import DEFAULT_BATCH_SIZE, PnPOptions
 from pnpvideo.pixels.mask import Area
 from pnpvideo.stages.prompts import Texts
@@ -59,16 +58,9 @@ class Edit:
     """Which noise levels a trajectory on disk keeps: those read with these options, or all."""
 
     @property
-    def plain_texts(self) -> tuple[str, ...]:
-        """All that its model reads as text, but for embeddings."""
-        texts: list[str] = []
-        for given in (self.prompt, self.negative_prompt, self.guidance_prompt):
-            if isinstance(given, str):
-                texts.append(given)
-            elif given is not None and not isinstance(given, PromptEmbeddings):
-                texts += given
-        named = "" if self.area is None else self.area.named
-        return (*texts, self.inversion_prompt, named)
+    def mask_from_prompt(self) -> str | None:
+        """What names the part that is edited, if words do."""
+        return None if self.area is None else self.area.named or None
 
 
 def seeded(seed: int) -> tuple[Generator, ...]:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 from pnpvideo.clips.clip import Clip, Frames
@@ -17,6 +17,9 @@ from pnpvideo.storage.fingerprint import ClipFingerprint, of_tensors, of_values
 from pnpvideo.storage.frame_store import FrameStore
 from pnpvideo.storage.job_folder import Identity
 from pnpvideo.storage.trajectory import Trajectory
+
+_FINDING = "2"
+"""The version of the way in which words find a mask: steps made with another one are not used."""
 
 
 class KeptFrames(ABC):
@@ -43,6 +46,10 @@ class KeptFrames(ABC):
     def batches(self, batch_size: int, span: range | None = None) -> Iterator[Frames]:
         """Return all frames, or a span of them: uint8 (n, height, width, 3)."""
         return self._keep().batches(batch_size, span)
+
+    def at(self, numbers: Sequence[int]) -> Frames:
+        """Return the frames of these numbers, in their order."""
+        return self._keep().of(numbers)
 
     @property
     def scenes(self) -> tuple[range, ...]:
@@ -174,6 +181,10 @@ class Source:
         (frames,) = self._frames.batches(len(span), span)
         return frames
 
+    def frames_at(self, numbers: Sequence[int]) -> Frames:
+        """Return the frames of these numbers, in their order."""
+        return self._frames.at(numbers)
+
     @property
     def scenes(self) -> tuple[range, ...]:
         """The frame numbers of each scene (see `find_scenes`)."""
@@ -222,7 +233,7 @@ def area_identity(area: Area | None) -> Identity:
     """Return the identity of the edited part, without feathers, which come after sampling."""
     if area is None:
         return {}
-    seen = None if area.mask is None else fingerprint_of(area.mask)
+    seen = _FINDING if area.mask is None else fingerprint_of(area.mask)
     return {"mask": of_values(str(seen), area.named, area.moves, area.inverted)}
 
 

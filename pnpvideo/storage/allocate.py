@@ -28,11 +28,13 @@ _log = logging.getLogger(__name__)
 class Storage:
     """The place and the precision of a trajectory.
 
-    place: "memory", "disk" (a file without a name, deleted when the process ends), or "auto": in
-        memory if it takes at most MEMORY_SHARE of the free memory. A job folder has its own place.
-    precision: "half" (float16; float64 latents stay as they are) or "full", that of the latents.
-        The same in memory and on disk, so that the result does not depend on the place.
-    folder: for the file; None is the system's folder for temporary files.
+    Attributes:
+        place: "memory", "disk" (a file without a name, deleted when the process ends), or "auto":
+            in memory if it takes at most MEMORY_SHARE of the free memory. A job folder has its own
+            place.
+        precision: "half" (float16; float64 latents stay as they are) or "full", that of the
+            latents. The same in memory and on disk, so that the result does not depend on it.
+        folder: For the file; None is the system's folder for temporary files.
     """
 
     place: Place = DEFAULT_PLACE

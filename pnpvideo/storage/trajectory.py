@@ -71,13 +71,14 @@ class LatentMemory:
 
 @dataclass(frozen=True, kw_only=True)
 class Trajectory:
-    """z_t of a whole source.
+    """The source's latents at every noise level: z_t of a whole source.
 
-    latents: (T + 1, pieces, channels, height, width), from the noisiest (the first sampling
-        timestep) to the clean latents; in memory or in a file, and read as `latents[i, part]`. A
-        piece is a frame, or for models of video a clip, with an axis more.
-    timesteps: the T sampling timesteps, noisiest first, in the model's own unit.
-    prompt: the text under which the source was inverted or generated.
+    Attributes:
+        latents: (T + 1, pieces, channels, height, width), from the noisiest (the first sampling
+            timestep) to the clean latents; in memory or in a file, and read as `latents[i, part]`.
+            A piece is a frame, or for models of video a clip, with an axis more.
+        timesteps: The T sampling timesteps, noisiest first, in the model's own unit.
+        prompt: The text under which the source was inverted or generated.
     """
 
     latents: Latents

@@ -14,13 +14,10 @@ from PIL import Image, UnidentifiedImageError
 from pnpvideo.clips.clip import Frames
 from pnpvideo.errors import InputError
 from pnpvideo.pixels.mask import Weights
+from pnpvideo.pixels.show_mask import COLOUR, TINT
 
 Editor = Mapping[str, object]
 """The value of gradio's ImageEditor: a background, and layers over it."""
-
-COLOUR = (255, 64, 64)
-TINT = 0.5
-"""The opacity of the colour over a frame, 0 to 1."""
 
 LAYERS = 4
 """The most layers of a drawing. The page has one."""
@@ -136,9 +133,3 @@ def resized_nearest(mask: Weights, width: int, height: int) -> Weights:
     """Resize a mask (height, width) without making new values."""
     resized: Weights = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
     return resized
-
-
-def tinted(frame: Frames, mask: Weights) -> Frames:
-    """Return a frame (height, width, 3) with its mask shown in colour."""
-    share = mask[..., np.newaxis].astype(np.float32) / 255 * TINT
-    return np.rint(frame + share * (np.array(COLOUR) - frame)).astype(np.uint8)

@@ -113,7 +113,7 @@ class Events:
     def _choose(self, name: str, key: object, event: gr.SelectData, request: gr.Request) -> Updates:
         """Use the thresholds of a cell, and say what is next."""
         job = self._service.store.get(name, self._visitors.visitor(key, request))
-        if job is None:
+        if job is None or job.kind != "thresholds":
             return nothing()
         cells, _ = job_cells(job, self._service.models, self._service.limits)
         components = self._parts.controls.components

@@ -11,10 +11,11 @@ from typing import Literal
 
 import gradio as gr
 
+from pnpvideo.pixels.show_mask import TINT
 from pnpvideo.web.actions import Service
 from pnpvideo.web.controls import MAIN, Controls, offered
-from pnpvideo.web.drawn_mask import TINT, drawing_editor
-from pnpvideo.web.show import IDLE, PageParts, chosen
+from pnpvideo.web.drawn_mask import drawing_editor
+from pnpvideo.web.show import CELLS_LABEL, IDLE, PageParts, chosen
 from pnpvideo.web.thresholds import TAU_A
 
 _COLOUR = "#ff4040"
@@ -216,7 +217,7 @@ def _result() -> Parts:
         elem_id="preview",
     )  # fmt: skip
     cells = gr.Gallery(
-        label="Click one to use its values",
+        label=CELLS_LABEL,
         columns=len(TAU_A),
         height="auto",
         allow_preview=False,

@@ -274,7 +274,8 @@ def _translate(job: WebJob, models: Models, limits: Limits, watch: Watch) -> dic
         generated = job.folder / GENERATED_SOURCE
         write_views(job.folder, list(done.outputs), settings, generated, watch.check)
     _strip_server(done.settings, job, models.controlnet, limits)
-    others = (*job.files(MASK), *job.files(GENERATED_SOURCE))
+    found = () if done.mask is None else (done.mask,)
+    others = (*found, *job.files(MASK), *job.files(GENERATED_SOURCE))
     names = tuple(path.name for path in (*done.outputs, *done.compares, done.settings, *others))
     width, height = done.size
     message = f"{frame_count_text(done.frames)} of {width} x {height} in {done.seconds:.0f} s"

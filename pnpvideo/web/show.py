@@ -21,6 +21,9 @@ _LISTED = 60
 
 _log = logging.getLogger(__name__)
 
+CELLS_LABEL = "Click one to use its values"
+_FOUND = "What was found by its name, in white; of a clip some frames, with the mask in red"
+
 Updates = dict[gr.components.Component, object]
 
 IDLE = (
@@ -187,7 +190,11 @@ class Show:
         count = len({path.name.split("-")[1].split(".")[0] for path in job.files("view-*.*")})
         shown: Updates = {
             parts.preview: gr.update(value=str(preview) if running else None, visible=running),
-            parts.cells: gr.update(value=cells, visible=bool(cells)),
+            parts.cells: gr.update(
+                value=cells,
+                visible=bool(cells),
+                label=_FOUND if job.kind == "translate" else CELLS_LABEL,
+            ),
             parts.hero: gr.update(visible=False),
             parts.which: gr.update(
                 choices=[(text, n) for n, text in enumerate(prompts_of(job), 1)],
@@ -200,7 +207,11 @@ class Show:
         return shown | self.result(job, 1)
 
     def _cells(self, job: WebJob) -> list[tuple[str, str]]:
-        """Return the pictures of a sheet that are there, each with its thresholds."""
+        """Return the pictures of a sheet that are there, each with its thresholds; or the mask that
+        words found.
+        """
+        if (name := job.values.get("mask_from_prompt")) and job.kind == "translate":
+            return [(str(path), f"“{name}”") for path in job.files("*-mask.png")]
         if not (paths := job.files("cell-*.png")):
             return []
         cells, present = job_cells(job, self._service.models, self._service.limits)

@@ -11,11 +11,11 @@ from pnpvideo.clips.read import read_clip
 from pnpvideo.clips.write import write_clip
 from pnpvideo.options.settings import ReadSettings, Settings
 from pnpvideo.pixels.carry_mask import carry_mask
-from pnpvideo.pixels.mask import Weights, weights_of
+from pnpvideo.pixels.mask import weights_of
 from pnpvideo.pixels.mask_values import white_and_black
 from pnpvideo.pixels.resize import resize_frames, side_by_side
 from pnpvideo.pixels.scenes import find_scenes
-from pnpvideo.web.drawn_mask import tinted
+from pnpvideo.pixels.show_mask import as_frame, tinted
 
 SHOWN = 4
 """The number of frames in a preview."""
@@ -92,24 +92,19 @@ def write_mask_view(folder: Path, settings: Settings, check: Callable[[], None])
         if len(source) == 1:
             (frame,) = next(frames())
             save_picture(tinted(frame, first ^ inverted), folder / "view-1-a.png")
-            save_picture(_as_frame(first ^ inverted), folder / "view-1-b.png")
+            save_picture(as_frame(first ^ inverted), folder / "view-1-b.png")
             return
         scenes = find_scenes(frames())
         masks = carry_mask(first, frames(), scenes)
         singles = (frame for batch in frames() for frame in batch)
         shown = (
-            np.concatenate([tinted(frame, here), _as_frame(here)], axis=1)[None]
+            np.concatenate([tinted(frame, here), as_frame(here)], axis=1)[None]
             for frame, here in zip(singles, (mask[0] ^ inverted for mask in masks), strict=True)
         )
         write_clip(shown, folder / "view-1.mp4", timing=source.timing, overwrite=True)
     finally:
         source.close()
         mask.close()
-
-
-def _as_frame(mask: Weights) -> Frames:
-    """Return a mask (height, width) as a frame (height, width, 3)."""
-    return np.repeat(mask[..., np.newaxis], 3, axis=2)
 
 
 def write_source_preview(source: Clip, video: Path) -> None:

@@ -4,7 +4,7 @@
     python -m tools.train.evaluate things --count 60 --out results/things
     python -m tools.train.evaluate inversion --count 50 --out results/inversion
     python -m tools.train.evaluate clips --count 20 --out results/clips
-    python -m tools.train.evaluate named --count 50 --out results/named
+    python -m tools.train.evaluate named --count 60 --out results/named
     python -m tools.train.evaluate masks --count 20 --out results/masks
     python -m tools.train.evaluate drawings --drawings samples/drawings --out results/drawings
 
@@ -119,6 +119,14 @@ def run_masks(arguments: argparse.Namespace) -> None:
     report(rows, table, arguments.out, "moving")
 
 
+def run_named(arguments: argparse.Namespace) -> None:
+    how = {"count": arguments.count, "processes": arguments.processes}
+    rows = evaluate_named.evaluate_named(
+        arguments.model, arguments.artwork, steps=arguments.steps, **how
+    )
+    report(rows, table_of_means(rows, ("names",), evaluate_named.FORMATS), arguments.out)
+
+
 def run_drawings(arguments: argparse.Namespace) -> None:
     rows = evaluate_drawings.translate_drawings(
         arguments.model,
@@ -156,8 +164,8 @@ def main() -> None:
         run=partial(run_styles, evaluate_inversion.work, evaluate_inversion.FORMATS)
     )
     named = commands.add_parser("named", help="masks of things, found by their names")
-    named.add_argument("--count", type=int, default=50, help="scenes, each in every style")
-    named.set_defaults(run=partial(run_styles, evaluate_named.work, evaluate_named.FORMATS))
+    named.add_argument("--count", type=int, default=60, help="scenes")
+    named.set_defaults(run=run_named)
     clips = commands.add_parser("clips", help="moving scenes, by way of temporal sharing")
     clips.add_argument("--count", type=int, default=20, help="clips")
     clips.add_argument("--frames", type=int, default=24, help="frames of a clip")

@@ -44,9 +44,8 @@ class Setting:
     def used_by(self, pipeline: PnPVideoPipeline) -> Iterator[None]:
         options, layers = pipeline.model_options, pipeline.layers
         pipeline.model_options = options.override(self.options)
-        pipeline.layers = replace(
-            layers, **{place: tuple(names) for place, names in self.layers.items()}
-        )
+        own: dict[str, Any] = {place: tuple(names) for place, names in self.layers.items()}
+        pipeline.layers = replace(layers, **own)
         try:
             yield
         finally:

@@ -5,13 +5,14 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer
 from PIL import Image
+from torch import Tensor
 
 from pnpvideo.catalogue.known_words import KnownWords
 from pnpvideo.errors import InputError
 from pnpvideo.models.autoencoder import ImageAutoencoder
 from pnpvideo.models.device import exact_dtype, working_device
+from pnpvideo.models.lora_layers import lora_layers as layers_of
 from pnpvideo.models.model import Control, Size
 from pnpvideo.models.network import InjectionLayers
 from pnpvideo.models.noise_schedule import NoiseSchedule
@@ -22,9 +23,9 @@ from pnpvideo.models.stable_diffusion.controlnet import ControlledUNet
 from pnpvideo.models.stable_diffusion.ip_adapter import embed_image, scales_of
 from pnpvideo.models.stable_diffusion.schedule import make_schedule
 from pnpvideo.models.stable_diffusion.text_cache import text_cache
-from pnpvideo.models.stable_diffusion.uncompiled import uncompiled
 from pnpvideo.models.stable_diffusion.unet import UNet, takes_guidance
 from pnpvideo.models.turns import turn
+from pnpvideo.models.uncompiled import uncompiled
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.storage import fingerprint
 
@@ -183,6 +184,13 @@ class StableDiffusion:
         check_scheduler(scheduler)
         return make_schedule(scheduler.config, options.steps, options.inversion_step_count)
 
+    def rescaled(self, guided: Tensor, prediction: Tensor) -> Tensor:
+        """Return guided predictions as they are."""
+        return guided
+
+    def check_options(self, options: PnPOptions) -> None:
+        """Accept all options, which were made for this family."""
+
     def check_control(self) -> None:
         """Raise InputError unless there is a ControlNet in the UNet's precision."""
         controlnet = self._parts.controlnet
@@ -234,9 +242,7 @@ def own_words(tokenizer: Any) -> list[tuple[int, str]]:
 
 def lora_layers(parts: Any) -> list[Any]:
     """Return the layers with LoRA weights that are loaded and not fused."""
-    networks = (parts.unet, parts.text_encoder, parts.text_encoder_2)
-    modules = (module for part in networks if part is not None for module in part.modules())
-    return [module for module in modules if isinstance(module, BaseTunerLayer)]
+    return layers_of((parts.unet, parts.text_encoder, parts.text_encoder_2))
 
 
 @contextmanager

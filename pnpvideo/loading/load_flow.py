@@ -1,0 +1,175 @@
+"""Loading of a flow-matching transformer with its parts, as diffusers' own pipeline."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+
+from pnpvideo.catalogue.find_model import find_model
+from pnpvideo.catalogue.pipelines import text_pipeline
+from pnpvideo.errors import InputError
+from pnpvideo.loading.families import family_of, pipeline_class
+from pnpvideo.loading.hub import HUB_OPTIONS, find_variant, list_files, reach_hub
+from pnpvideo.loading.merge_flow_lora import merge_flow_lora
+from pnpvideo.loading.parts import (
+    check_folder,
+    check_no_missing_weights,
+    check_tokenizers,
+    load_text_encoder,
+    loading_errors,
+)
+from pnpvideo.loading.pretrained import check_no_adapter
+from pnpvideo.loading.recommended import Recommended, read_recommended
+from pnpvideo.models.flow.family import Family
+from pnpvideo.models.flow.model import default_options
+from pnpvideo.models.quiet import quiet_loading
+
+_log = logging.getLogger(__name__)
+
+_SCHEDULER = "FlowMatchEulerDiscreteScheduler"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedFlow:
+    """A loaded model: diffusers' pipeline, its family, and what its folder recommends."""
+
+    pipe: Any
+    family: Family
+    recommended: Recommended
+
+
+@quiet_loading()
+def load_flow(
+    model: str | Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    loras: Sequence[str | Path] = (),
+    **options: Any,
+) -> LoadedFlow:
+    """Load a model from a diffusers folder or the hub, from safetensors only.
+
+    loras: LoRA files or folders, merged into the weights. options: passed on to diffusers.
+    Raise InputError if there is no such model, RunError if the hub cannot be reached.
+    """
+    found = find_model(model)
+    if isinstance(found, Path):
+        check_folder(found)
+    else:
+        options = reach_hub(options)
+    family = family_of(model, pipeline_class(model, options=options))
+    if family is None:
+        raise InputError(
+            f"the model {model} is not a flow-matching transformer that is known here; load it "
+            "with load_pipeline"
+        )
+    pipe = _load_pipeline(str(found), family, dtype, options)
+    check_no_missing_weights(model, pipe)
+    tokenizers = [name for name in pipe.components if name.startswith("tokenizer")]
+    check_tokenizers(model, pipe, tokenizers, 32)
+    _check_together(model, pipe, family)
+    for lora in loras:
+        merge_flow_lora(pipe, family, lora)
+    if family.is_distilled(pipe):
+        _log.warning(
+            "%s was distilled to few steps, and inversion was reported not to work with such "
+            "models; docs/which-model.md names the ones to take instead",
+            model,
+        )
+    return LoadedFlow(pipe=pipe, family=family, recommended=_recommended(found, pipe, family))
+
+
+def _recommended(found: Path | str, pipe: Any, family: Family) -> Recommended:
+    """Return what the model's folder recommends, over the options that suit its blocks."""
+    blocks = read_recommended(Path(found)).blocks or family.blocks(pipe.transformer)
+    return read_recommended(Path(found), default_options(family, has_blocks=bool(blocks)))
+
+
+def _load_pipeline(name: str, family: Family, dtype: torch.dtype, options: dict[str, Any]) -> Any:
+    with loading_errors(name, local_files_only=bool(options.get("local_files_only"))):
+        index = diffusers.DiffusionPipeline.load_config(name, **options)
+        _check_parts(name, index, family, options)
+        on_hub = {k: v for k, v in options.items() if k in (*HUB_OPTIONS, "revision")}
+        files = list_files(name, on_hub)
+        _check_files(name, index, files, options)
+        check_no_adapter(name, files, [part for part in index if part not in options])
+        encoders = {
+            part: load_text_encoder(name, part, index[part][1], files, on_hub | {"dtype": dtype})
+            for part in (*family.encoders, *family.optional)
+            if part not in options and _class_of(index, part)
+        }
+        kind = getattr(diffusers, text_pipeline(index["_class_name"]))
+        return kind.from_pretrained(
+            name,
+            **{
+                **encoders,
+                "variant": find_variant(files),
+                **options,
+                "dtype": dtype,
+                "use_safetensors": True,
+            },
+        )
+
+
+def _class_of(index: Mapping[str, Any], part: str) -> str | None:
+    """Return the class of a part in a model's index; None if it has none."""
+    entry = index.get(part)
+    return entry[1] if isinstance(entry, list | tuple) and len(entry) == 2 else None
+
+
+def _check_parts(
+    name: str, index: Mapping[str, Any], family: Family, given: Mapping[str, Any]
+) -> None:
+    """Raise InputError unless a model has all parts of its family, of classes that fit."""
+    wanted: dict[str, tuple[str, ...]] = {
+        "transformer": (family.transformer,),
+        "vae": family.autoencoders,
+        **dict.fromkeys(family.encoders, ()),
+        "scheduler": (_SCHEDULER,),
+    }
+    for part, classes in wanted.items():
+        if part in given:
+            continue
+        found = _class_of(index, part)
+        if found is None:
+            raise InputError(
+                f"the model {name} has no {part}, and {family.name} needs one; give a whole model"
+            )
+        if part == "scheduler" and found != _SCHEDULER:
+            raise InputError(
+                f"the model {name} has a {found} for its scheduler, and the levels of "
+                f"{family.name} are those of a {_SCHEDULER}; put one into its folder"
+            )
+        if classes and found not in classes:
+            raise InputError(
+                f"the model {name} has a {found} for its {part}, and {family.name} has a "
+                f"{' or '.join(classes)}; give a model of one kind"
+            )
+
+
+def _check_files(
+    name: str, index: Mapping[str, Any], files: Sequence[str], given: Mapping[str, Any]
+) -> None:
+    """Raise InputError for a part without files, such as a tokenizer, which would be made empty."""
+    there = {path.partition("/")[0] for path in files}
+    for part in index:
+        if part not in there and part not in given and _class_of(index, part):
+            raise InputError(
+                f"the model {name} has no files of its {part}; download or copy the whole model"
+            )
+
+
+def _check_together(model: str | Path, pipe: Any, family: Family) -> None:
+    """Raise InputError for parts that belong to different models, or that cannot be sampled."""
+    if (problem := family.misfit(pipe)) is not None:
+        raise InputError(f"the parts of the model {model} do not fit together: {problem}")
+    config = pipe.scheduler.config
+    for name in ("stochastic_sampling", "invert_sigmas"):
+        if config.get(name):
+            raise InputError(
+                f"the scheduler of the model {model} has {name}, and inversion cannot undo its "
+                f"steps; set {name} to false in scheduler_config.json"
+            )

@@ -1,0 +1,200 @@
+"""What distinguishes one family of flow-matching transformers from the others."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+from torch import Tensor
+
+from pnpvideo.errors import InputError
+from pnpvideo.models.autoencoder import ImageAutoencoder
+from pnpvideo.models.model import Autoencoder
+from pnpvideo.models.prompt import PromptEmbeddings
+from pnpvideo.options.method import PnPOptions
+
+Grid = tuple[int, int]
+"""The (height, width) of a picture in tokens."""
+
+Turn = Callable[[], AbstractContextManager[None]]
+"""Keeps other threads from using a model within its context."""
+
+
+_FEW_STEPS = ("turbo", "schnell", "lightning")
+"""Words in the names of models that were distilled to few steps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """The module whose output holds one kind of picture tokens of a block.
+
+    are_last: whether the picture's tokens come after others, such as the text's. channels: the
+    first channel of the output that is of this kind, and the one after the last; None: all are.
+    """
+
+    module: Any
+    are_last: bool = False
+    channels: tuple[int, int] | None = None
+
+
+class Family(ABC):
+    """A family of models: their parts, as the pipeline of diffusers for them uses them.
+
+    name: what messages call the model. encoders: the names of the text encoders that a model must
+    have; optional: of those that it may lack.
+    """
+
+    name: ClassVar[str]
+    encoders: ClassVar[tuple[str, ...]]
+    optional: ClassVar[tuple[str, ...]] = ()
+    transformer: ClassVar[str]
+    """The class of the transformer in diffusers."""
+    stack: ClassVar[str] = "transformer_blocks"
+    """The name of the transformer's first list of blocks with picture tokens and text."""
+    autoencoders: ClassVar[tuple[str, ...]] = ("AutoencoderKL", "AutoencoderTiny")
+    """The classes of autoencoders that fit."""
+
+    @property
+    @abstractmethod
+    def options(self) -> PnPOptions:
+        """The options that suit these models, without a file of their own that says otherwise."""
+
+    @abstractmethod
+    def encode(self, pipe: Any, text: str) -> PromptEmbeddings:
+        """Embed one text as the pipeline of diffusers does."""
+
+    @abstractmethod
+    def velocity(
+        self, transformer: Any, latents: Tensor, timestep: float, texts: PromptEmbeddings
+    ) -> Tensor:
+        """Return the velocity, noise - clean, in the shape of the latents (rows, c, h, w).
+
+        timestep: 1000 sigma. texts: one for each row. All are on the transformer's device and in
+        its precision.
+        """
+
+    @abstractmethod
+    def sigmas(self, scheduler: Any, steps: int, grid: Grid) -> tuple[list[float] | None, Any]:
+        """Return the sigmas and mu that diffusers' pipeline gives the scheduler; None: neither."""
+
+    @abstractmethod
+    def place(self, transformer: Any, block: str, kind: str) -> Place | None:
+        """Return where a block computes picture tokens of a kind; None if it does not."""
+
+    def autoencoder(self, vae: Any, turn: Turn) -> Autoencoder:
+        """Return the model's autoencoder."""
+        return ImageAutoencoder(vae, turn)
+
+    def pixels_per_token(self, pipe: Any) -> int:
+        """Return how many pixels along a side make one token."""
+        return 2 * int(pipe.vae_scale_factor)
+
+    def side(self, pipe: Any) -> int:
+        """Return the number of pixels on a side of the pictures that the model was trained on."""
+        return int(pipe.default_sample_size) * int(pipe.vae_scale_factor)
+
+    def blocks(self, transformer: Any) -> Mapping[str, str]:
+        """Return a published table of blocks to inject into, for one kind of transformer."""
+        return {}
+
+    def takes_guidance(self, transformer: Any) -> bool:
+        """Return whether the network takes the guidance scale as an input."""
+        return bool(transformer.config.get("guidance_embeds", False))
+
+    def longest_side(self, transformer: Any) -> int | None:
+        """Return how many tokens a side of a picture may have; None: any number."""
+        return None
+
+    @abstractmethod
+    def sizes(self, pipe: Any) -> list[tuple[str, int, int]]:
+        """Return of each part its name, its channels, and those that the transformer takes."""
+
+    def misfit(self, pipe: Any) -> str | None:
+        """Return in words how parts belong to different models; None if all fit."""
+        for what, given, wanted in self.sizes(pipe):
+            if given != wanted:
+                return f"{what} has {given} channels, and the transformer takes {wanted}"
+        return None
+
+    def is_distilled(self, pipe: Any) -> bool:
+        """Return whether a model was distilled to few steps, as its name or its parts say."""
+        name = str(pipe.name_or_path).lower()
+        return any(word in name for word in _FEW_STEPS)
+
+    def rescaled(self, guided: Tensor, prediction: Tensor) -> Tensor:
+        """Return guided predictions (..., c, h, w) as the family's pipeline scales them."""
+        return guided
+
+    def levels(self, scheduler: Any, steps: int, grid: Grid) -> list[float]:
+        """Return the sigmas of sampling, 1 to 0, as diffusers' pipeline has them."""
+        if not isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
+            raise InputError(
+                f"a {type(scheduler).__name__} has not the levels of {self.name}; give the "
+                "pipeline FlowMatchEulerDiscreteScheduler.from_config(its config)"
+            )
+        own = deepcopy(scheduler)
+        sigmas, mu = self.sigmas(own, steps, grid)
+        keywords = {} if mu is None else {"mu": mu}
+        if sigmas is None:
+            own.set_timesteps(steps, **keywords)
+        else:
+            own.set_timesteps(sigmas=sigmas, **keywords)
+        found: list[float] = own.sigmas.double().tolist()
+        if any(low >= high for high, low in pairwise(found)):
+            raise InputError(
+                f"steps is {steps}, and the levels of {self.name} are not distinct with so many; "
+                "give fewer steps"
+            )
+        return found
+
+
+def even_sigmas(steps: int) -> list[float]:
+    """Return 1, ..., 1 / steps: what most of diffusers' pipelines give their scheduler."""
+    return np.linspace(1.0, 1 / steps, steps).tolist()  # type: ignore[no-any-return]
+
+
+def linear_mu(scheduler: Any, tokens: int, longest_shift: float = 1.15) -> float:
+    """Return the shift of the levels for so many picture tokens (Esser et al. 2024, section 5.3.2).
+
+    longest_shift: at the longest sequence, if the scheduler's configuration has none.
+    """
+    config = scheduler.config
+    short, long = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+    low, high = config.get("base_shift", 0.5), config.get("max_shift", longest_shift)
+    slope = (high - low) / (long - short)
+    # In this order, as diffusers' pipelines round it.
+    return float(tokens * slope + (low - slope * short))
+
+
+def pack(latents: Tensor) -> Tensor:
+    """Return latents (rows, c, h, w) as tokens (rows, h w / 4, 4 c), each of 2 x 2 of them."""
+    rows, channels, height, width = latents.shape
+    cells = latents.view(rows, channels, height // 2, 2, width // 2, 2)
+    return cells.permute(0, 2, 4, 1, 3, 5).reshape(rows, -1, channels * 4)
+
+
+def unpack(tokens: Tensor, like: Tensor) -> Tensor:
+    """Return tokens as `pack` makes them in the shape of latents."""
+    rows, channels, height, width = like.shape
+    cells = tokens.view(rows, height // 2, width // 2, channels, 2, 2)
+    return cells.permute(0, 3, 1, 4, 2, 5).reshape(like.shape)
+
+
+def timesteps_of(latents: Tensor, timestep: float) -> Tensor:
+    """Return a timestep for each row, in float32 at least."""
+    dtype = torch.promote_types(latents.dtype, torch.float32)
+    return torch.full((len(latents),), timestep, dtype=dtype, device=latents.device)
+
+
+def module_of(transformer: Any, name: str) -> Any:
+    """Return a module of a transformer by its name; None if there is none."""
+    module = transformer
+    for part in name.split("."):
+        module = getattr(module, part, None)
+    return module

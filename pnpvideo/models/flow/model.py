@@ -1,0 +1,268 @@
+"""Flow-matching transformers as a `Model`."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pnpvideo.catalogue.known_words import KnownWords
+from pnpvideo.errors import InputError
+from pnpvideo.models.device import exact_dtype, working_device
+from pnpvideo.models.failures import check_finite
+from pnpvideo.models.flow.family import Family, Grid
+from pnpvideo.models.flow.network import FlowNetwork, place_of
+from pnpvideo.models.lora_layers import lora_layers
+from pnpvideo.models.model import Autoencoder, Control, Size
+from pnpvideo.models.network import InjectionLayers
+from pnpvideo.models.noise_schedule import NoiseSchedule, flow_schedule
+from pnpvideo.models.prompt import PromptEmbeddings, concatenate
+from pnpvideo.models.turns import turn
+from pnpvideo.models.uncompiled import uncompiled
+from pnpvideo.options.method import PnPOptions
+from pnpvideo.storage import fingerprint
+
+_log = logging.getLogger(__name__)
+
+
+class FlowModel:
+    """The `Model` of a pipeline of diffusers for a flow-matching transformer.
+
+    The pipeline's components are looked up at every use, as users replace and move them.
+    options, blocks: what the model's pnp.json says; by default its family's (`default_options`).
+    """
+
+    def __init__(
+        self,
+        pipe: Any,
+        family: Family,
+        *,
+        options: PnPOptions | None = None,
+        blocks: tuple[tuple[str, str], ...] | None = None,
+    ) -> None:
+        self.pipe, self.family = pipe, family
+        has_blocks = bool(blocks or family.blocks(pipe.transformer))
+        self.options = options or default_options(family, has_blocks=has_blocks)
+        self.blocks = blocks
+
+    def turn(self) -> AbstractContextManager[None]:
+        """Keep other threads from using the model, or another one with a part of it, within."""
+        return turn(*self._modules)
+
+    @property
+    def _modules(self) -> list[Any]:
+        """The networks among the components: those that exist, in a fixed order."""
+        names = ("vae", "transformer", *self.family.encoders, *self.family.optional)
+        return [getattr(self.pipe, name, None) for name in names]
+
+    @property
+    def transformer(self) -> Any:
+        return self.pipe.transformer
+
+    @property
+    def autoencoder(self) -> Autoencoder:
+        return self.family.autoencoder(self.pipe.vae, self.turn)
+
+    @property
+    def layers(self) -> InjectionLayers:
+        blocks = self.blocks
+        if blocks is None:
+            blocks = tuple(self.family.blocks(self.transformer).items())
+        return InjectionLayers(features=(), attentions=(), shared=(), blocks=blocks)
+
+    @property
+    def defaults(self) -> PnPOptions:
+        return self.options
+
+    @property
+    def known_words(self) -> KnownWords | None:
+        return None
+
+    @property
+    def device(self) -> torch.device:
+        return working_device(self.transformer)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        dtype: torch.dtype = self.transformer.dtype
+        return dtype
+
+    @property
+    def latent_dtype(self) -> torch.dtype:
+        return exact_dtype(self.dtype)
+
+    @property
+    def default_size(self) -> Size:
+        side = self.family.side(self.pipe)
+        return side, side
+
+    @property
+    def multiple(self) -> int:
+        return self.family.pixels_per_token(self.pipe)
+
+    @property
+    def reads_pictures(self) -> bool:
+        return False
+
+    @contextmanager
+    def network(self, control: Control | None = None) -> Iterator[FlowNetwork]:
+        """Open the transformer. Other threads wait for it until the context ends."""
+        with self.turn(), uncompiled(self.transformer):
+            per_token = self.multiple // self.autoencoder.factor
+            yield FlowNetwork(self.transformer, self.family, per_token)
+
+    @torch.no_grad()
+    def encode_texts(
+        self, texts: Sequence[str], clip_skip: int = 0, *, weights: bool = False
+    ) -> PromptEmbeddings:
+        """Embed texts one by one, as each comes out otherwise if others are beside it.
+
+        RunError if they are not finite.
+        """
+        with self.turn():
+            parts = [self.family.encode(self.pipe, text) for text in texts]
+        for part in parts:
+            for tensor in (part.hidden, part.pooled):
+                if tensor is not None:
+                    check_finite(tensor, "text encoder", tensor.dtype)
+        return self._completed(concatenate(parts))
+
+    def check_embeddings(self, embeddings: PromptEmbeddings) -> PromptEmbeddings:
+        """Return embeddings from outside as the transformer takes them.
+
+        InputError unless they have the shape of the model's own.
+        """
+        own = self.encode_texts([""])
+        wanted, given = own.hidden.shape[1:], embeddings.hidden.shape[1:]
+        if given[1:] != wanted[1:] or (own.lengths is None and given != wanted):
+            raise InputError(
+                f"the embeddings of a text are {_text(given)}, and those of this model "
+                f"{_text(wanted)}; encode them with its own pipeline"
+            )
+        if (embeddings.pooled is None) != (own.pooled is None):
+            raise InputError(
+                f"{self.family.name} needs pooled embeddings too"
+                if embeddings.pooled is None
+                else f"{self.family.name} takes no pooled embeddings; leave them out"
+            )
+        moved = embeddings.to(own.hidden.device, own.hidden.dtype)
+        if own.lengths is not None:
+            moved = moved.with_lengths((given[0],) * len(moved))
+        return self._completed(moved)
+
+    def _completed(self, embeddings: PromptEmbeddings) -> PromptEmbeddings:
+        """Add no guidance, if the transformer takes the guidance scale as an input."""
+        if self.family.takes_guidance(self.transformer):
+            return embeddings.with_guidance(1.0)
+        return embeddings
+
+    def with_image(
+        self, embeddings: PromptEmbeddings, picture: Image.Image | None = None
+    ) -> PromptEmbeddings:
+        return embeddings
+
+    def words_in(self, text: str) -> list[tuple[str, list[int]]]:
+        raise InputError(
+            f"mask_from_prompt reads the cross-attention of a UNet, and {self.family.name} has "
+            "none; give mask, a picture that is white where the source is edited"
+        )
+
+    def schedule(self, options: PnPOptions, size: Size) -> NoiseSchedule:
+        """Return the noise levels of a run, as the model's scheduler makes them."""
+        grid = self._grid(size)
+        longest = self.family.longest_side(self.transformer)
+        if longest is not None and max(grid) > longest:
+            raise InputError(
+                f"the picture is {max(grid)} tokens long, and this model knows the positions of "
+                f"{longest}; give a smaller --size"
+            )
+        sigmas = self.family.levels(self.pipe.scheduler, options.steps, grid)
+        return flow_schedule(sigmas, parts=options.inversion_step_count // options.steps)
+
+    def _grid(self, size: Size) -> Grid:
+        width, height = (side // self.multiple for side in size)
+        return height, width
+
+    def rescaled(self, guided: Tensor, prediction: Tensor) -> Tensor:
+        """Return guided predictions (..., c, h, w) as the family's pipeline scales them."""
+        return self.family.rescaled(guided, prediction)
+
+    def check_options(self, options: PnPOptions) -> None:
+        """Raise InputError for options that only models with a UNet can follow."""
+        for is_given, reason in (
+            (
+                options.attention_sharing != "none",
+                "attention_sharing is for models with a UNet; leave it out, and give blend_radius "
+                "against flicker",
+            ),
+            (options.clip_skip > 0, "clip_skip is for models with a UNet; leave it out"),
+            (
+                options.prompt_weights,
+                "prompt_weights is for models with a UNet; say in words what matters",
+            ),
+        ):
+            if is_given:
+                raise InputError(f"this model is {self.family.name}, and {reason}")
+        if options.injects and max(options.thresholds) > 0:
+            self._check_blocks()
+
+    def _check_blocks(self) -> None:
+        """Raise InputError unless there are blocks to inject into, and a network that lets us."""
+        blocks, transformer = self.layers.blocks, self.transformer
+        if not blocks:
+            raise InputError(
+                f"nobody has published which blocks of this {self.family.name} to inject into; "
+                'name them in its pnp.json, as in {"blocks": {"transformer_blocks.0": "kv"}}, or '
+                "give another method, such as uniedit"
+            )
+        for block, kinds in blocks:
+            for kind in kinds:
+                place_of(self.family, transformer, block, kind)
+        modules = transformer.modules()
+        if any(getattr(module, "fused_projections", False) for module in modules):
+            raise InputError(
+                "the projections of this model are fused, which leaves no queries, keys and "
+                "values to inject; call unfuse_qkv_projections()"
+            )
+        if getattr(transformer, "is_cache_enabled", False):
+            raise InputError(
+                "the transformer has a cache, which skips blocks that the method injects into; "
+                "call disable_cache()"
+            )
+
+    def check_control(self) -> None:
+        raise InputError(
+            f"{self.family.name} has no ControlNet here; leave out control and control_image: its "
+            "injection keeps the layout"
+        )
+
+    def identity(self, *, controlled: bool) -> dict[str, str]:
+        """Return what an inversion depends on; batch size and device only change its rounding."""
+        model = fingerprint.of_modules(*self._modules)
+        loras = lora_layers(self._modules)
+        active = ((layer.active_adapters, layer.scaling) for layer in loras)
+        return {"model": fingerprint.of_values(model, self.family.name, *active)}
+
+    def release(self) -> None:
+        """Move offloaded components back to the computer's memory."""
+        with self.turn():
+            self.pipe.maybe_free_model_hooks()
+
+
+def default_options(family: Family, *, has_blocks: bool) -> PnPOptions:
+    """Return the options of a model whose own file says nothing.
+
+    has_blocks: whether it is known which blocks to inject into; if not, another method is used.
+    """
+    options = family.options.override({"solver": "lookahead", "exact_source": True})
+    if has_blocks:
+        return options
+    # The guidance scale is then UniEdit-Flow's omega, of which 5 is the published value.
+    return options.override({"method": "uniedit", "guidance_scale": 5.0})
+
+
+def _text(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))

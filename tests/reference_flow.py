@@ -1,0 +1,230 @@
+"""Naive references for flow-matching transformers: one row at a time, written out block by block.
+
+Nothing here imports the package. Embeddings of time, text and places are the classes' own, as they
+round to float32 inside; attention, injection and steps are written out.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Put = Mapping[tuple[str, str], Tensor]
+"""By block and kind (q, k, v, f): picture tokens (tokens, channels) in place of the own ones."""
+
+
+@dataclass
+class Row:
+    """One text's row. put: what is injected. seen: all that was computed, by block and kind."""
+
+    put: Put = field(default_factory=dict)
+    seen: dict[tuple[str, str], Tensor] = field(default_factory=dict)
+
+    def of(self, block: str, kind: str, tokens: Tensor) -> Tensor:
+        self.seen[block, kind] = tokens
+        return self.put.get((block, kind), tokens)
+
+
+@dataclass(frozen=True)
+class Text:
+    """hidden: (tokens, channels). pooled: (channels)."""
+
+    hidden: Tensor
+    pooled: Tensor
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """(heads, tokens, d) to (tokens, heads * d), by the definition."""
+    weights = (query @ key.mT / query.shape[-1] ** 0.5).softmax(-1)
+    return (weights @ value).transpose(0, 1).flatten(1)
+
+
+def heads_of(tokens: Tensor, count: int) -> Tensor:
+    return tokens.view(len(tokens), count, -1).transpose(0, 1)
+
+
+def turned(tokens: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary embedding of (heads, tokens, d), pair by pair, in float32 as in FLUX's class."""
+    result = torch.empty_like(tokens)
+    for pair in range(tokens.shape[-1] // 2):
+        x, y = tokens[..., 2 * pair].float(), tokens[..., 2 * pair + 1].float()
+        c, s = cos[:, 2 * pair], sin[:, 2 * pair]
+        result[..., 2 * pair] = x * c - y * s
+        result[..., 2 * pair + 1] = y * c + x * s
+    return result
+
+
+def normed(tokens: Tensor) -> Tensor:
+    mean, spread = tokens.mean(-1, keepdim=True), tokens.var(-1, unbiased=False, keepdim=True)
+    return (tokens - mean) / (spread + 1e-6).sqrt()
+
+
+@torch.no_grad()
+def sd3_velocity(net: Any, latents: Tensor, sigma: float, text: Text, row: Row) -> Tensor:
+    """The velocity of one picture (c, h, w)."""
+    count = net.config.num_attention_heads
+    time = torch.tensor([1000 * sigma], dtype=torch.float64)
+    emb = net.time_text_embed(time, text.pooled[None])
+    x = net.pos_embed(latents[None])[0]
+    c = net.context_embedder(text.hidden[None])[0]
+
+    def modulation(norm: Any) -> tuple[Tensor, ...]:
+        out = norm.linear(functional.silu(emb))[0]
+        return out.chunk(out.shape[-1] // x.shape[-1])
+
+    for number, block in enumerate(net.transformer_blocks):
+        name = f"transformer_blocks.{number}"
+        shift, scale, gate, shift_mlp, scale_mlp, gate_mlp, *second = modulation(block.norm1)
+        own = normed(x)
+        h = own * (1 + scale) + shift
+        context = modulation(block.norm1_context)
+        if block.context_pre_only:
+            scale_c, shift_c = context
+        else:
+            shift_c, scale_c, gate_c, shift_cm, scale_cm, gate_cm = context
+        hc = normed(c) * (1 + scale_c) + shift_c
+        attn = block.attn
+        parts = []
+        for kind, layer, added in (
+            ("q", attn.to_q, attn.add_q_proj),
+            ("k", attn.to_k, attn.add_k_proj),
+            ("v", attn.to_v, attn.add_v_proj),
+        ):
+            picture = heads_of(row.of(name, kind, layer(h)), count)
+            words = heads_of(added(hc), count)
+            if kind != "v" and attn.norm_q is not None:
+                norms = {"q": (attn.norm_q, attn.norm_added_q)}
+                norms["k"] = attn.norm_k, attn.norm_added_k
+                picture, words = norms[kind][0](picture), norms[kind][1](words)
+            parts.append(torch.cat([picture, words], dim=1))
+        out = attend(*parts)
+        x_out, c_out = out[: len(x)], out[len(x) :]
+        x = x + gate * attn.to_out[0](x_out)
+        if second:
+            shift2, scale2, gate2 = second
+            h2 = own * (1 + scale2) + shift2
+            alone = [heads_of(layer(h2), count) for layer in (block.attn2.to_q, block.attn2.to_k)]
+            if block.attn2.norm_q is not None:
+                alone = [block.attn2.norm_q(alone[0]), block.attn2.norm_k(alone[1])]
+            out2 = attend(*alone, heads_of(block.attn2.to_v(h2), count))
+            x = x + gate2 * block.attn2.to_out[0](out2)
+        x = x + gate_mlp * row.of(name, "f", block.ff(normed(x) * (1 + scale_mlp) + shift_mlp))
+        if not block.context_pre_only:
+            c = c + gate_c * attn.to_add_out(c_out)
+            c = c + gate_cm * block.ff_context(normed(c) * (1 + scale_cm) + shift_cm)
+    scale, shift = net.norm_out.linear(functional.silu(emb))[0].chunk(2)
+    out = net.proj_out(normed(x) * (1 + scale) + shift)
+    result = torch.empty_like(latents)
+    columns = latents.shape[-1] // 2
+    for token, values in enumerate(out):
+        top, left = 2 * (token // columns), 2 * (token % columns)
+        # Of a token: row by row of its cells, all channels of each.
+        result[:, top : top + 2, left : left + 2] = values.view(2, 2, -1).permute(2, 0, 1)
+    return result
+
+
+@torch.no_grad()
+def flux_velocity(
+    net: Any, latents: Tensor, sigma: float, text: Text, row: Row, guidance: float = 1.0
+) -> Tensor:
+    """The velocity of one picture (c, h, w)."""
+    count, (_, height, width) = net.config.num_attention_heads, latents.shape
+    cells = [(y, x) for y in range(height // 2) for x in range(width // 2)]
+    packed = [latents[:, 2 * y : 2 * y + 2, 2 * x : 2 * x + 2].flatten() for y, x in cells]
+    numbers = [torch.tensor([1000 * value], dtype=torch.float64) for value in (sigma, guidance)]
+    emb = net.time_text_embed(*numbers, text.pooled[None])
+    x = net.x_embedder(torch.stack(packed))
+    c = net.context_embedder(text.hidden[None])[0]
+    places = [(0, 0, 0)] * len(c) + [(0, *cell) for cell in cells]
+    cos, sin = net.pos_embed(torch.tensor(places, dtype=torch.float64))
+
+    def modulation(norm: Any) -> tuple[Tensor, ...]:
+        out = norm.linear(functional.silu(emb))[0]
+        return out.chunk(out.shape[-1] // x.shape[-1])
+
+    for number, block in enumerate(net.transformer_blocks):
+        name, attn = f"transformer_blocks.{number}", block.attn
+        shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = modulation(block.norm1)
+        shift_c, scale_c, gate_c, shift_cm, scale_cm, gate_cm = modulation(block.norm1_context)
+        h, hc = normed(x) * (1 + scale) + shift, normed(c) * (1 + scale_c) + shift_c
+        picture = [
+            heads_of(row.of(name, kind, layer(h)), count)
+            for kind, layer in (("q", attn.to_q), ("k", attn.to_k), ("v", attn.to_v))
+        ]
+        words = [
+            heads_of(layer(hc), count)
+            for layer in (attn.add_q_proj, attn.add_k_proj, attn.add_v_proj)
+        ]
+        query = torch.cat([attn.norm_added_q(words[0]), attn.norm_q(picture[0])], dim=1)
+        key = torch.cat([attn.norm_added_k(words[1]), attn.norm_k(picture[1])], dim=1)
+        value = torch.cat([words[2], picture[2]], dim=1)
+        out = attend(turned(query, cos, sin), turned(key, cos, sin), value)
+        x = x + gate * attn.to_out[0](out[len(c) :])
+        x = x + gate_mlp * row.of(name, "f", block.ff(normed(x) * (1 + scale_mlp) + shift_mlp))
+        c = c + gate_c * attn.to_add_out(out[: len(c)])
+        c = c + gate_cm * block.ff_context(normed(c) * (1 + scale_cm) + shift_cm)
+    both, first = torch.cat([c, x]), len(c)
+    for number, block in enumerate(net.single_transformer_blocks):
+        name, attn = f"single_transformer_blocks.{number}", block.attn
+        shift, scale, gate = modulation(block.norm)
+        h = normed(both) * (1 + scale) + shift
+        parts = []
+        for kind, layer in (("q", attn.to_q), ("k", attn.to_k), ("v", attn.to_v)):
+            tokens = layer(h)
+            tokens = torch.cat([tokens[:first], row.of(name, kind, tokens[first:])])
+            parts.append(heads_of(tokens, count))
+        query, key = (
+            turned(attn.norm_q(parts[0]), cos, sin),
+            turned(attn.norm_k(parts[1]), cos, sin),
+        )
+        inside = functional.gelu(block.proj_mlp(h), approximate="tanh")
+        out = block.proj_out(torch.cat([attend(query, key, parts[2]), inside], dim=-1))
+        both = both + gate * torch.cat([out[:first], row.of(name, "f", out[first:])])
+    scale, shift = net.norm_out.linear(functional.silu(emb))[0].chunk(2)
+    out = net.proj_out(normed(both[first:]) * (1 + scale) + shift)
+    result = torch.empty_like(latents)
+    for values, (y, x_) in zip(out, cells, strict=True):
+        result[:, 2 * y : 2 * y + 2, 2 * x_ : 2 * x_ + 2] = values.view(-1, 2, 2)
+    return result
+
+
+Velocity = Callable[[Tensor, float, Text, Row], Tensor]
+
+
+def invert_step(velocity: Velocity, latents: Tensor, low: float, high: float, text: Text) -> Tensor:
+    """Euler's step from sigma `low` up to `high`, where the network is given `high`."""
+    return latents + (high - low) * velocity(latents, high, text, Row())
+
+
+def sample_step(
+    velocity: Velocity,
+    latents: Tensor,
+    source: Tensor,
+    high: float,
+    low: float,
+    texts: Mapping[str, Text],
+    injected: Mapping[str, str],
+    scale: float,
+    missed: Tensor | None = None,
+) -> Tensor:
+    """Euler's step from `high` down to `low`, with the source's tokens in the prompt's row.
+
+    texts: source, target and, with guidance, negative. injected: letters by block. missed: what the
+    inversion missed of the source, which is added wherever the network is asked (DirectEdit).
+    """
+    before = latents
+    if missed is not None:
+        latents, source = latents + missed, source + missed
+    own = Row()
+    velocity(source, high, texts["source"], own)
+    put = {
+        (block, kind): own.seen[block, kind] for block, kinds in injected.items() for kind in kinds
+    }
+    output = velocity(latents, high, texts["target"], Row(put=put))
+    if "negative" in texts:
+        negative = velocity(latents, high, texts["negative"], Row())
+        output = negative + scale * (output - negative)
+    return before + (low - high) * output

@@ -1,0 +1,153 @@
+"""Flow-matching transformers through the front door: from files to files."""
+
+import csv
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import flow_models
+import numpy as np
+import pytest
+import torch
+from command import Cli, pixels, save_frames
+from PIL import Image
+from torch import Tensor
+
+from pnpvideo import ModelSettings, PnPFlowPipeline, load_pipeline
+from pnpvideo.cli import main
+from pnpvideo.options.settings import Settings
+from pnpvideo.run.run import run
+
+SIZE = "48x32"
+VALUES = {"prompt": ["a stone"], "size": SIZE, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    place = tmp_path_factory.mktemp("flow")
+    return {
+        "sd3": flow_models.save_tiny_sd3(place / "sd3", **{"transformer_blocks.0-2": "kv"}),
+        "flux": flow_models.save_tiny_flux(
+            place / "flux", **{"transformer_blocks.1": "qk", "single_transformer_blocks.0": "vf"}
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", ["sd3", "flux"])
+def test_a_picture_and_a_clip_with_a_mask(
+    name: str, folders: Mapping[str, Path], cli: Cli, tmp_path: Path, picture: Path
+) -> None:
+    model = str(folders[name])
+    done = cli(str(picture), "--prompt", "a stone", "--size", SIZE, "-o", "out.png", model=model)
+    assert done == (0, "out.png\n", "")
+    assert pixels(tmp_path / "out.png").shape == (32, 48, 3)
+    assert (pixels(tmp_path / "out.png") != pixels(picture)).any()
+    save_frames(tmp_path / "clip", 3)
+    mask = np.zeros((32, 48), np.uint8)
+    mask[8:24, 16:40] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    area = ("--mask", "mask.png", "--mask-feather", "0", "--blend-radius", "0")
+    done = cli("clip", "--prompt", "a stone", "--size", SIZE, *area, "-o", "out/", model=model)
+    assert done == (0, "out\n", "")
+    made = sorted((tmp_path / "out").glob("*.png"))
+    assert len(made) == 3
+    for path, source in zip(made, sorted((tmp_path / "clip").iterdir()), strict=True):
+        same = (pixels(path) == pixels(source)).all(-1)
+        assert same[mask == 0].all()
+        assert not same[mask > 0].all()
+
+
+@pytest.mark.parametrize(
+    ("save", "block"),
+    [
+        (flow_models.save_tiny_qwen, "transformer_blocks.0"),
+        (flow_models.save_tiny_z_image, "layers.1"),
+        (flow_models.save_tiny_klein, "single_transformer_blocks.0"),
+    ],
+)
+def test_a_picture_with_other_families(
+    save: Callable[..., Path], block: str, cli: Cli, tmp_path: Path, picture: Path
+) -> None:
+    model = str(save(tmp_path / "model", **{block: "qkv"}))
+    run = (str(picture), "--prompt", "a stone", "--size", SIZE, "--steps", "2")
+    run += ("--guidance-scale", "20")
+    assert cli(*run, "--tau-a", "1", "-o", "out.png", model=model)[:2] == (0, "out.png\n")
+    assert cli(*run, "--tau-a", "0", "-o", "free.png", model=model)[:2] == (0, "free.png\n")
+    assert (pixels(tmp_path / "out.png") != pixels(tmp_path / "free.png")).any()
+
+
+def test_a_stopped_run_goes_on(folders: Mapping[str, Path], tmp_path: Path) -> None:
+    pipeline = load_pipeline(ModelSettings.of({"model": str(folders["flux"]), "device": "cpu"}))
+    assert isinstance(pipeline, PnPFlowPipeline)
+    save_frames(tmp_path / "clip", 3)
+    values = {**VALUES, "source": str(tmp_path / "clip"), "batch_size": 2, "eta": 0.3}
+
+    def stop(step: int, timestep: float, latents: Tensor) -> None:
+        if step == 1:
+            raise KeyboardInterrupt
+
+    part = Settings.of(values | {"output": f"{tmp_path / 'out'}/", "job": str(tmp_path / "job")})
+    with pytest.raises(KeyboardInterrupt):
+        run(part, pipeline, quiet=True, after_step=stop)
+    run(part, pipeline, quiet=True)
+    run(Settings.of(values | {"output": f"{tmp_path / 'whole'}/"}), pipeline, quiet=True)
+    for path in sorted((tmp_path / "whole").glob("*.png")):
+        np.testing.assert_array_equal(pixels(path), pixels(tmp_path / "out" / path.name))
+
+
+def test_a_batch_and_a_grid(
+    folders: Mapping[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_frames(tmp_path / "sources", 2)
+    how = ("--model", str(folders["sd3"]), "--prompt", "a stone", "--size", SIZE, "--device", "cpu")
+    assert main(["batch", "sources", "-o", "results", *how, "--quiet"]) == 0
+    made = sorted((tmp_path / "results").rglob("source*.png"))
+    assert len(made) == 2
+    assert pixels(made[0]).shape == (32, 48, 3)
+    grid = ("--grid", "tau_a=0,0.5", "--grid", "guidance_scale=1,3", "--side", "48")
+    source = str(tmp_path / "sources" / "source0.png")
+    assert main(["grid", source, *grid, "-o", "grid", *how, "--quiet"]) == 0
+    with next((tmp_path / "grid").glob("*.csv")).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4
+    assert len({pixels(Path(row["result"])).tobytes() for row in rows}) == 4
+
+
+def test_the_pipeline_in_python(folders: Mapping[str, Path]) -> None:
+    pipeline = PnPFlowPipeline.from_pretrained(folders["sd3"], dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    image = Image.fromarray(np.full((32, 32, 3), 128, np.uint8))
+    seen: list[Tensor] = []
+
+    def after(pipe: object, step: int, timestep: Tensor, given: dict[str, Tensor]) -> None:
+        seen.append(given["latents"])
+
+    output = pipeline(
+        ["a stone", "a star"],
+        image,
+        width=32,
+        height=32,
+        generator=torch.Generator().manual_seed(0),
+        callback_on_step_end=after,
+    )
+    assert [len(frames) for frames in output.frames] == [1, 1]
+    assert [latents.shape for latents in seen] == [(2, 1, 4, 8, 8)] * 4
+    own = pipeline.model.encode_texts(["a stone"])
+    again = pipeline(
+        prompt_embeds=own.hidden,
+        pooled_prompt_embeds=own.pooled,
+        trajectory=output.trajectory,
+        output_type="np",
+    )
+    assert np.allclose(again.frames[0][0], np.asarray(output.frames[0][0]) / 255, atol=2e-2)
+
+
+def test_options_of_the_family_and_of_the_folder(folders: Mapping[str, Path]) -> None:
+    pipeline = PnPFlowPipeline.from_pretrained(folders["flux"], dtype=torch.float32)
+    options = pipeline.model.defaults
+    assert (options.steps, options.tau_a, options.guidance_scale) == (4, 0.5, 3.0)
+    assert dict(pipeline.model.layers.blocks)["single_transformer_blocks.0"] == "vf"
+    assert json.loads((folders["flux"] / "pnp.json").read_text())["options"]["steps"] == 4
