@@ -86,10 +86,15 @@ class PnPFlowPipeline:
     ) -> Self:
         """Load a diffusers folder or a hub id (see `load_flow`).
 
-        dtype: by default what suits the best device of this machine; torch_dtype is its older name.
-        loras: files or folders to merge, each perhaps with its weight: "style.safetensors:0.8".
-        quantize: "fp8" keeps the transformer's weights in 8 bits.
-        options go to diffusers. Raises InputError or RunError.
+        Args:
+            model: Its folder or its hub id.
+            dtype: By default what suits this machine's best device; or torch_dtype, its older name.
+            loras: Files or folders to merge, each perhaps with a weight: "style.safetensors:0.8".
+            quantize: "fp8" keeps the transformer's weights in 8 bits.
+            options: Go to diffusers.
+
+        Returns:
+            The pipeline. Raises InputError or RunError.
         """
         dtype = dtype or torch_dtype or default_dtype(default_device())
         loaded = load_flow(model, dtype=dtype, loras=loras, **options)
