@@ -1,5 +1,6 @@
 """What distinguishes one family of flow-matching transformers from the others."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -146,6 +147,9 @@ class Family(ABC):
         else:
             own.set_timesteps(sigmas=sigmas, **keywords)
         found: list[float] = own.sigmas.double().tolist()
+        if not all(map(math.isfinite, found)):
+            # A last level that is given (shift_terminal) leaves none for a single step.
+            raise InputError(f"steps is {steps}, which is too few for {self.name}; give 2 or more")
         if any(low >= high for high, low in pairwise(found)):
             raise InputError(
                 f"steps is {steps}, and the levels of {self.name} are not distinct with so many; "
