@@ -142,10 +142,9 @@ class Family(ABC):
         own = deepcopy(scheduler)
         sigmas, mu = self.sigmas(own, steps, grid)
         keywords = {} if mu is None else {"mu": mu}
-        if sigmas is None:
-            own.set_timesteps(steps, **keywords)
-        else:
-            own.set_timesteps(sigmas=sigmas, **keywords)
+        given = {"num_inference_steps": steps} if sigmas is None else {"sigmas": sigmas}
+        with np.errstate(all="ignore"):  # What is not a number is found below.
+            own.set_timesteps(**given, **keywords)
         found: list[float] = own.sigmas.double().tolist()
         if not all(map(math.isfinite, found)):
             # A last level that is given (shift_terminal) leaves none for a single step.
