@@ -47,6 +47,8 @@ def _thresholds(value: float) -> Changes:
     return {"tau_f": value, "tau_a": value}
 
 
+# No colour is named, so that each frame finds one of its own.
+_SNOW: Changes = {"prompt": ["a 3D render of a fox in the snow"]}
 _GOLDEN: Changes = {"prompt": ["a 3D render of a golden rocket on a green background"]}
 _MASKED: Changes = {"mask": MASK, "mask_motion": True}
 
@@ -56,12 +58,12 @@ COMPARISONS = {
         columns={f"tau {value:g}": _thresholds(value) for value in (0, 0.3, 0.6, 1)},
     ),
     "steady": Comparison(
-        sample="sailboat",
+        sample="fox",
         columns={
-            "--blend-radius 0": {"blend_radius": 0},
-            "default": {},
-            "--blend-radius 4": {"blend_radius": 4},
-            "propagate": {"attention_sharing": "propagate"},
+            "--blend-radius 0": {**_SNOW, "blend_radius": 0},
+            "default": _SNOW,
+            "--blend-radius 4": {**_SNOW, "blend_radius": 4},
+            "propagate": {**_SNOW, "attention_sharing": "propagate"},
         },
     ),
     "local-edit": Comparison(
