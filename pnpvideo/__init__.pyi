@@ -8,7 +8,7 @@ from pnpvideo.errors import RunError as RunError
 from pnpvideo.inside.record import Recorded as Recorded
 from pnpvideo.inside.record import record_features as record_features
 from pnpvideo.options.method import PnPOptions as PnPOptions
-from pnpvideo.options.settings import ModelSettings as ModelSettings
+from pnpvideo.options.model import ModelSettings as ModelSettings
 from pnpvideo.options.settings import Settings as Settings
 from pnpvideo.options.settings_file import read_settings as read_settings
 from pnpvideo.pipelines.call import PnPVideoPipelineOutput as PnPVideoPipelineOutput

@@ -304,7 +304,7 @@ def test_what_settings_change() -> None:
             *("source", "guidance_prompt", "inversion_prompt", "size", "control_image"),
             *("start", "frame_count", "stride", "allow_truncated", "background", "hdr"),
             *("model", "config_folder", "prediction_type", "lora", "embedding", "controlnet"),
-            *("ip_adapter", "image_encoder", "ip_adapter_scale", "dtype"),
+            *("ip_adapter", "image_encoder", "ip_adapter_scale", "dtype", "quantize"),
             *("preset", "trajectory_precision"),
         },
         Lifetime.SAMPLING: {
@@ -324,7 +324,7 @@ def test_what_settings_change() -> None:
         },
         Lifetime.MEASURING: {"check_inversion"},
         Lifetime.NOTHING: {
-            *("device", "offload", "job", "trajectory", "batch_size", "reader"),
+            *("device", "offload", "offload_layers", "job", "trajectory", "batch_size", "reader"),
             *("max_pixels", "max_frames"),
         },
     }

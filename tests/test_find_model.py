@@ -15,7 +15,7 @@ from pnpvideo.cli import main
 from pnpvideo.errors import InputError, RunError
 from pnpvideo.loading.load import load_model
 from pnpvideo.options.declared import declared
-from pnpvideo.options.settings import ModelSettings
+from pnpvideo.options.model import ModelSettings
 from tools.site.models_table import models_table
 
 DOCS = Path(__file__).parent.parent / "docs"

@@ -212,6 +212,14 @@ def test_additions_for_a_unet(
     assert words in told
 
 
+@pytest.mark.parametrize("option", ["quantize", "offload_layers"])
+def test_savings_that_are_only_for_transformers(tiny_model: Path, option: str) -> None:
+    value = "fp8" if option == "quantize" else True
+    settings = ModelSettings.of({"model": str(tiny_model), "device": "cpu", option: value})
+    with pytest.raises(InputError, match=f"{option} is for "):
+        load_pipeline(settings)
+
+
 @pytest.fixture(scope="module")
 def pipeline(folders: Mapping[str, Path]) -> PnPFlowPipeline:
     return PnPFlowPipeline.from_pretrained(folders["sd3"], dtype=torch.float32)
@@ -222,7 +230,10 @@ OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"clip_skip": 1}, "clip_skip is for models with a UNet"),
     ({"prompt_weights": True}, "say in words what matters"),
     ({"control": "canny"}, "has no ControlNet here"),
-    ({"area": Area(named="a stone")}, "mask_from_prompt reads the cross-attention of a UNet"),
+    (
+        {"area": Area(named="a stone")},
+        "reads the cross-attention of a UNet, and Stable Diffusion 3 has none; give mask",
+    ),
     ({"size": (52, 40)}, "give multiples of 8"),
     ({"size": (104, 32)}, "is 13 tokens long, and this model knows the positions of 12"),
 ]

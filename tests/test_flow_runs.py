@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from command import Cli, pixels, save_frames
+from page import wait_until
 from PIL import Image
 from torch import Tensor
 
@@ -143,6 +144,67 @@ def test_the_pipeline_in_python(folders: Mapping[str, Path]) -> None:
         output_type="np",
     )
     assert np.allclose(again.frames[0][0], np.asarray(output.frames[0][0]) / 255, atol=2e-2)
+
+
+def test_texts_are_embedded_once_by_the_same_encoders(folders: Mapping[str, Path]) -> None:
+    pipeline = PnPFlowPipeline.from_pretrained(folders["flux"], dtype=torch.float32)
+    encoder, passes = pipeline.pipe.text_encoder_2, []
+    encoder.register_forward_hook(lambda *_: passes.append(1))
+    first = pipeline.model.encode_texts(["a stone", "a star", "a stone"])
+    again = pipeline.model.encode_texts(["a star"])
+    assert len(passes) == 2
+    assert torch.equal(again.hidden, first.hidden[1:2])
+    with torch.no_grad():
+        encoder.encoder.final_layer_norm.weight.mul_(2)
+    changed = pipeline.model.encode_texts(["a star"])
+    torch.testing.assert_close(changed.hidden, 2 * again.hidden)
+
+
+def test_savings_of_memory(folders: Mapping[str, Path]) -> None:
+    """Layers that are loaded for their work change nothing; weights in 8 bits change little."""
+    image = Image.fromarray(np.full((32, 32, 3), 128, np.uint8))
+    found = []
+    for quantize, offloaded in ((None, False), (None, True), ("fp8", False), ("fp8", True)):
+        pipeline = PnPFlowPipeline.from_pretrained(
+            folders["flux"], dtype=torch.float32, quantize=quantize
+        )
+        pipeline.set_progress_bar_config(disable=True)
+        if offloaded:
+            pipeline.enable_layer_offload(torch.device("cpu"))
+        seed = torch.Generator().manual_seed(0)
+        size = {"width": 32, "height": 32}
+        output = pipeline("a stone", image, generator=seed, output_type="latent", **size)
+        found.append(output.frames)
+    weight = pipeline.pipe.transformer.transformer_blocks[0].attn.to_q.weight
+    assert weight.dtype == torch.float8_e4m3fn
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[2], found[3])
+    change = float((found[0] - found[2]).norm() / found[0].norm())
+    assert 0 < change < 0.2
+
+
+def test_the_page_and_pictures_of_the_inside(
+    folders: Mapping[str, Path], tmp_path: Path, picture: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("gradio")
+    from pnpvideo.web.jobs import JobStore, Visitor
+    from pnpvideo.web.limits import Limits
+    from pnpvideo.web.models import Models
+    from pnpvideo.web.runner import Runner
+
+    store, models = JobStore(tmp_path / "jobs"), Models([str(folders["sd3"])], "cpu")
+    visitor, values = Visitor(key="me", place="here"), {"prompt": ["a stone"], "steps": 2}
+    job = store.add("translate", visitor, models.names[0], picture, values)
+    runner = Runner(
+        store, models, Limits(pixels=10_000, frames=4, waiting=2, prompts=3, prompt_length=50)
+    )
+    runner.submit(job)
+    wait_until(lambda: store.all()[0].is_over, 30)
+    runner.close()
+    assert store.all()[0].state == "done", store.all()[0]
+    how = ("--model", str(folders["sd3"]), "-o", str(tmp_path / "inside.png"), "--quiet")
+    assert main(["visualize", str(picture), *how]) == 2
+    assert "needs a model with a UNet, and this model has none" in capsys.readouterr().err
 
 
 def test_options_of_the_family_and_of_the_folder(folders: Mapping[str, Path]) -> None:

@@ -1,6 +1,7 @@
 """Schedulers whose noise is not sampled here are refused; the others are sampled as they say."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from pnpvideo.errors import InputError
 from pnpvideo.loading.load import load_model
 from pnpvideo.models.scheduler import check_scheduler
 from pnpvideo.models.stable_diffusion.schedule import make_schedule
+from pnpvideo.options.method import PnPOptions
 from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 from pnpvideo.sampling.schedule import ddim_step
 
@@ -157,3 +159,55 @@ def test_another_family_is_refused_wherever_it_comes_from(
         with pytest.raises(InputError, match="EDMDPMSolverMultistepScheduler, is for EDM's noise"):
             make()
     assert PnPVideoPipeline.from_pretrained(tiny_model, scheduler=ddim).scheduler is ddim
+
+
+def test_a_schedule_of_ones_own(tiny_model: Path) -> None:
+    """The scheduler's own numbers give the same; others are sampled as diffusers would."""
+    pipeline = PnPVideoPipeline.from_pretrained(tiny_model, dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    frames = np.random.default_rng(0).integers(0, 255, (1, 32, 32, 3)).astype(np.uint8)
+
+    def run(**more: Any) -> Any:
+        generator = torch.Generator().manual_seed(0)
+        return pipeline("a stone", frames, generator=generator, output_type="latent", **more)
+
+    usual = run(num_inference_steps=4)
+    default = [int(timestep) for timestep in usual.trajectory.timesteps]
+    for given in (default, torch.tensor(default)):
+        assert torch.equal(run(timesteps=given).frames, usual.frames)
+    own = run(timesteps=[900, 400, 3], inversion_iterations=1)
+    assert own.trajectory.timesteps == (900, 400, 3)
+    # A call leaves nothing behind, and the trajectory belongs to its schedule.
+    assert torch.equal(run(num_inference_steps=4).frames, usual.frames)
+    again = pipeline("a stone", trajectory=own.trajectory, timesteps=[900, 400, 3],
+                     generator=torch.Generator().manual_seed(0), inversion_iterations=1,
+                     output_type="latent")  # fmt: skip
+    assert torch.equal(again.frames, own.frames)
+    with pytest.raises(InputError, match="timesteps of the trajectory are not"):
+        pipeline("a stone", trajectory=own.trajectory, timesteps=[901, 400, 3])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"timesteps": []}, "timesteps is []; give a list of whole numbers"),
+        ({"timesteps": 5}, "timesteps is 5; give a list"),
+        ({"timesteps": "abc"}, "timesteps is 'abc'; give a list"),
+        ({"timesteps": [1000, 1]}, "timesteps holds 1000; give whole numbers from 999 down to 0"),
+        ({"timesteps": [10, -1]}, "timesteps holds -1"),
+        ({"timesteps": [10.5, 1]}, "timesteps holds 10.5"),
+        ({"timesteps": [True, 0]}, "timesteps holds True"),
+        ({"timesteps": [1, 10]}, "timesteps holds 10 after 1; they must fall strictly"),
+        ({"timesteps": [10, 10]}, "timesteps holds 10 after 10"),
+        ({"timesteps": [10, 1], "num_inference_steps": 2}, "leave out num_inference_steps"),
+        ({"timesteps": [10, 1], "preset": "fast"}, "leave out preset"),
+        ({"timesteps": [3, 2, 1], "options": PnPOptions(steps=10, inversion_steps=40)},
+         "timesteps are too close to cut each step into 4 of inversion"),
+    ],
+)  # fmt: skip
+def test_schedules_that_cannot_be_used(
+    load: Any, tiny_model: Path, values: dict[str, Any], message: str
+) -> None:
+    frames = np.zeros((1, 32, 32, 3), np.uint8)
+    with pytest.raises(InputError, match=re.escape(message)):
+        load(tiny_model)("a stone", frames, **values)

@@ -271,7 +271,7 @@ def test_a_table_without_a_row(tmp_path: Path, make: Callable[[Path], None], mes
             "data": str(tmp_path),
             "output": str(tmp_path / "out"),
             "ours": False,
-            "method": [f"theirs={tmp_path / 'theirs'}"],
+            "theirs": [f"theirs={tmp_path / 'theirs'}"],
             "network": [f"{role}=none" for role in ("clip", "structure")],
         }
     )

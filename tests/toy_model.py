@@ -19,7 +19,7 @@ from pnpvideo.models.network import Batch, Change, InjectionLayers
 from pnpvideo.models.noise_schedule import NoiseSchedule, flow_schedule
 from pnpvideo.models.prompt import PromptEmbeddings
 from pnpvideo.options.method import PnPOptions
-from pnpvideo.options.settings import ModelSettings
+from pnpvideo.options.model import ModelSettings
 from pnpvideo.sampling.attend import attend, split_heads
 from pnpvideo.storage import fingerprint
 

@@ -10,7 +10,8 @@ from tempfile import TemporaryDirectory
 from PIL import Image
 
 from pnpvideo.models.model import Model
-from pnpvideo.options.settings import ModelSettings, Settings
+from pnpvideo.options.model import ModelSettings
+from pnpvideo.options.settings import Settings
 from pnpvideo.run.opening import open_model
 from pnpvideo.run.run import run
 from pnpvideo.web.samples import PROJECT_SAMPLES, Sample, card_of, find_samples

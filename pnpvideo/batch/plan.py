@@ -18,9 +18,10 @@ from pnpvideo.errors import InputError
 from pnpvideo.files.own_names import make_own_folder
 from pnpvideo.options.adapter import AdapterSettings
 from pnpvideo.options.declared import Lifetime
+from pnpvideo.options.model import ModelSettings
 from pnpvideo.options.paths import is_address
 from pnpvideo.options.printed import shown_address
-from pnpvideo.options.settings import ModelSettings, Settings
+from pnpvideo.options.settings import Settings
 from pnpvideo.run.opening import check_additions, read_inputs
 from pnpvideo.run.outputs import plan_outputs
 from pnpvideo.storage import fingerprint

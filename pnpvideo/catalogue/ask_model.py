@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from pnpvideo.catalogue.known_words import KnownWords, words_of_model
 from pnpvideo.catalogue.unknown_words import notice_of_unknown, unknown_words
 from pnpvideo.errors import InputError
-from pnpvideo.options.settings import ModelSettings
+from pnpvideo.options.model import ModelSettings
 
 _log = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ from pnpvideo.options.adapter import AdapterSettings
 from pnpvideo.options.declared import Lifetime, Options, by_title
 from pnpvideo.options.mask import MaskSettings
 from pnpvideo.options.method import MethodSettings
+from pnpvideo.options.model import ModelSettings
 from pnpvideo.options.paths import PathText, PlaceText
 from pnpvideo.options.settings import (
     MachineSettings,
-    ModelSettings,
     ResultSettings,
     SourceSettings,
     TextSettings,

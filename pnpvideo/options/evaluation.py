@@ -7,8 +7,9 @@ from pydantic import Field, model_validator
 from pnpvideo.errors import InputError
 from pnpvideo.options.declared import Lifetime, Options, by_title
 from pnpvideo.options.method import DEFAULT_BATCH_SIZE, Count, MethodSettings
+from pnpvideo.options.model import ModelSettings
 from pnpvideo.options.paths import PathText
-from pnpvideo.options.settings import ModelSettings, check_followed
+from pnpvideo.options.settings import check_followed
 from pnpvideo.options.values import Seed, Size, Texts
 
 BenchmarkName = Literal[

@@ -6,9 +6,9 @@ from pydantic import model_validator
 
 from pnpvideo.errors import InputError
 from pnpvideo.options.method import MethodSettings
+from pnpvideo.options.model import ModelSettings
 from pnpvideo.options.settings import (
     MachineSettings,
-    ModelSettings,
     SourceSettings,
     TextSettings,
     check_followed,

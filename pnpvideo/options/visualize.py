@@ -7,8 +7,9 @@ from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema, mod
 from pnpvideo.errors import InputError
 from pnpvideo.options.declared import Lifetime, Options, by_title
 from pnpvideo.options.method import MethodSettings
+from pnpvideo.options.model import ModelSettings
 from pnpvideo.options.paths import PathText
-from pnpvideo.options.settings import MachineSettings, ModelSettings, SourceSettings, TextSettings
+from pnpvideo.options.settings import MachineSettings, SourceSettings, TextSettings
 from pnpvideo.options.subject import SubjectSettings
 from pnpvideo.options.values import PathTexts, Texts
 

@@ -1,6 +1,7 @@
 """Checks of the types of a call's values, before any work."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -74,6 +75,45 @@ def whole_count(name: str, given: object) -> int:
     if type(number) is not int or number < 1:
         raise InputError(f"{name} is {number!r}; give a whole number of at least 1")
     return number
+
+
+def timesteps_of(given: object, trained: int) -> tuple[int, ...] | None:
+    """Return the timesteps of a call's own schedule; None if none are given.
+
+    trained: the number of timesteps of the model's training. InputError unless they are whole
+    numbers below that which fall strictly.
+    """
+    if given is None:
+        return None
+    listed = given.tolist() if hasattr(given, "tolist") else given
+    numbers = [plain_number(one) for one in listed] if isinstance(listed, list | tuple) else []
+    if not numbers:
+        raise InputError(f"timesteps is {_shown(given)}; give a list of whole numbers")
+    for number in numbers:
+        if type(number) is not int or not 0 <= number < trained:
+            raise InputError(
+                f"timesteps holds {number!r}; give whole numbers from {trained - 1} down to 0"
+            )
+    for high, low in pairwise(numbers):
+        if high <= low:  # type: ignore[operator]
+            raise InputError(f"timesteps holds {low} after {high}; they must fall strictly")
+    return tuple(numbers)  # type: ignore[arg-type]
+
+
+def with_timesteps(
+    options: PnPOptions, timesteps: Sequence[int] | None, given: Collection[str]
+) -> PnPOptions:
+    """Return options with as many steps as there are timesteps; None leaves them as they are.
+
+    given: the names of options that a call was given. InputError if they say the steps, too.
+    """
+    if timesteps is None:
+        return options
+    for name in ("num_inference_steps", "steps", "preset"):
+        if name in given:
+            raise InputError(f"timesteps says how many steps there are; leave out {name}")
+    finer = options.inversion_steps and options.inversion_steps // options.steps * len(timesteps)
+    return options.override({"steps": len(timesteps), "inversion_steps": finer})
 
 
 def check_drawn(images: int, options: PnPOptions) -> None:

@@ -89,6 +89,7 @@ class Components(
     cross_attention_kwargs = StableDiffusionPipeline.cross_attention_kwargs
     num_timesteps = StableDiffusionPipeline.num_timesteps
     interrupt = StableDiffusionPipeline.interrupt
+    own_timesteps: Sequence[int] | None = None  # Of the call under way alone.
 
     def __init__(
         self,

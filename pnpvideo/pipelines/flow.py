@@ -17,6 +17,7 @@ from pnpvideo.loading.recommended import Recommended
 from pnpvideo.models.device import default_device, default_dtype
 from pnpvideo.models.flow.model import FlowModel
 from pnpvideo.options.method import DEFAULT_BATCH_SIZE, PnPOptions, Preset
+from pnpvideo.options.values import Quantization
 from pnpvideo.pipelines.call import (
     PnPVideoPipelineOutput,
     area_of,
@@ -80,16 +81,26 @@ class PnPFlowPipeline:
         dtype: torch.dtype | None = None,
         torch_dtype: torch.dtype | None = None,
         loras: Sequence[str | Path] = (),
+        quantize: Quantization | None = None,
         **options: Any,
     ) -> Self:
         """Load a diffusers folder or a hub id (see `load_flow`).
 
-        dtype: by default what suits the best device of this machine; torch_dtype is its older name.
-        loras: files or folders to merge, each perhaps with its weight: "style.safetensors:0.8".
-        options go to diffusers. Raises InputError or RunError.
+        Args:
+            model: Its folder or its hub id.
+            dtype: By default what suits this machine's best device; or torch_dtype, its older name.
+            loras: Files or folders to merge, each perhaps with a weight: "style.safetensors:0.8".
+            quantize: "fp8" keeps the transformer's weights in 8 bits.
+            options: Go to diffusers.
+
+        Returns:
+            The pipeline. Raises InputError or RunError.
         """
         dtype = dtype or torch_dtype or default_dtype(default_device())
         loaded = load_flow(model, dtype=dtype, loras=loras, **options)
+        if quantize == "fp8":
+            # Each layer's weights are converted when it works.
+            loaded.pipe.transformer.enable_layerwise_casting(torch.float8_e4m3fn, dtype)
         return cls(loaded.pipe, loaded.recommended)
 
     @property
@@ -109,6 +120,18 @@ class PnPFlowPipeline:
     def enable_model_cpu_offload(self, **options: Any) -> None:
         """Keep on the device only the part that is working."""
         self.pipe.enable_model_cpu_offload(**options)
+
+    def enable_layer_offload(self, device: torch.device) -> None:
+        """Keep on the device only the layers that are working, and the autoencoder.
+
+        The next layers are loaded meanwhile, on devices that can do that.
+        """
+        self.pipe.enable_group_offload(
+            onload_device=device,
+            offload_type="leaf_level",
+            use_stream=device.type == "cuda",
+            exclude_modules=["vae"],
+        )
 
     def set_progress_bar_config(self, **options: Any) -> None:
         """Set the keywords of progress bars, such as disable."""

@@ -28,7 +28,9 @@ from pnpvideo.pipelines.call_values import (
     check_types,
     generators_of,
     size_of_call,
+    timesteps_of,
     whole_count,
+    with_timesteps,
 )
 from pnpvideo.pipelines.components import Components
 from pnpvideo.pipelines.step_callback import TENSORS, step_callback
@@ -66,6 +68,7 @@ class PnPVideoPipeline(Components):
         inversion_prompt: str = "",
         options: PnPOptions | None = None,
         preset: Preset | None = None,
+        timesteps: Sequence[int] | None = None,
         height: int | None = None,
         width: int | None = None,
         num_images_per_prompt: int = 1,
@@ -103,6 +106,8 @@ class PnPVideoPipeline(Components):
             inversion_prompt: Describes the source; '' as in the paper.
             options: How it is done; by default `model_options`.
             preset: How fast it is done (see `PnPOptions.at`).
+            timesteps: A schedule of your own: whole numbers that fall strictly, below the number
+                of the model's training timesteps. They say how many steps there are, too.
             height: The working height in pixels, with `width`; by default the model's own area in
                 the video's aspect ratio.
             width: The working width in pixels.
@@ -140,7 +145,11 @@ class PnPVideoPipeline(Components):
         size = size_of_call(height, width)
         images = whole_count("num_images_per_prompt", num_images_per_prompt)
         area, changes = area_of(mask, changes)
+        own = timesteps_of(timesteps, self.scheduler.config.num_train_timesteps)
+        said = {name for name, value in changes.items() if value is not None}
+        said |= {"preset"} if preset is not None else set()
         options = options_of(options or self.model_options, preset, changes, self.__call__)
+        options = with_timesteps(options, own, said)
         check_drawn(images, options)
         if self.controlnet is not None:
             _check_followed(options, control_image)
@@ -171,7 +180,11 @@ class PnPVideoPipeline(Components):
             after_step=step_callback(self, callback_on_step_end, names, job),
         )
         with self.model.turn(), scaled_loras(self, self._begin(options, cross_attention_kwargs)):
-            output = self._run(request, callbacks, output_type)
+            self.own_timesteps = own
+            try:
+                output = self._run(request, callbacks, output_type)
+            finally:
+                self.own_timesteps = None
         return output if return_dict else (output.frames, output.trajectory)
 
     def _run(self, request: Edit, callbacks: Callbacks, output_type: str) -> PnPVideoPipelineOutput:

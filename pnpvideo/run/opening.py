@@ -20,7 +20,8 @@ from pnpvideo.models.batches import is_out_of_memory
 from pnpvideo.models.device import default_device, default_dtype
 from pnpvideo.models.model import Model
 from pnpvideo.options.adapter import AdapterSettings
-from pnpvideo.options.settings import MachineSettings, ModelSettings, ReadSettings, Settings
+from pnpvideo.options.model import ModelSettings
+from pnpvideo.options.settings import MachineSettings, ReadSettings, Settings
 from pnpvideo.pipelines.call import picture_of
 from pnpvideo.pipelines.flow import PnPFlowPipeline
 from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
@@ -163,9 +164,13 @@ def load_pipeline(settings: ModelSettings, device: torch.device | None = None) -
         pipeline = _load_stable_diffusion(settings, dtype)
     else:
         _check_additions_of(family.name, settings)
-        pipeline = PnPFlowPipeline.from_pretrained(settings.model, dtype=dtype, loras=settings.lora)
+        pipeline = PnPFlowPipeline.from_pretrained(
+            settings.model, dtype=dtype, loras=settings.lora, quantize=settings.quantize
+        )
     with memory_errors_in_one_line(device):
-        if settings.offload:
+        if settings.offload_layers and isinstance(pipeline, PnPFlowPipeline):
+            pipeline.enable_layer_offload(device)
+        elif settings.offload:
             pipeline.enable_model_cpu_offload(device=device)
         else:
             pipeline.to(device)
@@ -174,6 +179,12 @@ def load_pipeline(settings: ModelSettings, device: torch.device | None = None) -
 
 def _load_stable_diffusion(settings: ModelSettings, dtype: torch.dtype) -> PnPVideoPipeline:
     """Load a Stable Diffusion 1.x, 2.x or XL model with all that is added to it."""
+    for option in ("quantize", "offload_layers"):
+        if getattr(settings, option):
+            raise InputError(
+                f"{option} is for models with a transformer, and {settings.model} has a UNet; "
+                "leave it out"
+            )
     pipeline = PnPVideoPipeline.from_pretrained(
         settings.model,
         torch_dtype=dtype,
@@ -228,8 +239,9 @@ def choose_device(settings: ModelSettings) -> torch.device:
                 f"device is {settings.device!r}, which is not available; give cuda, cuda:1, mps or "
                 "cpu, or leave it out"
             ) from None
-    if settings.offload and device.type == "cpu":
-        raise InputError("offload is for a GPU, and this run is on the CPU; leave it out")
+    for option in ("offload", "offload_layers"):
+        if getattr(settings, option) and device.type == "cpu":
+            raise InputError(f"{option} is for a GPU, and this run is on the CPU; leave it out")
     return device
 
 

@@ -8,7 +8,8 @@ from pnpvideo.errors import InputError
 from pnpvideo.options.adapter import AdapterSettings
 from pnpvideo.options.declared import Schema, accepted, declared
 from pnpvideo.options.method import PnPOptions
-from pnpvideo.options.settings import GROUPS, MachineSettings, ModelSettings
+from pnpvideo.options.model import ModelSettings
+from pnpvideo.options.settings import GROUPS, MachineSettings
 
 MAIN = ("tau_f", "tau_a", "guidance_scale", "noise_share")
 """The options that are shown first; all others are under "All options"."""

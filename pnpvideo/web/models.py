@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pnpvideo.catalogue.known_words import KnownWords, words_of_model
 from pnpvideo.models.model import Model
 from pnpvideo.options.method import PnPOptions
+from pnpvideo.options.model import ModelSettings
 from pnpvideo.options.paths import expanded
-from pnpvideo.options.settings import ModelSettings
 from pnpvideo.run.opening import open_model
 
 

@@ -6,15 +6,17 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
+from diffusers.utils.torch_utils import get_module_execution_device
 from PIL import Image
 from torch import Tensor
 
 from pnpvideo.catalogue.known_words import KnownWords
 from pnpvideo.errors import InputError
-from pnpvideo.models.device import exact_dtype, working_device
+from pnpvideo.models.device import exact_dtype
 from pnpvideo.models.failures import check_finite
 from pnpvideo.models.flow.family import Family, Grid
 from pnpvideo.models.flow.network import FlowNetwork, place_of
+from pnpvideo.models.flow.text_cache import TextCache
 from pnpvideo.models.lora_layers import lora_layers
 from pnpvideo.models.model import Autoencoder, Control, Size
 from pnpvideo.models.network import InjectionLayers
@@ -47,6 +49,7 @@ class FlowModel:
         has_blocks = bool(blocks or family.blocks(pipe.transformer))
         self.options = options or default_options(family, has_blocks=has_blocks)
         self.blocks = blocks
+        self._texts = TextCache()
 
     def turn(self) -> AbstractContextManager[None]:
         """Keep other threads from using the model, or another one with a part of it, within."""
@@ -83,7 +86,8 @@ class FlowModel:
 
     @property
     def device(self) -> torch.device:
-        return working_device(self.transformer)
+        device: torch.device = get_module_execution_device(self.transformer)
+        return device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -123,12 +127,15 @@ class FlowModel:
         RunError if they are not finite.
         """
         with self.turn():
-            parts = [self.family.encode(self.pipe, text) for text in texts]
-        for part in parts:
-            for tensor in (part.hidden, part.pooled):
-                if tensor is not None:
-                    check_finite(tensor, "text encoder", tensor.dtype)
+            parts = [self._texts.of(text, self.pipe, self._encode) for text in texts]
         return self._completed(concatenate(parts))
+
+    def _encode(self, text: str) -> PromptEmbeddings:
+        embedded = self.family.encode(self.pipe, text)
+        for tensor in (embedded.hidden, embedded.pooled):
+            if tensor is not None:
+                check_finite(tensor, "text encoder", tensor.dtype)
+        return embedded
 
     def check_embeddings(self, embeddings: PromptEmbeddings) -> PromptEmbeddings:
         """Return embeddings from outside as the transformer takes them.
@@ -166,8 +173,8 @@ class FlowModel:
 
     def words_in(self, text: str) -> list[tuple[str, list[int]]]:
         raise InputError(
-            f"mask_from_prompt reads the cross-attention of a UNet, and {self.family.name} has "
-            "none; give mask, a picture that is white where the source is edited"
+            "finding what a text names (mask_from_prompt) reads the cross-attention of a UNet, and "
+            f"{self.family.name} has none; give mask, a picture that is white where to edit"
         )
 
     def schedule(self, options: PnPOptions, size: Size) -> NoiseSchedule:

@@ -7,11 +7,10 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from diffusers.utils.torch_utils import unwrap_module
+from diffusers.utils.torch_utils import get_module_execution_device, unwrap_module
 from torch import Tensor
 
 from pnpvideo.errors import InputError
-from pnpvideo.models.device import working_device
 from pnpvideo.models.flow.family import Family, Place
 from pnpvideo.models.network import Batch, Change, HookPoint, SelfAttention
 
@@ -33,7 +32,8 @@ class FlowNetwork:
 
     @cached_property
     def device(self) -> torch.device:
-        return working_device(self.transformer)
+        device: torch.device = get_module_execution_device(self.transformer)
+        return device
 
     @cached_property
     def dtype(self) -> torch.dtype:

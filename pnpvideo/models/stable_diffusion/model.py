@@ -182,7 +182,8 @@ class StableDiffusion:
         """
         scheduler = self._parts.scheduler
         check_scheduler(scheduler)
-        return make_schedule(scheduler.config, options.steps, options.inversion_step_count)
+        own = self._parts.own_timesteps
+        return make_schedule(scheduler.config, options.steps, options.inversion_step_count, own)
 
     def rescaled(self, guided: Tensor, prediction: Tensor) -> Tensor:
         """Return guided predictions as they are."""

@@ -6,23 +6,34 @@ from itertools import pairwise
 import numpy as np
 from diffusers import DDIMScheduler
 
+from pnpvideo.errors import InputError
 from pnpvideo.models.noise_schedule import Level, Middle, NoiseSchedule
 
 
 def make_schedule(
-    scheduler_config: Mapping[str, object], steps: int, inversion_steps: int
+    scheduler_config: Mapping[str, object],
+    steps: int,
+    inversion_steps: int,
+    own: Sequence[int] | None = None,
 ) -> NoiseSchedule:
     """Return the DDIM schedule for a model's scheduler configuration, whatever its class.
 
     inversion_steps: a multiple of steps; each interval between two sampling timesteps is cut into
         equal parts, so that inversion passes through every sampling timestep.
+    own: falling timesteps in place of the scheduler's, one for each step. InputError if they are
+        too close to be cut.
     """
     scheduler = DDIMScheduler.from_config(scheduler_config, clip_sample=False, thresholding=False)
     scheduler.set_timesteps(steps)
-    timesteps = [int(t) for t in scheduler.timesteps]
+    timesteps = [int(t) for t in scheduler.timesteps] if own is None else list(own)
     table = scheduler.alphas_cumprod.double()
     clean = 1.0 if scheduler.config.set_alpha_to_one else float(table[0])
     fine = _finer(timesteps, inversion_steps // steps)
+    if own is not None and any(high <= low for high, low in pairwise(fine)):
+        raise InputError(
+            f"timesteps are too close to cut each step into {inversion_steps // steps} of "
+            "inversion; leave out inversion_steps"
+        )
 
     def levels(at: Sequence[int]) -> tuple[Level, ...]:
         alphas = (*(float(table[t]) for t in at), clean)
