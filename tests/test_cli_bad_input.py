@@ -80,9 +80,9 @@ MANY = ("--prompt", "a", "--prompt", "b", "--prompt", "c", "--steps", "2")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "either a source or a guidance prompt"),
+        ((), "give a source: a video, a picture or a folder of frames"),
         (("source0.png",), "give a prompt"),
-        (("source0.png", "--guidance-prompt", "x", *SHORT), "either a source or a guidance"),
+        (("source0.png", "--guidance-prompt", "x", *SHORT), "a guidance prompt, not both"),
         (("source0.png", "two.png", *SHORT), "two.png is one argument too many; a text of several"),
         (("source0.png", "source0.png", *SHORT), "give one source, and repeat the command"),
         (("source0.png", *SHORT, "--stesp", "3"),

@@ -105,7 +105,7 @@ def test_all_that_works_can_log_to_a_file() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["batch"], "give a list of jobs (.jsonl or .csv) or a folder of clips"),
+        (["batch"], "give a list of jobs (.jsonl, .csv or .yaml) or a folder of clips"),
         (["batch", "clips"], "give a folder for the results, with -o"),
         (["evaluate"], "give a benchmark, such as pie-bench"),
         (["evaluate", "pie-bench"], "give the folder of the benchmark's data"),
@@ -114,7 +114,7 @@ def test_all_that_works_can_log_to_a_file() -> None:
         (["grid", "a.png", "--prompt", "x"], "give a folder for the results, with -o"),
         (["visualize", "a.png"], "give a picture or video to write, such as -o inside.png"),
         (["completion"], "give a shell: bash"),
-        (["translate", "--prompt", "x"], "give either a source or a guidance prompt"),
+        (["translate", "--prompt", "x"], "give a source: a video"),
     ],
 )
 def test_what_is_required_is_asked_for(

@@ -73,7 +73,7 @@ def test_the_command_line(with_new_options: Path) -> None:
         (("--mood", "bad"), "mood is 'bad'; give glad or sad"),
         (("--zeto", "1"), "there is no option --zeto; did you mean --zeta?"),
         # Its value is read, so that what is missing is told.
-        (("--zeta", "0.5", "--mood", "sad"), "give either a source or a guidance prompt"),
+        (("--zeta", "0.5", "--mood", "sad"), "give a source: a video"),
     ):
         assert_refused(command(with_new_options, *arguments), 2, message)
 
@@ -83,7 +83,7 @@ def test_a_settings_file(with_new_options: Path) -> None:
         ("zeta: 1.5", "zeta is 1.5; give a number from 0 to 1"),
         ("mood: bad", "mood is 'bad'; give glad or sad"),
         ("zeto: 1", "there is no option zeto; did you mean zeta?"),
-        ("zeta: 0.5", "give either a source or a guidance prompt"),
+        ("zeta: 0.5", "give a source: a video"),
     ):
         (with_new_options / "run.yaml").write_text(text)
         assert_refused(command(with_new_options, "--config", "run.yaml"), 2, message)
@@ -367,4 +367,4 @@ def test_a_required_option_is_asked_for() -> None:
 
 def test_the_names_that_the_help_offers_are_taken(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["translate", "--no-compare", "--compare"]) == 2
-    assert "give either a source" in capsys.readouterr().err
+    assert "give a source" in capsys.readouterr().err

@@ -119,8 +119,16 @@ def test_a_prompt_without_its_flag(
 @pytest.mark.parametrize(
     ("size", "of_source", "text"),
     [
-        ((296, 224), (320, 240), "296 x 224 (source 320 x 240; --original-size)"),
-        ((296, 224), (296, 240), "296 x 224 (source 296 x 240; --original-size)"),
+        (
+            (296, 224),
+            (320, 240),
+            "296 x 224 (source 320 x 240; --original-size enlarges the result)",
+        ),
+        (
+            (296, 224),
+            (296, 240),
+            "296 x 224 (source 296 x 240; --original-size enlarges the result)",
+        ),
         ((320, 240), (320, 240), "320 x 240"),
         ((512, 384), (320, 240), "512 x 384"),
         ((256, 256), None, "256 x 256"),
@@ -141,8 +149,9 @@ def test_a_run_says_what_it_will_do(
     code, out, _ = cli("walk", *SHORT, "-o", "out.mp4", "--preview", "--json", model="m")
     assert code == 0
     assert json.loads(out.splitlines()[-1])["event"] == "preview"
-    assert "walk: 1 frame of 40 x 28 (source 96 x 64; --original-size) with m, 2 steps" in (
-        caplog.messages
+    assert (
+        "walk: 1 frame of 40 x 28 (source 96 x 64; --original-size enlarges the result) "
+        "with m, 2 steps" in (caplog.messages)
     )
     assert any(re.match(r"at this pace all 3 frames take about \d\d:\d\d", one)
                for one in caplog.messages)  # fmt: skip

@@ -90,12 +90,20 @@ def test_unknown_words(text: str, unknown: str, known: KnownWords) -> None:
         ("Bears", ["polar bear"]),
         ("background", ["white background"]),
         ("meadov", ["meadow"]),
+        ("bearr", ["polar bear"]),
         ("gras", ["meadow"]),
         ("qwertz", []),
     ],
 )
 def test_nearest_words(word: str, nearest: list[str], known: KnownWords) -> None:
     assert list(nearest_words(word, known)) == nearest
+
+
+@pytest.mark.parametrize(("word", "nearest"), [("fishh", "fish"), ("horze", "horse")])
+def test_a_whole_entry_is_nearer_than_a_part_of_another(
+    word: str, nearest: str, embedded: KnownWords
+) -> None:
+    assert nearest_words(word, embedded)[0] == nearest
 
 
 def test_the_notice_is_one_short_line(known: KnownWords) -> None:

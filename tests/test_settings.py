@@ -88,7 +88,7 @@ def test_limits_are_told() -> None:
 def test_what_does_not_go_together() -> None:
     with pytest.raises(InputError, match="there is no option stesp; did you mean steps"):
         Settings.of(LEAST | {"stesp": 3})
-    with pytest.raises(InputError, match="either a source or a guidance prompt"):
+    with pytest.raises(InputError, match="give a source: a video, a picture"):
         Settings.of({"prompt": "x"})
     with pytest.raises(InputError, match="either a source or a guidance prompt"):
         Settings.of(LEAST | {"guidance_prompt": "x"})

@@ -32,7 +32,7 @@ CASES = [
     (("translate", "*.png"), "nothing is kept: add `--job my-job` to go on next time"),
     (
         ("translate", "a.mp4", "--job", "kept"),
-        f"{GO_ON}; of the inversion and of each step, at most",
+        f"{GO_ON}; only the batch of frames that it was working on is made again",
     ),
     (
         ("batch", "clips", "-o", "out"),
@@ -78,7 +78,7 @@ def test_what_is_kept(
     [
         ((), "nothing else is kept: add `--job out-job` and --overwrite to go on next time"),
         (("--overwrite",), "nothing else is kept: add `--job out-job` to go on next time"),
-        (("--job", "kept"), f"{GO_ON.replace(' to', ' with --overwrite to')}; of the inversion"),
+        (("--job", "kept"), f"{GO_ON.replace(' to', ' with --overwrite to')}; only the batch"),
     ],
 )
 def test_what_is_written_already(

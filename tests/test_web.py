@@ -328,6 +328,22 @@ def test_two_visitors_and_the_thresholds(
 
 
 @in_a_browser
+def test_fields_that_nobody_has_opened_are_empty(
+    visit: Callable[[], Any], folder: Path, picture: Path
+) -> None:
+    page = visit()
+    upload(page, picture)
+    says(page, "source0.png: ", "#facts")
+    page.click("#translate")
+    says(page, "give a prompt that says what the result is to show", "#refusal")
+    page.fill("#prompt textarea", "a stone")
+    page.click("#translate")
+    says(page, "done: 1 frame of ")
+    written = max((folder / "served" / "jobs").glob("*/*.yaml"), key=lambda f: f.stat().st_mtime)
+    assert "negative_prompt: []" in written.read_text()
+
+
+@in_a_browser
 def test_what_is_refused_on_the_page(visit: Callable[[], Any], tmp_path: Path) -> None:
     page = visit()
     page.click("#translate")

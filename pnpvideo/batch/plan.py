@@ -95,7 +95,7 @@ def _all_broken(broken: Sequence[Skipped], *, some_left: bool) -> str:
     """Return the text of the error that names each broken file once."""
     # Jobs of a source with several prompts have the same place, and so the same error.
     errors = list(dict.fromkeys(one.error for one in broken))
-    hint = "; --skip-broken makes the others without them" if some_left else ""
+    hint = "; --skip-broken makes the others" if some_left else ""
     count = f"{len(errors)} jobs cannot be made: " if len(errors) > 1 else ""
     return f"{count}{'; '.join(errors)}{hint}"
 

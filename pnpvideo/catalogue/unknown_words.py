@@ -73,7 +73,8 @@ def nearest_words(word: str, known: KnownWords, most: int = 2) -> tuple[str, ...
     holding = [
         usual for text, usual in texts.items() if any(_is_same(word, one) for one in _plain(text))
     ]
-    parts = {part: usual for text, usual in texts.items() for part in (text, *_plain(text))}
+    # A whole entry comes before a part of another: "fishh" is near "fish", not "tropical fish".
+    parts = {part: usual for text, usual in texts.items() for part in _plain(text)} | texts
     near = holding or [parts[one] for one in get_close_matches(word, parts, n=most, cutoff=0.75)]
     return tuple(dict.fromkeys(near))[:most]
 

@@ -24,6 +24,7 @@ examples:
 
 A line of jobs.jsonl: {"source": "fox.mp4", "prompt": "a marble fox", "seed": 2, "output": "a.mp4"}
 The first line of jobs.csv names its columns: source,prompt,seed,output
+A line of jobs.yaml: fox.mp4: a marble fox
 All settings of translate can be given there; those given here apply to jobs without them.
 docs/batches.md has more. Exit code 0 only if all jobs are done."""
 

@@ -158,8 +158,8 @@ def _kept(settings: Settings, call: CallOptions, files: _Files) -> str:
     replaces = bool(files.results) and not call.overwrite
     if settings.job is not None:
         text = (
-            f"run the same command{' with --overwrite' if replaces else ''} to go on; of the "
-            "inversion and of each step, at most the batch of frames under way is lost"
+            f"run the same command{' with --overwrite' if replaces else ''} to go on; only "
+            "the batch of frames that it was working on is made again"
         )
     else:
         named = settings.output or settings.source or ""

@@ -53,11 +53,11 @@ class BatchOptions(Options, title="batch"):
     """The runs of a batch and its workers. Adding or removing a job changes no result."""
 
     jobs: Annotated[PathText, Lifetime.NOTHING] = Field(
-        description="jobs.jsonl or jobs.csv with the settings of one run in each line, or a folder "
-        "of clips and pictures",
+        description="jobs.jsonl or jobs.csv with the settings of one run in each line, jobs.yaml, "
+        "or a folder of clips and pictures",
         json_schema_extra={
             "positional": True,
-            "missing": "a list of jobs (.jsonl or .csv) or a folder of clips",
+            "missing": "a list of jobs (.jsonl, .csv or .yaml) or a folder of clips",
         },
     )
     combine: Annotated[Combine | None, Lifetime.NOTHING] = Field(

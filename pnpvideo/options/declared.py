@@ -183,7 +183,8 @@ def accepted(schema: Schema) -> str:
     if "form" in schema:
         return schema["form"]
     if "enum" in schema:
-        return f"{', '.join(schema['enum'][:-1])} or {schema['enum'][-1]}"
+        first, last = schema["enum"][:-1], schema["enum"][-1]
+        return f"{', '.join(first)} or {last}" if first else last
     kind = {
         "boolean": "true or false",
         "integer": "a whole number",

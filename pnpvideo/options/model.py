@@ -75,4 +75,6 @@ class ModelSettings(Options, title="model"):
         default=None,
         description="keep a transformer's weights in fewer bits, and compute as before: fp8, half "
         "the memory (off)",
+        # A Literal of one value has no enum in its schema.
+        json_schema_extra={"enum": ["fp8"]},
     )

@@ -231,8 +231,7 @@ class Settings(
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if (self.source is None) == (self.guidance_prompt is None):
-            raise InputError("give either a source or a guidance prompt")
+        check_subject(self.source, self.guidance_prompt)
         if not self.prompt:
             raise InputError("give a prompt that says what the result is to show")
         check_negatives(len(self.negative_prompt), len(self.prompt))
@@ -269,6 +268,17 @@ GROUPS = by_title(
     MachineSettings,
 )
 """The groups of `Settings` by title, in the order of a help text or a page."""
+
+
+def check_subject(source: object | None, guidance_prompt: str | None) -> None:
+    """Raise InputError unless there is either a source or a text to make one from."""
+    if source is None and guidance_prompt is None:
+        raise InputError(
+            "give a source: a video, a picture or a folder of frames (or a guidance prompt, a text "
+            "from which a large model makes one)"
+        )
+    if source is not None and guidance_prompt is not None:
+        raise InputError("give either a source or a guidance prompt, not both")
 
 
 def check_negatives(negatives: int, prompts: int) -> None:

@@ -4,7 +4,6 @@ from typing import Self
 
 from pydantic import model_validator
 
-from pnpvideo.errors import InputError
 from pnpvideo.options.method import MethodSettings
 from pnpvideo.options.model import ModelSettings
 from pnpvideo.options.settings import (
@@ -13,6 +12,7 @@ from pnpvideo.options.settings import (
     TextSettings,
     check_followed,
     check_negatives,
+    check_subject,
 )
 
 
@@ -22,8 +22,7 @@ class SubjectSettings(MachineSettings, ModelSettings, MethodSettings, TextSettin
 
     @model_validator(mode="after")
     def _has_subject(self) -> Self:
-        if (self.source is None) == (self.guidance_prompt is None):
-            raise InputError("give either a source or a guidance prompt")
+        check_subject(self.source, self.guidance_prompt)
         check_negatives(len(self.negative_prompt), max(1, len(self.prompt)))
         check_followed(self.controlnet, self.control, self.control_image)
         return self

@@ -24,4 +24,4 @@ def size_text(size: tuple[int, int], of_source: tuple[int, int] | None) -> str:
     text = f"{size[0]} x {size[1]}"
     if of_source is None or (size[0] >= of_source[0] and size[1] >= of_source[1]):
         return text
-    return f"{text} (source {of_source[0]} x {of_source[1]}; --original-size)"
+    return f"{text} (source {of_source[0]} x {of_source[1]}; --original-size enlarges the result)"

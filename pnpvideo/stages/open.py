@@ -11,6 +11,7 @@ from pnpvideo.models.autoencoder import working_size
 from pnpvideo.models.model import Model, Size, words_of
 from pnpvideo.options.declared import Lifetime
 from pnpvideo.options.method import PnPOptions
+from pnpvideo.options.settings import check_subject
 from pnpvideo.pixels.control import check_control as check_control_image
 from pnpvideo.pixels.mask import check_feather, check_mask
 from pnpvideo.sampling.denoise import source_steps
@@ -32,8 +33,7 @@ def check_source(model: Model, request: Edit) -> None:
     Loads nothing and calls no network.
     """
     given, area, options = request.source, request.area, request.options
-    if (given is None) == (request.guidance_prompt is None):
-        raise InputError("give either a source or a guidance prompt")
+    check_subject(given, request.guidance_prompt)
     check_control(model, options, request.control_image, generated=given is None)
     model.check_options(options)
     if area is not None and area.mask is None and not words_of(model, area.named):

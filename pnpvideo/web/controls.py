@@ -105,9 +105,12 @@ class Controls:
         return [(name, self._schemas[name]) for name in self.components]
 
 
-def lines(text: str) -> list[str]:
-    """Split a text into its lines, without the empty ones."""
-    return [line.strip() for line in (text or "").splitlines() if line.strip()]
+def lines(text: object) -> list[str]:
+    """Split a text into its lines, without the empty ones.
+
+    text: what a browser sent; None for a field that nobody has written in.
+    """
+    return [line.strip() for line in str(text or "").splitlines() if line.strip()]
 
 
 def _to_text(value: object) -> object:

@@ -86,7 +86,7 @@ class Events:
             parts, session = self._parts, self._session
             visitor = self._visitors.visitor(key, request)
             try:
-                values = self._values(str(prompt), str(negative), str(preset), str(model), options)
+                values = self._values(prompt, negative, preset, str(model), options)
                 path = None if source is None else Path(str(source))
                 mask = mask_of(editor, self._service.limits.pixels)  # type: ignore[arg-type]
                 if text := str(made or "").strip():
@@ -99,12 +99,12 @@ class Events:
         return submit
 
     def _values(
-        self, prompt: str, negative: str, preset: str, model: str, options: list[object]
+        self, prompt: object, negative: object, preset: object, model: str, options: list[object]
     ) -> dict[str, object]:
         names = self._service.models.names
         own = self._service.models.options[model if model in names else names[0]]
         values = {"prompt": lines(prompt), "negative_prompt": lines(negative)}
-        speed = {} if preset == "best" else {"preset": preset}
+        speed = {} if preset in (None, "best") else {"preset": preset}
         return {**values, **speed, **self._parts.controls.given(options, own)}
 
     def _stop(self, name: str, key: object, request: gr.Request) -> None:
