@@ -225,6 +225,49 @@ def test_batched_equals_one_by_one_and_hooks_change_nothing(
         assert seen == [(3, 12, 16)] * 8
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("name", sorted(ALL.keys() - {"flux_2"}))
+def test_a_skipped_block_returns_what_it_is_given(
+    name: str, models: Callable[[str], FlowModel]
+) -> None:
+    """Against blocks whose forward is replaced by hand."""
+    model = models(name)
+    latents = torch.randn(model.autoencoder.latents_shape(1, SIZE), dtype=torch.float64)
+    batch = Batch(latents=latents, timestep=700.0, texts=model.encode_texts(["two old trees"]))
+
+    def both(hidden_states: Tensor, encoder_hidden_states: Tensor, *_: Any, **__: Any) -> Any:
+        return encoder_hidden_states, hidden_states
+
+    def stream(x: Tensor | None = None, *_: Any, **given: Any) -> Any:
+        return given["hidden_states"] if x is None else x
+
+    stacks = {
+        "sd3": {"transformer_blocks": both},
+        "flux": {"transformer_blocks": both, "single_transformer_blocks": both},
+        "qwen": {"transformer_blocks": both},
+        "klein": {"transformer_blocks": both, "single_transformer_blocks": stream},
+        "z": {"noise_refiner": stream, "layers": stream},
+    }[name]
+    blocks = {
+        f"{stack}.{number}": (block, forward)
+        for stack, forward in stacks.items()
+        for number, block in enumerate(getattr(model.transformer, stack))
+    }
+    with model.network() as network:
+        assert set(network.blocks) == blocks.keys()
+        whole, found = network.predict(batch), []
+        for block, (module, forward) in blocks.items():
+            with network.skipping(block):
+                found.append(network.predict(batch))
+            module.forward = forward
+            try:
+                assert torch.equal(found[-1], network.predict(batch))
+            finally:
+                del module.forward
+        assert torch.equal(network.predict(batch), whole)
+    assert all(not torch.equal(one, whole) for one in found)
+
+
 @pytest.mark.parametrize("method", ["inject", "uniedit", "flowedit", "flowalign", "steerflow"])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_method_returns_the_source_under_its_own_text(

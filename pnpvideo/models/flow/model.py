@@ -76,6 +76,15 @@ class FlowModel:
             blocks = tuple(self.family.blocks(self.transformer).items())
         return InjectionLayers(features=(), attentions=(), shared=(), blocks=blocks)
 
+    @contextmanager
+    def injecting(self, blocks: tuple[tuple[str, str], ...]) -> Iterator[None]:
+        """Inject into these blocks in place of the model's own, within the context."""
+        own, self.blocks = self.blocks, blocks
+        try:
+            yield
+        finally:
+            self.blocks = own
+
     @property
     def defaults(self) -> PnPOptions:
         return self.options
