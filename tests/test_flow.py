@@ -1,5 +1,6 @@
 """Flow-matching transformers against naive references and diffusers' own pipelines."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
@@ -13,9 +14,11 @@ import pytest
 import reference_flow as reference
 import torch
 from clips import smooth_frames
+from diffusers.models.transformers import transformer_flux
 from torch import Tensor
 
 from pnpvideo.clips.clip import clip_of_frames
+from pnpvideo.errors import InputError
 from pnpvideo.models.batches import Batches
 from pnpvideo.models.flow.model import FlowModel
 from pnpvideo.models.network import Batch, InjectionLayers
@@ -266,6 +269,53 @@ def test_a_skipped_block_returns_what_it_is_given(
                 del module.forward
         assert torch.equal(network.predict(batch), whole)
     assert all(not torch.equal(one, whole) for one in found)
+
+
+@torch.no_grad()
+def test_tokens_put_in_at_the_projections_are_those_put_in_at_the_attention(
+    models: Callable[[str], FlowModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Norms and positions between the two are the same for all rows, so the order is free."""
+    model, count = models("flux"), 12
+    latents = torch.randn(model.autoencoder.latents_shape(2, SIZE), dtype=torch.float64)
+    batch = Batch(latents=latents, timestep=700.0, texts=short(model, "a stone", "two old trees"))
+    real, calls = transformer_flux.dispatch_attention_fn, list[int]()
+
+    def first_row(tokens: Tensor) -> Tensor:
+        return tokens[:1].expand_as(tokens)
+
+    def attend(*given: Any, **keywords: Any) -> Any:
+        if len(calls) == number:
+            given = tuple(
+                torch.cat([part[:, :-count], first_row(part[:, -count:])], 1) for part in given
+            )
+        calls.append(1)
+        return real(*given, **keywords)
+
+    monkeypatch.setattr(transformer_flux, "dispatch_attention_fn", attend)
+    with model.network() as network:
+        number = -1
+        plain = network.predict(batch)
+        for place, block in enumerate(network.blocks):
+            number = -1
+            with contextlib.ExitStack() as stack:
+                for kind in "qkv":
+                    stack.enter_context(network.tokens_of(block, kind).changed(first_row))
+                ours = network.predict(batch)
+            calls.clear()
+            number = place
+            close(ours, network.predict(batch), 1e-13)
+            assert not torch.allclose(ours, plain)
+        assert len(calls) == len(network.blocks)
+
+
+@pytest.mark.filterwarnings("error")
+def test_one_step_is_too_few_for_levels_that_end_above_zero(
+    models: Callable[[str], FlowModel],
+) -> None:
+    model = models("qwen")
+    with pytest.raises(InputError, match="steps is 1, and the levels of Qwen-Image need at least"):
+        model.schedule(model.defaults.override({"steps": 1}), SIZE)
 
 
 @pytest.mark.parametrize("method", ["inject", "uniedit", "flowedit", "flowalign", "steerflow"])

@@ -151,10 +151,12 @@ class Family(ABC):
         own = deepcopy(scheduler)
         sigmas, mu = self.sigmas(own, steps, grid)
         keywords = {} if mu is None else {"mu": mu}
-        if sigmas is None:
-            own.set_timesteps(steps, **keywords)
-        else:
-            own.set_timesteps(sigmas=sigmas, **keywords)
+        # The last level of one step cannot be stretched; what comes of it is refused below.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            if sigmas is None:
+                own.set_timesteps(steps, **keywords)
+            else:
+                own.set_timesteps(sigmas=sigmas, **keywords)
         found: list[float] = own.sigmas.double().tolist()
         if not all(map(isfinite, found)):
             raise InputError(
