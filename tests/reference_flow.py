@@ -30,10 +30,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Text:
-    """hidden: (tokens, channels). pooled: (channels)."""
+    """hidden: (tokens, channels). pooled: (channels), if the network takes it."""
 
     hidden: Tensor
-    pooled: Tensor
+    pooled: Tensor | None
+
+
+def _pooled(text: Text) -> Tensor:
+    assert text.pooled is not None
+    return text.pooled[None]
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -57,6 +62,12 @@ def turned(tokens: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return result
 
 
+def rotated(tokens: Tensor, turns: Tensor) -> Tensor:
+    """The same with complex numbers (tokens, d / 2), in complex64 as in Qwen-Image's class."""
+    pairs = torch.view_as_complex(tokens.float().unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * turns).flatten(-2).to(tokens)
+
+
 def normed(tokens: Tensor) -> Tensor:
     mean, spread = tokens.mean(-1, keepdim=True), tokens.var(-1, unbiased=False, keepdim=True)
     return (tokens - mean) / (spread + 1e-6).sqrt()
@@ -67,7 +78,7 @@ def sd3_velocity(net: Any, latents: Tensor, sigma: float, text: Text, row: Row) 
     """The velocity of one picture (c, h, w)."""
     count = net.config.num_attention_heads
     time = torch.tensor([1000 * sigma], dtype=torch.float64)
-    emb = net.time_text_embed(time, text.pooled[None])
+    emb = net.time_text_embed(time, _pooled(text))
     x = net.pos_embed(latents[None])[0]
     c = net.context_embedder(text.hidden[None])[0]
 
@@ -135,7 +146,7 @@ def flux_velocity(
     cells = [(y, x) for y in range(height // 2) for x in range(width // 2)]
     packed = [latents[:, 2 * y : 2 * y + 2, 2 * x : 2 * x + 2].flatten() for y, x in cells]
     numbers = [torch.tensor([1000 * value], dtype=torch.float64) for value in (sigma, guidance)]
-    emb = net.time_text_embed(*numbers, text.pooled[None])
+    emb = net.time_text_embed(*numbers, _pooled(text))
     x = net.x_embedder(torch.stack(packed))
     c = net.context_embedder(text.hidden[None])[0]
     places = [(0, 0, 0)] * len(c) + [(0, *cell) for cell in cells]
@@ -191,6 +202,62 @@ def flux_velocity(
     return result
 
 
+@torch.no_grad()
+def qwen_velocity(net: Any, latents: Tensor, sigma: float, text: Text, row: Row) -> Tensor:
+    """The velocity of one picture (c, h, w)."""
+    count, (_, height, width) = net.config.num_attention_heads, latents.shape
+    cells = [(y, x) for y in range(height // 2) for x in range(width // 2)]
+    packed = [latents[:, 2 * y : 2 * y + 2, 2 * x : 2 * x + 2].flatten() for y, x in cells]
+    x, c = net.img_in(torch.stack(packed)), net.txt_in(net.txt_norm(text.hidden))
+    emb = net.time_text_embed(torch.tensor([sigma], dtype=torch.float64), x)
+    shape = [[(1, height // 2, width // 2)]]
+    both = net.pos_embed(shape, max_txt_seq_len=len(c), device=x.device)
+    turns, turns_c = both
+
+    def modulation(layers: Any) -> tuple[Tensor, ...]:
+        return layers(emb)[0].chunk(6)  # type: ignore[no-any-return]
+
+    for number, block in enumerate(net.transformer_blocks):
+        name, attn = f"transformer_blocks.{number}", block.attn
+        shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = modulation(block.img_mod)
+        shift_c, scale_c, gate_c, shift_cm, scale_cm, gate_cm = modulation(block.txt_mod)
+        h, hc = normed(x) * (1 + scale) + shift, normed(c) * (1 + scale_c) + shift_c
+        query, key, value = (
+            heads_of(row.of(name, kind, layer(h)), count)
+            for kind, layer in (("q", attn.to_q), ("k", attn.to_k), ("v", attn.to_v))
+        )
+        words = [
+            heads_of(layer(hc), count)
+            for layer in (attn.add_q_proj, attn.add_k_proj, attn.add_v_proj)
+        ]
+        query, key = rotated(attn.norm_q(query), turns), rotated(attn.norm_k(key), turns)
+        words[0] = rotated(attn.norm_added_q(words[0]), turns_c)
+        words[1] = rotated(attn.norm_added_k(words[1]), turns_c)
+        pairs = zip(words, (query, key, value), strict=True)
+        out = attend(*(torch.cat(pair, dim=1) for pair in pairs))
+        x = x + gate * attn.to_out[0](out[len(c) :])
+        x = x + gate_mlp * row.of(name, "f", block.img_mlp(normed(x) * (1 + scale_mlp) + shift_mlp))
+        c = c + gate_c * attn.to_add_out(out[: len(c)])
+        c = c + gate_cm * block.txt_mlp(normed(c) * (1 + scale_cm) + shift_cm)
+    scale, shift = net.norm_out.linear(functional.silu(emb))[0].chunk(2)
+    out = net.proj_out(normed(x) * (1 + scale) + shift)
+    result = torch.empty_like(latents)
+    for values, (y, x_) in zip(out, cells, strict=True):
+        result[:, 2 * y : 2 * y + 2, 2 * x_ : 2 * x_ + 2] = values.view(-1, 2, 2)
+    return result
+
+
+def qwen_rescaled(guided: Tensor, plain: Tensor) -> Tensor:
+    """Each token with the norm that it has without guidance."""
+    result = torch.empty_like(guided)
+    for y in range(0, guided.shape[1], 2):
+        for x in range(0, guided.shape[2], 2):
+            cell = (slice(None), slice(y, y + 2), slice(x, x + 2))
+            norms = [one[cell].square().sum().sqrt() for one in (plain, guided)]
+            result[cell] = guided[cell] * norms[0] / norms[1]
+    return result
+
+
 Velocity = Callable[[Tensor, float, Text, Row], Tensor]
 
 
@@ -209,6 +276,7 @@ def sample_step(
     injected: Mapping[str, str],
     scale: float,
     missed: Tensor | None = None,
+    rescaled: Callable[[Tensor, Tensor], Tensor] = lambda guided, plain: guided,
 ) -> Tensor:
     """Euler's step from `high` down to `low`, with the source's tokens in the prompt's row.
 
@@ -226,5 +294,5 @@ def sample_step(
     output = velocity(latents, high, texts["target"], Row(put=put))
     if "negative" in texts:
         negative = velocity(latents, high, texts["negative"], Row())
-        output = negative + scale * (output - negative)
+        output = rescaled(negative + scale * (output - negative), output)
     return before + (low - high) * output

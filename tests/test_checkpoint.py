@@ -110,7 +110,8 @@ def test_what_is_no_whole_model_is_told(tmp_path: Path, shapes: Shapes, words: s
     assert told.startswith(f"{path} is ")
     assert words in told
     wanted = "give a whole Stable Diffusion 1.x, 2.x or XL model"
-    assert told.endswith((wanted, f"{wanted}, unquantised", "beside a model"))
+    beside = ("beside a model", "with --model-config")
+    assert told.endswith((wanted, f"{wanted}, unquantised", *beside))
 
 
 @pytest.mark.parametrize(

@@ -281,6 +281,9 @@ def test_models_that_injection_cannot_change(pipeline: PnPFlowPipeline) -> None:
     pipeline.pipe.scheduler = UniPCMultistepScheduler(use_flow_sigmas=True)
     with pytest.raises(InputError, match="a UniPCMultistepScheduler has not the levels"):
         model.schedule(model.defaults, (32, 32))
+    pipeline.pipe.scheduler = FlowMatchEulerDiscreteScheduler(shift_terminal=0.02)
+    with pytest.raises(InputError, match="steps is 1, which is too few"):
+        model.schedule(model.defaults.override({"steps": 1}), (32, 32))
     pipeline.pipe.scheduler = scheduler
 
 

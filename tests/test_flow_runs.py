@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -12,10 +13,12 @@ import torch
 from command import Cli, pixels, save_frames
 from page import wait_until
 from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor
 
 from pnpvideo import ModelSettings, PnPFlowPipeline, load_pipeline
 from pnpvideo.cli import main
+from pnpvideo.errors import InputError
 from pnpvideo.options.settings import Settings
 from pnpvideo.run.run import run
 
@@ -144,6 +147,27 @@ def test_the_pipeline_in_python(folders: Mapping[str, Path]) -> None:
         output_type="np",
     )
     assert np.allclose(again.frames[0][0], np.asarray(output.frames[0][0]) / 255, atol=2e-2)
+
+
+def test_a_transformer_in_a_file_beside_a_folder(
+    folders: Mapping[str, Path], tmp_path: Path
+) -> None:
+    """In diffusers' names, in place of the folder's own, which is not read."""
+    whole = load_pipeline(ModelSettings.of({"model": str(folders["flux"]), "device": "cpu"}))
+    folder = shutil.copytree(folders["flux"], tmp_path / "parts")
+    own = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    file = own.rename(tmp_path / "mine.safetensors")
+    settings = {"model": str(file), "model_config": str(folder), "device": "cpu"}
+    found = load_pipeline(ModelSettings.of(settings))
+    weights = [one.model.transformer.state_dict() for one in (whole, found)]  # type: ignore[union-attr]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert found.model.layers == whole.model.layers
+    save_file({"transformer_blocks.0.attn.to_q.weight": torch.zeros(16, 16)}, file)
+    with pytest.raises(InputError, match="is not a whole transformer of FLUX"):
+        load_pipeline(ModelSettings.of(settings))
+    with pytest.raises(InputError, match="a model config is for the file of a transformer"):
+        load_pipeline(ModelSettings.of(settings | {"model": str(folders["flux"])}))
 
 
 def test_texts_are_embedded_once_by_the_same_encoders(folders: Mapping[str, Path]) -> None:

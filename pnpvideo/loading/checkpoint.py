@@ -50,6 +50,10 @@ _ADDITIONS = {
 }
 """Descriptions of other model files by patterns in tensor names, the most specific first."""
 
+_BESIDE = "give the folder of its model with --model-config"
+_FLOW_TYPES = ("flux", "sd3", "qwen", "z-image")
+"""The beginnings of diffusers' names for types of models with a transformer."""
+_TRANSFORMER = "a transformer of another family (such as FLUX, SD 3 or PixArt)"
 _SINGLE_PARTS = {
     r"^(unet\.)?down_blocks\.|^((model\.)?diffusion_model\.)?input_blocks\.": "a UNet",
     r"^(first_stage_model\.|vae\.)?(en|de)coder\.(down|up|mid|conv_in)(_blocks?)?\b": (
@@ -58,7 +62,7 @@ _SINGLE_PARTS = {
     r"^(taesd_)?((en|de)coder\.(layers\.)?)?\d+\.(conv\.\d+\.)?weight$": "a tiny autoencoder",
     r"^(vision_model|visual)\.": "an image encoder",
     r"^(model\.diffusion_model\.)?((single_|joint_)?transformer_|double_|single_|joint_)?"
-    r"blocks\.\d+\.": ("a transformer of another family (such as FLUX, SD 3 or PixArt)"),
+    r"blocks\.\d+\.": _TRANSFORMER,
     r"text_model\.|^transformer\.resblocks\.|^encoder\.block\.|^shared\.|^model\.layers\.|"
     r"^(cond_stage_model|conditioner|text_encoders?)\.": "a text encoder",
     r"^(model\.\d+\.sub|conv_first|body\.\d+)\.": "an upscaler",
@@ -179,7 +183,8 @@ def _problem_of(tensors: Mapping[str, Tensor]) -> str | None:
         example = DIFFUSERS_DEFAULT_PIPELINE_PATHS.get(model_type, {}).get(
             "pretrained_model_name_or_path"
         )
-        return f"a model of another family, such as {example or model_type}; {_REMEDY}"
+        remedy = _BESIDE if model_type.startswith(_FLOW_TYPES) else _REMEDY
+        return f"a model of another family, such as {example or model_type}; {remedy}"
     missing = [
         part for part, prefixes in _NEEDED_PARTS.items() if not _any_starts(tensors, prefixes)
     ]
@@ -189,7 +194,8 @@ def _problem_of(tensors: Mapping[str, Tensor]) -> str | None:
         return f"a Stable Diffusion model without its {' and '.join(missing)}; {_REMEDY}"
     for pattern, description in _SINGLE_PARTS.items():
         if re.search(pattern, names, re.MULTILINE):
-            return f"{description} alone; {_REMEDY}"
+            remedy = _BESIDE if description == _TRANSFORMER else _REMEDY
+            return f"{description} alone; {remedy}"
     return f"not a known model (it holds {next(iter(tensors), 'nothing')}); {_REMEDY}"
 
 

@@ -13,7 +13,14 @@ from pnpvideo.catalogue.find_model import find_model
 from pnpvideo.catalogue.pipelines import text_pipeline
 from pnpvideo.errors import InputError
 from pnpvideo.loading.families import family_of, pipeline_class
-from pnpvideo.loading.hub import HUB_OPTIONS, find_variant, list_files, reach_hub
+from pnpvideo.loading.hub import (
+    HUB_OPTIONS,
+    LOADING_ERRORS,
+    find_variant,
+    list_files,
+    one_line,
+    reach_hub,
+)
 from pnpvideo.loading.merge_flow_lora import merge_flow_lora
 from pnpvideo.loading.parts import (
     check_folder,
@@ -27,6 +34,7 @@ from pnpvideo.loading.recommended import Recommended, read_recommended
 from pnpvideo.models.flow.family import Family
 from pnpvideo.models.flow.model import default_options
 from pnpvideo.models.quiet import quiet_loading
+from pnpvideo.options.paths import expanded
 
 _log = logging.getLogger(__name__)
 
@@ -48,24 +56,29 @@ def load_flow(
     *,
     dtype: torch.dtype = torch.float32,
     loras: Sequence[str | Path] = (),
+    config: str | Path | None = None,
     **options: Any,
 ) -> LoadedFlow:
     """Load a model from a diffusers folder or the hub, from safetensors only.
 
-    loras: LoRA files or folders, merged into the weights. options: passed on to diffusers.
+    model: or the file of a transformer alone. loras: LoRA files or folders, merged into the
+    weights. config: for a file, the diffusers folder of its model, which needs no weights of the
+    transformer. options: passed on to diffusers.
     Raise InputError if there is no such model, RunError if the hub cannot be reached.
     """
-    found = find_model(model)
+    found = _whole_model(model, config)
     if isinstance(found, Path):
         check_folder(found)
     else:
         options = reach_hub(options)
-    family = family_of(model, pipeline_class(model, options=options))
+    family = family_of(model, pipeline_class(found, options=options))
     if family is None:
         raise InputError(
             f"the model {model} is not a flow-matching transformer that is known here; load it "
             "with load_pipeline"
         )
+    if config is not None:
+        options = options | {"transformer": _load_file(model, family, found, dtype)}
     pipe = _load_pipeline(str(found), family, dtype, options)
     check_no_missing_weights(model, pipe)
     tokenizers = [name for name in pipe.components if name.startswith("tokenizer")]
@@ -80,6 +93,42 @@ def load_flow(
             model,
         )
     return LoadedFlow(pipe=pipe, family=family, recommended=_recommended(found, pipe, family))
+
+
+def _whole_model(model: str | Path, config: str | Path | None) -> Path | str:
+    """Return where the parts of a model are: its folder, or that beside the transformer's file."""
+    found = find_model(model)
+    is_file = isinstance(found, Path) and found.is_file()
+    if config is None and not is_file:
+        return found
+    if not is_file:
+        raise InputError(f"a model config is for the file of a transformer, and {model} is not one")
+    if config is None:
+        raise InputError(
+            f"{model} is a single file; give the diffusers folder of its model with --model-config"
+        )
+    return expanded(config)
+
+
+def _load_file(
+    model: str | Path, family: Family, folder: Path | str, dtype: torch.dtype
+) -> torch.nn.Module:
+    """Load the file of a transformer, in diffusers' names or its makers'."""
+    path = expanded(model)
+    if path.suffix != ".safetensors":
+        raise InputError(f"{path} is not a .safetensors file; others can hold code")
+    load = getattr(diffusers, family.transformer).from_single_file
+    problem = "it lacks weights"
+    try:
+        transformer: torch.nn.Module = load(
+            str(path), config=str(folder), subfolder="transformer", dtype=dtype
+        )
+    except (*LOADING_ERRORS, IndexError) as error:  # The last from the conversion of names.
+        problem = one_line(error)
+    else:
+        if not any(weight.is_meta for weight in transformer.parameters()):
+            return transformer
+    raise InputError(f"{path} is not a whole transformer of {family.name}: {problem}")
 
 
 def _recommended(found: Path | str, pipe: Any, family: Family) -> Recommended:

@@ -165,7 +165,11 @@ def load_pipeline(settings: ModelSettings, device: torch.device | None = None) -
     else:
         _check_additions_of(family.name, settings)
         pipeline = PnPFlowPipeline.from_pretrained(
-            settings.model, dtype=dtype, loras=settings.lora, quantize=settings.quantize
+            settings.model,
+            dtype=dtype,
+            loras=settings.lora,
+            quantize=settings.quantize,
+            config=settings.config_folder,
         )
     with memory_errors_in_one_line(device):
         if settings.offload_layers and isinstance(pipeline, PnPFlowPipeline):
@@ -208,7 +212,6 @@ def _check_additions_of(name: str, settings: ModelSettings) -> None:
         ("ip_adapter", adapter, "say in the prompt what the picture shows"),
         ("embedding", settings.embedding, "give lora, which these models have instead"),
         ("prediction_type", settings.prediction_type, "it predicts a flow"),
-        ("model_config", settings.config_folder, "give the folder itself as the model"),
     ):
         if given:
             raise InputError(

@@ -98,7 +98,7 @@ class CopiedTrack(Track):
             self._decode(packet)
         assert packet.pts is not None
         start, tick = packet.pts * packet.time_base, packet.time_base
-        if start >= self._duration or (self._last_start is not None and start <= self._last_start):
+        if start >= self._duration or self._goes_back(start, packet):
             return []
         if start + (packet.duration or 0) * tick <= 0:
             # The last packet before the first picture: in most codecs the next overlaps with it.
@@ -121,6 +121,16 @@ class CopiedTrack(Track):
         for written in packets:
             written.stream = self._stream
         return packets
+
+    def _goes_back(self, start: Fraction, packet: Packet[AudioStream]) -> bool:
+        """Return whether a packet does not follow the one before.
+
+        Packets shorter than a tick, as TrueHD has in Matroska, have the same time and no duration.
+        """
+        if self._last_start is None or start > self._last_start:
+            return False
+        together = self._file.format.name in _DELAYING and not packet.duration
+        return start < self._last_start or not together
 
     def _hides(self, packet: Packet[AudioStream]) -> bool:
         """Return whether the output can hold a packet that ends before the first picture."""

@@ -1,12 +1,12 @@
 """What distinguishes one family of flow-matching transformers from the others."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import pairwise
-from math import isfinite
 from typing import Any, ClassVar
 
 import numpy as np
@@ -151,17 +151,13 @@ class Family(ABC):
         own = deepcopy(scheduler)
         sigmas, mu = self.sigmas(own, steps, grid)
         keywords = {} if mu is None else {"mu": mu}
-        # The last level of one step cannot be stretched; what comes of it is refused below.
-        with np.errstate(divide="ignore", invalid="ignore"):
-            if sigmas is None:
-                own.set_timesteps(steps, **keywords)
-            else:
-                own.set_timesteps(sigmas=sigmas, **keywords)
+        given = {"num_inference_steps": steps} if sigmas is None else {"sigmas": sigmas}
+        with np.errstate(all="ignore"):  # What is not a number is found below.
+            own.set_timesteps(**given, **keywords)
         found: list[float] = own.sigmas.double().tolist()
-        if not all(map(isfinite, found)):
-            raise InputError(
-                f"steps is {steps}, and the levels of {self.name} need at least 2; give more steps"
-            )
+        if not all(map(math.isfinite, found)):
+            # A last level that is given (shift_terminal) leaves none for a single step.
+            raise InputError(f"steps is {steps}, which is too few for {self.name}; give 2 or more")
         if any(low >= high for high, low in pairwise(found)):
             raise InputError(
                 f"steps is {steps}, and the levels of {self.name} are not distinct with so many; "
