@@ -231,8 +231,9 @@ class FlowModel:
         if not blocks:
             raise InputError(
                 f"nobody has published which blocks of this {self.family.name} to inject into; "
-                "find them with 'pnpvideo blocks', name them in its pnp.json, as in "
-                '{"blocks": {"transformer_blocks.0": "kv"}}, or give another method, such as uniedit'
+                "measure them with 'pnpvideo blocks', name them in its pnp.json, as in "
+                '{"blocks": {"transformer_blocks.0": "kv"}}, or give another method, such as '
+                "uniedit"
             )
         for block, kinds in blocks:
             for kind in kinds:
