@@ -5,7 +5,17 @@ import sys
 from collections.abc import Sequence
 
 from pnpvideo import __version__
-from pnpvideo.commands import batch, evaluate, grid, models, translate, visualize, web, words
+from pnpvideo.commands import (
+    batch,
+    blocks,
+    evaluate,
+    grid,
+    models,
+    translate,
+    visualize,
+    web,
+    words,
+)
 from pnpvideo.commands.command import AnyCommand
 from pnpvideo.commands.completion import completion_of
 from pnpvideo.commands.printing import any_text_printed
@@ -20,6 +30,7 @@ _WORKING: list[AnyCommand] = [
     batch.COMMAND,
     evaluate.COMMAND,
     grid.COMMAND,
+    blocks.COMMAND,
     visualize.COMMAND,
     web.COMMAND,
     words.COMMAND,

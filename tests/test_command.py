@@ -112,6 +112,8 @@ def test_all_that_works_can_log_to_a_file() -> None:
         (["evaluate", "pie-bench", "data"], "give a folder for results, with -o"),
         (["evaluate", "pi-bench", "data", "-o", "out"], "benchmark is 'pi-bench'; give pie-bench"),
         (["grid", "a.png", "--prompt", "x"], "give a folder for the results, with -o"),
+        (["blocks"], "give a model with a transformer, such as flux2-klein or its folder"),
+        (["blocks", "flux2-klein"], "give a folder for the measures, with -o"),
         (["visualize", "a.png"], "give a picture or video to write, such as -o inside.png"),
         (["completion"], "give a shell: bash"),
         (["translate", "--prompt", "x"], "give a source: a video"),

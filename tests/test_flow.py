@@ -1,5 +1,6 @@
 """Flow-matching transformers against naive references and diffusers' own pipelines."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
@@ -13,6 +14,7 @@ import pytest
 import reference_flow as reference
 import torch
 from clips import smooth_frames
+from diffusers.models.transformers import transformer_flux
 from torch import Tensor
 
 from pnpvideo.clips.clip import clip_of_frames
@@ -232,6 +234,87 @@ def test_batched_equals_one_by_one_and_hooks_change_nothing(
                 again = network.predict(Batch(latents=latents, timestep=700.0, texts=texts))
             assert torch.equal(again, together)
         assert seen == [(3, 12, 16)] * 8
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", sorted(ALL.keys() - {"flux_2"}))
+def test_a_skipped_block_returns_what_it_is_given(
+    name: str, models: Callable[[str], FlowModel]
+) -> None:
+    """Against blocks whose forward is replaced by hand."""
+    model = models(name)
+    latents = torch.randn(model.autoencoder.latents_shape(1, SIZE), dtype=torch.float64)
+    batch = Batch(latents=latents, timestep=700.0, texts=model.encode_texts(["two old trees"]))
+
+    def both(hidden_states: Tensor, encoder_hidden_states: Tensor, *_: Any, **__: Any) -> Any:
+        return encoder_hidden_states, hidden_states
+
+    def stream(x: Tensor | None = None, *_: Any, **given: Any) -> Any:
+        return given["hidden_states"] if x is None else x
+
+    stacks = {
+        "sd3": {"transformer_blocks": both},
+        "flux": {"transformer_blocks": both, "single_transformer_blocks": both},
+        "qwen": {"transformer_blocks": both},
+        "klein": {"transformer_blocks": both, "single_transformer_blocks": stream},
+        "z": {"noise_refiner": stream, "layers": stream},
+    }[name]
+    blocks = {
+        f"{stack}.{number}": (block, forward)
+        for stack, forward in stacks.items()
+        for number, block in enumerate(getattr(model.transformer, stack))
+    }
+    with model.network() as network:
+        assert set(network.blocks) == blocks.keys()
+        whole, found = network.predict(batch), []
+        for block, (module, forward) in blocks.items():
+            with network.skipping(block):
+                found.append(network.predict(batch))
+            module.forward = forward
+            try:
+                assert torch.equal(found[-1], network.predict(batch))
+            finally:
+                del module.forward
+        assert torch.equal(network.predict(batch), whole)
+    assert all(not torch.equal(one, whole) for one in found)
+
+
+@torch.no_grad()
+def test_tokens_put_in_at_the_projections_are_those_put_in_at_the_attention(
+    models: Callable[[str], FlowModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Norms and positions between the two are the same for all rows, so the order is free."""
+    model, count = models("flux"), 12
+    latents = torch.randn(model.autoencoder.latents_shape(2, SIZE), dtype=torch.float64)
+    batch = Batch(latents=latents, timestep=700.0, texts=short(model, "a stone", "two old trees"))
+    real, calls = transformer_flux.dispatch_attention_fn, list[int]()
+
+    def first_row(tokens: Tensor) -> Tensor:
+        return tokens[:1].expand_as(tokens)
+
+    def attend(*given: Any, **keywords: Any) -> Any:
+        if len(calls) == number:
+            given = tuple(
+                torch.cat([part[:, :-count], first_row(part[:, -count:])], 1) for part in given
+            )
+        calls.append(1)
+        return real(*given, **keywords)
+
+    monkeypatch.setattr(transformer_flux, "dispatch_attention_fn", attend)
+    with model.network() as network:
+        number = -1
+        plain = network.predict(batch)
+        for place, block in enumerate(network.blocks):
+            number = -1
+            with contextlib.ExitStack() as stack:
+                for kind in "qkv":
+                    stack.enter_context(network.tokens_of(block, kind).changed(first_row))
+                ours = network.predict(batch)
+            calls.clear()
+            number = place
+            close(ours, network.predict(batch), 1e-13)
+            assert not torch.allclose(ours, plain)
+        assert len(calls) == len(network.blocks)
 
 
 @pytest.mark.parametrize("method", ["inject", "uniedit", "flowedit", "flowalign", "steerflow"])

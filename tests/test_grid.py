@@ -12,6 +12,7 @@ import torch
 from benchmarks import save_manifest, save_networks
 from command import assert_refused, pixels, save_frames
 from PIL import Image
+from toy_model import FRAMES, WIDTH, ToyModel, ToyNetwork
 
 from pnpvideo.cli import main
 from pnpvideo.errors import InputError
@@ -22,6 +23,8 @@ from pnpvideo.grid.edits import GridEdit
 from pnpvideo.grid.grid import Point, pareto_front, run_grid
 from pnpvideo.grid.own_measures import OwnMeasures
 from pnpvideo.inside.draw import MARK
+from pnpvideo.models.noise_schedule import flow_schedule
+from pnpvideo.models.prompt import PromptEmbeddings
 from pnpvideo.models.stable_diffusion.unet import UNet
 from pnpvideo.options.grid import GridCell, GridSettings, cells_of, read_axes
 from pnpvideo.options.method import PnPOptions
@@ -127,6 +130,34 @@ def test_own_measures_are_those_of_a_naive_reference(pipeline: PnPVideoPipeline)
     assert measures.text(latents, text) == pytest.approx(np.mean(gains), abs=1e-6)
     assert measures.structure(latents, latents) == 0
     assert measures.text(latents, nothing) == 0
+
+
+@pytest.mark.parametrize("steps", [2, 6])
+@torch.no_grad()
+def test_own_measure_of_the_text_for_a_flow(steps: int) -> None:
+    """By the velocities' errors, whose fractions are those of noise and of clean latents, also at
+    the first level, where there is nothing but noise.
+    """
+    net, layers = ToyModel().net.float(), ToyModel.layers
+    sigmas = [1 - step / steps for step in range(steps + 1)]
+    clean = torch.randn(2, 3 * FRAMES, 6, 8)
+    text, nothing = (PromptEmbeddings(hidden=torch.randn(1, 3, WIDTH)) for _ in range(2))
+    gains = []
+    for step in (round(share * (steps - 1)) for share in (0.2, 0.4, 0.6, 0.8)):
+        noise = torch.randn(clean.shape[1:], generator=torch.Generator().manual_seed(step))
+        noisy, errors = (1 - sigmas[step]) * clean + sigmas[step] * noise, []
+        for words in (text, nothing):
+            found = net(noisy, 1000 * sigmas[step], words.hidden.mean(1))
+            errors.append(float((found - (noise - clean)).square().mean()))
+        gains.append(1 - errors[0] / errors[1])
+    measures = OwnMeasures(
+        ToyNetwork(net),
+        layers,
+        flow_schedule(sigmas),
+        nothing,
+        batch_size=2,  # type: ignore[arg-type]
+    )
+    assert measures.text(clean, text) == pytest.approx(np.mean(gains), rel=1e-3)
 
 
 def test_the_plot_marks_the_front() -> None:

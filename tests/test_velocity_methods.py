@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Any, get_args
 
 import pytest
@@ -357,20 +358,19 @@ class TwoGaussians:
         return share * (batch.latents - (1 - s) * mean) - mean
 
 
-@pytest.mark.parametrize("steps", [1, 7])
-def test_flowedit_between_gaussians_is_exact(steps: int) -> None:
-    """From noise alone it moves the source by the difference of the means, whatever is drawn."""
-    schedule = flow_schedule([1 - (i / steps) ** 2 for i in range(steps + 1)])
-    clean = 0.3 + 0.5 * draw(3, 2, 1, 4, 5)
+def flowedit_between_gaussians(clean: Tensor, sigmas: list[float], strength: float) -> Tensor:
+    """From the mean 0.3 to -0.9."""
 
     def text(mean: float) -> PromptEmbeddings:
         return PromptEmbeddings(hidden=torch.full((1, 1, 1), mean, dtype=torch.float64))
 
-    options = PnPOptions(steps=steps, method="flowedit", strength=1.0, guidance_scale=1.0)
-    result = denoise_latents(
+    options = PnPOptions(
+        steps=len(sigmas) - 1, method="flowedit", strength=strength, guidance_scale=1.0
+    )
+    return denoise_latents(
         TwoGaussians(),  # type: ignore[arg-type]
         InjectionLayers(features=(), attentions=(), shared=()),
-        schedule,
+        flow_schedule(sigmas),
         Trajectory(latents=LatentMemory(clean[None]), timesteps=()),
         clean[None],
         Guidance(
@@ -380,8 +380,30 @@ def test_flowedit_between_gaussians_is_exact(steps: int) -> None:
         options,
         torch.Generator().manual_seed(0),
         batch_size=2,
-    )
-    torch.testing.assert_close(result[0], clean - 1.2, rtol=0, atol=1e-14)
+    )[0]
+
+
+@pytest.mark.parametrize("steps", [1, 7])
+def test_flowedit_between_gaussians_is_exact(steps: int) -> None:
+    """From noise alone it moves the source by the difference of the means, whatever is drawn."""
+    clean = 0.3 + 0.5 * draw(3, 2, 1, 4, 5)
+    sigmas = [1 - (i / steps) ** 2 for i in range(steps + 1)]
+    result = flowedit_between_gaussians(clean, sigmas, 1.0)
+    torch.testing.assert_close(result, clean - 1.2, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("first", [0.75, 0.5])
+def test_flowedit_from_a_lower_level_goes_a_part_of_the_way(first: float) -> None:
+    """The more steps it takes, the nearer to the exact share."""
+    clean, spread = 0.3 + 0.5 * draw(3, 2, 1, 4, 5), TwoGaussians.spread
+    share = 1 - (1 - first) * spread / ((1 - first) ** 2 * spread**2 + first**2) ** 0.5
+    errors = []
+    for steps in (40, 80, 160):
+        sigmas = [1 - i / steps for i in range(steps + 1)]
+        result = flowedit_between_gaussians(clean, sigmas, first)
+        errors.append(float((result - (clean - 1.2 * share)).abs().max()))
+    assert errors[-1] < 0.01
+    assert all(1.8 < more / less < 2.2 for more, less in pairwise(errors))
 
 
 def test_strength_turns_what_the_papers_turn() -> None:

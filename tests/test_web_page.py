@@ -23,6 +23,7 @@ from pnpvideo.options.web import WebOptions
 
 pytest.importorskip("gradio")
 
+from pnpvideo.clips.sample_folder import PROJECT_SAMPLES
 from pnpvideo.web.actions import Service
 from pnpvideo.web.controls import MAIN, hint_of, label_of, lines, offered
 from pnpvideo.web.jobs import JobStore, Visitor
@@ -31,7 +32,7 @@ from pnpvideo.web.models import Models
 from pnpvideo.web.notices import notices_of_this_thread
 from pnpvideo.web.pace import Paces, duration
 from pnpvideo.web.runner import Runner, job_cells
-from pnpvideo.web.samples import PROJECT_SAMPLES, examples_of, find_samples
+from pnpvideo.web.samples import examples_of, find_samples
 from pnpvideo.web.serve import serving
 from pnpvideo.web.thresholds import CELLS, cells_of
 from pnpvideo.web.words import WordHelp, with_word

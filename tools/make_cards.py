@@ -9,12 +9,13 @@ from tempfile import TemporaryDirectory
 
 from PIL import Image
 
+from pnpvideo.clips.sample_folder import PROJECT_SAMPLES
 from pnpvideo.models.model import Model
 from pnpvideo.options.model import ModelSettings
 from pnpvideo.options.settings import Settings
 from pnpvideo.run.opening import open_model
 from pnpvideo.run.run import run
-from pnpvideo.web.samples import PROJECT_SAMPLES, Sample, card_of, find_samples
+from pnpvideo.web.samples import Sample, card_of, find_samples
 
 QUALITY = 80
 

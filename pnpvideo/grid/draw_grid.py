@@ -71,10 +71,12 @@ def draw_sheet(
     return sheet(rows, row_names=names, column_names=heads, side=side)
 
 
-def draw_plot(points: Sequence[Measured], structure_name: str, text_name: str) -> Picture:
+def draw_plot(
+    points: Sequence[Measured], structure_name: str, text_name: str, *, joined: bool = True
+) -> Picture:
     """Plot structure distance (less to the right) against text similarity (more upwards).
 
-    A line joins the points of the Pareto front.
+    joined: whether the best points are those of the Pareto front, which a line joins.
     """
     image = Image.new("RGB", _SIZE, PAPER)
     pen = ImageDraw.Draw(image)
@@ -95,7 +97,7 @@ def draw_plot(points: Sequence[Measured], structure_name: str, text_name: str) -
 
     places = [(x_axis.place(1e3 * p.structure), y_axis.place(1e2 * p.text)) for p in points]
     front = sorted(place for place, point in zip(places, points, strict=True) if point.best)
-    if len(front) > 1:
+    if joined and len(front) > 1:
         note = "the line joins what nothing else beats in both"
         pen.text((8, 28), note, MARK, font(), anchor="la")
         pen.line(front, MARK, width=2)

@@ -95,14 +95,18 @@ class OwnMeasures:
         return seen[0].flatten(2).transpose(1, 2)
 
     def _error(self, latents: Tensor, step: int, text: PromptEmbeddings) -> float:
-        """Return the mean squared error of the predicted noise."""
+        """Return the mean squared error of the predicted noise, or, of pure noise, of what is
+        predicted of the picture. The fraction of two such errors is the same for both.
+        """
         level, kind = self._schedule.levels[step], self._schedule.prediction_type
         errors = []
         for part in torch.split(latents, self._batch_size):
             noisy, noise = self._noisy(part, step)
             output = self._predict(noisy, step, text)
-            found = clean_and_noise(noisy, output, level, kind)[1]
-            errors.append((found - noise).square().mean((1, 2, 3)))
+            clean, found = clean_and_noise(noisy, output, level, kind)
+            # Of pure noise nothing is left to predict but the picture.
+            wrong = found - noise if level.signal else clean - part.to(clean)
+            errors.append(wrong.square().mean((1, 2, 3)))
         return float(torch.cat(errors).mean())
 
     def _noisy(self, latents: Tensor, step: int) -> tuple[Tensor, Tensor]:

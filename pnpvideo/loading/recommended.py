@@ -2,11 +2,13 @@
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from pnpvideo.catalogue.own_options import FILE
 from pnpvideo.errors import InputError
+from pnpvideo.files.atomic_output import atomic_output
 from pnpvideo.files.read_text import parse_json, read_text
 from pnpvideo.models.network import InjectionLayers
 from pnpvideo.options.method import PnPOptions
@@ -68,6 +70,21 @@ def _blocks(table: dict[str, object]) -> tuple[tuple[str, str], ...]:
         for block in [f"{match[1]}.{number}" for number in numbers] if match else [name]:
             found[block] = "".join(dict.fromkeys(found.get(block, "") + letters))
     return tuple(found.items())
+
+
+def write_blocks(folder: Path, blocks: Mapping[str, str]) -> Path:
+    """Write a table of blocks for `read_recommended`, and keep all else that the file has.
+
+    Return the file. InputError if it cannot be read, RunError if it cannot be written.
+    """
+    path = folder / FILE
+    content = parse_json(read_text(path), path) if path.is_file() else {}
+    if not isinstance(content, dict):
+        raise InputError(f"{path} cannot be used: it is not an object of JSON")
+    with atomic_output(path, folder=False, overwrite=True) as part:
+        text = json.dumps({**content, "blocks": dict(blocks)}, indent=2, ensure_ascii=False)
+        part.write_text(f"{text}\n", encoding="utf-8")
+    return path
 
 
 def write_recommended(folder: Path, recommended: Recommended) -> None:

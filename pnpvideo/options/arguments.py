@@ -26,6 +26,7 @@ class Parser(argparse.ArgumentParser):
             argument_default=argparse.SUPPRESS,
             allow_abbrev=False,
         )
+        self._takes_many = False
 
     def add_options(
         self, title: str, options: type[Options], own: Mapping[str, object] | None = None
@@ -45,7 +46,10 @@ class Parser(argparse.ArgumentParser):
             kind, metavar = schema.get("type"), _metavar(schema)
             flag = f"--{name.replace('_', '-')}"
             flags = [schema["short"], flag] if "short" in schema else [flag]
-            if schema.get("positional"):
+            if schema.get("positional") and kind == "array":
+                section.add_argument(name, nargs="*", metavar=name.upper(), help=text)
+                self._takes_many = True
+            elif schema.get("positional"):
                 section.add_argument(
                     name, nargs="?", type=_Reader(schema), metavar=name.upper(), help=text
                 )
@@ -58,7 +62,9 @@ class Parser(argparse.ArgumentParser):
 
     def parse(self, arguments: Sequence[str] | None) -> dict[str, object]:
         """Return the options that are given, by name."""
-        given, unknown = self.parse_known_args(arguments)
+        # The plain way takes all of several arguments from one place among the flags.
+        parse = self.parse_known_intermixed_args if self._takes_many else self.parse_known_args
+        given, unknown = parse(arguments)
         flags = [text.partition("=")[0] for text in unknown if text.startswith("-")]
         if flags:
             self.error(str(unknown_option(flags[0], self._option_string_actions)))

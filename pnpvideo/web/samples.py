@@ -1,6 +1,5 @@
 """Find sample sources: those in a folder that have settings beside them."""
 
-import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +9,6 @@ from pnpvideo.clips.read import read_clip
 from pnpvideo.errors import InputError
 from pnpvideo.files.read_text import parse_yaml, read_text
 from pnpvideo.options.settings_file import read_settings
-
-_SAMPLES = (
-    Path(__file__).parents[2] / "samples",
-    Path(sysconfig.get_path("data")) / "share" / "pnpvideo" / "samples",
-)
-PROJECT_SAMPLES = next((path for path in _SAMPLES if path.is_dir()), _SAMPLES[0])
-"""The samples beside the source code, or those of an installed package."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ import fastapi
 import gradio as gr
 from gradio.routes import App
 
+from pnpvideo.clips.sample_folder import PROJECT_SAMPLES
 from pnpvideo.errors import InputError
 from pnpvideo.files.read_text import read_text
 from pnpvideo.options.paths import expanded
@@ -30,7 +31,7 @@ from pnpvideo.web.models import Models
 from pnpvideo.web.pace import Paces
 from pnpvideo.web.page import Heading, lay_out
 from pnpvideo.web.runner import Runner
-from pnpvideo.web.samples import PROJECT_SAMPLES, examples_of, find_samples
+from pnpvideo.web.samples import examples_of, find_samples
 from pnpvideo.web.style import REFUSE, STYLE, theme
 from pnpvideo.web.uploads import LEADS_AWAY, Uploads, delete_uploads
 from pnpvideo.web.visitors import Visitors

@@ -56,8 +56,9 @@ class Family(ABC):
     optional: ClassVar[tuple[str, ...]] = ()
     transformer: ClassVar[str]
     """The class of the transformer in diffusers."""
-    stack: ClassVar[str] = "transformer_blocks"
-    """The name of the transformer's first list of blocks with picture tokens and text."""
+    stacks: ClassVar[tuple[str, ...]] = ("transformer_blocks",)
+    """The names of the transformer's lists of blocks with picture tokens; first, one whose middle
+    block sees picture and text."""
     autoencoders: ClassVar[tuple[str, ...]] = ("AutoencoderKL", "AutoencoderTiny")
     """The classes of autoencoders that fit."""
 
@@ -99,6 +100,14 @@ class Family(ABC):
     def side(self, pipe: Any) -> int:
         """Return the number of pixels on a side of the pictures that the model was trained on."""
         return int(pipe.default_sample_size) * int(pipe.vae_scale_factor)
+
+    def block_names(self, transformer: Any) -> tuple[str, ...]:
+        """Return the names of all blocks with picture tokens."""
+        return tuple(
+            f"{stack}.{number}"
+            for stack in self.stacks
+            for number in range(len(getattr(transformer, stack)))
+        )
 
     def blocks(self, transformer: Any) -> Mapping[str, str]:
         """Return a published table of blocks to inject into, for one kind of transformer."""

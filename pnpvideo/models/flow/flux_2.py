@@ -37,6 +37,7 @@ class Flux2(Family):
     name = "FLUX.2"
     encoders = ("text_encoder",)
     transformer = "Flux2Transformer2DModel"
+    stacks = ("transformer_blocks", "single_transformer_blocks")
     autoencoders = ("AutoencoderKLFlux2",)
 
     @property

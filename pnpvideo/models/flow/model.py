@@ -76,6 +76,15 @@ class FlowModel:
             blocks = tuple(self.family.blocks(self.transformer).items())
         return InjectionLayers(features=(), attentions=(), shared=(), blocks=blocks)
 
+    @contextmanager
+    def injecting(self, blocks: tuple[tuple[str, str], ...]) -> Iterator[None]:
+        """Inject into these blocks in place of the model's own, within the context."""
+        own, self.blocks = self.blocks, blocks
+        try:
+            yield
+        finally:
+            self.blocks = own
+
     @property
     def defaults(self) -> PnPOptions:
         return self.options
@@ -222,8 +231,9 @@ class FlowModel:
         if not blocks:
             raise InputError(
                 f"nobody has published which blocks of this {self.family.name} to inject into; "
-                'name them in its pnp.json, as in {"blocks": {"transformer_blocks.0": "kv"}}, or '
-                "give another method, such as uniedit"
+                "measure them with 'pnpvideo blocks', name them in its pnp.json, as in "
+                '{"blocks": {"transformer_blocks.0": "kv"}}, or give another method, such as '
+                "uniedit"
             )
         for block, kinds in blocks:
             for kind in kinds:

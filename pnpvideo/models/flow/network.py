@@ -1,5 +1,6 @@
 """A flow-matching transformer as a `Network`."""
 
+import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,8 +68,30 @@ class FlowNetwork:
 
     @property
     def middle_tokens(self) -> "_PictureTokens":
-        stack = self.family.stack
+        stack = self.family.stacks[0]
         return self.tokens_of(f"{stack}.{len(getattr(self.transformer, stack)) // 2}", "f")
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """The names of all blocks with picture tokens."""
+        return self.family.block_names(self.transformer)
+
+    @contextmanager
+    def skipping(self, block: str) -> Iterator[None]:
+        """Let a block return the tokens that it is given, within the context."""
+        module = self.transformer.get_submodule(block)
+        # Its own, as what moves or casts weights puts another forward in its place.
+        signature = inspect.signature(type(module).forward)
+
+        def hook(_: Any, args: Any, keywords: dict[str, Any], output: Any) -> Any:
+            given = signature.bind(module, *args, **keywords).arguments
+            if isinstance(output, Tensor):
+                return given.get("hidden_states", given.get("x"))
+            text, _picture = output  # The last block may return no text.
+            return None if text is None else given["encoder_hidden_states"], given["hidden_states"]
+
+        with module.register_forward_hook(hook, with_kwargs=True):
+            yield
 
     @property
     def picture_tokens(self) -> int:

@@ -35,7 +35,7 @@ class ZImage(Family):
     name = "Z-Image"
     encoders = ("text_encoder",)
     transformer = "ZImageTransformer2DModel"
-    stack = "layers"
+    stacks = ("layers", "noise_refiner")
 
     @property
     def options(self) -> PnPOptions:
