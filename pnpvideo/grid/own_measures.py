@@ -65,13 +65,15 @@ class OwnMeasures:
 
         At most 1; 0 if the text does not describe the picture, below 0 if it is wrong. With one
         noise sample, the mean of four levels (similar to Li et al. 2023, "Your Diffusion Model is
-        Secretly a Zero-Shot Classifier", equation 5).
+        Secretly a Zero-Shot Classifier", equation 5). With few steps one of them may be pure noise,
+        which a flow-matching model cannot mistake; that says nothing and is left out.
         """
         gains = []
         for step in self._steps(_TEXT_AT):
             error, without = (self._error(latents, step, words) for words in (text, self._nothing))
-            gains.append(1 - error / without)
-        return sum(gains) / len(gains)
+            if without > 0:
+                gains.append(1 - error / without)
+        return sum(gains) / max(len(gains), 1)
 
     def _steps(self, shares: Sequence[float]) -> list[int]:
         return [round(share * (len(self._schedule.timesteps) - 1)) for share in shares]

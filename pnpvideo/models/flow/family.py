@@ -146,7 +146,7 @@ class Family(ABC):
         else:
             own.set_timesteps(sigmas=sigmas, **keywords)
         found: list[float] = own.sigmas.double().tolist()
-        if any(low >= high for high, low in pairwise(found)):
+        if not all(high > low for high, low in pairwise(found)):
             raise InputError(
                 f"steps is {steps}, and the levels of {self.name} are not distinct with so many; "
                 "give fewer steps"
