@@ -210,6 +210,20 @@ def test_an_estimate_is_near(
     assert 0.9 < estimated / passes < 1.1
 
 
+@pytest.mark.parametrize(
+    "method", [("flowedit", "0"), ("flowalign", "0.5"), ("uniedit", "0.01"), ("steerflow", "0")]
+)
+def test_an_estimate_of_methods_that_take_few_steps(
+    run: Run, tmp_path: Path, method: tuple[str, str]
+) -> None:
+    save_frames(tmp_path / "clips", 1)
+    name, strength = method
+    given = ("--method", name, "--strength", strength, "--prompt", "a stone", "--dry-run")
+    code, told, errors = run("clips", *given)
+    assert (code, errors) == (0, "")
+    assert "1 of 1 jobs to do\nabout 00:0" in told
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [9, 33])
 def test_killed_and_started_again(

@@ -92,6 +92,7 @@ def test_files_that_exist_are_in_the_way(planned: Plan, tmp_path: Path) -> None:
         ("{n:03}_{seed}", ["001_7.png", "002_0"]),
         ("{prompt}/{source}", ["a-stone/car.png", "two-moons/walk"]),
         ("{source}.jpg", ["car.jpg"]),
+        ("{n}/", ["1", "2"]),
         ("{{{n}}}.v2", ["{1}.v2.png", "{2}.v2"]),
     ],
 )

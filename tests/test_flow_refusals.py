@@ -80,8 +80,8 @@ def changed_index(folder: Path, **parts: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | parts))
 
 
-def changed_config(folder: Path, **values: object) -> None:
-    path = folder / "scheduler" / "scheduler_config.json"
+def changed_config(folder: Path, part: str = "scheduler", **values: object) -> None:
+    path = folder / part / ("scheduler_config.json" if part == "scheduler" else "config.json")
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
@@ -173,7 +173,46 @@ DAMAGE: Mapping[str, tuple[Callable[[Path], object], str]] = {
         lambda at: (at / "text_encoder" / "adapter_config.json").write_text("{}"),
         "adapter_config.json, which names other weights",
     ),
-    "no table but a list": (lambda at: table(at, [1, 2]), "pnp.json cannot be used"),
+    "no table but a list": (
+        lambda at: table(at, [1, 2]), "pnp.json cannot be used: blocks is [1, 2]; write names",
+    ),
+    "blocks that end before they begin": (
+        lambda at: table(at, {"transformer_blocks.5-1": "kv"}), "give the smaller number first",
+    ),
+    "an index that is a list": (
+        lambda at: (at / "model_index.json").write_text("[]"), "in place of names with values",
+    ),
+    "an index that is cut off": (
+        lambda at: (at / "model_index.json").write_text('{"_class'), "model_index.json is not JSON",
+    ),
+    "a class that is a number": (
+        lambda at: changed_index(at, _class_name=5), "does not name the class of the model's",
+    ),
+    "a part's settings that are a list": (
+        lambda at: (at / "transformer" / "config.json").write_text("[1]"), "it holds [1] in place",
+    ),
+    "a part's settings that are empty": (
+        lambda at: (at / "text_encoder" / "config.json").write_text("{}"), "it holds {} in place",
+    ),
+    "an autoencoder without a scale": (
+        lambda at: changed_config(at, "vae", scaling_factor=None),
+        "its autoencoder has scaling_factor None, and a number but 0 is needed",
+    ),
+    "an autoencoder with a shift in words": (
+        lambda at: changed_config(at, "vae", shift_factor="much"), "has shift_factor 'much'",
+    ),
+    "a mean of too few channels": (
+        lambda at: changed_config(at, "vae", latents_mean=[0.1]), "and a list of 4 numbers is",
+    ),
+    "a scheduler of no step": (
+        lambda at: changed_config(at, num_train_timesteps=0), "cannot be loaded",
+    ),
+    "a shift in words": (
+        lambda at: changed_config(at, base_shift="much"), "scheduler of the model",
+    ),
+    "a shift that is not finite": (
+        lambda at: changed_config(at, base_shift=float("nan")), "scheduler of the model",
+    ),
     "a letter that nothing has": (
         lambda at: table(at, {"transformer_blocks.0": "kx"}), "not some of q, k, v and f",
     ),

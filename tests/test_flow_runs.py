@@ -78,6 +78,10 @@ def test_a_picture_with_other_families(
     assert cli(*run, "--tau-a", "1", "-o", "out.png", model=model)[:2] == (0, "out.png\n")
     assert cli(*run, "--tau-a", "0", "-o", "free.png", model=model)[:2] == (0, "free.png\n")
     assert (pixels(tmp_path / "out.png") != pixels(tmp_path / "free.png")).any()
+    if block == "layers.1":
+        code, _, told = cli(*run, "--size", "264x16", "-o", "long.png", model=model)
+        assert code == 2
+        assert "33 tokens long, and this model knows the positions of 32" in told
 
 
 def test_a_stopped_run_goes_on(folders: Mapping[str, Path], tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from pnpvideo.options.grid import GridSettings
 from pnpvideo.options.settings import Settings
 from pnpvideo.pixels.mask import Area
 from pnpvideo.run.run import run
+from pnpvideo.sampling.schedule import first_step
 from pnpvideo.stages.callbacks import QUIET
 from pnpvideo.stages.edit import OpenEdit, edit
 from pnpvideo.stages.request import Edit, seeded
@@ -73,6 +74,23 @@ def test_strength_goes_from_the_source_to_the_prompt(model: ToyModel, method: Me
             far.append(float((result.latents - clean).norm()))
     assert far[0] == 0
     assert far[0] < far[1] < far[2]
+
+
+@pytest.mark.parametrize(
+    "own",
+    [{"steps": 1}, {"steps": 1, "strength": 0.01}, {"steps": 4, "strength": 0.2}],
+    ids=str,
+)
+@pytest.mark.parametrize("method", METHODS[1:])
+def test_a_strength_above_0_takes_a_step(
+    model: ToyModel, method: MethodName, own: dict[str, float]
+) -> None:
+    """A share of few steps, rounded down to none, would return the source without a word."""
+    with edit(model, request(model, method=method, **own), QUIET) as result:
+        assert first_step(result.options) < result.options.steps
+        # With one step there is no path to depart from: steerflow's step is the source's own.
+        if method != "steerflow":
+            assert not torch.equal(result.latents[0], result.source.trajectory.clean)
 
 
 @pytest.mark.parametrize(
@@ -177,6 +195,25 @@ def test_a_grid_of_methods_and_strengths(model: ToyModel, tmp_path: Path) -> Non
     )
     with edit(model, asked, QUIET) as result:
         np.testing.assert_array_equal(shown[3], result.all_frames(0))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_a_grid_of_few_steps_is_measured(model: ToyModel, tmp_path: Path, steps: int) -> None:
+    """A level of pure noise, of which a flow says nothing, is not divided by."""
+    values = {
+        "source": save_clip(tmp_path / "clip"),
+        "prompt": ("a stone",),
+        "model": "toy",
+        "steps": steps,
+        "grid": ("method=inject,flowedit",),
+        "side": 48,
+        "output": str(tmp_path / "grid"),
+    }
+    found = run_grid(GridSettings.of(values), model, quiet=True)
+    with found.tables[0].open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2
+    assert all(np.isfinite(float(row[name])) for row in rows for name in ("text", "structure"))
 
 
 @pytest.mark.parametrize(

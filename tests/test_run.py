@@ -9,6 +9,7 @@ import yaml
 from command import names, pixels, save_frames
 
 from pnpvideo import InputError, Settings, translate
+from pnpvideo.options.method import PnPOptions
 from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 from pnpvideo.run.run import run
 
@@ -66,6 +67,28 @@ def test_a_negative_prompt_that_does_nothing_is_told(
     ]
     np.testing.assert_array_equal(results[0], results[1])
     assert not np.array_equal(results[2], results[3])
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"source_guidance": 3}, "source_guidance has no effect with method inject"),
+        ({"source_guidance": 3, "method": "uniedit"}, "only with flowedit"),
+        ({"source_guidance": 3, "method": "flowedit"}, None),
+        ({"solver": "fireflow", "method": "flowedit"}, "solver has no effect with method flowedit"),
+        (
+            {"inversion_iterations": 3, "method": "flowalign"},
+            "inversion_iterations has no effect with method flowalign, which inverts nothing",
+        ),
+        ({"solver": "fireflow", "method": "uniedit"}, None),
+        ({"negative_prompt": "blue", "method": "uniedit"}, "negative_prompt has no effect"),
+    ],
+)
+def test_what_a_method_has_no_use_for(given: dict[str, object], words: str | None) -> None:
+    values = Settings.of({"source": "a.png", "prompt": "a stone", "output": "b.png", **given})
+    ignored = values.ignored(values.resolve(PnPOptions()))
+    assert (ignored is None) == (words is None)
+    assert (words or "") in (ignored or "")
 
 
 def test_an_error_leaves_a_loaded_model_as_it_was(

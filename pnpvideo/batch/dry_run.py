@@ -71,6 +71,8 @@ def measure(job: Job, model: Model) -> Pace:
     kept = {name: value for name, value in job.settings.plain().items() if value is not None}
     open_ones = MethodOptions.model_fields.keys() - job.settings.model_fields_set
     values = {name: value for name, value in kept.items() if name not in open_ones}
+    if not job.settings.resolve(model.defaults).injects:
+        values["strength"] = 1.0  # With less, some steps are left out, or all.
     frames = min(job.frames, job.settings.batch_size)
     at: list[float] = []
 
@@ -93,7 +95,7 @@ def measure(job: Job, model: Model) -> Pace:
     # Nearly all of the time before the first step goes to the source.
     source = max(0.0, at[0] - step - began)
     return Pace(
-        source=source / frames / cost.source,
+        source=source / frames / max(cost.source, 1),
         sampling=step * _STEPS / frames / cost.sampling,
         result=(ended - at[-1]) / frames / len(trial.prompt),
     )

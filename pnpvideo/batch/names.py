@@ -92,7 +92,8 @@ def name_of(template: str, settings: Settings, clip: Clip | None, number: int) -
         "seed": settings.seed,
     }
     name = string.Formatter().vformat(template, (), values)
-    return name if Path(template).suffix.lower() in SUFFIXES else f"{name}{suffix or '/'}"
+    whole = template.endswith("/") or Path(template).suffix.lower() in SUFFIXES
+    return name if whole else f"{name}{suffix or '/'}"
 
 
 def _words(prompt: str) -> str:

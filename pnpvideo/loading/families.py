@@ -45,14 +45,19 @@ def pipeline_class(
             index = json.loads((folder / "model_index.json").read_bytes())
         except (OSError, ValueError):
             return None
-        return index.get("_class_name") if isinstance(index, dict) else None
+        return _class_of(index)
     on_hub = {k: v for k, v in (options or {}).items() if k in (*HUB_OPTIONS, "revision")}
     try:
         index = diffusers.DiffusionPipeline.load_config(folder, **on_hub)
     except LOADING_ERRORS:
         return None
-    name: str | None = index.get("_class_name")
-    return name
+    return _class_of(index)
+
+
+def _class_of(index: object) -> str | None:
+    """Return the class that an index names; None if it names none."""
+    name = index.get("_class_name") if isinstance(index, Mapping) else None
+    return name if isinstance(name, str) else None
 
 
 def family_of(model: str | Path, class_name: str | None) -> Family | None:

@@ -29,6 +29,7 @@ from pnpvideo.loading.merge_lora import merge_lora
 from pnpvideo.loading.parts import (
     check_folder,
     check_no_missing_weights,
+    check_scaling,
     check_tokenizers,
     load_text_encoder,
     loading_errors,
@@ -105,6 +106,7 @@ def load_model(
     else:
         pipeline = _load_diffusers(str(found), dtype, noise, reach_hub(options))
     check_no_missing_weights(model, pipeline)
+    check_scaling(model, pipeline.vae.config)
     check_tokenizers(model, pipeline, ("tokenizer", "tokenizer_2"), 256)
     for lora in loras:
         merge_lora(pipeline, lora)

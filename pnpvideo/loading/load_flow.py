@@ -25,6 +25,7 @@ from pnpvideo.loading.merge_flow_lora import merge_flow_lora
 from pnpvideo.loading.parts import (
     check_folder,
     check_no_missing_weights,
+    check_scaling,
     check_tokenizers,
     load_text_encoder,
     loading_errors,
@@ -81,6 +82,7 @@ def load_flow(
         options = options | {"transformer": _load_file(model, family, found, dtype)}
     pipe = _load_pipeline(str(found), family, dtype, options)
     check_no_missing_weights(model, pipe)
+    check_scaling(model, pipe.vae.config)
     tokenizers = [name for name in pipe.components if name.startswith("tokenizer")]
     check_tokenizers(model, pipe, tokenizers, 32)
     _check_together(model, pipe, family)
@@ -222,3 +224,10 @@ def _check_together(model: str | Path, pipe: Any, family: Family) -> None:
                 f"the scheduler of the model {model} has {name}, and inversion cannot undo its "
                 f"steps; set {name} to false in scheduler_config.json"
             )
+    try:
+        family.levels(pipe.scheduler, 4, (32, 32))
+    except (InputError, *LOADING_ERRORS) as error:
+        raise InputError(
+            f"the scheduler of the model {model} cannot be sampled: {one_line(error)}; copy "
+            "scheduler_config.json from where the model comes from"
+        ) from None

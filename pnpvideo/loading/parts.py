@@ -1,6 +1,7 @@
 """Loading of single parts of a model, and what their errors say in one line."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from pnpvideo.catalogue.find_model import download_elsewhere, is_offline, not_in_cache
 from pnpvideo.catalogue.short_names import replacement_of
 from pnpvideo.errors import InputError, RunError
+from pnpvideo.files.read_text import parse_json, read_text
 from pnpvideo.loading.hub import LOADING_ERRORS, find_variant, one_line, unreachable
 from pnpvideo.loading.pretrained import load_pretrained
 
@@ -71,6 +73,41 @@ def _check_weights(model: str | Path, part: str, missing: Sequence[str]) -> None
         )
 
 
+def check_scaling(model: str | Path, config: Mapping[str, Any]) -> None:
+    """Raise InputError unless an autoencoder's latents can be scaled as its configuration says.
+
+    A factor is one number; a mean and a deviation are lists, with a number for each channel.
+    """
+    channels = config.get("z_dim", config.get("latent_channels"))
+    for name, count, may_be_zero in (
+        ("scaling_factor", None, False),
+        ("shift_factor", None, True),
+        ("latents_mean", channels, True),
+        ("latents_std", channels, False),
+    ):
+        given = config.get(name)
+        if name not in config or (given is None and name != "scaling_factor"):
+            continue
+        numbers = [given] if count is None else given
+        if not isinstance(numbers, list | tuple) or (count is not None and len(numbers) != count):
+            raise _wrong_scaling(model, name, given, f"a list of {count} numbers")
+        for number in numbers:
+            if not _is_number(number) or (number == 0 and not may_be_zero):
+                raise _wrong_scaling(model, name, number, "a number" + " but 0" * (not may_be_zero))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _wrong_scaling(model: str | Path, name: str, given: object, wanted: str) -> InputError:
+    return InputError(
+        f"the model {model} cannot be loaded: the configuration of its autoencoder has {name} "
+        f"{given!r:.40}, and {wanted} is needed; copy vae/config.json from where the model comes "
+        "from"
+    )
+
+
 def check_tokenizers(model: str | Path, pipeline: Any, names: Sequence[str], least: int) -> None:
     """Raise InputError for a tokenizer without words: transformers makes one if files are missing.
 
@@ -86,6 +123,7 @@ def check_tokenizers(model: str | Path, pipeline: Any, names: Sequence[str], lea
 def check_folder(folder: Path) -> None:
     """Raise InputError unless a folder holds a model of diffusers."""
     if (folder / "model_index.json").is_file():
+        _check_configurations(folder)
         return
     remedy = "give a folder that has it"
     if (folder / "config.json").is_file():
@@ -93,3 +131,23 @@ def check_folder(folder: Path) -> None:
     elif files := sorted(folder.glob("*.safetensors")):
         remedy = f"to load a single file, give its path, such as {files[0]}"
     raise InputError(f"{folder} is not a diffusers model: it has no model_index.json; {remedy}")
+
+
+def _check_configurations(folder: Path) -> None:
+    """Raise InputError unless all of a model's files of settings have names with values.
+
+    Some loaders take other JSON for the name of a model on the hub.
+    """
+    parts = [*folder.glob("*/config.json"), *folder.glob("*/scheduler_config.json")]
+    for path in (folder / "model_index.json", *sorted(parts)):
+        found = parse_json(read_text(path), path)
+        if not isinstance(found, dict) or not found:
+            raise InputError(
+                f"{path} is damaged: it holds {found!r:.40} in place of names with values; "
+                "download or copy the whole model"
+            )
+        if path.parent == folder and not isinstance(found.get("_class_name"), str):
+            raise InputError(
+                f"{path} does not name the class of the model's pipeline (_class_name); download "
+                "or copy the whole model"
+            )

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pnpvideo.catalogue.own_options import FILE
 from pnpvideo.errors import InputError
@@ -41,19 +42,25 @@ def read_recommended(folder: Path, options: PnPOptions = _NO_OPTIONS) -> Recomme
         return Recommended(options=options)
     given = parse_json(read_text(path), path)
     try:
-        content = dict(given)  # type: ignore[call-overload]
-        options = options.override(dict(content.get("options", {})))
-        layer_names = {
-            name: tuple(modules) for name, modules in dict(content.get("layers", {})).items()
-        }
+        content = _table(given, "the file")
+        options = options.override(_table(content.get("options", {}), "options"))
+        named = _table(content.get("layers", {}), "layers")
+        layer_names = {name: tuple(modules) for name, modules in named.items()}
         if layer_names and layer_names.keys() | {"shared"} != {"features", "attentions", "shared"}:
             names = ", ".join(layer_names)
             raise ValueError(f"layers names {names}, not features and attentions (and shared)")
         layers = InjectionLayers(**layer_names) if layer_names else None
-        blocks = _blocks(dict(content["blocks"])) if "blocks" in content else None
+        blocks = _blocks(_table(content.get("blocks", {}), "blocks")) or None
     except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path} cannot be used: {error}") from None
     return Recommended(options=options, layers=layers, blocks=blocks)
+
+
+def _table(value: Any, what: str) -> dict[str, Any]:
+    """Return a value that must have names. ValueError for another."""
+    if not isinstance(value, dict):
+        raise ValueError(f'{what} is {value!r:.40}; write names with values, as in {{"name": 1}}')
+    return value
 
 
 def _blocks(table: dict[str, object]) -> tuple[tuple[str, str], ...]:
@@ -66,7 +73,9 @@ def _blocks(table: dict[str, object]) -> tuple[tuple[str, str], ...]:
         if not isinstance(letters, str) or not letters or set(letters) - set("qkvf"):
             raise ValueError(f"blocks has {letters!r} for {name}, not some of q, k, v and f")
         match = re.fullmatch(r"(.+)\.(\d{1,4})-(\d{1,4})", name)
-        numbers = range(int(match[2]), int(match[3]) + 1) if match else ()
+        numbers = range(int(match[2]), int(match[3]) + 1) if match else range(0)
+        if match and not numbers:
+            raise ValueError(f"blocks has {name}, which names none; give the smaller number first")
         for block in [f"{match[1]}.{number}" for number in numbers] if match else [name]:
             found[block] = "".join(dict.fromkeys(found.get(block, "") + letters))
     return tuple(found.items())

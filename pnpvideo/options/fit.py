@@ -36,14 +36,16 @@ def _of_method(methods: Collection[str], second: str, free: object, why: str) ->
     )
 
 
-def _of_exact_source(second: str, free: object, fits: Callable[[Values], bool]) -> Rule:
+def _of_exact_source(
+    second: str, free: object, fits: Callable[[Values], bool], remedy: str
+) -> Rule:
     return Rule(
         first="exact_source",
         second=second,
         clash=lambda values: values["exact_source"] is True and not fits(values),
         free=free,
         freed=False,
-        why="needs a trajectory that says where the inversion evaluated the network",
+        why=f"needs to know where the inversion evaluated the network; {remedy}",
     )
 
 
@@ -84,12 +86,23 @@ RULES: tuple[Rule, ...] = (
         }.items()
     ),
     _of_method(OF_CLEAN, "exact_source", False, "inverts nothing; leave it out"),
-    _of_exact_source("solver", "ddim", lambda values: values["solver"] in ("ddim", "lookahead")),
-    _of_exact_source("inversion_iterations", 1, lambda values: values["inversion_iterations"] == 1),
+    _of_exact_source(
+        "solver",
+        "ddim",
+        lambda values: values["solver"] in ("ddim", "lookahead"),
+        "give ddim or lookahead",
+    ),
+    _of_exact_source(
+        "inversion_iterations",
+        1,
+        lambda values: values["inversion_iterations"] == 1,
+        "leave it out",
+    ),
     _of_exact_source(
         "inversion_steps",
         None,
         lambda values: values["inversion_steps"] in (None, values["steps"]),
+        "leave it out",
     ),
     _of_middles("inversion_iterations", 1, "does not iterate; leave it out"),
     _of_middles("eta", 0.0, "takes steps without noise; leave it out"),

@@ -254,6 +254,12 @@ class Settings(
             if options.guidance_scale != 1:
                 return f"negative_prompt has no effect with method {options.method}"
             return "negative_prompt has no effect at guidance_scale 1; give a larger one"
+        if self.source_guidance != 1 and options.method != "flowedit":
+            return f"source_guidance has no effect with method {options.method}, only with flowedit"
+        of_inversion = {"solver", "inversion_iterations"} & self.model_fields_set
+        if of_inversion and options.edits_clean:
+            name = min(of_inversion)
+            return f"{name} has no effect with method {options.method}, which inverts nothing"
         return None
 
 

@@ -25,14 +25,15 @@ def step_at(level: float, steps: int) -> int:
 def first_step(options: PnPOptions) -> int:
     """Return the number of the step that sampling starts with; all T at strength 0 are left out.
 
-    The strength of uniedit and flowedit is the share of the steps that they take.
+    The strength of uniedit and flowedit is the share of the steps that they take: at least one, as
+    the source would come back unchanged if a share of few steps were rounded down to none.
     """
     if options.injects:
         return step_at(options.start_level, options.steps)
     share = options.own_strength
     if share > 0 and options.method in ("flowalign", "steerflow"):
         share = 1.0
-    return options.steps - first_steps(share, options.steps)
+    return options.steps - max(first_steps(share, options.steps), int(share > 0))
 
 
 def clean_and_noise(

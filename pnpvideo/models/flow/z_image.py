@@ -70,6 +70,10 @@ class ZImage(Family):
     def side(self, pipe: Any) -> int:
         return 1024
 
+    def longest_side(self, transformer: Any) -> int | None:
+        _, *sides = transformer.config.axes_lens
+        return int(min(sides))
+
     def sizes(self, pipe: Any) -> list[tuple[str, int, int]]:
         wanted, width = pipe.transformer.config, pipe.text_encoder.config.hidden_size
         return [
