@@ -10,10 +10,10 @@ lint:
 	mypy
 
 test:
-	python -m pytest -n 2 -m "not slow"
+	python -m pytest -n 3 -m "not slow"
 
 test-all:
-	python -m pytest -n 2
+	python -m pytest -n 3
 
 docs:
 	NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict --quiet

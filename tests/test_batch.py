@@ -304,7 +304,7 @@ def bad_jobs(folder: Path) -> dict[tuple[str, ...], str]:
         ("kind.jsonl",): "kind.jsonl line 1: steps is 'many'; give a whole number",
         ("missing.jsonl",): "missing.jsonl line 2: ",
         ("no_prompt.jsonl",): "no_prompt.jsonl line 1: give a prompt",
-        ("no_source.jsonl",): "no_source.jsonl line 1: give either a source",
+        ("no_source.jsonl",): "no_source.jsonl line 1: give a source: a video",
         ("own_job.jsonl",): "own_job.jsonl line 1: a batch keeps finished steps without it",
         ("twice.jsonl",): "twice.jsonl line 2 and twice.jsonl line 1 would both write",
         ("same.jsonl",): "same.jsonl line 2 and same.jsonl line 1 would both write",

@@ -2,7 +2,9 @@
 put there, so none is followed.
 """
 
+import contextlib
 import shutil
+import stat
 from pathlib import Path
 
 from pnpvideo.errors import InputError
@@ -13,11 +15,16 @@ def make_own_folder(folder: Path) -> None:
 
     InputError if a link or a file is in its place.
     """
-    try:
-        folder.mkdir(parents=True)
-    except FileExistsError:
-        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-            raise in_the_way(folder) from None
+    while True:
+        try:
+            folder.mkdir(parents=True)
+            return
+        except FileExistsError:
+            # Looked at once: another run may remove it between two looks.
+            with contextlib.suppress(FileNotFoundError):
+                if not stat.S_ISDIR(folder.lstat().st_mode):
+                    raise in_the_way(folder) from None
+                return
 
 
 def remove(path: Path) -> None:

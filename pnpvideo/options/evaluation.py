@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from pnpvideo.errors import InputError
-from pnpvideo.options.declared import Lifetime, Options, by_title
+from pnpvideo.options.declared import Lifetime, Options, by_title, shown
 from pnpvideo.options.method import DEFAULT_BATCH_SIZE, Count, MethodSettings
 from pnpvideo.options.model import ModelSettings
 from pnpvideo.options.paths import PathText
@@ -134,9 +134,10 @@ class EvaluationSettings(
     @model_validator(mode="before")
     @classmethod
     def _refuse_results_as_method(cls, values: dict[str, object]) -> dict[str, object]:
-        if "=" in str(values.get("method", "")):
+        method = values.get("method")
+        if isinstance(method, str) and "=" in method:
             raise InputError(
-                f"method is {values['method']!r}; results of another method are theirs "
+                f"method is {shown(method)}; results of another method are theirs "
                 "(--theirs NAME=FOLDER)"
             )
         return values
