@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pnpvideo.errors import InputError
-from pnpvideo.models.model import Control, Size
+from pnpvideo.models.model import Control, Size, Window
 from pnpvideo.models.network import Batch, Change, InjectionLayers
 from pnpvideo.models.noise_schedule import NoiseSchedule, flow_schedule
 from pnpvideo.models.prompt import PromptEmbeddings
@@ -162,14 +162,14 @@ class ToyAutoencoder:
     factor = FACTOR
     dtype = torch.float32
 
-    def latents_shape(self, frame_count: int, size: Size) -> tuple[int, ...]:
+    def latents_shape(self, piece_count: int, size: Size) -> tuple[int, ...]:
         width, height = (side // FACTOR for side in size)
-        return len(self.pieces(frame_count)), 3 * FRAMES, height, width
+        return piece_count, 3 * FRAMES, height, width
 
     def size_of(self, shape: Sequence[int]) -> Size:
         return shape[-1] * FACTOR, shape[-2] * FACTOR
 
-    def pieces(self, frame_count: int) -> tuple[range, ...]:
+    def pieces(self, frame_count: int, scenes: Callable[[], Sequence[range]]) -> tuple[range, ...]:
         starts = range(0, frame_count, FRAMES)
         return tuple(range(start, min(start + FRAMES, frame_count)) for start in starts)
 
@@ -185,6 +185,12 @@ class ToyAutoencoder:
         frames = latents.unflatten(1, (FRAMES, 3)).flatten(0, 1).float()
         return functional.interpolate(frames, scale_factor=FACTOR, mode="bilinear").clamp(-1, 1)
 
+    def encoder(self) -> Callable[[Tensor], Tensor]:
+        return self.encode
+
+    def decoder(self) -> Callable[[Tensor], Tensor]:
+        return self.decode
+
     def use_tiles(self) -> None:
         raise NotImplementedError
 
@@ -193,6 +199,7 @@ class ToyModel:
     """A `Model` with random weights, the same in every process."""
 
     autoencoder = ToyAutoencoder()
+    window: Window | None = None
     layers = InjectionLayers(features=("mix",), attentions=("attention",), shared=("attention",))
     defaults = PnPOptions(steps=4, guidance_scale=3.0, noise_share=0.1)
     device = torch.device("cpu")

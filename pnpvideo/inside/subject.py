@@ -61,7 +61,7 @@ class Subject:
 
     def decoded(self, latents: Tensor, source: Source) -> Frames:
         """Decode latents of a source, (pieces, c, h, w), to pictures (n, height, width, 3)."""
-        return np.concatenate(list(decode(self.model, latents, self.batch_size, source.pieces)))
+        return np.concatenate(list(decode(self.model, latents, self.batch_size, source.held)))
 
     def frames(self, source: Source) -> Frames:
         """Return all frames of a source at the working size."""

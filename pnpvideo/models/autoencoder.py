@@ -37,16 +37,16 @@ class ImageAutoencoder:
         dtype: torch.dtype = self.vae.dtype
         return dtype
 
-    def latents_shape(self, frame_count: int, size: tuple[int, int]) -> tuple[int, ...]:
+    def latents_shape(self, piece_count: int, size: tuple[int, int]) -> tuple[int, ...]:
         """Return the shape of the latents of so many frames of (width, height) pixels."""
         width, height = (side // self.factor for side in size)
-        return frame_count, self.channels, height, width
+        return piece_count, self.channels, height, width
 
     def size_of(self, shape: Sequence[int]) -> tuple[int, int]:
         """Return the (width, height) in pixels of latents of shape (..., height, width)."""
         return shape[-1] * self.factor, shape[-2] * self.factor
 
-    def pieces(self, frame_count: int) -> tuple[range, ...]:
+    def pieces(self, frame_count: int, scenes: Callable[[], Sequence[range]]) -> tuple[range, ...]:
         """Return one piece for each frame."""
         return tuple(range(frame, frame + 1) for frame in range(frame_count))
 
@@ -86,6 +86,14 @@ class ImageAutoencoder:
             images: Tensor = self.vae.decode(scaled).sample
         check_finite(images, "autoencoder", self.vae.dtype)
         return images.float().clamp(-1, 1)
+
+    def encoder(self) -> Callable[[Tensor], Tensor]:
+        """Return `encode`, which depends on no other frames."""
+        return self.encode
+
+    def decoder(self) -> Callable[[Tensor], Tensor]:
+        """Return `decode`, which depends on no other frames."""
+        return self.decode
 
     def use_tiles(self) -> None:
         """Encode and decode in overlapping tiles from now on, which take less memory."""

@@ -14,6 +14,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, kinds) or "can't allocate memory" in str(error)
 
 
+def free_memory() -> None:
+    """Give back what a failed batch had taken of an accelerator's memory."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 class Batches:
     """Batches of `size` frames; the size is halved for good when memory runs out.
 
@@ -45,8 +51,7 @@ class Batches:
                 start = part.stop
                 continue
             # Outside of the handler, which holds on to all that the failed batch had made.
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            free_memory()
             if single and self.last_resort is not None:
                 self.last_resort()
                 self.last_resort = None

@@ -35,11 +35,22 @@ class Control:
     inactive_at_or_below: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """How a model of videos takes the pieces of a scene: some at once, in windows that overlap.
+
+    length: the most pieces in a window. stride: how many pieces later the next one begins.
+    """
+
+    length: int
+    stride: int
+
+
 class Autoencoder(Protocol):
     """The part of a model that turns frames into latents and back, in pieces.
 
-    A piece is what goes through the network as one item: a frame for models of images, several
-    frames for models of videos.
+    A piece is a frame for models of images, and the frames of one latent in time for models of
+    videos: in Wan 4, but 1 where a scene begins.
     """
 
     @property
@@ -50,32 +61,38 @@ class Autoencoder(Protocol):
     def dtype(self) -> torch.dtype:
         """The precision that it runs in."""
 
-    def latents_shape(self, frame_count: int, size: Size) -> tuple[int, ...]:
-        """Return the shape of the latents of so many frames of this size: (pieces, *piece).
-
-        *piece is (channels, height, width) for models of images, here written c, h, w.
-        """
+    def latents_shape(self, piece_count: int, size: Size) -> tuple[int, ...]:
+        """Return the shape of the latents of so many pieces of this size: (pieces, c, h, w)."""
 
     def size_of(self, shape: Sequence[int]) -> Size:
         """Return the size in pixels of latents of shape (..., height, width)."""
 
-    def pieces(self, frame_count: int) -> tuple[range, ...]:
-        """Return the numbers of the frames in each piece of a clip; the last may hold fewer."""
+    def pieces(self, frame_count: int, scenes: Callable[[], Sequence[range]]) -> tuple[range, ...]:
+        """Return the numbers of the frames in each piece of a clip; the last may hold fewer.
+
+        scenes: returns the frame numbers of each scene, for models whose pieces depend on them.
+        """
 
     def frame_count(self, piece_count: int) -> int:
-        """Return how many frames so many full pieces hold."""
+        """Return how many frames so many full pieces of one scene hold."""
 
     def encode(self, images: Tensor) -> Tensor:
         """Encode the frames of whole pieces, (n, 3, height, width), -1 to 1, to (pieces, c, h, w).
 
-        Only a clip's last piece may have fewer frames than the others.
+        The first piece begins a scene. Only the last may have fewer frames than the others.
         """
 
     def decode(self, latents: Tensor) -> Tensor:
         """Decode latents (pieces, c, h, w) to float32 frames (n, 3, height, width), -1 to 1.
 
-        Every piece gives all of its frames.
+        The first piece begins a scene. Every piece gives all of its frames.
         """
+
+    def encoder(self) -> Callable[[Tensor], Tensor]:
+        """Return an `encode` that goes on with one scene, from call to call."""
+
+    def decoder(self) -> Callable[[Tensor], Tensor]:
+        """Return a `decode` that goes on with one scene, from call to call."""
 
     def use_tiles(self) -> None:
         """Encode and decode in overlapping tiles from now on, to use less memory."""
@@ -90,6 +107,10 @@ class Model(Protocol):
 
     @property
     def autoencoder(self) -> Autoencoder: ...
+
+    @property
+    def window(self) -> Window | None:
+        """How the pieces of a scene go through the network; None: each by itself."""
 
     @property
     def layers(self) -> InjectionLayers:

@@ -37,8 +37,9 @@ class InjectionLayers:
 class Batch:
     """The input of one forward pass. During the pass it is the network's `batch`.
 
-    latents: (branches * pieces, c, h, w), branch-major. timestep: the number that the network
-    expects for the noise level, such as 981 (UNets) or 0.98 (flow models).
+    latents: (branches * pieces, c, h, w), branch-major; for models of videos, one clip for each
+    branch, (branches, c, pieces, h, w). timestep: the number that the network expects for the noise
+    level, such as 981 (UNets) or 0.98 (flow models).
     texts: one for each branch, in the branches' order. pieces: their numbers in the source, for
     networks with an input for each of them; the same in each branch. For models of images a piece
     is a frame.
@@ -51,7 +52,7 @@ class Batch:
 
     @property
     def piece_count(self) -> int:
-        """The number of pieces in each branch."""
+        """The number of rows of each branch: its pieces, or one clip."""
         return len(self.latents) // len(self.texts)
 
 

@@ -303,7 +303,7 @@ def check_inversion(opened: OpenEdit) -> Inversion:
     source, size = opened.source, opened.request.batch_size
 
     def psnr(latents: Tensor) -> float:
-        decoded = decode(opened.model, latents, size, source.pieces)
+        decoded = decode(opened.model, latents, size, source.held)
         pairs = zip(_singly(source.frames(size)), _singly(decoded), strict=True)
         errors = [np.square(a.astype(np.float32) - b).mean(axis=(1, 2, 3)) for a, b in pairs]
         return psnr_of(float(np.concatenate(errors).mean()), peak=255)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pnpvideo.models.batches import Batches
+from pnpvideo.models.model import Window
 from pnpvideo.models.network import InjectionLayers, Network
 from pnpvideo.models.noise_schedule import NoiseSchedule
 from pnpvideo.options.method import PnPOptions
@@ -23,6 +24,7 @@ from pnpvideo.sampling.skip_alike import skip_alike
 from pnpvideo.sampling.skip_source import skip_source
 from pnpvideo.sampling.steps import Common, OnPrediction, Steps
 from pnpvideo.sampling.velocity_steps import VelocitySteps
+from pnpvideo.sampling.windows import InWindows, Scenes
 from pnpvideo.storage.denoising_state import DenoisingState
 from pnpvideo.storage.trajectory import Trajectory
 
@@ -62,6 +64,7 @@ def denoise_latents(
     *,
     batch_size: int,
     scenes: Sequence[range] | None = None,
+    window: Window | None = None,
     origins: Tensor | None = None,
     span: range | None = None,
     pieces_at_once: int | None = None,
@@ -80,8 +83,9 @@ def denoise_latents(
     1 it is read at that level, once, until the target has passed it (Zhang et al. 2025,
     "RichControl", reads features at one level for all steps).
     batch_size: pieces in one pass of the network (keyframes that share attention:
-    options.keyframe_window); the result does not depend on it. scenes: see `find_scenes`; None
-    means one. origins: how shared noise moves, see `noise_origins`. span: sample only these pieces,
+    options.keyframe_window); the result does not depend on it. scenes: the piece numbers of each
+    scene; None means one. window: for a video model, how the pieces of a scene go together.
+    origins: how shared noise moves, see `noise_origins`. span: sample only these pieces,
     with the result that they have among all; None: all. pieces_at_once: take so many pieces through
     all steps before the next ones, if they share nothing and eta is 0; None: all. resume: a state
     to continue from instead of `start`. velocities: room for solver fireflow, in the shape of
@@ -110,6 +114,7 @@ def denoise_latents(
         options=options,
         span=span,
         batches=Batches(batch_size),
+        scenes=None if window is None else Scenes(scenes=scenes or (span,), window=window),
         predicted=None if on_prediction is None else (start.clone(), on_prediction),
     )
     with _steps_of(common, network, layers, scenes, seed, velocities) as whole:
@@ -118,7 +123,7 @@ def denoise_latents(
             for i, timestep in list(enumerate(schedule.timesteps))[done:]:
                 if stopped():
                     return x.to(start.device)
-                noise = step_noise(start[0], options, generator, origins)
+                noise = step_noise(start[0], options, generator, origins, each=window is not None)
                 for count in steps.run(x, i, noise):
                     progress(count)
                 if after_step is not None:
@@ -167,9 +172,11 @@ def _steps_of(
     velocities: Tensor | None,
 ) -> Iterator[Steps]:
     """Prepare a network for the steps of a run's method, and leave it as it was."""
+    window = None if common.scenes is None else common.scenes.window
     if not common.options.injects:
+        predict = network.predict if window is None else InWindows(network.predict, window)
         with skip_alike(network):
-            yield VelocitySteps(**vars(common), network=network)
+            yield VelocitySteps(**vars(common), predict=predict)
         return
     keyframes = _share_keyframes(common, network, scenes, seed)
     injector = FeatureInjector(network, layers)
@@ -177,7 +184,9 @@ def _steps_of(
         yield InjectSteps(
             **vars(common),
             injector=injector,
-            predict=skip_source(injector),
+            predict=skip_source(injector)
+            if window is None
+            else InWindows(skip_source(injector), window, injector.read),
             keyframes=keyframes,
             velocities=velocities,
         )

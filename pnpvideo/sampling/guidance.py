@@ -55,9 +55,16 @@ class Guidance:
     """
 
     def __init__(
-        self, texts: Texts, options: PnPOptions, rescaled: Rescaled = _as_they_are
+        self,
+        texts: Texts,
+        options: PnPOptions,
+        rescaled: Rescaled = _as_they_are,
+        *,
+        together: bool = False,
     ) -> None:
+        """together: whether the pieces are those of a clip, and rescaled together."""
         self.options = options
+        self._together = together
         self._rescaled = rescaled
         self.scale = options.guidance_scale
         self._schedule = options.negative_schedule
@@ -126,19 +133,20 @@ class Guidance:
             weight = negative_weight(step, options.steps, options.negative_alpha, self._schedule)
             base = weight * outputs[:, 0] + (1 - weight) * base
         guided = self._rescaled(base + self.scale * (prediction - base), prediction)
-        return rescale(guided, prediction, options.guidance_rescale)
+        share = options.guidance_rescale
+        return rescale(guided, prediction, share, together=self._together)
 
 
-def rescale(guided: Tensor, prediction: Tensor, share: float) -> Tensor:
+def rescale(guided: Tensor, prediction: Tensor, share: float, *, together: bool = False) -> Tensor:
     """Rescale guided predictions to the standard deviation of the conditional ones.
 
-    guided, prediction: (prompts, pieces, ...); each piece has its own deviation. share 0 leaves
-    them, bit for bit; 1 does it fully (Lin et al. 2024, "Common Diffusion Noise Schedules and
-    Sample Steps are Flawed", section 3.4).
+    guided, prediction: (prompts, pieces, ...); each piece has its own deviation, or all have one
+    together. share 0 leaves them, bit for bit; 1 does it fully (Lin et al. 2024, "Common Diffusion
+    Noise Schedules and Sample Steps are Flawed", section 3.4).
     """
     if share == 0:
         return guided
-    piece_axes = tuple(range(2, guided.ndim))
+    piece_axes = tuple(range(1 if together else 2, guided.ndim))
     wanted, now = (x.std(dim=piece_axes, keepdim=True) for x in (prediction, guided))
     return share * guided * (wanted / now) + (1 - share) * guided
 

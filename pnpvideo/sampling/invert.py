@@ -1,6 +1,6 @@
 """Latents to their trajectory: by inversion, or by sampling if the model makes the source."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from pnpvideo.models.prompt import PromptEmbeddings
 from pnpvideo.sampling.guidance import Rescaled
 from pnpvideo.sampling.rows import repeat_rows
 from pnpvideo.sampling.solvers import DDIM, Solver
+from pnpvideo.sampling.windows import InWindows, Predict, Scenes
 from pnpvideo.storage.trajectory import empty_latents
 
 Progress = Callable[[int], object]
@@ -29,18 +30,20 @@ def invert_latents(
     *,
     solver: Solver = _DDIM,
     batches: Batches,
+    scenes: Scenes | None = None,
     first: int = 0,
     progress: Progress = lambda count: None,
 ) -> Tensor:
     """Invert a source without guidance, from the clean end to the noisiest level.
 
-    latents: (pieces, c, h, w), clean; text: one embedding; first: the number of the first piece in
-    the source. Pieces are independent of each other, so each batch runs through all levels before
-    the next begins.
+    latents: (pieces, c, h, w), clean; text: one embedding; scenes: those of a video model, whose
+    pieces go together; first: the number of the first piece in the source. Each batch, or each
+    scene, runs through all levels before the next begins, as it is independent of the others.
     Returns the latents at the sampling levels, (T + 1, pieces, c, h, w), noisiest first, on the
     device of `latents`.
     """
     rows = {place: row for row, place in enumerate(schedule.inversion_places)}
+    whole = _predict(network, scenes)
 
     def invert(part: slice) -> Tensor:
         z = latents[part].to(network.device)
@@ -48,12 +51,12 @@ def invert_latents(
 
         def predict(z: Tensor, timestep: float) -> Tensor:
             batch = Batch(latents=z, timestep=timestep, texts=text, pieces=numbers)
-            output = network.predict(batch)
+            output = whole(batch)
             progress(len(z))
             return output
 
-        # Copied to the host once, at the end: a GPU waits for each copy.
-        trajectory = empty_latents(len(schedule.timesteps), z)
+        # Copied to the host once, at the end: a GPU waits for each copy. A scene is too large.
+        trajectory = empty_latents(len(schedule.timesteps), z if scenes is None else latents[part])
         advance = solver.begin(schedule, predict)
         for i in reversed(range(len(schedule.inversion_timesteps))):
             z = advance(z, i)
@@ -61,7 +64,29 @@ def invert_latents(
                 trajectory[rows[i]] = z
         return trajectory.to(latents.device)
 
-    return torch.cat(list(batches.run(len(latents), invert)), dim=1)
+    return torch.cat(list(_run(batches, len(latents), invert, scenes, first)), dim=1)
+
+
+def _predict(network: Network, scenes: Scenes | None) -> Predict:
+    return network.predict if scenes is None else InWindows(network.predict, scenes.window)
+
+
+def _run(
+    batches: Batches,
+    count: int,
+    work: Callable[[slice], Tensor],
+    scenes: Scenes | None,
+    first: int,
+) -> Iterator[Tensor]:
+    """Yield the results of `work` on all pieces, in batches or scene by scene.
+
+    first: the number of the first piece.
+    """
+    if scenes is None:
+        yield from batches.run(count, work)
+        return
+    for scene in scenes.within(range(first, first + count)):
+        yield work(slice(scene.start - first, scene.stop - first))
 
 
 def _numbers(first: int, part: slice) -> tuple[int, ...]:
@@ -80,17 +105,19 @@ def reconstruct_latents(
     rescaled: Rescaled | None = None,
     solver: Solver = _DDIM,
     batches: Batches,
+    scenes: Scenes | None = None,
     first: int = 0,
     progress: Progress = lambda count: None,
 ) -> Tensor:
     """Sample from z_T without injection: the way back of `invert_latents` with the same solver.
 
     noise: (pieces, c, h, w); texts: the prompt, or (negative prompt, prompt) with guidance;
-    rescaled: of guided predictions, by the family of models; first: the number of the first piece.
+    rescaled: of guided predictions, by the family of models; scenes: those of a video model; first:
+    the number of the first piece.
     Also makes the source of generated guidance (Tumanyan et al. 2022, section 4).
     Returns (T + 1, pieces, c, h, w), noisiest first, on the device of `noise`.
     """
-    device = network.device
+    device, whole = network.device, _predict(network, scenes)
 
     def sample(part: slice) -> Tensor:
         x, numbers = noise[part].to(device), _numbers(first, part)
@@ -98,7 +125,7 @@ def reconstruct_latents(
         def predict(x: Tensor, timestep: float) -> Tensor:
             rows = repeat_rows(x, len(texts))
             batch = Batch(latents=rows, timestep=timestep, texts=texts, pieces=numbers)
-            output = network.predict(batch)
+            output = whole(batch)
             if len(texts) == 2:
                 negative, positive = output.chunk(2)
                 output = negative + guidance_scale * (positive - negative)
@@ -114,4 +141,4 @@ def reconstruct_latents(
             trajectory[i + 1] = x
         return trajectory.to(noise.device)
 
-    return torch.cat(list(batches.run(len(noise), sample)), dim=1)
+    return torch.cat(list(_run(batches, len(noise), sample, scenes, first)), dim=1)

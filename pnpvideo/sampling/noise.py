@@ -24,13 +24,18 @@ def common_noise(
     generator: torch.Generator,
     origins: Tensor | None = None,
     scenes: Sequence[range] = (),
+    *,
+    each: bool = False,
 ) -> Tensor:
     """Return the noise n that pieces share: of one piece, (c, h, w), or in the shape of own.
 
     own: (pieces, c, h, w), z_T. origins: how n moves, from `noise_origins`; None: it stands still.
     scenes: take the noise of the first frame of each of these, instead of drawing one noise for
-    all; another scene's noise would bring in that scene's picture.
+    all; another scene's noise would bring in that scene's picture. each: draw noise for each piece,
+    as video models were trained with.
     """
+    if each:
+        return gaussian_noise(tuple(own.shape), generator, own)
     if origins is None and scenes:
         return own[[scene.start for scene in scenes for _ in scene]]
     if origins is None:
@@ -59,18 +64,26 @@ def starting_noise(
 
 
 def step_noise(
-    like: Tensor, options: PnPOptions, generator: torch.Generator, origins: Tensor | None
+    like: Tensor,
+    options: PnPOptions,
+    generator: torch.Generator,
+    origins: Tensor | None,
+    *,
+    each: bool = False,
 ) -> Tensor | None:
     """Draw the noise of a step that takes one, which all prompts share.
 
     like: (pieces, c, h, w). With eta, each piece has some of its own, (pieces, c, h, w); methods
-    that edit clean latents take one for all pieces, (c, h, w), or one that moves with them.
+    that edit clean latents take one for all pieces, (c, h, w), or one that moves with them. each:
+    always draw noise for each piece.
     """
     if options.edits_clean:
-        return common_noise(like, generator, origins)
+        return common_noise(like, generator, origins, each=each)
     if options.eta == 0:
         return None
     own = gaussian_noise(tuple(like.shape), generator, like)
+    if each:
+        return own
     shared = common_noise(like, generator, origins)
     return share_noise(own, shared, options.noise_share)
 

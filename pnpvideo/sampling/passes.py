@@ -1,8 +1,8 @@
 """The passes of one step: which frames go through the network together, in which order, and what
 is injected and shared in each.
 
-A frame here is one piece, as keyframes are for models of images. For a model of video, whose pieces
-are clips, there are no keyframes, and the numbers are those of its pieces.
+A frame here is one piece. For models of videos there are no keyframes, and the pieces of a scene go
+together.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,14 +23,15 @@ class Pass:
     """Frames that go through the network together.
 
     frames: their numbers.
-    role: "alone": they share nothing; "keyframes": they attend to one another and leave what
-        others need; "between": they take what keyframes have left.
+    role: "alone": they share nothing; "scene": a video model relates them to one another;
+        "keyframes": they attend to one another and leave what others need; "between": they take
+        what keyframes have left.
     neighbours: for "between": the keyframes before and after each frame.
     kept: for "keyframes": those of earlier passes that are still needed; no others are.
     """
 
     frames: tuple[int, ...]
-    role: Literal["alone", "keyframes", "between"] = "alone"
+    role: Literal["alone", "scene", "keyframes", "between"] = "alone"
     neighbours: tuple[tuple[int, int], ...] = ()
     kept: tuple[int, ...] = ()
 

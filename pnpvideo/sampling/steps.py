@@ -14,6 +14,7 @@ from pnpvideo.models.noise_schedule import NoiseSchedule
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.sampling.guidance import Guidance
 from pnpvideo.sampling.passes import Pass, plan_alone
+from pnpvideo.sampling.windows import Scenes
 from pnpvideo.storage.trajectory import Trajectory
 
 OnPrediction = Callable[[int, Tensor], None]
@@ -24,6 +25,7 @@ OnPrediction = Callable[[int, Tensor], None]
 class Common:
     """What the steps of every method need.
 
+    scenes: for a video model; None: pieces go alone, or share attention.
     predicted: receives the clean latents that each step expects, (prompts, pieces, c, h, w), and is
     given to its function; outside the span it stays as it is.
     """
@@ -36,6 +38,7 @@ class Common:
     options: PnPOptions
     span: range
     batches: Batches
+    scenes: Scenes | None
     predicted: tuple[Tensor, OnPrediction] | None
 
 
@@ -55,7 +58,7 @@ class Steps(Common, ABC):
         """
         for frame_pass in self.passes(i):
             advance = partial(self._advance, x, i, noise, frame_pass)
-            if frame_pass.role == "keyframes":
+            if frame_pass.role in ("keyframes", "scene"):
                 # They attend to one another, so they go together.
                 yield advance(slice(None))
             else:
@@ -66,7 +69,10 @@ class Steps(Common, ABC):
 
     def passes(self, i: int) -> Iterator[Pass]:
         """Yield the passes of step i."""
-        return plan_alone(self.span, self.batches.size)
+        if self.scenes is None:
+            return plan_alone(self.span, self.batches.size)
+        scenes = self.scenes.within(self.span)
+        return (Pass(frames=tuple(scene), role="scene") for scene in scenes)
 
     @abstractmethod
     def step(self, target: Tensor, i: int, noise: Tensor | None, frame_pass: Pass) -> Tensor:

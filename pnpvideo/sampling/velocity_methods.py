@@ -7,7 +7,7 @@ s', and h = s' - s is negative.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, linalg
 from torch.nn import functional
 
 from pnpvideo.options.edit_method import MethodName, consistency, steering
+from pnpvideo.sampling.windows import as_clip
 
 Place = Literal["x", "q", "p"]
 """Latents that the network is asked at; see `Moment`."""
@@ -42,6 +43,16 @@ class Moment:
     after: float
     strength: float
     scale: float
+
+    def of_clip(self) -> "Moment":
+        """Return the same for these pieces as one."""
+        here, after = self.source
+        return replace(
+            self,
+            x=as_clip(self.x),
+            source=(as_clip(here), as_clip(after)),
+            noise=None if self.noise is None else as_clip(self.noise),
+        )
 
     @property
     def h(self) -> float:

@@ -7,7 +7,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pnpvideo.models.network import Network
 from pnpvideo.models.prompt import PromptEmbeddings, concatenate
 from pnpvideo.options.edit_method import UNGUIDED
 from pnpvideo.sampling.exact_source import missed
@@ -17,6 +16,7 @@ from pnpvideo.sampling.rows import rows_of
 from pnpvideo.sampling.steps import Steps
 from pnpvideo.sampling.velocity import straight, velocity
 from pnpvideo.sampling.velocity_methods import METHODS, Moment, Place, Role
+from pnpvideo.sampling.windows import Predict, as_clip, from_clip
 
 Text = Literal["source", "target", "negative", "empty"]
 Rows = Mapping[Place, tuple[Text, ...]]
@@ -27,10 +27,11 @@ Rows = Mapping[Place, tuple[Text, ...]]
 class VelocitySteps(Steps):
     """The steps of one of `METHODS`, each of one pass of the network for all that it asks.
 
-    kept: the embeddings of passes, so that a network can cache what it computes of them.
+    predict: of the network. kept: the embeddings of passes, so that a network can cache what it
+    computes of them.
     """
 
-    network: Network
+    predict: Predict
     kept: dict[tuple[Text, ...], tuple[Texts, PromptEmbeddings]] = field(default_factory=dict)
 
     def step(self, target: Tensor, i: int, noise: Tensor | None, frame_pass: Pass) -> Tensor:
@@ -44,7 +45,13 @@ class VelocitySteps(Steps):
             strength=options.own_strength,
             scale=self.guidance.scale,
         )
-        after = METHODS[options.method].step(moment, self._ask(moment, i, frame_pass))
+        found = self._ask(moment, i, frame_pass)
+        if self.scenes is not None:
+            # What a method measures of a piece, it measures of a whole scene.
+            found = {asked: as_clip(output) for asked, output in found.items()}
+            after = from_clip(METHODS[options.method].step(moment.of_clip(), found))
+        else:
+            after = METHODS[options.method].step(moment, found)
         self.expect(moment.x - moment.s * (after - moment.x) / moment.h, frame_pass.places)
         return after if options.edits_clean else end.sum * after
 
@@ -77,7 +84,7 @@ class VelocitySteps(Steps):
             pieces=frame_pass.frames,
             branches_with_equal_latents=counts.pop() if len(counts) == 1 else 1,
         )
-        outputs = self.network.predict(batch).view_as(latents)
+        outputs = self.predict(batch).view_as(latents)
         found: dict[tuple[Place, Role], Tensor] = {}
         for place, texts in rows.items():
             count = len(at[place]) * len(texts)

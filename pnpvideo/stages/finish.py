@@ -30,7 +30,7 @@ def finish(
     `check_not_plain`).
     """
     frames = check_not_plain(
-        decode(model, latents, batch_size, source.pieces),
+        decode(model, latents, batch_size, source.held),
         latents,
         lambda: source.frames(batch_size),
         lambda images: model.autoencoder.encode(frames_to_tensor(images)),

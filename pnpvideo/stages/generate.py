@@ -8,6 +8,7 @@ from pnpvideo.models.prompt import concatenate
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.sampling.invert import reconstruct_latents
 from pnpvideo.sampling.noise import gaussian_noise
+from pnpvideo.sampling.windows import Scenes
 from pnpvideo.stages.callbacks import Callbacks
 from pnpvideo.storage.trajectory import LatentMemory, Trajectory
 
@@ -29,7 +30,7 @@ def generate_source(
         text = concatenate([text.first, skipped.rest])
     if text.guidance is not None:
         text = text.rest.with_guidance(options.guidance_scale)
-    shape = model.autoencoder.latents_shape(model.autoencoder.frame_count(1), size)
+    shape = model.autoencoder.latents_shape(1, size)
     noise = gaussian_noise(shape, generator, torch.empty((), dtype=model.latent_dtype))
     with (
         model.network() as network,
@@ -43,6 +44,9 @@ def generate_source(
             guidance_scale=options.guidance_scale,
             rescaled=model.rescaled,
             batches=Batches(1),
+            scenes=None
+            if model.window is None
+            else Scenes(scenes=(range(1),), window=model.window),
             progress=bar.update,
         )
     return Trajectory(latents=LatentMemory(latents), timesteps=schedule.timesteps, prompt=prompt)

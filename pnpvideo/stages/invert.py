@@ -33,8 +33,10 @@ def invert(
     ControlNet follows. The pieces that the trajectory has already stay.
     """
     count = source.piece_count
-    # In the batches that all pieces together have, as others would be rounded otherwise.
-    span = widened(span or range(count), BRANCHES * batch_size, count)
+    span = span or range(count)
+    if source.clips is None:
+        # In the batches that all pieces together have, as others would be rounded otherwise.
+        span = widened(span, BRANCHES * batch_size, count)
     trajectory = source.trajectory
     if trajectory.unfinished(batch_size, span):
         latents = encode(model, source, batch_size, span)
@@ -74,7 +76,7 @@ def invert_into(
     solver = _solver_of(options)
     passes = solver.passes(len(schedule.inversion_timesteps))
     at_once = BRANCHES * batch_size
-    left = trajectory.unfinished(at_once, span)
+    left = _unfinished(source, at_once, span)
     done = len(latents) - sum(part.stop - part.start for part in left)
     batches = Batches(at_once)
     with (
@@ -89,11 +91,21 @@ def invert_into(
                 text,
                 solver=solver,
                 batches=batches,
+                scenes=source.clips,
                 first=part.start,
                 progress=bar.update,
             )
             check_finite(inverted, "network", model.dtype)
             trajectory.write(part.start, inverted)
+
+
+def _unfinished(source: Source, size: int, span: range) -> list[slice]:
+    """Return the pieces that are still to be inverted, in batches of a size, or by scene."""
+    if source.clips is None:
+        return source.trajectory.unfinished(size, span)
+    scenes = source.clips.within(span)
+    missing = set(source.trajectory.latents.missing)
+    return [slice(scene.start, scene.stop) for scene in scenes if missing.intersection(scene)]
 
 
 def reconstruct(
@@ -122,13 +134,16 @@ def reconstruct(
     clean = torch.empty_like(noise)
     at_once = BRANCHES * batch_size
     batches = Batches(at_once)
+    # A batch at a time: all steps of all pieces would be as large as the trajectory.
+    parts = [range(first, first + at_once) for first in range(0, len(noise), at_once)]
+    if source.clips is not None:
+        parts = list(source.clips.scenes)
     with (
         model.network(control) as network,
         callbacks.bar("reconstructing", len(noise) * passes) as bar,
     ):
-        for first in range(0, len(noise), at_once):
-            # A batch at a time: all steps of all pieces would be as large as the trajectory.
-            part = slice(first, first + at_once)
+        for some in parts:
+            part = slice(some.start, some.stop)
             clean[part] = reconstruct_latents(
                 network,
                 schedule,
@@ -136,7 +151,8 @@ def reconstruct(
                 text,
                 solver=solver,
                 batches=batches,
-                first=first,
+                scenes=source.clips,
+                first=some.start,
                 progress=bar.update,
             )[-1]
     return clean

@@ -18,13 +18,21 @@ from pnpvideo.sampling.denoise import source_steps
 from pnpvideo.stages.callbacks import Callbacks
 from pnpvideo.stages.control import check_control
 from pnpvideo.stages.generate import generate_source
-from pnpvideo.stages.latents import decode
+from pnpvideo.stages.latents import decode, full_scene
 from pnpvideo.stages.request import Edit
-from pnpvideo.stages.source import ClipFrames, DecodedFrames, KeptFrames, Source, fingerprint_of
+from pnpvideo.stages.source import (
+    ClipFrames,
+    DecodedFrames,
+    KeptFrames,
+    Source,
+    fingerprint_of,
+    held_in,
+    pieces_of,
+)
 from pnpvideo.storage import fingerprint
 from pnpvideo.storage.allocate import Storage, empty_trajectory
 from pnpvideo.storage.job_folder import Identity, JobFolder
-from pnpvideo.storage.trajectory import Trajectory
+from pnpvideo.storage.trajectory import Held, Trajectory
 
 
 def check_source(model: Model, request: Edit) -> None:
@@ -44,7 +52,7 @@ def check_source(model: Model, request: Edit) -> None:
     size = _working_size(model, request)
     if isinstance(given, Trajectory):
         _check_levels(model, given, options, size)
-        shown = size, model.autoencoder.frame_count(given.piece_count)
+        shown = size, pieces_of(_held(model, given))[-1].stop
     elif given is None:
         shown = size, model.autoencoder.frame_count(1)
     else:
@@ -55,11 +63,30 @@ def check_source(model: Model, request: Edit) -> None:
         check_control_image(request.control_image, *shown)
     if not isinstance(given, Trajectory):
         check_feather(area, size)
-    if options.noise_motion and any(len(x) > 1 for x in model.autoencoder.pieces(shown[1])):
+    if model.window is not None:
+        _check_scenes(options)
+        return
+    pieces = model.autoencoder.pieces(shown[1], lambda: (range(shown[1]),))
+    if options.noise_motion and any(len(piece) > 1 for piece in pieces):
         raise InputError(
             "noise_motion carries noise from frame to frame, and in this model several frames "
             "share one piece of noise; leave it out"
         )
+
+
+def _check_scenes(options: PnPOptions) -> None:
+    """Raise InputError for options that are for models of images, whose frames go one by one."""
+    for is_given, name, what in (
+        (options.noise_share > 0, "noise_share", "puts the same noise into all frames"),
+        (options.noise_motion, "noise_motion", "carries noise from frame to frame"),
+        (options.feature_level < 1, "feature_level", "keeps what is read of single frames"),
+        (options.attention_sharing != "none", "attention_sharing", "lets frames share attention"),
+    ):
+        if is_given:
+            raise InputError(
+                f"{name} {what}, and this is a model of videos, which relates all frames of a "
+                "scene to one another by itself; leave it out"
+            )
 
 
 def open_source(
@@ -80,49 +107,62 @@ def open_source(
 
 def _open_clip(model: Model, request: Edit, clip: Clip) -> Source:
     size, options = _working_size(model, request), request.options
+    frames = ClipFrames(clip, size, request.storage, request.batch_size)
+    pieces, held = _pieces(model, frames, len(clip))
     everything = request.keep == "all" or request.area is not None
     trajectory = empty_trajectory(
-        model.autoencoder.latents_shape(len(clip), size),
+        model.autoencoder.latents_shape(len(pieces), size),
         _timesteps(model, options, size),
         request.inversion_prompt,
         _storage(request),
         model.latent_dtype,
+        held=held,
         steps_read=None if everything or not options.inverts else source_steps(options),
     )
-    frames = ClipFrames(clip, size, request.storage, request.batch_size)
-    pieces = model.autoencoder.pieces(len(clip))
-    return _source(request, frames, pieces, trajectory)
+    return _source(model, request, frames, pieces, trajectory)
 
 
 def _open_with_job(model: Model, request: Edit, clip: Clip, job: JobFolder) -> Source:
     size, storage = _working_size(model, request), request.storage
     frames = ClipFrames(clip, size, storage, request.batch_size)
     identity = _identity(model, request, frames, request.inversion_prompt)
+    pieces, held = _pieces(model, frames, len(clip))
     trajectory = job.trajectory(
         identity,
-        model.autoencoder.latents_shape(len(clip), size),
+        model.autoencoder.latents_shape(len(pieces), size),
         _timesteps(model, request.options, size),
         request.inversion_prompt,
         _storage(request).dtype(model.latent_dtype),
+        held,
     )
-    return _source(
-        request, frames, model.autoencoder.pieces(len(clip)), trajectory, identity=identity
-    )
+    return _source(model, request, frames, pieces, trajectory, identity=identity)
+
+
+def _pieces(model: Model, frames: KeptFrames, count: int) -> tuple[tuple[range, ...], Held]:
+    """Return the frame numbers of each piece, and how many each holds in a video model."""
+    pieces = model.autoencoder.pieces(count, lambda: frames.scenes)
+    return pieces, () if model.window is None else held_in(pieces, frames.scenes)
+
+
+def _held(model: Model, trajectory: Trajectory) -> Held:
+    """Return how many frames each piece of a trajectory holds."""
+    return trajectory.held or full_scene(model, trajectory.piece_count)
 
 
 def _open_trajectory(model: Model, request: Edit, trajectory: Trajectory) -> Source:
-    autoencoder = model.autoencoder
+    held = _held(model, trajectory)
+    if model.window is not None:
+        trajectory = replace(trajectory, held=held)
     frames = DecodedFrames(
         trajectory,
-        autoencoder.size_of(trajectory.latents.shape),
+        model.autoencoder.size_of(trajectory.latents.shape),
         request.storage,
-        lambda: decode(model, trajectory.clean, request.batch_size),
+        lambda: decode(model, trajectory.clean, request.batch_size, held),
     )
-    pieces = autoencoder.pieces(autoencoder.frame_count(trajectory.piece_count))
     identity: Identity = {}
     if request.job is not None:
         identity = _identity(model, request, frames, trajectory.prompt)
-    return _source(request, frames, pieces, trajectory, identity=identity)
+    return _source(model, request, frames, pieces_of(held), trajectory, identity=identity)
 
 
 def _open_generated(
@@ -137,6 +177,7 @@ def _open_generated(
 
 
 def _source(
+    model: Model,
     request: Edit,
     frames: KeptFrames,
     pieces: tuple[range, ...],
@@ -148,6 +189,7 @@ def _source(
         frames,
         pieces,
         trajectory,
+        window=model.window,
         identity=identity,
         area=request.area,
         control_image=request.control_image,

@@ -79,7 +79,7 @@ def sample(model: Model, run: SampleRun, callbacks: Callbacks) -> Tensor:
         negatives=run.prompts.negatives,
         unconditional=model.encode_texts([""]),
     )
-    guidance = Guidance(texts, options, model.rescaled)
+    guidance = Guidance(texts, options, model.rescaled, together=source.clips is not None)
     steps = options.steps - first_step(options)
     latents = start.latents.expand(len(run.prompts), *start.latents.shape)
     velocities = None
@@ -102,6 +102,7 @@ def sample(model: Model, run: SampleRun, callbacks: Callbacks) -> Tensor:
             run.generator,
             batch_size=run.batch_size,
             scenes=start.scenes,
+            window=model.window,
             origins=start.origins,
             span=span,
             pieces_at_once=_pieces_at_once(run, len(span), callbacks),
@@ -226,7 +227,7 @@ def find_start(
     trajectory = source.trajectory
     scenes: Sequence[range] = (range(source.piece_count),)
     origins = None
-    if source.piece_count > 1 and _is_shared(options):
+    if source.clips is not None or (source.piece_count > 1 and _is_shared(options)):
         scenes = source.piece_scenes
         if options.noise_motion:
             height, width = trajectory.shape.piece[-2:]
@@ -240,7 +241,7 @@ def find_start(
         latents = starting_noise(latents, generator, options, scenes, origins)
     else:
         clean = trajectory.clean.to(model.latent_dtype)
-        eps = common_noise(clean, generator, origins)
+        eps = common_noise(clean, generator, origins, each=source.clips is not None)
         schedule = model.schedule(options, source.size)
         trajectory = noised(trajectory, eps, schedule)
         latents = trajectory.latents[step, :]
@@ -259,7 +260,7 @@ def find_spans(
     pieces share nothing.
     """
     pieces = source.piece_count
-    if _is_shared(options):
+    if source.clips is not None or _is_shared(options):
         return cut_into_spans(pieces, [scene.start for scene in source.piece_scenes], count)
     return cut_into_spans(pieces, range(0, pieces, BRANCHES * batch_size), count)
 

@@ -3,20 +3,22 @@
 from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from pnpvideo.clips.clip import Clip, Frames
 from pnpvideo.clips.read_ahead import read_ahead
+from pnpvideo.models.model import Window
 from pnpvideo.options.method import ControlKind
 from pnpvideo.pixels.control import control_frames, draw_control
 from pnpvideo.pixels.mask import Area
 from pnpvideo.pixels.resize import resize_frames
 from pnpvideo.pixels.scenes import find_scenes
+from pnpvideo.sampling.windows import Scenes
 from pnpvideo.storage.allocate import Storage
 from pnpvideo.storage.fingerprint import ClipFingerprint, of_tensors, of_values
 from pnpvideo.storage.frame_store import FrameStore
 from pnpvideo.storage.job_folder import Identity
-from pnpvideo.storage.trajectory import Trajectory
+from pnpvideo.storage.trajectory import Held, Trajectory
 
 _FINDING = "2"
 """The version of the way in which words find a mask: steps made with another one are not used."""
@@ -135,9 +137,10 @@ class DecodedFrames(KeptFrames):
 class Source:
     """The clip, generated picture or trajectory that is edited.
 
-    pieces: the numbers of the frames in each piece. trajectory: the latents of all pieces at all
-    noise levels, some of which may not be inverted yet. identity: what its inversion depends on,
-    for a job folder. area: the part that is edited; None: all.
+    pieces: the numbers of the frames in each piece. window: for a video model, how the pieces of a
+    scene go through it; the trajectory then says how many frames they hold. trajectory: the latents
+    of all pieces at all noise levels, some of which may not be inverted yet. identity: what its
+    inversion depends on, for a job folder. area: the part that is edited; None: all.
     """
 
     def __init__(
@@ -146,6 +149,7 @@ class Source:
         pieces: tuple[range, ...],
         trajectory: Trajectory,
         *,
+        window: Window | None = None,
         identity: Identity | None = None,
         area: Area | None = None,
         control_image: Clip | None = None,
@@ -155,6 +159,7 @@ class Source:
         self.identity: Identity = identity or {}
         self.area = area
         self._frames = frames
+        self._window = window
         self._control_image = control_image
         self._control: dict[ControlKind | None, FrameStore] = {}
 
@@ -170,6 +175,11 @@ class Source:
     @property
     def piece_count(self) -> int:
         return len(self.pieces)
+
+    @property
+    def held(self) -> Held:
+        """How many frames each piece holds; for a video model, scene by scene."""
+        return self.trajectory.held or (tuple(map(len, self.pieces)),)
 
     def frames(self, batch_size: int) -> Iterator[Frames]:
         """Return all frames at the working size, some at a time: uint8 (n, height, width, 3)."""
@@ -193,9 +203,19 @@ class Source:
     @property
     def piece_scenes(self) -> tuple[range, ...]:
         """The piece numbers of each scene; a piece belongs to the scene of its first frame."""
+        if self.trajectory.held:
+            stops = accumulate(map(len, self.trajectory.held))
+            return tuple(range(first, stop) for first, stop in pairwise([0, *stops]))
         starts = [piece.start for piece in self.pieces]
         edges = {bisect_left(starts, scene.start) for scene in self.scenes} | {len(starts)}
         return tuple(range(first, stop) for first, stop in pairwise(sorted(edges)))
+
+    @property
+    def clips(self) -> Scenes | None:
+        """The scenes as a video model takes them; None for a model of images."""
+        if self._window is None:
+            return None
+        return Scenes(scenes=self.piece_scenes, window=self._window)
 
     def is_controlled(self, kind: ControlKind | None) -> bool:
         """Return whether there is something for a ControlNet to follow, given or to be drawn."""
@@ -227,6 +247,17 @@ class Source:
         for store in self._control.values():
             store.close()
         self._frames.close()
+
+
+def pieces_of(held: Held) -> tuple[range, ...]:
+    """Return the numbers of the frames in each piece, from how many each holds."""
+    stops = accumulate(count for scene in held for count in scene)
+    return tuple(range(first, stop) for first, stop in pairwise([0, *stops]))
+
+
+def held_in(pieces: Sequence[range], scenes: Sequence[range]) -> Held:
+    """Return how many frames each piece holds, scene by scene. No piece is of two scenes."""
+    return tuple(tuple(len(piece) for piece in pieces if piece.start in scene) for scene in scenes)
 
 
 def area_identity(area: Area | None) -> Identity:

@@ -17,7 +17,7 @@ from pnpvideo.files.available_memory import available_memory
 from pnpvideo.options.settings import MachineSettings
 from pnpvideo.options.values import DEFAULT_PLACE, DEFAULT_PRECISION, MEMORY_SHARE, Place, Precision
 from pnpvideo.storage.latent_file import LatentFile, LatentShape, file_size
-from pnpvideo.storage.trajectory import LatentMemory, Trajectory, describe
+from pnpvideo.storage.trajectory import Held, LatentMemory, Trajectory, describe
 
 _SMALL = 2**24
 
@@ -68,13 +68,14 @@ def empty_trajectory(
     storage: Storage,
     dtype: torch.dtype,
     *,
+    held: Held = (),
     steps_read: int | None = None,
 ) -> Trajectory:
     """Return room for the trajectory of a run without a job folder.
 
-    shape: (pieces, channels, height, width); dtype: of the latents. steps_read: how many of the
-    first steps read the source (None: all); a file keeps these levels, z_T and z_0, memory keeps
-    all levels for further runs.
+    shape: (pieces, channels, height, width); dtype: of the latents; held: see `Trajectory`. steps_read:
+    how many of the first steps read the source (None: all); a file keeps these levels, z_T and z_0,
+    memory keeps all levels for further runs.
     RunError if the disk has too little room.
     """
     steps, kept_dtype = len(timesteps), storage.dtype(dtype)
@@ -83,7 +84,10 @@ def empty_trajectory(
     if storage.place == "memory" or (storage.place == "auto" and in_memory):
         latents = torch.empty(whole.sizes, dtype=kept_dtype)
         return Trajectory(
-            latents=LatentMemory(latents, empty=True), timesteps=timesteps, prompt=prompt
+            latents=LatentMemory(latents, empty=True),
+            timesteps=timesteps,
+            prompt=prompt,
+            held=held,
         )
     kept = sorted({0, *range(steps if steps_read is None else steps_read), steps})
     folder = storage.folder or Path(tempfile.gettempdir())
@@ -95,7 +99,7 @@ def empty_trajectory(
         file: BinaryIO = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 -- it outlives this
     except OSError as error:
         raise write_error(folder, error) from None
-    metadata = describe(timesteps, prompt)
+    metadata = describe(timesteps, prompt, held)
     room = LatentFile.create(
         file, folder, shape=whole, dtype=kept_dtype, kept=kept, metadata=metadata
     )

@@ -27,7 +27,7 @@ from pnpvideo.storage.allocate import check_room, log_size
 from pnpvideo.storage.denoising_state import DenoisingState
 from pnpvideo.storage.journal import JournaledFile, part_of, pieces_of, written_whole
 from pnpvideo.storage.latent_file import LatentFile, LatentShape, file_size
-from pnpvideo.storage.trajectory import Trajectory, describe
+from pnpvideo.storage.trajectory import Held, Trajectory, describe
 
 _FORMAT = "2"
 """The version of the folder's files. Files of other versions are replaced."""
@@ -119,15 +119,16 @@ class JobFolder:
         timesteps: tuple[float, ...],
         prompt: str,
         dtype: torch.dtype,
+        held: Held = (),
     ) -> Trajectory:
         """Return the source's trajectory with what earlier runs have finished, or an empty one.
 
-        identity: of the inversion; a trajectory of another one is replaced. shape: (pieces,
-        channels, height, width). dtype: to store it in. All levels are kept, so that it can be used
-        with other options too. RunError if the disk has too little room.
+        identity: of the inversion; a trajectory of another one is replaced. shape: (pieces, channels,
+        height, width). dtype: to store it in; held: see `Trajectory`. All levels are kept, so that
+        it can be used with other options too. RunError if the disk has too little room.
         """
         whole = LatentShape.of((len(timesteps) + 1, *shape))
-        header = describe(timesteps, prompt) | _signature(identity)
+        header = describe(timesteps, prompt, held) | _signature(identity)
         found, other = self._find_trajectory(identity, whole, header)
         if found is None:
             size = file_size(whole, dtype)

@@ -12,6 +12,9 @@ from torch import Tensor
 from pnpvideo.errors import InputError
 from pnpvideo.storage.latent_file import LatentFile, LatentShape
 
+Held = tuple[tuple[int, ...], ...]
+"""Of each scene, how many frames each of its pieces holds."""
+
 
 class Latents(Protocol):
     """Latents (levels, pieces, channels, height, width), in memory or in a file."""
@@ -76,14 +79,17 @@ class Trajectory:
     Attributes:
         latents: (T + 1, pieces, channels, height, width), from the noisiest (the first sampling
             timestep) to the clean latents; in memory or in a file, and read as `latents[i, part]`.
-            A piece is a frame, or for models of video a clip, with an axis more.
+            A piece is a frame, or for models of videos one latent in time.
         timesteps: The T sampling timesteps, noisiest first, in the model's own unit.
         prompt: The text under which the source was inverted or generated.
+        held: For models of videos, of each scene, how many frames each of its pieces holds. Empty
+            for others, and if that is not known: then all pieces are full, and of one scene.
     """
 
     latents: Latents
     timesteps: tuple[float, ...]
     prompt: str = ""
+    held: Held = ()
 
     def __post_init__(self) -> None:
         shape = self.latents.shape
@@ -136,7 +142,7 @@ class Trajectory:
 
     def save(self, path: Path | str) -> None:
         """Write a safetensors file."""
-        self.latents.save(Path(path), describe(self.timesteps, self.prompt))
+        self.latents.save(Path(path), describe(self.timesteps, self.prompt, self.held))
 
     @classmethod
     def load(cls, path: Path | str) -> "Trajectory":
@@ -153,19 +159,26 @@ class Trajectory:
         """Return the trajectory in an open file."""
         try:
             timesteps = tuple(float(t) for t in latents.metadata.get("timesteps", "").split())
+            scenes = latents.metadata.get("held", "").split(";")
+            held = tuple(tuple(map(int, scene.split())) for scene in scenes if scene)
+            count = sum(map(len, held))
+            if held and (count != latents.axes.pieces or min(map(min, held)) < 1):
+                raise ValueError(f"it says that it has {count} pieces")
         except ValueError as error:
             raise InputError(f"{latents.name} is not a saved trajectory: {error}") from None
         prompt = latents.metadata.get("prompt", "")
-        return cls(latents=latents, timesteps=timesteps, prompt=prompt)
+        return cls(latents=latents, timesteps=timesteps, prompt=prompt, held=held)
 
     def close(self) -> None:
         """Close the file, if it is in one."""
         self.latents.close()
 
 
-def describe(timesteps: tuple[float, ...], prompt: str) -> dict[str, str]:
+def describe(timesteps: tuple[float, ...], prompt: str, held: Held = ()) -> dict[str, str]:
     """Return the header of a trajectory's file."""
-    return {"timesteps": " ".join(f"{t:.17g}" for t in timesteps), "prompt": prompt}
+    header = {"timesteps": " ".join(f"{t:.17g}" for t in timesteps), "prompt": prompt}
+    scenes = ";".join(" ".join(map(str, scene)) for scene in held)
+    return header | {"held": scenes} if held else header
 
 
 def empty_latents(steps: int, clean: Tensor) -> Tensor:

@@ -115,6 +115,8 @@ class Watch:
             return
         last = predicted.shape[1] - 1
         shown = sorted({round(i * last / max(1, SHOWN - 1)) for i in range(SHOWN)})
+        if self._model.window is not None:
+            shown = [0]  # Only where a scene begins can a latent be decoded without those before.
         batches = decode(self._model, predicted[0, shown], len(shown))
         self.show([frame for batch in batches for frame in batch])
         took = time.monotonic() - began

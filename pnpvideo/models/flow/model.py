@@ -18,7 +18,7 @@ from pnpvideo.models.flow.family import Experts, Family, Grid
 from pnpvideo.models.flow.network import FlowNetwork, place_of
 from pnpvideo.models.flow.text_cache import TextCache
 from pnpvideo.models.lora_layers import lora_layers
-from pnpvideo.models.model import Autoencoder, Control, Size
+from pnpvideo.models.model import Autoencoder, Control, Size, Window
 from pnpvideo.models.network import InjectionLayers
 from pnpvideo.models.noise_schedule import NoiseSchedule
 from pnpvideo.models.prompt import PromptEmbeddings, concatenate
@@ -75,6 +75,10 @@ class FlowModel:
     @property
     def autoencoder(self) -> Autoencoder:
         return self.family.autoencoder(self.pipe.vae, self.turn)
+
+    @property
+    def window(self) -> Window | None:
+        return None
 
     @property
     def layers(self) -> InjectionLayers:

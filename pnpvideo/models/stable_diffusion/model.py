@@ -13,7 +13,7 @@ from pnpvideo.errors import InputError
 from pnpvideo.models.autoencoder import ImageAutoencoder
 from pnpvideo.models.device import exact_dtype, working_device
 from pnpvideo.models.lora_layers import lora_layers as layers_of
-from pnpvideo.models.model import Control, Size
+from pnpvideo.models.model import Control, Size, Window
 from pnpvideo.models.network import InjectionLayers
 from pnpvideo.models.noise_schedule import NoiseSchedule
 from pnpvideo.models.prompt import PromptEmbeddings, encode_prompt
@@ -62,6 +62,10 @@ class StableDiffusion:
     @property
     def autoencoder(self) -> ImageAutoencoder:
         return ImageAutoencoder(self._parts.vae, self.turn)
+
+    @property
+    def window(self) -> Window | None:
+        return None
 
     @property
     def layers(self) -> InjectionLayers:
