@@ -263,7 +263,7 @@ class _Decoder:
         with autoencoder.at_work():
             parts = [
                 self._tiles.run(latent.transpose(0, 1)[None], as_one=as_one)
-                for latent in scaled.split(1)
+                for latent in torch.split(scaled, 1)
             ]
         images = unpatchify(torch.cat(parts, dim=2), autoencoder.patch)[0].transpose(0, 1)
         check_finite(images, "autoencoder", vae.dtype)

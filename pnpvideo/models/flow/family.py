@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pnpvideo.errors import InputError
 from pnpvideo.models.autoencoder import ImageAutoencoder
-from pnpvideo.models.model import Autoencoder
+from pnpvideo.models.model import Autoencoder, Window
 from pnpvideo.models.noise_schedule import NoiseSchedule, flow_schedule
 from pnpvideo.models.prompt import PromptEmbeddings
 from pnpvideo.options.method import PnPOptions
@@ -87,10 +87,9 @@ class Family(ABC):
     """The class of the transformers in diffusers."""
     schedulers: ClassVar[tuple[str, ...]] = ("FlowMatchEulerDiscreteScheduler",)
     """The classes of schedulers whose levels fit."""
-    is_video: ClassVar[bool] = False
-    """Whether all latent frames of a scene go through the network together: (rows, c, n, h, w)."""
-    window: ClassVar[int] = 1
-    """How many latent frames the model was trained on."""
+    window: ClassVar[Window | None] = None
+    """For models of videos, how the latents of a scene go through the network: (rows, c, n, h, w).
+    """
     stacks: ClassVar[tuple[str, ...]] = ("transformer_blocks",)
     """The names of the transformer's lists of blocks with picture tokens; first, one whose middle
     block sees picture and text."""
@@ -110,10 +109,10 @@ class Family(ABC):
     def velocity(
         self, transformer: Any, latents: Tensor, timestep: float, texts: PromptEmbeddings
     ) -> Tensor:
-        """Return the velocity, noise - clean, in the shape of the latents (rows, c, h, w).
+        """Return the velocity, noise - clean, in the shape of the latents.
 
-        Latents of videos are (rows, c, n, h, w). timestep: 1000 sigma. texts: one for each row. All are on the transformer's device and in
-        its precision.
+        latents: (rows, c, h, w), or of videos (rows, c, n, h, w). timestep: 1000 sigma. texts: one
+        for each row. All are on the transformer's device and in its precision.
         """
 
     @abstractmethod

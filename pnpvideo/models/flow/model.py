@@ -78,7 +78,7 @@ class FlowModel:
 
     @property
     def window(self) -> Window | None:
-        return None
+        return self.family.window
 
     @property
     def layers(self) -> InjectionLayers:

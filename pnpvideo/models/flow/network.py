@@ -62,7 +62,7 @@ class FlowNetwork:
             latents = batch.latents.to(self.device, self.dtype)
             texts = batch.texts.to(self.device, self.dtype).for_pieces(batch.piece_count)
             velocity = partial(self.family.velocity, self._expert(batch.timestep))
-            if self.family.is_video and not self.changes:
+            if self.family.window is not None and not self.changes:
                 # A row has tokens enough to keep a GPU busy, and this takes the least memory.
                 output = torch.cat(
                     [

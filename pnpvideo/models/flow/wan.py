@@ -8,6 +8,7 @@ from diffusers import UniPCMultistepScheduler
 from torch import Tensor
 
 from pnpvideo.models.flow.family import Experts, Family, Grid, Place, Turn, module_of, timesteps_of
+from pnpvideo.models.model import Window
 from pnpvideo.models.noise_schedule import NoiseSchedule, flow_schedule
 from pnpvideo.models.prompt import PromptEmbeddings
 from pnpvideo.models.video_autoencoder import FRAMES, VideoAutoencoder
@@ -48,8 +49,8 @@ class Wan(Family):
     stacks = ("blocks",)
     autoencoders = ("AutoencoderKLWan",)
     schedulers = ("UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler")
-    is_video = True
-    window = 21
+    # It was trained on 81 frames, which are 21 latents.
+    window = Window(length=21, stride=16)
 
     per_token: bool = False
 
