@@ -261,8 +261,11 @@ class _Decoder:
         sides = zip(scaled.shape[-2:], self._tiles.size, strict=True)
         as_one = not self._uses_tiles or all(side <= limit for side, limit in sides)
         with autoencoder.at_work():
-            parts = [self._tiles.run(latent[None, :, None], as_one=as_one) for latent in scaled]
-        images: Tensor = unpatchify(torch.cat(parts, dim=2), autoencoder.patch)[0].transpose(0, 1)
+            parts = [
+                self._tiles.run(latent.transpose(0, 1)[None], as_one=as_one)
+                for latent in torch.split(scaled, 1)
+            ]
+        images = unpatchify(torch.cat(parts, dim=2), autoencoder.patch)[0].transpose(0, 1)
         check_finite(images, "autoencoder", vae.dtype)
         return images.float().clamp(-1, 1)
 
