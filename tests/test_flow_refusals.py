@@ -63,7 +63,8 @@ def one_line(error: Exception) -> str:
         ("QwenImageEditPlusPipeline", "an editor that reads source pictures"),
         ("QwenImageLayeredPipeline", "into layers"),
         ("Flux2KleinKVPipeline", "reference pictures"),
-        ("WanPipeline", "a model of videos"),
+        ("WanImageToVideoPipeline", "a model of videos that reads a first frame"),
+        ("WanVACEPipeline", "an editor of videos that reads the source"),
         ("ChromaPipeline", "without unet; give a Stable Diffusion"),
     ],
 )

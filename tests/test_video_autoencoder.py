@@ -112,8 +112,10 @@ def test_tiles_are_those_of_diffusers(tiled: VideoAutoencoder) -> None:
     one = whole_encoded(vae, small), whole_decoded(vae, latents[..., :4, :4])
     tiled.use_tiles()
     assert vae.use_tiling
-    assert torch.equal(tiled.encode(small), one[0])
-    assert torch.equal(tiled.decode(latents[..., :4, :4]), one[1])
+    # Not bit for bit: diffusers makes the last convolution of all pieces at once, and the result
+    # for so few numbers depends on their count.
+    torch.testing.assert_close(tiled.encode(small), one[0], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(tiled.decode(latents[..., :4, :4]), one[1], rtol=1e-5, atol=1e-6)
 
 
 def test_memory_does_not_grow_with_the_scene(vae: diffusers.AutoencoderKLWan) -> None:

@@ -265,7 +265,7 @@ class _Decoder:
                 self._tiles.run(latent.transpose(0, 1)[None], as_one=as_one)
                 for latent in torch.split(scaled, 1)
             ]
-        images = unpatchify(torch.cat(parts, dim=2), autoencoder.patch)[0].transpose(0, 1)
+        images: Tensor = unpatchify(torch.cat(parts, dim=2), autoencoder.patch)[0].transpose(0, 1)
         check_finite(images, "autoencoder", vae.dtype)
         return images.float().clamp(-1, 1)
 

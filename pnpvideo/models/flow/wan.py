@@ -68,7 +68,7 @@ class Wan(Family):
         return Experts(
             first=pipe.transformer,
             second=getattr(pipe, "transformer_2", None),
-            boundary=None if ratio is None else ratio * scale,
+            boundary=ratio * scale if isinstance(ratio, int | float) else None,
         )
 
     def autoencoder(self, vae: Any, turn: Turn) -> VideoAutoencoder:
@@ -157,6 +157,8 @@ class Wan(Family):
         ratio, present = pipe.config.get("boundary_ratio"), self.experts(pipe).present
         vae = pipe.vae.config
         factor = 2 ** (len(vae.dim_mult) - 1) * (vae.patch_size or 1)
+        if ratio is not None and not isinstance(ratio, int | float):
+            return f"its model_index.json says that boundary_ratio is {ratio!r:.20}; give a number"
         if len(present) == 2 and ratio is None:
             return "it has two transformers, and its model_index.json has no boundary_ratio"
         if len(present) == 2 and _settings(present[0]) != _settings(present[1]):
