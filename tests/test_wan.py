@@ -12,15 +12,18 @@ import pytest
 import reference_flow as reference
 import reference_flow_methods as methods
 import torch
-from clips import describe, frame_times, make_video, samples
+from clips import describe, frame_times, make_video, samples, smooth_frames
 from command import Cli, pixels, save_frames
 from PIL import Image
 from torch import Tensor
 
+from pnpvideo.clips.clip import clip_of_frames
 from pnpvideo.errors import InputError
 from pnpvideo.loading.load_flow import load_flow
 from pnpvideo.models.batches import Batches
 from pnpvideo.models.flow.model import FlowModel
+from pnpvideo.models.flow.wan import Wan
+from pnpvideo.models.model import Window
 from pnpvideo.models.network import Batch, InjectionLayers
 from pnpvideo.models.noise_schedule import flow_schedule
 from pnpvideo.models.prompt import PromptEmbeddings, concatenate
@@ -31,6 +34,10 @@ from pnpvideo.sampling.guidance import Guidance, Texts
 from pnpvideo.sampling.invert import invert_latents, reconstruct_latents
 from pnpvideo.sampling.schedule import first_step
 from pnpvideo.sampling.windows import Scenes
+from pnpvideo.stages.callbacks import QUIET
+from pnpvideo.stages.edit import edit
+from pnpvideo.stages.request import Edit, seeded
+from pnpvideo.storage.allocate import Storage
 from pnpvideo.storage.trajectory import LatentMemory, Trajectory
 
 SIZE = (48, 32)
@@ -368,6 +375,28 @@ def test_every_step_of_a_method_is_the_references(method: str, models: Models) -
     assert len(steps) == len(found) > 1
     for ours, theirs in zip(steps, found, strict=True):
         close(ours, theirs)
+
+
+@pytest.mark.parametrize("method", ["uniedit", "flowalign"])
+def test_windows_leave_no_seam(
+    method: str, folders: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under its own text a moving source comes back, at every latent of four windows."""
+    monkeypatch.setattr(Wan, "window", Window(length=3, stride=2))
+    model = PnPFlowPipeline.from_pretrained(folders("2.1"), dtype=torch.float32).model
+    options = model.defaults.override({"method": method, "guidance_scale": 1.0})
+    request = Edit(
+        source=clip_of_frames(smooth_frames(29, *SIZE)),
+        prompt="a stone",
+        inversion_prompt="a stone",
+        options=options,
+        size=SIZE,
+        generators=seeded(0),
+        storage=Storage(precision="full"),
+    )
+    with edit(model, request, QUIET) as result:
+        clean = result.source.trajectory.clean
+        torch.testing.assert_close(result.latents[0], clean, rtol=1e-5, atol=1e-5)
 
 
 # What is refused
