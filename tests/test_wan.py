@@ -17,6 +17,7 @@ from command import Cli, pixels, save_frames
 from PIL import Image
 from torch import Tensor
 
+from pnpvideo.cli import main
 from pnpvideo.clips.clip import clip_of_frames
 from pnpvideo.errors import InputError
 from pnpvideo.loading.load_flow import load_flow
@@ -512,3 +513,14 @@ def test_injection_needs_blocks(folders: Callable[[str], Path], cli: Cli, tmp_pa
     blocks = flow_models.save_tiny_wan_a14b(tmp_path / "own", **{"blocks.0-1": "qk"})
     translate(cli, blocks, "clip", "out/", "--method", "inject")
     assert len(list((tmp_path / "out").glob("*.png"))) == 2
+
+
+def test_blocks_are_measured(
+    folders: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_frames(tmp_path / "clip", 2)
+    source = str(next((tmp_path / "clip").iterdir()))
+    given = (str(folders("2.1")), source, "--prompt", "a stone")
+    assert main(["blocks", *given, "--size", "48x32", "--device", "cpu", "-o", "found"]) == 0
+    assert list((tmp_path / "found").glob("*.csv"))

@@ -194,7 +194,7 @@ class FlowModel:
     def words_in(self, text: str) -> list[tuple[str, list[int]]]:
         raise InputError(
             "finding what a text names (mask_from_prompt) reads the cross-attention of a UNet, and "
-            f"{self.family.name} has none; give mask, a picture that is white where to edit"
+            f"{self.family.name} is a transformer; give mask, a picture that is white where to edit"
         )
 
     def schedule(self, options: PnPOptions, size: Size) -> NoiseSchedule:
