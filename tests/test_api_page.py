@@ -58,7 +58,7 @@ def test_each_example_runs_by_itself(
         Path(model, "pnp.json").write_text(json.dumps({"options": {"steps": 2}}))
     text = (PAGE.parent / "python.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", text, re.S | re.M)
-    assert len(blocks) == 7
+    assert len(blocks) == 8
     for block in blocks:
         small = re.sub('"(embedded|sd35)"', r'"./\1"', block)
         small = small.replace('rocket.mp4")', 'rocket.mp4", frames=2)')
