@@ -404,6 +404,7 @@ def pnp_sample(
     alpha: float = 1.0, schedule: Schedule = "constant", prediction: Prediction,
     eta: float = 0.0, step_noise: Sequence[Tensor] | None = None, alphas: Tensor | None = None,
     control: Control | None = None, feature_step: int = 0, first: int = 0,
+    tau_by_place: dict[str, float] | None = None,
 ) -> list[Tensor]:  # fmt: skip
     """x of one frame after every step (PnP section 4.2, algorithm 1).
 
@@ -411,7 +412,8 @@ def pnp_sample(
     (section 4.3, eq. 5 and the original code); without it `alpha` and `schedule` do nothing.
     guidance_scale: one for all steps, or one for each. control: acts in every branch, the source's
     too. feature_step: up to this step, all read the source at its level. first: the step that
-    starts from x_T.
+    starts from x_T. tau_by_place: in place of tau_f and tau_a, by the beginning of a feature's
+    name; 0 for others.
     """
     x, xs = x_T, []
     levels = _levels(steps, alphas)
@@ -419,6 +421,13 @@ def pnp_sample(
         features: Features = {}
         read = levels[max(i, feature_step)][0]
         _predict(unet, trajectory[read], read, source_text, control, record=features)
+        if tau_by_place is not None:
+            until = {k: [v for p, v in tau_by_place.items() if k.startswith(p)] for k in features}
+            features = {
+                name: feature
+                for name, feature in features.items()
+                if i < injected_steps(max(until[name], default=0.0), steps)
+            }
         f_on, qk_on = i < injected_steps(tau_f, steps), i < injected_steps(tau_a, steps)
         injection = {"inject": features, "inject_f": f_on, "inject_qk": qk_on, "control": control}
         e = _predict(unet, x, t, negative_text, **injection)

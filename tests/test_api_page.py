@@ -1,12 +1,17 @@
-"""The Python reference lists every public name, and its examples run one after the other."""
+"""The Python reference lists every public name, and its examples run one after the other. Those of
+the page about Python run each by itself.
+"""
 
+import json
 import re
 import shutil
 from pathlib import Path
 
 import pytest
+from flow_models import save_tiny_sd3
 
 import pnpvideo
+from pnpvideo import PnPOptions
 
 PAGE = Path(__file__).parents[1] / "docs" / "api.md"
 
@@ -31,4 +36,33 @@ def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     for block in blocks:
         exec(compile(block, str(PAGE), "exec"), names)
     made = {"teapot.png", "jade.png", "jade-mask.png", "again.png", "golden.png", "rocket.gif"}
+    assert made <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_the_options_methods_are_documented() -> None:
+    """With lists of what they take, return and raise."""
+    for method in (PnPOptions.at, PnPOptions.override):
+        for title in ("Args", "Returns", "Raises"):
+            assert f"\n        {title}:\n" in str(method.__doc__)
+
+
+def test_each_example_runs_by_itself(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With small models, of two steps, in place of those that it names."""
+    monkeypatch.chdir(tmp_path)
+    Path("samples").symlink_to(PAGE.parents[1] / "samples")
+    shutil.copytree(tiny_model, "embedded")
+    save_tiny_sd3(Path("sd35"))
+    for model in ("embedded", "sd35"):
+        Path(model, "pnp.json").write_text(json.dumps({"options": {"steps": 2}}))
+    text = (PAGE.parent / "python.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.S | re.M)
+    assert len(blocks) == 8
+    for block in blocks:
+        small = re.sub('"(embedded|sd35)"', r'"./\1"', block)
+        small = small.replace('rocket.mp4")', 'rocket.mp4", frames=2)')
+        small = small.replace("output=", 'model="./embedded", output=')
+        exec(compile(small, "python.md", "exec"), {})
+    made = {"first.png", "bronze-rocket.mp4", "seed-2.png", "dance-job"}
     assert made <= {path.name for path in tmp_path.iterdir()}

@@ -16,7 +16,10 @@ from diffusers import UNet2DConditionModel
 from forked import run_killed
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from pnpvideo.batch.resumed import resumed_text
+from pnpvideo.batch.run_batch import plan_batch
 from pnpvideo.cli import main
+from pnpvideo.options.batch import BatchOptions
 from pnpvideo.stages import invert
 
 Run = Callable[..., tuple[int, str, str]]
@@ -241,7 +244,19 @@ def test_killed_and_started_again(
         if job["state"] == "done"
     }
     assert bool(done) == (after == 33)
-    assert run(*batch)[0] == 0
+    plans = BatchOptions(jobs="clips", output="out", combine="product")
+    common = {"model": str(tiny_model), "steps": 2, "prompt": ["a stone", "a moon"]}
+    other = resumed_text(plan_batch(plans, common | {"tau_f": 0.5}, overwrite=True))
+    assert str(other).endswith("not using unfinished work on 1 job with other settings or sources")
+    code, _, told = run(*batch, "--no-quiet")
+    kept = {
+        9: "0 of 4 done, continuing dot-a-stone.png after the inversion of 1 of 1 frames, using a "
+        "finished inversion for dot-a-moon.png, starting walk-a-stone, walk-a-moon from the ",
+        33: "2 of 4 done, continuing walk-a-stone after the inversion of 3 of 3 frames, starting "
+        "walk-a-moon from the ",
+    }[after]
+    assert f"going on with this batch: {kept}beginning\n" in told
+    assert code == 0
     assert set(states(tmp_path / "out").values()) == {"done"}
     for name, written in done.items():
         assert (tmp_path / "out" / name).stat().st_mtime_ns == written
@@ -389,7 +404,9 @@ def test_broken_files_are_listed_at_once_and_can_be_left_out(run: Run, tmp_path:
 def test_a_rerun_says_that_all_are_done(run: Run, tmp_path: Path) -> None:
     clips(tmp_path / "clips")
     batch = ("clips", "--prompt", "a stone", "--no-quiet")
-    assert "done already" not in run(*batch)[2]
+    new = run(*batch)[2]
+    assert "done already" not in new
+    assert "going on" not in new
     assert "all 2 are done already" in run(*batch)[2]
 
 

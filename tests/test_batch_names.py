@@ -1,10 +1,12 @@
 """The names of a batch's results, and lists of jobs in YAML."""
 
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import pytest
 from command import assert_refused, save_frames
@@ -13,10 +15,16 @@ from pnpvideo.batch.batch_folder import MANIFEST, BatchFolder
 from pnpvideo.batch.job import Job, Record
 from pnpvideo.batch.plan import plan
 from pnpvideo.batch.read_jobs import JobEntry, read_jobs
+from pnpvideo.batch.run_batch import plan_batch
+from pnpvideo.batch.table import Table
 from pnpvideo.catalogue.known_words import words_of_model
 from pnpvideo.catalogue.unknown_words import unknown_words
 from pnpvideo.cli import main
+from pnpvideo.clips.read import read_clip
 from pnpvideo.errors import InputError
+from pnpvideo.options.batch import BatchOptions
+from pnpvideo.options.printed import cut
+from pnpvideo.run.outputs import plan_outputs
 
 Plan = Callable[..., list[Job]]
 SAMPLES = Path(__file__).parents[1] / "samples"
@@ -72,6 +80,88 @@ def test_a_result_has_its_sources_name_if_nothing_is_in_the_way(
     assert names(planned(*jobs), tmp_path) == wanted
 
 
+LONG = "x" * 200
+E_ACUTE = "\u00e9", "e\u0301"
+
+
+@pytest.mark.parametrize(
+    "jobs",
+    [
+        [("A.png", A), ("a.PNG", A)],
+        [("A.png", A), ("a.PNG", A), ("a.png", A), ("a.bmp", A)],
+        [(f"{letter}.png", A) for letter in E_ACUTE],
+        [(f"{letter}{case}.png", A) for letter in E_ACUTE for case in "kK"],
+        [("Fox", A), ("fox", A)],
+        [("car.png", A), ("car.png", {"prompt": "A  Stone?"}), ("car.png", {"prompt": "a stone!"})],
+        [("A.png", A | {"compare": True}), ("a-COMPARE.png", A), ("a-compare-a-stone.png", A)],
+        [("K.png", A), ("\u212a.png", A)],  # The sign of the kelvin.
+        [("car.png", {"prompt": ["a", "b"]}), ("CAR-A-1.png", A), ("car.png", {"prompt": "a 1"})],
+        [(f"{LONG}.png", A), (f"{LONG.upper()}.png", A), (f"{LONG}.png", B)],
+    ],
+)
+def test_names_differ_on_every_disk(
+    planned: Plan, tmp_path: Path, jobs: list[tuple[str, dict[str, Any]]]
+) -> None:
+    first = planned(*jobs)
+    files = [file for job in first for file in job.files]
+    folded = [normalize("NFC", normalize("NFC", str(file)).casefold()) for file in files]
+    assert len(set(folded)) == len(files)
+    # They depend neither on the order nor on what an earlier call has made.
+    out = BatchFolder(tmp_path / "out")
+    assert sorted(names(planned(*jobs[::-1]), tmp_path)) == sorted(names(first, tmp_path))
+    out.write_manifest(first, [Record(state="done")] * len(first))
+    assert [job.id for job in planned(*jobs)] == [job.id for job in first]
+    for number in range(len(jobs)):
+        assert planned(jobs[number])[0].id == first[number].id
+
+
+@pytest.mark.parametrize(
+    ("jobs", "how"),
+    [
+        ([("a.png", A | {"output": "x.png"}), ("b.png", A | {"output": "X.png"})], {}),
+        ([("a.png", A | {"output": f"{letter}.png"}) for letter in E_ACUTE], {}),
+        ([("a.png", A | {"output": "x/a.png"}), ("b.png", A | {"output": "X/A.png"})], {}),
+        ([("A.png", A), ("a.png", A)], {"name": "{source}"}),
+    ],
+)
+def test_names_that_are_given_and_differ_in_capitals_alone(
+    planned: Plan, jobs: list[tuple[str, dict[str, Any]]], how: dict[str, Any]
+) -> None:
+    with pytest.raises(InputError, match="which some disks take for one file; give one of them"):
+        planned(*jobs, **how)
+
+
+CJK = "\u6f22" * 83  # 249 bytes.
+
+
+@pytest.mark.parametrize(
+    ("source", "values"),
+    [
+        (f"{LONG}.png", A | {"prompt": f"{'a long prompt ' * 9}"}),
+        (f"{LONG}{'y' * 46}.png", A),
+        (f"{LONG}{'y' * 51}", {"prompt": ["a", "b"], "compare": True}),
+        (f"{CJK}.png", {"prompt": "\u6f22\u5b57" * 60, "compare": True, "mask_from_prompt": "it"}),
+        (f"{CJK}e\u0301.v2", A | {"compare": True}),
+        (f"{LONG[:140]}{chr(0x1F98A) * 25}.png", {"prompt": ["a"] * 12, "compare": True}),
+    ],
+)
+@pytest.mark.parametrize("template", [None, "{source}-{n}", "{source}{source}/{prompt}-{source}"])
+def test_long_names_are_shortened(
+    planned: Plan, tmp_path: Path, source: str, values: dict[str, Any], template: str | None
+) -> None:
+    values = {"model": str(tmp_path)} | values  # It lists no words.
+    jobs = planned((source, values), (source, values | {"prompt": "other"}), name=template)
+    for job in jobs:
+        for file in job.files:
+            assert max(len(part.encode()) for part in file.parts) <= 255
+        settings = job.settings.model_copy(update={"output": None})
+        clip = read_clip(str(settings.source))
+        single = plan_outputs(settings, clip, overwrite=False)
+        assert all(len(Path(file).name.encode()) <= 255 for file in single.files)
+        clip.close()
+    assert len({file for job in jobs for file in job.files}) == sum(len(job.files) for job in jobs)
+
+
 def test_files_that_exist_are_in_the_way(planned: Plan, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "car.png").write_bytes(b"mine")
@@ -116,6 +206,12 @@ def test_names_by_a_template(
         ("{source", "expected '}' before end of string"),
         ("source}", "Single '}' encountered"),
         (" ", "name is empty"),
+        ("{source}\n", "name is '{source}\\n', with a control character in it; leave that out"),
+        ("a\tb", "with a control character in it"),
+        ("\x1b[31m{n}", "with a control character in it"),
+        ("{n}\u2028", "with a control character in it"),
+        ("{n}\u202egnp", "with a control character in it"),
+        ("{n}\x85", "with a control character in it"),
         ("../{source}", "the output ../source0.png is not in the folder of results"),
         ("all", "all.png; give one of them another output, or all of them a name with {n}"),
     ],
@@ -223,13 +319,77 @@ def test_a_dry_run_lists_what_would_be_skipped(
     (good,) = save_frames(tmp_path, 1)
     (tmp_path / "cut.png").write_bytes(good.read_bytes()[:60])
     lines = [{"source": name, "prompt": "a stone"} for name in (good.name, "gone.mp4", "cut.png")]
+    lines[0]["prompt"] = "\n".join(["a stone"] * 1000)
     jobs = tmp_path / "jobs.jsonl"
     jobs.write_text("\n".join(map(json.dumps, lines)))
     given = ("-o", str(tmp_path / "out"), "--model", str(tiny_model), "--quiet", "--dry-run")
     assert main(["batch", str(jobs), *given, "--skip-broken"]) == 0
     told = capsys.readouterr().out.replace(f"{tmp_path}/", "").splitlines()
     assert told[0].startswith("to do  source0.png  (1 frame of ")
+    assert told[0].endswith(f": {'a stone ' * 7}a...)")
     assert told[1] == "skip   jobs.jsonl line 2: gone.mp4 does not exist"
     assert told[2].startswith("skip   jobs.jsonl line 3: cut.png ")
     assert told[3] == "1 of 1 jobs to do; 2 broken ones are skipped"
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "wanted"),
+    [
+        ("a stone", 7, "a stone"),
+        ("a stone", 6, "a s..."),
+        ("a  \n stone\x1b", 60, "a stone\\x1b"),
+        ("\u6f22" * 4, 8, "\u6f22" * 4),
+        ("\u6f22" * 5, 8, "\u6f22\u6f22..."),
+        ("e\u0301" * 8, 8, "e\u0301" * 8),
+        ("word " * 3000, 20, "word word word wo..."),
+    ],
+)
+def test_texts_are_cut_to_fit_a_line(text: str, columns: int, wanted: str) -> None:
+    assert cut(text, columns) == wanted
+
+
+def test_a_broken_source_is_named_once(tmp_path: Path) -> None:
+    """In whatever list it stands."""
+    folder = tmp_path / "in"
+    (whole,) = save_frames(folder, 1)
+    content = {
+        "cut.png": whole.read_bytes()[:60],
+        "no.mp4": b"no video" * 9,
+        "empty.gif": b"",
+        "web.webp": b"<html>",
+        "bad.tif": b"II*\0",
+    }
+    whole.unlink()
+    for name, data in content.items():
+        (folder / name).write_bytes(data)
+    # Clips in a folder are those with a known suffix; lists name any.
+    (tmp_path / "a.jsonl").write_text(
+        "\n".join(json.dumps({"source": f"in/{name}"}) for name in [*content, "gone.mkv"])
+    )
+    (tmp_path / "b.yaml").write_text("".join(f"in/{name}:\n" for name in [*content, "gone.mkv"]))
+    for jobs in (folder, tmp_path / "a.jsonl", tmp_path / "b.yaml"):
+        with pytest.raises(InputError, match=r"\d jobs cannot be made: ") as refused:
+            plan_batch(
+                BatchOptions(jobs=jobs, output=tmp_path / "out"), {"prompt": "a"}, overwrite=False
+            )
+        for name in content:
+            assert str(refused.value).count(name) == 1
+        assert "  " not in str(refused.value)
+
+
+def test_real_files_are_logged(
+    planned: Plan, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a job with several prompts there is no file without a number."""
+    caplog.set_level(logging.INFO, "pnpvideo")
+    several = [{"prompt": [f"a {word}" for word in "abcd"[:count]]} for count in (1, 2, 4)]
+    jobs = planned(*((f"{count}.png", values) for count, values in enumerate(several)))
+    table = Table(jobs, [Record()] * 3, BatchFolder(tmp_path / "out"))
+    for number in range(3):
+        table.end(number, Record(state="failed" if number == 2 else "done", error="why"))
+    assert [record.getMessage() for record in caplog.records] == [
+        "1 of 3 done: 0.png in 00:00",
+        "2 of 3 done: 1-a-a-1.png and 1-a-a-2.png in 00:00",
+        "2-a-a-1.png to 2-a-a-4.png failed: why",
+    ]

@@ -9,6 +9,7 @@ from models import sd_scheduler
 from torch import Tensor
 
 from pnpvideo.models.batches import Batches
+from pnpvideo.models.network import InjectionLayers
 from pnpvideo.models.noise_schedule import NoiseSchedule
 from pnpvideo.models.prompt import PromptEmbeddings, concatenate
 from pnpvideo.models.stable_diffusion.schedule import make_schedule
@@ -17,9 +18,11 @@ from pnpvideo.options.method import PnPOptions
 from pnpvideo.sampling import reading
 from pnpvideo.sampling.denoise import denoise_latents
 from pnpvideo.sampling.guidance import Guidance, Texts
+from pnpvideo.sampling.inject import FeatureInjector
 from pnpvideo.sampling.invert import invert_latents, reconstruct_latents
 from pnpvideo.sampling.noise import gaussian_noise
-from pnpvideo.sampling.schedule import clean_of_step, step_at
+from pnpvideo.sampling.passes import InjectedBatch
+from pnpvideo.sampling.schedule import clean_of_step, ddim_step, first_steps, step_at
 from pnpvideo.sampling.solvers import choose_solver
 from pnpvideo.storage.denoising_state import DenoisingState
 from pnpvideo.storage.trajectory import LatentMemory, Trajectory
@@ -461,3 +464,40 @@ def test_more_iterations_bring_the_source_back_more_truly(prediction: str) -> No
     errors = [error(iterations) for iterations in (1, 2, 3, 15)]
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < 1e-8
+
+
+def test_thresholds_by_layer() -> None:
+    """As docs/python.md says: at each step an injector for the layers that are still on."""
+    tau_f = 0.75
+    tau_a = {"up_blocks.1.attentions.1": 0.2, "up_blocks.2": 1.0, "up_blocks.3.attentions.0": 0.5}
+    run = Run()
+    naive = run.reference_steps(
+        0,
+        guidance_scale=1.0,
+        tau_f=1.0,
+        tau_a=1.0,
+        tau_by_place={"f": tau_f} | tau_a,
+    )
+    levels, latents = run.schedule, run.trajectory.latents[0, slice(0, 1)]
+    texts = concatenate([run.source, run.targets[0]])
+    for i, timestep in enumerate(levels.timesteps):
+        (feature,) = default_layers(run.unet).features
+        features, attentions = (
+            tuple(name for name, tau in taus.items() if i < first_steps(tau, STEPS))
+            for taus in ({feature: tau_f}, tau_a)
+        )
+        layers = InjectionLayers(features=features, attentions=attentions)
+        injector = FeatureInjector(run.network, layers)
+        batch = InjectedBatch(
+            latents=torch.cat([run.trajectory.latents[i, slice(0, 1)], latents]),
+            timestep=timestep,
+            texts=texts,
+            with_source=True,
+            features=True,
+            attention=True,
+        )
+        with injector.installed():
+            output = injector.predict(batch)
+        start, end = levels.levels[i : i + 2]
+        latents = ddim_step(latents, output, start, end, levels.prediction_type)
+        assert_close(latents, naive[i])

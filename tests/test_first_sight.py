@@ -35,7 +35,8 @@ def test_the_help_is_one_screen(
     assert short.count("\n") <= 42
     assert len(re.findall(r"^  (?:-o OUT, )?--\w", short, re.MULTILINE)) == 12
     assert short.index("--model") < short.index("examples:")
-    assert "'pnpvideo translate --help all' describes every option" in short
+    assert "'pnpvideo translate --help all' describes every option, such as --mask" in short
+    assert {"--mask", "--method", "--strength"} <= set(re.findall(r"--[a-z]+", short))
     everything = help_of(capsys, "--help", "all")
     assert everything.count("\n") > 150
     for title in COMMANDS["translate"].sections:
@@ -130,14 +131,22 @@ def test_a_prompt_without_its_flag(
             "296 x 224 (source 296 x 240; --original-size enlarges the result)",
         ),
         ((320, 240), (320, 240), "320 x 240"),
-        ((512, 384), (320, 240), "512 x 384"),
+        ((512, 384), (320, 240), "512 x 384 (source 320 x 240)"),
+        (
+            (512, 224),
+            (320, 240),
+            "512 x 224 (source 320 x 240; --original-size enlarges the result)",
+        ),
         ((256, 256), None, "256 x 256"),
     ],
 )
-def test_a_smaller_result_says_so(
+def test_a_result_of_another_size_says_so(
     size: tuple[int, int], of_source: tuple[int, int] | None, text: str
 ) -> None:
     assert size_text(size, of_source) == text
+    # On the page there is no such flag.
+    plain = text.replace("; --original-size enlarges the result", "")
+    assert size_text(size, of_source, hint="") == plain
 
 
 def test_a_run_says_what_it_will_do(

@@ -224,6 +224,42 @@ def test_the_first_ten_seconds(server: Server, browser: Any, folder: Path) -> No
     page.context.close()
 
 
+_SHOWN = """(cells) => cells.map((cell) => {
+  const box = cell.getBoundingClientRect(), outer = cell.closest(".block").getBoundingClientRect();
+  const [stem, ext] = [".stem", ".ext"].map((one) => cell.querySelector(one));
+  const end = ext.getBoundingClientRect();
+  return {
+    name: cell.textContent.trim(),
+    // It may have an ellipsis, before the suffix.
+    beginning: stem.getBoundingClientRect().width > 24,
+    suffix: end.right <= box.right + 1 && end.left >= box.left - 1,
+    whole: getComputedStyle(stem).display === "inline" || stem.scrollWidth <= stem.clientWidth + 1,
+    inside: box.right <= outer.right && box.left >= outer.left && box.bottom <= outer.bottom,
+  };
+})"""
+
+
+@in_a_browser
+def test_names_of_files_can_be_read_at_any_width(
+    visit: Callable[[], Any], picture: Path, tmp_path: Path
+) -> None:
+    page = visit()
+    source = tmp_path / "my_drawing_of_an_apple_in_the_evening_sun.png"
+    picture.rename(source)
+    ask(page, source, 2)
+    says(page, "done: 1 frame of ")
+    for width in (1300, 900, 420, 340):
+        page.set_viewport_size({"width": width, "height": 900})
+        (given,) = page.eval_on_selector_all("#upload .filename", _SHOWN)
+        made = page.eval_on_selector_all("#files .filename", _SHOWN)
+        assert [one["name"].replace(" ", "") for one in made] == [
+            f"{source.stem}-translated.png{end}" for end in ("", ".yaml")
+        ]
+        for one in (given, *made):
+            assert (one["beginning"], one["suffix"], one["inside"]) == (True,) * 3, (width, one)
+        assert all(one["whole"] for one in made), (width, made)
+
+
 @in_a_browser
 def test_a_mask_is_drawn_and_moves(
     visit: Callable[[], Any], folder: Path, picture: Path, tmp_path: Path

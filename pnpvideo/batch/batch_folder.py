@@ -22,7 +22,7 @@ from pnpvideo.files.own_names import make_own_folder, remove
 from pnpvideo.files.read_text import parse_json, read_text
 from pnpvideo.files.shared_folder import SharedFolder
 from pnpvideo.storage.inversions import is_lent, lend_inversion, take_inversion
-from pnpvideo.storage.job_folder import JOURNAL
+from pnpvideo.storage.job_folder import JOURNAL, how_far
 from pnpvideo.storage.join_spans import join_spans
 
 MANIFEST = "batch.json"
@@ -127,6 +127,16 @@ class BatchFolder(SharedFolder):
     def begun_spans(self, job: Job) -> list[Path]:
         """Return the job folders of spans that this or an earlier command has begun."""
         return sorted((self.path / "jobs").glob(f"{job.id}-*-of-*"))
+
+    def how_far(self, job: Job) -> tuple[int, int]:
+        """Return how many pieces of a job are inverted, and how many steps are sampled."""
+        far = [how_far(folder) for folder in self.begun_spans(job) or [self.job_folder(job)]]
+        return sum(pieces for pieces, _ in far), max(steps for _, steps in far)
+
+    def begun_by_others(self, jobs: Sequence[Job]) -> int:
+        """Return how many jobs are begun that are not among these."""
+        folders = {path.name.partition("-")[0] for path in (self.path / "jobs").glob("*")}
+        return len(folders - {job.id for job in jobs})
 
     def take_spans(self, job: Job) -> None:
         """Begin a job's folder with its spans, if it was cut. RunError if a span is missing."""

@@ -1,6 +1,7 @@
 """Combine clips and prompts that were given separately into jobs."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from pnpvideo.batch.read_jobs import JobEntry
 from pnpvideo.errors import InputError
@@ -41,7 +42,7 @@ def combine(
         else:
             chosen = [next(paired)] if how == "pairs" else prompts
             own = [entry.values | {"prompt": prompt} for prompt in chosen]
-        jobs += [JobEntry(place=entry.place, values=shared | values) for values in own]
+        jobs += [replace(entry, values=shared | values) for values in own]
     return jobs
 
 

@@ -109,7 +109,7 @@ class Dispatcher:
         self._deaths[piece] += 1
         job = self._jobs[piece.number]
         if self._deaths[piece] < _DEATHS:
-            self._table.warn(f"{job.name}: its worker died; it is tried again ({why})")
+            self._table.warn(f"{job.shown}: its worker died; it is tried again ({why})")
             self._again(piece)
             return
         failed = Record(

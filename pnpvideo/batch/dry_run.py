@@ -17,6 +17,7 @@ from pnpvideo.clips.clip import frame_count_text
 from pnpvideo.models.model import Model
 from pnpvideo.options.batch import BatchOptions
 from pnpvideo.options.method import MethodOptions
+from pnpvideo.options.printed import cut
 from pnpvideo.options.settings import Settings
 from pnpvideo.run.opening import open_model
 from pnpvideo.run.run import run
@@ -24,6 +25,9 @@ from pnpvideo.stages.cost import RunCost, cost_of
 
 _STEPS = 4
 """Steps of the trial run: enough that about the same share of them injects as in a whole run."""
+
+_COLUMNS = 60
+"""Columns for the prompts of a job, which stand in a line with its files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +50,9 @@ def describe_plan(plan: Plan, options: BatchOptions) -> Iterator[str]:
     for number, job in enumerate(plan.jobs):
         state = "to do" if number in todo else "done "
         frames = frame_count_text(job.frames)
-        source = job.settings.source or job.settings.guidance_prompt
-        yield f"{state}  {job.name}  ({frames} of {source}: {' | '.join(job.settings.prompt)})"
+        source = job.settings.source or cut(str(job.settings.guidance_prompt), _COLUMNS)
+        prompts = cut(" | ".join(job.settings.prompt), _COLUMNS)
+        yield f"{state}  {job.shown}  ({frames} of {source}: {prompts})"
     for one in plan.skipped:
         yield f"skip   {one.error}"
     jobs = [plan.jobs[number] for number in plan.todo]

@@ -32,8 +32,14 @@ class Job:
 
     @property
     def name(self) -> str:
-        """The name of the result."""
+        """The name of the result; for several prompts, the one that theirs begin with."""
         return Path(self.outputs.output.rstrip("/")).name
+
+    @property
+    def shown(self) -> str:
+        """The names of the results, for a line that people read."""
+        names = [Path(path).name for path in self.outputs.results]
+        return " to ".join((names[0], names[-1])) if len(names) > 2 else " and ".join(names)
 
     @property
     def clips(self) -> tuple[Path, ...]:

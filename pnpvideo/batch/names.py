@@ -6,6 +6,7 @@ import string
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from pnpvideo.batch.batch_folder import BatchFolder
 from pnpvideo.batch.job import Job
@@ -13,13 +14,27 @@ from pnpvideo.batch.read_jobs import JobEntry
 from pnpvideo.clips.clip import Clip
 from pnpvideo.clips.write import SUFFIXES
 from pnpvideo.errors import InputError
+from pnpvideo.files.file_names import place_of
 from pnpvideo.options.settings import Settings
 from pnpvideo.run.outputs import default_name
-
-_BY_SOURCE, _BY_PROMPT = "{source}", "{source}-{prompt}"
-"""The names of results without a template: the first if nothing is in the way."""
+from pnpvideo.storage import fingerprint
 
 _PROMPT_LENGTH = 48
+
+
+class Templates(NamedTuple):
+    """Templates of a job's name.
+
+    preferred: if nothing is in the way. usual: if something is. apart: if the names of other jobs
+    still differ from it in nothing, or in nothing that all disks distinguish.
+    """
+
+    preferred: str | None
+    usual: str
+    apart: str | None
+
+
+_BY_SOURCE, _BY_PROMPT, _BY_DIGEST = "{source}", "{source}-{prompt}", "{source}-{prompt}-{digest}"
 
 
 class Names:
@@ -42,29 +57,36 @@ class Names:
         self._sources = Counter(str(entry.values.get("source")) for entry in entries)
         self._known = folder.named_before()
 
-    def templates(self, settings: Settings) -> tuple[str | None, str]:
-        """Return the templates of a job's name: the preferred one, if there is one, and another."""
+    def templates(self, settings: Settings) -> Templates:
+        """Return the templates of a job's name."""
         if self._template is not None:
-            return None, self._template
-        return None if settings.source is None else _BY_SOURCE, _BY_PROMPT
+            return Templates(None, self._template, None)
+        preferred = None if settings.source is None else _BY_SOURCE
+        return Templates(preferred, _BY_PROMPT, _BY_DIGEST)
 
     def is_one_of_several(self, entry: JobEntry, settings: Settings) -> bool:
         """Return whether the source of a job has other results, too."""
         return len(settings.prompt) > 1 or self._sources[str(entry.values.get("source"))] > 1
 
-    def choose(
-        self, preferred: Callable[[], Job] | None, other: Callable[[], Job], *, meets_others: bool
-    ) -> Job:
+    def choose(self, templates: Templates, make: Callable[[str], Job], *, taken: int) -> Job:
         """Return the job with the first name that is its own already, or else that is free.
 
-        preferred, other: return the job with a name. meets_others: whether the preferred name would
-        fit other jobs, too.
+        make: returns the job with the name by a template. taken: how many of the templates give a
+        name that other jobs have.
         """
-        first = None if preferred is None else _made(preferred)
+        preferred, usual, apart = templates
+        first = None if preferred is None else _made(make, preferred)
         if first is not None and self._is_own(first):
             return first
-        second = other()
-        if first is None or meets_others or self._is_own(second):
+        second = make(usual)
+        if self._is_own(second):
+            return second
+        # Without an earlier call, no job has such a name yet.
+        if apart is not None and (taken > 1 or self._known):
+            third = make(apart)
+            if taken > 1 or self._is_own(third):
+                return third
+        if first is None or taken:
             return second
         return first if self._overwrite or self._folder.is_free(first) else second
 
@@ -74,10 +96,10 @@ class Names:
         return is_listed or self._folder.record(job).state != "waiting"
 
 
-def _made(make: Callable[[], Job]) -> Job | None:
+def _made(make: Callable[[str], Job], template: str) -> Job | None:
     """Return a job; None if nothing can be written under its name, such as a source's."""
     try:
-        return make()
+        return make(template)
     except InputError:
         return None
 
@@ -90,10 +112,17 @@ def name_of(template: str, settings: Settings, clip: Clip | None, number: int) -
         "prompt": _words(settings.prompt[0]),
         "n": number,
         "seed": settings.seed,
+        "digest": fingerprint.of_values(_given(settings))[:8],
     }
     name = string.Formatter().vformat(template, (), values)
     whole = template.endswith("/") or Path(template).suffix.lower() in SUFFIXES
     return name if whole else f"{name}{suffix or '/'}"
+
+
+def _given(settings: Settings) -> list[object]:
+    """Return what gives a result its name. Folders are left out: they may be copied elsewhere."""
+    source = settings.guidance_prompt if settings.source is None else Path(settings.source).name
+    return [source, *settings.prompt]
 
 
 def _words(prompt: str) -> str:
@@ -106,21 +135,14 @@ def _words(prompt: str) -> str:
 
 
 def in_the_way(jobs: Sequence[Job]) -> list[int]:
-    """Return the numbers of jobs that would write what another one writes or reads.
-
-    On some disks a name in capitals is the same as one in small letters.
-    """
-    written = [{_place(path) for path in job.files} for job in jobs]
+    """Return the numbers of jobs that would write what another one writes or reads on some disk."""
+    written = [{place_of(path) for path in job.files} for job in jobs]
     count = Counter(path for paths in written for path in paths)
     above = {folder for path in count for folder in path.parents}
-    sources = {_place(Path(one)) for job in jobs if (one := job.settings.source) is not None}
+    sources = {place_of(Path(one)) for job in jobs if (one := job.settings.source) is not None}
 
     def meets(path: Path) -> bool:
         inside = any(folder in count for folder in path.parents)
         return count[path] > 1 or path in sources or path in above or inside
 
     return [number for number, paths in enumerate(written) if any(map(meets, paths))]
-
-
-def _place(path: Path) -> Path:
-    return Path(str(path.resolve()).casefold())

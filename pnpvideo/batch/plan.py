@@ -3,7 +3,6 @@
 import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 from pnpvideo.batch.addresses import fetch
@@ -15,6 +14,7 @@ from pnpvideo.catalogue.ask_model import check_makes_sources, words_for
 from pnpvideo.catalogue.unknown_words import check_named
 from pnpvideo.clips.clip import Clip
 from pnpvideo.errors import InputError
+from pnpvideo.files.file_names import place_of
 from pnpvideo.files.own_names import make_own_folder
 from pnpvideo.options.adapter import AdapterSettings
 from pnpvideo.options.declared import Lifetime
@@ -23,7 +23,7 @@ from pnpvideo.options.paths import is_address
 from pnpvideo.options.printed import shown_address
 from pnpvideo.options.settings import Settings
 from pnpvideo.run.opening import check_additions, read_inputs
-from pnpvideo.run.outputs import plan_outputs
+from pnpvideo.run.outputs import fitting, plan_outputs
 from pnpvideo.storage import fingerprint
 
 _TEXTS = ("prompt", "negative_prompt", "seed", "output")
@@ -69,15 +69,19 @@ def plan(
         raise InputError(_all_broken(broken, some_left=bool(jobs)))
     if skipped is not None:
         skipped += broken
-    for place in in_the_way(jobs):
-        number, entry = planned[place]
-        jobs[place] = _plan_one(entry, number, folder, sources, names, meets_others=True)
+    for taken in (1, 2):
+        for place in in_the_way(jobs):
+            number, entry = planned[place]
+            jobs[place] = _plan_one(entry, number, folder, sources, names, taken=taken)
     _check_apart(jobs)
     return jobs
 
 
 def _placed(entry: JobEntry, error: InputError) -> str:
-    text = str(error)
+    """Return the text of an error with the place of its entry, which names the source once."""
+    text, source = str(error), str(entry.values.get("source"))
+    if entry.names_source and text.startswith(f"{source} "):
+        return f"{entry.place}{text[len(source) :]}"
     return text if text.startswith(entry.place) else f"{entry.place}: {text}"
 
 
@@ -140,12 +144,9 @@ def _plan_one(
     sources: _Sources,
     names: Names,
     *,
-    meets_others: bool = False,
+    taken: int = 0,
 ) -> Job:
-    """Return the job of an entry. number: its place in the list, from 1.
-
-    meets_others: whether another job has its preferred name.
-    """
+    """Return the job of an entry. number: its place in the list, from 1. taken: as in `Names`."""
     with _broken_files():
         values = {name: _copied(name, value, folder) for name, value in entry.values.items()}
     if values != entry.values:  # PyAV alone reads what comes from elsewhere.
@@ -153,8 +154,8 @@ def _plan_one(
     given = Settings.of(values)
     clip = sources.check(given, values)
 
-    def make(name: str) -> Job:
-        settings = Settings.of(values | {"output": _below(folder.output, name)})
+    def make(output: str) -> Job:
+        settings = Settings.of(values | {"output": output})
         return Job(
             id=_identity(settings, Lifetime.FINISHING),
             place=entry.place,
@@ -167,14 +168,14 @@ def _plan_one(
             model=fingerprint.of_values(settings.part(ModelSettings), _adapter(settings)),
         )
 
+    def make_named(template: str) -> Job:
+        name = name_of(template, given, clip, number)
+        return make(fitting(_below(folder.output, name), given))
+
     if given.output is not None:
-        return make(given.output)
-    preferred, other = names.templates(given)
-    return names.choose(
-        None if preferred is None else partial(make, name_of(preferred, given, clip, number)),
-        partial(make, name_of(other, given, clip, number)),
-        meets_others=meets_others or names.is_one_of_several(entry, given),
-    )
+        return make(_below(folder.output, given.output))
+    taken = max(taken, names.is_one_of_several(entry, given))
+    return names.choose(names.templates(given), make_named, taken=taken)
 
 
 def _copied(name: str, value: object, folder: BatchFolder) -> object:
@@ -218,22 +219,36 @@ def _check_apart(jobs: Sequence[Job]) -> None:
     sources = {
         Path(job.settings.source).resolve(): job for job in jobs if job.settings.source is not None
     }
-    written: dict[Path, Job] = {}
+    written: dict[Path, tuple[Job, Path]] = {}
     for job in jobs:
-        for path in job.files:
-            place = path.resolve()
-            other = next((written[one] for one in (place, *place.parents) if one in written), None)
-            if other is not None:
+        places = [place_of(path) for path in job.files]
+        for path, place in zip(job.files, places, strict=True):
+            others = (written[one] for one in (place, *place.parents) if one in written)
+            if (other := next(others, None)) is not None:
+                raise InputError(_written_twice(job, path, *other))
+            if path.resolve() in sources:
                 raise InputError(
-                    f"{job.place} and {other.place} would both write {path}; give one of them "
-                    "another output, or all of them a name with {n} (--name)"
-                    if other.place != job.place
-                    else f"{job.place} would write {path} twice; give its prompts once each, or a "
-                    "name with {n} (--name)"
+                    f"{job.place} would write over {path}, the source of "
+                    f"{sources[path.resolve()].place}; choose another folder"
                 )
-            if place in sources:
-                raise InputError(
-                    f"{job.place} would write over {path}, the source of {sources[place].place}; "
-                    "choose another folder"
-                )
-        written |= {path.resolve(): job for path in job.files}
+        written |= {place: (job, path) for path, place in zip(job.files, places, strict=True)}
+
+
+def _written_twice(job: Job, path: Path, other: Job, other_path: Path) -> str:
+    """Return the text of the error for two jobs, or one, that write the same file on some disk."""
+    if (
+        path.resolve() != other_path.resolve()
+        and other_path.resolve() not in path.resolve().parents
+    ):
+        what = f"{path} and {other_path.name}, which some disks take for one file"
+    else:
+        what = str(path)
+    if other.place != job.place:
+        return (
+            f"{job.place} and {other.place} would both write {what}; give one of them another "
+            "output, or all of them a name with {n} (--name)"
+        )
+    return (
+        f"{job.place} would write {what} twice; give its prompts once each, or a name with {{n}} "
+        "(--name)"
+    )

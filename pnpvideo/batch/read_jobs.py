@@ -29,10 +29,14 @@ _NOTHING = ("nan", "null", "none", "n/a", "na")
 
 @dataclass(frozen=True, kw_only=True)
 class JobEntry:
-    """The settings of one job, perhaps incomplete. place: where the user wrote them."""
+    """The settings of one job, perhaps incomplete.
+
+    place: where the user wrote them. names_source: whether the place ends with the source's name.
+    """
 
     place: str
     values: dict[str, object]
+    names_source: bool = False
 
 
 def read_jobs(path: Path, output: Path) -> list[JobEntry]:
@@ -53,7 +57,8 @@ def read_jobs(path: Path, output: Path) -> list[JobEntry]:
         values = _options_of(row.values)
         # The path of a result is relative to the folder of the results.
         placed = with_paths_from(folder, values) | _output_of(values)
-        entries.append(JobEntry(place=row.place, values=placed))
+        is_named = row.place == f"{path.name} {values.get('source')}"
+        entries.append(JobEntry(place=row.place, values=placed, names_source=is_named))
     if not entries:
         raise InputError(f"{path} has no jobs in it")
     return entries
@@ -154,7 +159,11 @@ def _read_folder(folder: Path, output: Path) -> list[JobEntry]:
     if others:
         more = ", ..." if len(others) > 5 else ""
         _log.info("%s: skipped, as not clips: %s%s", folder, ", ".join(others[:5]), more)
-    return [JobEntry(place=str(path), values={"source": str(path.absolute())}) for path in clips]
+    sources = [str(path.absolute()) for path in clips]
+    return [
+        JobEntry(place=str(path), values={"source": source}, names_source=True)
+        for path, source in zip(clips, sources, strict=True)
+    ]
 
 
 def _is_clip(path: Path) -> bool:

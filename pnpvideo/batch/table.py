@@ -18,7 +18,6 @@ from pnpvideo.batch.batch_folder import BatchFolder
 from pnpvideo.batch.job import Job, Record, Skipped
 from pnpvideo.catalogue.ask_model import notice_for
 from pnpvideo.options.printed import printable
-from pnpvideo.storage.job_folder import how_far
 
 _log = logging.getLogger(__name__)
 
@@ -86,12 +85,12 @@ class Table:
         known = notice_for(job.settings) if record.notices else None
         for notice in record.notices:
             if notice != known:
-                _log.warning("%s: %s", job.name, notice)
+                _log.warning("%s: %s", job.shown, notice)
         if record.state == "failed":
-            _log.error("%s failed: %s", job.name, record.error)
+            _log.error("%s failed: %s", job.shown, record.error)
         elif self._live is None:
             took = tqdm.format_interval(record.seconds)
-            _log.info("%d of %d done: %s in %s", self._done, len(self._jobs), job.name, took)
+            _log.info("%d of %d done: %s in %s", self._done, len(self._jobs), job.shown, took)
 
     def warn(self, text: str) -> None:
         """Log a warning."""
@@ -141,12 +140,10 @@ class Table:
         elif record.state == "failed":
             state = f"failed: {record.error}"
         took = tqdm.format_interval(seconds) if seconds else ""
-        return job.name, state, str(job.frames), took
+        return job.shown, state, str(job.frames), took
 
     def _stage(self, job: Job) -> str:
-        spans = self._folder.begun_spans(job)
-        far = [how_far(folder) for folder in spans or [self._folder.job_folder(job)]]
-        frames, steps = sum(frames for frames, _ in far), max(steps for _, steps in far)
+        frames, steps = self._folder.how_far(job)
         if steps:
             known = "steps" in job.settings.model_fields_set
             return f"step {steps}" + (f" of {job.settings.steps}" if known else "")

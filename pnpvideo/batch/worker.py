@@ -79,7 +79,7 @@ class Worker:
         except (InputError, RunError) as error:
             text = without_secrets(str(error))
         except Exception as error:
-            _log.debug("%s: %s", job.name, traceback.format_exc())
+            _log.debug("%s: %s", job.shown, traceback.format_exc())
             text = without_secrets(f"unexpected error: {type(error).__name__}: {error}")
         failed = Record(
             state="failed",

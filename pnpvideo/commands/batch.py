@@ -42,6 +42,7 @@ def _read(given: dict[str, object], _: WriteOptions) -> Work:
 def _work(settings: Work, call: WriteOptions) -> None:
     with without_collection(freeze=True):
         from pnpvideo.batch.dry_run import describe_plan
+        from pnpvideo.batch.resumed import resumed_text
         from pnpvideo.batch.run_batch import plan_batch, run_batch
 
     options, common = settings
@@ -55,19 +56,22 @@ def _work(settings: Work, call: WriteOptions) -> None:
         _log.info(
             "%s", "the job is done already" if count == 1 else f"all {count} are done already"
         )
+    elif text := resumed_text(plan):
+        _log.info("%s", text)
     batch = run_batch(plan, options, quiet=call.quiet)
     say(batch.manifest)
     if batch.missing:
         job, record = batch.missing[0]
         raise RunError(
-            f"{len(batch.missing)} of {len(batch.jobs)} jobs are not done, such as {job.name} "
+            f"{len(batch.missing)} of {len(batch.jobs)} jobs are not done, such as {job.shown} "
             f"({record.error}); {batch.manifest} lists all"
         )
     if plan.skipped:
-        raise RunError(
-            f"{len(plan.skipped)} broken jobs were left out, such as {plan.skipped[0].error}; "
-            f"{batch.manifest} lists all"
-        )
+        count = len(plan.skipped)
+        left_out = f"{count} broken jobs were left out, such as"
+        if count == 1:
+            left_out = "1 broken job was left out:"
+        raise RunError(f"{left_out} {plan.skipped[0].error}; {batch.manifest} lists all")
 
 
 def _when_stopped(settings: Work, _: WriteOptions) -> str:

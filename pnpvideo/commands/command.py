@@ -33,7 +33,8 @@ class Command(Generic[S, C]):
     name, summary: its line in the list of commands. usage, introduction, examples: the rest of its
     help text. groups: the options that describe the work, by title. call: options of one call,
     which do not belong to the work, such as --quiet.
-    has_short_help: whether --help shows the main options alone, and --help all shows all.
+    has_short_help: whether --help shows the main options alone, and --help all shows all. others:
+    some of those that it leaves out, which its last line names.
     errors: a context for reading and working, which may report errors in another way.
     read: makes settings from the options of the groups that are given, by name.
     work: does what the settings say; it and nothing before it may import torch.
@@ -53,6 +54,7 @@ class Command(Generic[S, C]):
     work: Callable[[S, C], None]
     when_stopped: Callable[[S, C], str] = _nothing_to_say
     has_short_help: bool = False
+    others: Sequence[str] = ()
     errors: Callable[[C], contextlib.AbstractContextManager[None]] = _unchanged
 
     @property
@@ -73,11 +75,12 @@ class Command(Generic[S, C]):
         own = own_options(_value_of("--model", arguments) or EMBEDDED_MODEL)
         if not self.has_short_help or _value_of("--help", arguments, "-h") == "all":
             return self.parser(own).format_help()
+        more = f", such as {', '.join(self.others)}" if self.others else ""
         parser = Parser(
             f"pnpvideo {self.name}",
             self.usage,
             self.introduction,
-            f"{self.examples}\n\n'pnpvideo {self.name} --help all' describes every option.",
+            f"{self.examples}\n\n'pnpvideo {self.name} --help all' describes every option{more}.",
         )
         known = {k: v for options in self.sections.values() for k, v in declared(options).items()}
         main = {name: schema for name, schema in known.items() if "brief" in schema}

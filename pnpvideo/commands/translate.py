@@ -218,6 +218,7 @@ COMMAND = Command(
     groups=GROUPS,
     call=CallOptions,
     has_short_help=True,
+    others=("--mask", "--method", "--strength"),
     errors=_errors,
     read=_read,
     work=_work,

@@ -13,6 +13,7 @@ from typing import IO
 
 from pnpvideo.errors import InputError, RunError
 from pnpvideo.files.file_lock import open_lock, take_lock
+from pnpvideo.files.file_names import longest_name, name_size
 from pnpvideo.files.own_names import make_own_folder, remove
 
 # A folder is replaced only if all its files have these suffixes: frames, and their settings.
@@ -166,9 +167,9 @@ def _target(output: Path) -> Path:
 
 def _check_names(output: Path, above: Path) -> None:
     """Raise InputError if a name is longer than the disk allows."""
-    limit = os.pathconf(above, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
+    limit = longest_name(above)
     for name in _target(output).absolute().parts:
-        if (length := len(os.fsencode(name))) > limit:
+        if (length := name_size(name)) > limit:
             raise InputError(
                 f"{name[:20]}...{output.suffix[:10]} is a name of {length} bytes, and this "
                 f"disk allows {limit}; choose a shorter name"

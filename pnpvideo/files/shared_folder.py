@@ -11,10 +11,14 @@ from pathlib import Path
 from pnpvideo.errors import InputError
 from pnpvideo.files.atomic_output import renamed, write_error
 from pnpvideo.files.file_lock import open_lock, take_lock
+from pnpvideo.files.file_names import shortened
 from pnpvideo.files.own_names import make_own_folder
 from pnpvideo.files.read_text import JsonObject, parse_json, read_text
 
 _CLAIMS, _SETTINGS = "claims", "run.json"
+
+_LONGEST = 240
+"""The most bytes of a name of ours, which gets a suffix."""
 
 
 class SharedFolder:
@@ -82,7 +86,7 @@ class SharedFolder:
 
 def file_name(text: str) -> str:
     """Return a file name made from any text."""
-    return re.sub(r"[^\w.-]+", "_", text).strip("_")[:100]
+    return shortened(re.sub(r"[^\w.-]+", "_", text).strip("_")[:100], _LONGEST)
 
 
 def unique_name(text: str, identity: str | None = None) -> str:

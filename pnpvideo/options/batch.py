@@ -13,6 +13,7 @@ from pnpvideo.options.mask import MaskSettings
 from pnpvideo.options.method import MethodSettings
 from pnpvideo.options.model import ModelSettings
 from pnpvideo.options.paths import PathText, PlaceText
+from pnpvideo.options.printed import printable
 from pnpvideo.options.settings import (
     MachineSettings,
     ResultSettings,
@@ -43,6 +44,8 @@ def _check_template(text: str) -> str:
         )
     if not text.strip():
         raise InputError(f"name is empty; give a template with some of {fields}")
+    if printable(text) != text:
+        raise InputError(f"name is {text!r}, with a control character in it; leave that out")
     return text
 
 

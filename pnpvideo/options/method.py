@@ -285,7 +285,17 @@ class PnPOptions(MethodOptions):
         return self.eta > 0 or drawn
 
     def at(self, preset: Preset | None) -> Self:
-        """Return these options at another speed; None and "best" leave them as they are."""
+        """Return these options at another speed.
+
+        Args:
+            preset: "fast" or "balanced", which have fewer steps; "best" and None change nothing.
+
+        Returns:
+            The options, with the steps of sampling and of the inversion in the same proportion.
+
+        Raises:
+            InputError: If there is no such preset.
+        """
         MethodSettings.check("preset", preset)
         if preset is None:
             return self
@@ -294,9 +304,17 @@ class PnPOptions(MethodOptions):
         return self.of({**self.model_dump(), "steps": steps, "inversion_steps": finer})
 
     def override(self, changes: Mapping[str, object]) -> Self:
-        """Return these options with the named ones replaced; None keeps a value.
+        """Return these options with some of them replaced.
 
-        Others that do not go with these are switched off (see `fitted`).
+        Args:
+            changes: New values by the names of options, as `{"steps": 10}`; None keeps a value.
+
+        Returns:
+            The options. Those that are not named and do not go with the new values are switched
+            off.
+
+        Raises:
+            InputError: If a name is unknown, a value is out of range, or values do not go together.
         """
         given = {name: value for name, value in changes.items() if value is not None}
         return self.of(fitted(self.model_dump() | given, given.keys()))

@@ -1,6 +1,7 @@
 """Texts as they are printed and logged: one line, without control characters and secrets."""
 
 import re
+import unicodedata
 from urllib.parse import unquote
 
 # They would move the cursor, colour the screen, or show the letters after them in another order.
@@ -31,6 +32,23 @@ def printable(text: str) -> str:
 def one_line(message: object) -> str:
     """Return a message in one line, as it can be printed, without the secrets of addresses."""
     return printable(without_secrets(" ".join(str(message).split())))
+
+
+def cut(text: str, columns: int) -> str:
+    """Return a text in one line of at most so many columns, its end as "..." if it is longer."""
+    text = one_line(text)
+    if _columns(text) <= columns:
+        return text
+    kept = text[: max(0, columns - 3)]  # A letter may take two columns, or none.
+    while _columns(kept) > columns - 3:
+        kept = kept[:-1]
+    return f"{kept.rstrip()}..."
+
+
+def _columns(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
+    return len(text) + wide - sum(bool(unicodedata.combining(letter)) for letter in text)
 
 
 def without_secrets(text: str) -> str:

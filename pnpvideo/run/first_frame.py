@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pnpvideo.options.settings import Settings
 from pnpvideo.run.opening import read_inputs
-from pnpvideo.run.outputs import plan_outputs
+from pnpvideo.run.outputs import fitting, plan_outputs
 
 
 def preview_settings(settings: Settings, *, overwrite: bool) -> Settings | None:
@@ -22,7 +22,7 @@ def preview_settings(settings: Settings, *, overwrite: bool) -> Settings | None:
         if len(clip) == 1:
             return None
     only = {"frame_count": 1, "job": None, "check_inversion": False}
-    output = str(whole.with_name(f"{whole.stem}-preview.png"))
+    output = fitting(str(whole.with_name(f"{whole.stem}-preview.png")), settings)
     return settings.model_copy(update=only | {"output": output})
 
 

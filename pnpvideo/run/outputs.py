@@ -9,9 +9,16 @@ from pnpvideo.clips.clip import Alpha, Clip, Colour, Frames
 from pnpvideo.clips.find_images import images_like
 from pnpvideo.clips.read import read_clip
 from pnpvideo.clips.read_ahead import read_ahead
-from pnpvideo.clips.write import ALPHA_SUFFIXES, SINGLE_SUFFIXES, check_output, write_clip
+from pnpvideo.clips.write import (
+    ALPHA_SUFFIXES,
+    SINGLE_SUFFIXES,
+    SUFFIXES,
+    check_output,
+    write_clip,
+)
 from pnpvideo.errors import InputError
-from pnpvideo.files.atomic_output import check_free
+from pnpvideo.files.atomic_output import check_free, folder_above
+from pnpvideo.files.file_names import longest_name, name_size, shortened
 from pnpvideo.options.settings import Settings
 from pnpvideo.pixels.mask import Weights, composite
 from pnpvideo.pixels.resize import resize_frames, side_by_side
@@ -56,17 +63,11 @@ def plan_outputs(settings: Settings, clip: Clip | None, overwrite: bool) -> Outp
         raise InputError("a generated source has no file to compare with; leave out compare")
     if settings.keep_alpha and clip is None:
         raise InputError("a generated source has no transparency to keep; leave out keep_alpha")
-    output = settings.output or default_output(settings, clip)
-    results: tuple[str, ...] = (output,)
-    if len(settings.prompt) > 1:
-        results = tuple(_beside(output, f"-{i + 1}") for i in range(len(settings.prompt)))
-    compares = tuple(_beside(path, "-compare") for path in results) if settings.compare else ()
-    # All results of a source have the same mask.
-    masks = () if settings.mask_from_prompt is None else (_mask_name(output),)
-    for path in (*results, *compares, *masks):
-        alpha = settings.keep_alpha and path not in masks
-        target = check_output(path, overwrite, alpha=alpha)
-        is_single = target.suffix.lower() in SINGLE_SUFFIXES and path not in masks
+    outputs = _named(settings, settings.output or default_output(settings, clip))
+    for path in outputs.files[:-1]:
+        is_mask = path == outputs.mask
+        target = check_output(path, overwrite, alpha=settings.keep_alpha and not is_mask)
+        is_single = target.suffix.lower() in SINGLE_SUFFIXES and not is_mask
         if is_single and clip is not None and len(clip) > 1:
             raise InputError(
                 f"{path} is one image, and the source has {len(clip)} frames; "
@@ -80,15 +81,38 @@ def plan_outputs(settings: Settings, clip: Clip | None, overwrite: bool) -> Outp
         ):
             if given is not None and _leads_to(target, Path(given)):
                 raise InputError(f"{path} would write over the {what}; choose another name")
-    record = Path(f"{output.rstrip('/')}.yaml")
-    check_free(record, folder=False, overwrite=overwrite)
+    check_free(outputs.record, folder=False, overwrite=overwrite)
+    return outputs
+
+
+def _named(settings: Settings, output: str) -> Outputs:
+    """Return the files of a run with this output."""
+    results: tuple[str, ...] = (output,)
+    if len(settings.prompt) > 1:
+        results = tuple(_beside(output, f"-{i + 1}") for i in range(len(settings.prompt)))
     return Outputs(
         output=output,
         results=results,
-        compares=compares,
-        mask=masks[0] if masks else None,
-        record=record,
+        compares=tuple(_beside(path, "-compare") for path in results) if settings.compare else (),
+        # All results of a source have the same mask.
+        mask=None if settings.mask_from_prompt is None else _mask_name(output),
+        record=Path(f"{output.rstrip('/')}.yaml"),
     )
+
+
+def fitting(output: str, settings: Settings) -> str:
+    """Return an output with a name that the disk can hold, as well as the names beside it.
+
+    A longer one is shortened; different outputs stay different.
+    """
+    path = Path(output)
+    limit = longest_name(folder_above(path))
+    parent = Path(*(shortened(name, limit) for name in path.parent.parts))
+    longest = max(name_size(Path(name).name) for name in _named(settings, output).files)
+    suffix = path.suffix if path.suffix.lower() in SUFFIXES else ""
+    stem = path.name.removesuffix(suffix)
+    room = name_size(stem) - max(0, longest - limit)
+    return f"{parent / shortened(stem, room)}{suffix}{'/' * output.endswith('/')}"
 
 
 def _leads_to(output: Path, source: Path) -> bool:
@@ -180,7 +204,9 @@ def _write(
 def default_output(settings: Settings, clip: Clip | None) -> str:
     """Return a name in the current folder, after the source and in its format if possible."""
     stem, suffix = default_name(settings, clip)
-    return f"{stem}-translated{suffix}"
+    # A dot in the name of a folder would be read as the beginning of a suffix.
+    end = suffix or "/" * ("." in stem)
+    return fitting(f"{stem}-translated{end}", settings)
 
 
 def default_name(settings: Settings, clip: Clip | None) -> tuple[str, str]:

@@ -5,6 +5,8 @@ from pnpvideo.options.method import PnPOptions
 from pnpvideo.options.settings import Settings
 from pnpvideo.stages.source import Source
 
+_HINT = "; --original-size enlarges the result"
+
 
 def plan_text(settings: Settings, options: PnPOptions, source: Source, clip: Clip | None) -> str:
     """Return what a run will do: "cat: 24 frames of 512 x 512 with sd15, 50 steps (best)"."""
@@ -19,9 +21,13 @@ def plan_text(settings: Settings, options: PnPOptions, source: Source, clip: Cli
     )
 
 
-def size_text(size: tuple[int, int], of_source: tuple[int, int] | None) -> str:
-    """Return the size of a result, with that of its source if the result is smaller."""
+def size_text(size: tuple[int, int], of_source: tuple[int, int] | None, hint: str = _HINT) -> str:
+    """Return the size of a result, with that of its source if it is another one.
+
+    hint: what makes a smaller result as large as its source.
+    """
     text = f"{size[0]} x {size[1]}"
-    if of_source is None or (size[0] >= of_source[0] and size[1] >= of_source[1]):
+    if of_source is None or size == of_source:
         return text
-    return f"{text} (source {of_source[0]} x {of_source[1]}; --original-size enlarges the result)"
+    smaller = any(one < other for one, other in zip(size, of_source, strict=True))
+    return f"{text} (source {of_source[0]} x {of_source[1]}{hint if smaller else ''})"

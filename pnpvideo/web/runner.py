@@ -18,6 +18,7 @@ from pnpvideo.errors import InputError, RunError
 from pnpvideo.files.read_text import parse_yaml, read_text
 from pnpvideo.options.settings import ReadSettings, Settings
 from pnpvideo.run.outputs import default_output
+from pnpvideo.run.plan_text import size_text
 from pnpvideo.run.run import Translation, run
 from pnpvideo.stages.callbacks import Callbacks, bars_of
 from pnpvideo.stages.cost import cost_of
@@ -277,8 +278,8 @@ def _translate(job: WebJob, models: Models, limits: Limits, watch: Watch) -> dic
     found = () if done.mask is None else (done.mask,)
     others = (*found, *job.files(MASK), *job.files(GENERATED_SOURCE))
     names = tuple(path.name for path in (*done.outputs, *done.compares, done.settings, *others))
-    width, height = done.size
-    message = f"{frame_count_text(done.frames)} of {width} x {height} in {done.seconds:.0f} s"
+    size = size_text(done.size, done.source_size, hint="")
+    message = f"{frame_count_text(done.frames)} of {size} in {done.seconds:.0f} s"
     return {"results": names, "message": message, "done": done}
 
 
