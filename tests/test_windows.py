@@ -16,7 +16,7 @@ from toy_video import ToyVideo, open_toy_video
 
 from pnpvideo.batch.run_batch import plan_batch, run_batch
 from pnpvideo.clips.clip import clip_of_frames
-from pnpvideo.errors import InputError
+from pnpvideo.errors import InputError, RunError
 from pnpvideo.grid.grid import run_grid
 from pnpvideo.grid.own_measures import OwnMeasures
 from pnpvideo.inside.visualize import visualize
@@ -339,3 +339,15 @@ def test_what_a_model_of_videos_sees_is_not_shown(model: ToyVideo, tmp_path: Pat
     settings = VisualizeSettings.of(values | {"output": str(tmp_path / "seen.png")})
     with pytest.raises(InputError, match="visualize shows what models of images see"):
         visualize(settings, model, quiet=True)
+
+
+@pytest.mark.parametrize("count", [1, 2, 9, 12])
+def test_a_result_of_one_colour_is_asked_for_or_a_failure(model: ToyVideo, count: int) -> None:
+    """The latents of a plain scene are a plain result; others that decode to one are not."""
+    with edit(model, request(smooth_frames(count, *SIZE)), QUIET) as result:
+        plain = torch.full((sum(map(len, result.source.pieces)), 3, 32, 48), 0.5)
+        asked = model.autoencoder.encode(plain)[None]
+        assert len(replace(result, latents=asked).all_frames(0)) == count
+        wrong = torch.full_like(result.latents, 9.0)
+        with pytest.raises(RunError, match="the result is of one colour"):
+            replace(result, latents=wrong).all_frames(0)
