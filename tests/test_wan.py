@@ -32,7 +32,7 @@ from pnpvideo.options.edit_method import consistency, steering
 from pnpvideo.pipelines.flow import PnPFlowPipeline
 from pnpvideo.sampling.denoise import denoise_latents
 from pnpvideo.sampling.guidance import Guidance, Texts
-from pnpvideo.sampling.invert import invert_latents, reconstruct_latents
+from pnpvideo.sampling.invert import invert_scene, reconstruct_latents
 from pnpvideo.sampling.schedule import first_step
 from pnpvideo.sampling.windows import Scenes
 from pnpvideo.stages.callbacks import QUIET
@@ -130,8 +130,6 @@ def test_text_to_video_is_diffusers(
     if guidance != 1:
         texts = concatenate([model.encode_texts(["blurry"]), texts])
     schedule = model.schedule(model.defaults.override({"steps": 5}), SIZE)
-    window = model.window
-    assert window is not None
     with model.network() as network:
         ours = reconstruct_latents(
             network,
@@ -140,7 +138,7 @@ def test_text_to_video_is_diffusers(
             texts,
             guidance_scale=guidance,
             batches=Batches(1),
-            scenes=Scenes(scenes=(range(3),), window=window),
+            scenes=Scenes(scenes=(range(3),), window=window_of(model)),
         )[-1]
         assert model.experts.boundary in (None, 875)
         used = {id(model.experts.at(timestep)) for timestep in schedule.timesteps}
@@ -214,9 +212,9 @@ def test_hooks_change_nothing_and_skipped_blocks_return_what_they_are_given(
 # Steps
 
 
-def scenes_of(model: FlowModel, count: int) -> Scenes:
+def window_of(model: FlowModel) -> Window:
     assert model.window is not None
-    return Scenes(scenes=(range(count),), window=model.window)
+    return model.window
 
 
 @pytest.mark.usefixtures("exactly")
@@ -227,10 +225,8 @@ def test_inversion_is_the_references(name: str, models: Models) -> None:
     schedule = model.schedule(model.defaults.override({"steps": 3}), SIZE)
     text, clean = short(model, "a stone"), draw(1, 2, 4, 4, 6)
     with model.network() as network:
-        found = invert_latents(
-            network, schedule, clean, text, batches=Batches(2), scenes=scenes_of(model, 2)
-        )
-    clips = found.transpose(1, 2)
+        levels = dict(invert_scene(network, schedule, clean, text, window=window_of(model)))
+    clips = {level: latents.transpose(0, 1) for level, latents in levels.items()}
     plain = reference.Text(hidden=text.hidden[0], pooled=None)
     for low in range(3, 0, -1):
         told, (above, below) = schedule.timesteps[low - 1], schedule.levels[low - 1 : low + 1]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from pnpvideo.models.batches import Batches
+from pnpvideo.models.model import Window
 from pnpvideo.models.network import Batch, Network
 from pnpvideo.models.noise_schedule import NoiseSchedule
 from pnpvideo.models.prompt import PromptEmbeddings
@@ -30,41 +31,80 @@ def invert_latents(
     *,
     solver: Solver = _DDIM,
     batches: Batches,
-    scenes: Scenes | None = None,
     first: int = 0,
     progress: Progress = lambda count: None,
 ) -> Tensor:
     """Invert a source without guidance, from the clean end to the noisiest level.
 
-    latents: (pieces, c, h, w), clean; text: one embedding; scenes: those of a video model, whose
-    pieces go together; first: the number of the first piece in the source. Each batch, or each
-    scene, runs through all levels before the next begins, as it is independent of the others.
+    latents: (pieces, c, h, w), clean; text: one embedding; first: the number of the first piece in
+    the source. Pieces are independent of each other, so each batch runs through all levels before
+    the next begins.
     Returns the latents at the sampling levels, (T + 1, pieces, c, h, w), noisiest first, on the
     device of `latents`.
     """
-    rows = {place: row for row, place in enumerate(schedule.inversion_places)}
-    whole = _predict(network, scenes)
 
     def invert(part: slice) -> Tensor:
-        z = latents[part].to(network.device)
-        numbers = _numbers(first, part)
-
-        def predict(z: Tensor, timestep: float) -> Tensor:
-            batch = Batch(latents=z, timestep=timestep, texts=text, pieces=numbers)
-            output = whole(batch)
-            progress(len(z))
-            return output
-
-        # Copied to the host once, at the end: a GPU waits for each copy. A scene is too large.
-        trajectory = empty_latents(len(schedule.timesteps), z if scenes is None else latents[part])
-        advance = solver.begin(schedule, predict)
-        for i in reversed(range(len(schedule.inversion_timesteps))):
-            z = advance(z, i)
-            if i in rows:
-                trajectory[rows[i]] = z
+        z, numbers = latents[part].to(network.device), _numbers(first, part)
+        # Copied to the host once, at the end: a GPU waits for each copy.
+        trajectory = empty_latents(len(schedule.timesteps), z)
+        levels = _levels(network.predict, schedule, z, text, solver, numbers, progress)
+        for level, inverted in levels:
+            trajectory[level] = inverted
         return trajectory.to(latents.device)
 
-    return torch.cat(list(_run(batches, len(latents), invert, scenes, first)), dim=1)
+    return torch.cat(list(batches.run(len(latents), invert)), dim=1)
+
+
+@torch.no_grad()
+def invert_scene(
+    network: Network,
+    schedule: NoiseSchedule,
+    latents: Tensor,
+    text: PromptEmbeddings,
+    *,
+    solver: Solver = _DDIM,
+    window: Window,
+    first: int = 0,
+    progress: Progress = lambda count: None,
+) -> Iterator[tuple[int, Tensor]]:
+    """Invert a scene for a video model, all pieces of which go together.
+
+    The arguments are those of `invert_latents`. Yields the number of each sampling level and the
+    latents there, (pieces, c, h, w), from the clean end to the noisiest, on the device of
+    `latents`: all levels of a long scene at once may be too large for the memory.
+    """
+    predict, numbers = InWindows(network.predict, window), _numbers(first, slice(0, len(latents)))
+    z = latents.to(network.device)
+    yield len(schedule.timesteps), latents
+    for level, inverted in _levels(predict, schedule, z, text, solver, numbers, progress):
+        yield level, inverted.to(latents.device)
+
+
+def _levels(
+    whole: Predict,
+    schedule: NoiseSchedule,
+    z: Tensor,
+    text: PromptEmbeddings,
+    solver: Solver,
+    numbers: tuple[int, ...],
+    progress: Progress,
+) -> Iterator[tuple[int, Tensor]]:
+    """Yield the numbers of the sampling levels but the clean one, and the latents inverted there.
+
+    whole: predicts a batch. z: clean. numbers: of the pieces.
+    """
+    rows = {place: row for row, place in enumerate(schedule.inversion_places)}
+
+    def predict(z: Tensor, timestep: float) -> Tensor:
+        output = whole(Batch(latents=z, timestep=timestep, texts=text, pieces=numbers))
+        progress(len(z))
+        return output
+
+    advance = solver.begin(schedule, predict)
+    for i in reversed(range(len(schedule.inversion_timesteps))):
+        z = advance(z, i)
+        if i in rows:
+            yield rows[i], z
 
 
 def _predict(network: Network, scenes: Scenes | None) -> Predict:

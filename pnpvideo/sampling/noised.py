@@ -50,6 +50,12 @@ class NoisedLatents:
     def write(self, first: int, latents: Tensor) -> None:
         raise RuntimeError("noised latents are computed, not written")
 
+    def write_level(self, level: int, first: int, latents: Tensor) -> None:
+        self.write(first, latents)
+
+    def finish(self, first: int, count: int) -> None:
+        pass
+
     def save(self, path: Path, metadata: dict[str, str]) -> None:
         levels = [self[number, :] for number in range(len(self.schedule.levels))]
         LatentMemory(torch.stack(levels)).save(path, metadata)

@@ -8,7 +8,7 @@ from pnpvideo.models.batches import Batches
 from pnpvideo.models.failures import check_finite
 from pnpvideo.models.model import Control, Model
 from pnpvideo.options.method import BRANCHES, PnPOptions
-from pnpvideo.sampling.invert import invert_latents, reconstruct_latents
+from pnpvideo.sampling.invert import invert_latents, invert_scene, reconstruct_latents
 from pnpvideo.sampling.solvers import Solver, choose_solver
 from pnpvideo.sampling.spans import widened
 from pnpvideo.stages.callbacks import Callbacks
@@ -84,14 +84,30 @@ def invert_into(
         callbacks.bar("inverting", len(latents) * passes, done * passes) as bar,
     ):
         for part in left:
+            clean = latents[part.start - first : part.stop - first]
+            if model.window is not None:
+                levels = invert_scene(
+                    network,
+                    schedule,
+                    clean,
+                    text,
+                    solver=solver,
+                    window=model.window,
+                    first=part.start,
+                    progress=bar.update,
+                )
+                for level, inverted in levels:
+                    check_finite(inverted, "network", model.dtype)
+                    trajectory.latents.write_level(level, part.start, inverted)
+                trajectory.latents.finish(part.start, len(clean))
+                continue
             inverted = invert_latents(
                 network,
                 schedule,
-                latents[part.start - first : part.stop - first],
+                clean,
                 text,
                 solver=solver,
                 batches=batches,
-                scenes=source.clips,
                 first=part.start,
                 progress=bar.update,
             )

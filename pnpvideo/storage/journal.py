@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from safetensors import SafetensorError
-from torch import Tensor
 
 from pnpvideo.errors import RunError
 from pnpvideo.files.atomic_output import renamed, write_error
-from pnpvideo.storage.latent_file import LatentFile, LatentShape
+from pnpvideo.storage.latent_file import LatentFile
 
 
 class JournaledFile(LatentFile):
@@ -32,9 +31,9 @@ class JournaledFile(LatentFile):
         complete = {number for line in good for number in pieces_of(line)}
         self.missing = [n for n in range(self.axes.pieces) if n not in complete]
 
-    def write(self, first: int, latents: Tensor) -> None:
-        super().write(first, latents)
-        count = LatentShape.of(latents.shape).pieces
+    def finish(self, first: int, count: int) -> None:
+        """Count pieces as written, in the journal too. RunError if the disk is full or fails."""
+        super().finish(first, count)
         checksum = self.checksum(slice(first, first + count))
         try:
             # The latents are on the disk before the line that says so.

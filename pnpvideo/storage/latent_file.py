@@ -184,14 +184,27 @@ class LatentFile:
 
         RunError if the disk is full or fails.
         """
+        for level in self.kept:
+            self.write_level(level, first, latents[level])
+        self.finish(first, LatentShape.of(latents.shape).pieces)
+
+    def write_level(self, level: int, first: int, latents: Tensor) -> None:
+        """Write the pieces from number `first` on at one level, (n, *piece), if it is kept.
+
+        They are missing until `finish`. RunError if the disk is full or fails.
+        """
+        if level not in self.kept:
+            return
         try:
-            for level in self.kept:
-                self._file.seek(self._place(level, first))
-                self._file.write(bytes_of(latents[level].to(self.dtype).contiguous()))
+            self._file.seek(self._place(level, first))
+            self._file.write(bytes_of(latents.to(self.dtype).contiguous()))
             self._file.flush()
         except OSError as error:
             raise write_error(self.name, error) from None
-        written = range(first, first + LatentShape.of(latents.shape).pieces)
+
+    def finish(self, first: int, count: int) -> None:
+        """Count pieces as written, after all their levels are."""
+        written = range(first, first + count)
         self.missing = [number for number in self.missing if number not in written]
 
     def checksum(self, pieces: slice) -> int:

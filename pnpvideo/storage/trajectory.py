@@ -35,6 +35,15 @@ class Latents(Protocol):
     def write(self, first: int, latents: Tensor) -> None:
         """Write the pieces from number `first` on: (levels, n, c, h, w), all levels."""
 
+    def write_level(self, level: int, first: int, latents: Tensor) -> None:
+        """Write the pieces from number `first` on at one level, (n, c, h, w).
+
+        They are missing until `finish`.
+        """
+
+    def finish(self, first: int, count: int) -> None:
+        """Count pieces as written, after all their levels are."""
+
     def save(self, path: Path, metadata: dict[str, str]) -> None:
         """Write a safetensors file."""
 
@@ -61,15 +70,26 @@ class LatentMemory:
         return self.tensor[place]
 
     def write(self, first: int, latents: Tensor) -> None:
-        written = range(first, first + LatentShape.of(latents.shape).pieces)
-        self.tensor[:, written.start : written.stop] = latents
-        self.missing = [number for number in self.missing if number not in written]
+        count = LatentShape.of(latents.shape).pieces
+        self.tensor[:, first : first + count] = latents
+        self.finish(first, count)
+
+    def write_level(self, level: int, first: int, latents: Tensor) -> None:
+        self.tensor[level, first : first + len(latents)] = latents
+
+    def finish(self, first: int, count: int) -> None:
+        self.missing = _without(self.missing, first, count)
 
     def save(self, path: Path, metadata: dict[str, str]) -> None:
         save_file({"latents": self.tensor.contiguous()}, path, metadata)
 
     def close(self) -> None:
         pass
+
+
+def _without(missing: Sequence[int], first: int, count: int) -> list[int]:
+    written = range(first, first + count)
+    return [number for number in missing if number not in written]
 
 
 @dataclass(frozen=True, kw_only=True)
