@@ -26,6 +26,8 @@ from transformers import (
     T5Config,
     T5EncoderModel,
     T5TokenizerFast,
+    UMT5Config,
+    UMT5EncoderModel,
 )
 
 TEXT = 32
@@ -232,6 +234,62 @@ def save_tiny_flux_2(folder: Path, **blocks: str) -> Path:
     return save(pipeline, folder, blocks)
 
 
+def save_tiny_wan(folder: Path, **blocks: str) -> Path:
+    """A model of videos of Wan 2.1's kind."""
+    return _save_wan(folder, blocks, 10)
+
+
+def save_tiny_wan_a14b(folder: Path, **blocks: str) -> Path:
+    """Of Wan 2.2 A14B's kind: two transformers, for high and for low noise."""
+    return _save_wan(folder, blocks, 11, experts=2)
+
+
+def save_tiny_wan_5b(folder: Path, **blocks: str) -> Path:
+    """Of Wan 2.2 TI2V-5B's kind: a timestep for each token, and another autoencoder."""
+    return _save_wan(folder, blocks, 12, is_large=True)
+
+
+def _save_wan(
+    folder: Path, blocks: Mapping[str, str], seed: int, *, experts: int = 1, is_large: bool = False
+) -> Path:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        transformers = [tiny_wan() for _ in range(experts)]
+        pipeline = diffusers.WanPipeline(
+            transformer=transformers[0],
+            transformer_2=transformers[1] if experts == 2 else None,
+            boundary_ratio=0.875 if experts == 2 else None,
+            expand_timesteps=is_large,
+            scheduler=diffusers.UniPCMultistepScheduler(
+                prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
+            ),
+            vae=wan_vae(is_large=is_large),
+            text_encoder=umt5_encoder(),
+            tokenizer=t5_tokenizer(),
+        )
+    return save(pipeline, folder, blocks)
+
+
+def tiny_wan(**changes: Any) -> diffusers.WanTransformer3DModel:
+    network: diffusers.WanTransformer3DModel = filled(
+        diffusers.WanTransformer3DModel(
+            **{
+                "num_attention_heads": 2,
+                "attention_head_dim": 12,
+                "in_channels": 4,
+                "out_channels": 4,
+                "text_dim": TEXT,
+                "freq_dim": 16,
+                "ffn_dim": 24,
+                "num_layers": 2,
+                "rope_max_seq_len": 32,
+                **changes,
+            }
+        )
+    )
+    return network
+
+
 def tiny_flux_2(*, guidance_embeds: bool) -> diffusers.Flux2Transformer2DModel:
     network: diffusers.Flux2Transformer2DModel = filled(
         diffusers.Flux2Transformer2DModel(
@@ -292,6 +350,35 @@ def byte_tokenizer() -> Qwen2TokenizerFast:
     return tokenizer
 
 
+def wan_vae(*, is_large: bool = False) -> diffusers.AutoencoderKLWan:
+    """Wan's autoencoder of videos; is_large: of the kind of Wan 2.2's TI2V-5B.
+
+    Half of the usual factor: 4 pixels along a side make a latent, or 8.
+    """
+    kind: dict[str, Any] = {}
+    if is_large:
+        kind = {
+            "is_residual": True,
+            "patch_size": 2,
+            "in_channels": 12,
+            "out_channels": 12,
+            "scale_factor_spatial": 8,
+        }
+    return diffusers.AutoencoderKLWan(
+        **{
+            "base_dim": 8,
+            "z_dim": 4,
+            "dim_mult": [1, 1, 1],
+            "num_res_blocks": 1,
+            "temperal_downsample": [True, True],
+            "latents_mean": [0.1, -0.2, 0.3, 0.0],
+            "latents_std": [1.5, 0.8, 1.1, 2.0],
+            "scale_factor_spatial": 4,
+            **kind,
+        }
+    )
+
+
 def filled(network: Any) -> Any:
     """The same network, with what is zero before training filled, so that it does something."""
     for name, weight in network.named_parameters():
@@ -323,6 +410,20 @@ def image_vae(channels: int = 4) -> diffusers.AutoencoderKL:
 def t5_encoder() -> T5EncoderModel:
     return T5EncoderModel(
         T5Config(
+            vocab_size=128,
+            d_model=TEXT,
+            d_kv=8,
+            d_ff=32,
+            num_layers=1,
+            num_heads=2,
+            feed_forward_proj="gated-gelu",
+        )
+    ).eval()
+
+
+def umt5_encoder() -> UMT5EncoderModel:
+    return UMT5EncoderModel(
+        UMT5Config(
             vocab_size=128,
             d_model=TEXT,
             d_kv=8,

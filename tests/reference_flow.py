@@ -247,6 +247,62 @@ def qwen_velocity(net: Any, latents: Tensor, sigma: float, text: Text, row: Row)
     return result
 
 
+@torch.no_grad()
+def wan_velocity(net: Any, latents: Tensor, timestep: float, text: Text, row: Row) -> Tensor:
+    """The velocity of one clip (c, n, h, w). Norms are the classes' own, which are in float32."""
+    count, (_, frames, height, width) = net.config.num_attention_heads, latents.shape
+    cells = [
+        (t, y, x) for t in range(frames) for y in range(height // 2) for x in range(width // 2)
+    ]
+    weight, bias = net.patch_embedding.weight[:, :, 0], net.patch_embedding.bias
+    x = torch.stack(
+        [
+            (weight * latents[:, t, 2 * y : 2 * y + 2, 2 * x : 2 * x + 2]).flatten(1).sum(1) + bias
+            for t, y, x in cells
+        ]
+    )
+    told = torch.tensor([timestep], dtype=torch.float64)
+    emb, change, words, _ = net.condition_embedder(told, text.hidden[None])
+    change, words = change[0].view(6, -1), words[0]
+    cos, sin = (one[0, :, 0] for one in net.rope(latents[None]))
+
+    def places(tokens: Tensor) -> Tensor:
+        """Rotary embedding of (heads, tokens, d), pair by pair."""
+        result = torch.empty_like(tokens)
+        for i in range(0, tokens.shape[-1], 2):
+            a, b, c, s = tokens[..., i], tokens[..., i + 1], cos[:, i], sin[:, i + 1]
+            result[..., i], result[..., i + 1] = a * c - b * s, a * s + b * c
+        return result
+
+    for number, block in enumerate(net.blocks):
+        name = f"blocks.{number}"
+        shift, scale, gate, shift_f, scale_f, gate_f = block.scale_shift_table[0] + change.float()
+        h, attn = (block.norm1(x.float()) * (1 + scale) + shift).to(x), block.attn1
+        query, key, value = (
+            row.of(name, kind, layer(h))
+            for kind, layer in (("q", attn.to_q), ("k", attn.to_k), ("v", attn.to_v))
+        )
+        query, key = (
+            places(heads_of(norm(tokens), count))
+            for norm, tokens in ((attn.norm_q, query), (attn.norm_k, key))
+        )
+        out = attn.to_out[0](attend(query, key, heads_of(value, count)))
+        x = (x.float() + out * gate).to(x)
+        attn = block.attn2
+        query = heads_of(attn.norm_q(attn.to_q(block.norm2(x.float()).to(x))), count)
+        key, value = (heads_of(y, count) for y in (attn.norm_k(attn.to_k(words)), attn.to_v(words)))
+        x = x + attn.to_out[0](attend(query, key, value))
+        h = (block.norm3(x.float()) * (1 + scale_f) + shift_f).to(x)
+        x = (x.float() + row.of(name, "f", block.ffn(h)).float() * gate_f).to(x)
+    shift, scale = net.scale_shift_table[0] + emb
+    out = net.proj_out((net.norm_out(x.float()) * (1 + scale) + shift).to(x))
+    result = torch.empty_like(latents)
+    for values, (t, y, x_) in zip(out, cells, strict=True):
+        cell = values.view(2, 2, -1).permute(2, 0, 1)
+        result[:, t, 2 * y : 2 * y + 2, 2 * x_ : 2 * x_ + 2] = cell
+    return result
+
+
 def qwen_rescaled(guided: Tensor, plain: Tensor) -> Tensor:
     """Each token with the norm that it has without guidance."""
     result = torch.empty_like(guided)

@@ -211,7 +211,12 @@ def quantile(x: Tensor, share: float) -> Tensor:
 
 
 def closed(mask: Tensor) -> Tensor:
-    """The smallest of the neighbours' largest, of squares of 5; what is outside does not count."""
+    """The smallest of the neighbours' largest, of squares of 5; what is outside does not count.
+
+    Of a clip, frame by frame.
+    """
+    if mask.ndim == 3:
+        return torch.stack([closed(frame) for frame in mask])
 
     def each(x: Tensor, choose: Callable[..., Any]) -> Tensor:
         height, width = x.shape

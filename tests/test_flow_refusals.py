@@ -63,7 +63,8 @@ def one_line(error: Exception) -> str:
         ("QwenImageEditPlusPipeline", "an editor that reads source pictures"),
         ("QwenImageLayeredPipeline", "into layers"),
         ("Flux2KleinKVPipeline", "reference pictures"),
-        ("WanPipeline", "a model of videos"),
+        ("WanImageToVideoPipeline", "a model of videos that reads a first frame"),
+        ("WanVACEPipeline", "an editor of videos that reads the source"),
         ("ChromaPipeline", "without unet; give a Stable Diffusion"),
     ],
 )
@@ -271,7 +272,7 @@ OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"control": "canny"}, "has no ControlNet here"),
     (
         {"area": Area(named="a stone")},
-        "reads the cross-attention of a UNet, and Stable Diffusion 3 has none; give mask",
+        "reads the cross-attention of a UNet, and Stable Diffusion 3 is a transformer; g",
     ),
     ({"size": (52, 40)}, "give multiples of 8"),
     ({"size": (104, 32)}, "is 13 tokens long, and this model knows the positions of 12"),

@@ -1,5 +1,6 @@
 """Models of videos: scenes go through the network in windows, and no frame is lost or added."""
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,12 +16,17 @@ from toy_video import ToyVideo, open_toy_video
 
 from pnpvideo.batch.run_batch import plan_batch, run_batch
 from pnpvideo.clips.clip import clip_of_frames
-from pnpvideo.errors import InputError
+from pnpvideo.errors import InputError, RunError
+from pnpvideo.grid.grid import run_grid
+from pnpvideo.grid.own_measures import OwnMeasures
+from pnpvideo.inside.visualize import visualize
 from pnpvideo.models.model import Window
 from pnpvideo.models.network import Batch
 from pnpvideo.models.prompt import PromptEmbeddings
 from pnpvideo.options.batch import BatchOptions
+from pnpvideo.options.grid import GridSettings
 from pnpvideo.options.settings import Settings
+from pnpvideo.options.visualize import VisualizeSettings
 from pnpvideo.pixels.mask import Area
 from pnpvideo.run.run import run
 from pnpvideo.sampling.windows import InWindows, blend_weights, cut_into_windows
@@ -287,3 +293,61 @@ def test_two_workers_share_a_clip(model: ToyVideo, tmp_path: Path, method: str) 
     assert len(made) == 11
     for path in made:
         np.testing.assert_array_equal(pixels(path), pixels(tmp_path / "alone" / path.name))
+
+
+def test_a_grid_measures_a_clip(model: ToyVideo, tmp_path: Path) -> None:
+    values = {
+        "source": str(save_clip(tmp_path / "clip")), "prompt": ("a stone",), "model": "toy",
+        "grid": ("guidance_scale=1,3",), "side": 48, "output": str(tmp_path / "grid"),
+    }  # fmt: skip
+    found = run_grid(GridSettings.of(values), model, quiet=True)
+    with found.tables[0].open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [len(list(Path(row["result"]).iterdir())) for row in rows] == [11, 11]
+
+
+@torch.no_grad()
+def test_measures_of_a_clip_are_those_of_a_naive_reference(model: ToyVideo) -> None:
+    """Of 6 latents in parts of 4 and 2, each with noise of its own."""
+    options = model.defaults.override({"steps": 5})
+    schedule, nothing = model.schedule(options, SIZE), model.encode_texts([""])
+    text, clean = model.encode_texts(["a stone"]), torch.randn(6, 6, 8, 12)
+    own = OwnMeasures(
+        model.clips, model.layers, schedule, nothing, batch_size=1, window=model.window
+    )
+    gains = []
+    for step in (1, 2, 2, 3):
+        level, errors = schedule.levels[step], []
+        for words in (text, nothing):
+            squares = []
+            for part in (clean[:4], clean[4:]):
+                noise = torch.randn(part.shape, generator=torch.Generator().manual_seed(step))
+                noisy = (level.signal * part + level.noise * noise).transpose(0, 1)
+                told, embedded = schedule.timesteps[step], words.hidden.mean(1)
+                output = model.net(noisy.flatten(1, 2)[None], told, embedded)[0].view_as(noisy)
+                found = (noisy + level.signal * output).transpose(0, 1)
+                squares += list((found - noise).square().mean((1, 2, 3)))
+            errors.append(float(sum(squares) / 6))
+        gains.append(1 - errors[0] / errors[1])
+    assert own.text(clean, text) == pytest.approx(np.mean(gains), rel=1e-3, abs=1e-4)
+    assert own.structure(clean, clean) == 0
+    assert own.structure(clean, clean.flip(-1)) > 0
+
+
+def test_what_a_model_of_videos_sees_is_not_shown(model: ToyVideo, tmp_path: Path) -> None:
+    values = {"source": str(save_clip(tmp_path / "clip")), "model": "toy", "size": "48x32"}
+    settings = VisualizeSettings.of(values | {"output": str(tmp_path / "seen.png")})
+    with pytest.raises(InputError, match="visualize shows what models of images see"):
+        visualize(settings, model, quiet=True)
+
+
+@pytest.mark.parametrize("count", [1, 2, 9, 12])
+def test_a_result_of_one_colour_is_asked_for_or_a_failure(model: ToyVideo, count: int) -> None:
+    """The latents of a plain scene are a plain result; others that decode to one are not."""
+    with edit(model, request(smooth_frames(count, *SIZE)), QUIET) as result:
+        plain = torch.full((sum(map(len, result.source.pieces)), 3, 32, 48), 0.5)
+        asked = model.autoencoder.encode(plain)[None]
+        assert len(replace(result, latents=asked).all_frames(0)) == count
+        wrong = torch.full_like(result.latents, 9.0)
+        with pytest.raises(RunError, match="the result is of one colour"):
+            replace(result, latents=wrong).all_frames(0)

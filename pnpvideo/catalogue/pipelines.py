@@ -9,10 +9,11 @@ FLOW: Mapping[str, str] = {
     "ZImagePipeline": "Z-Image",
     "Flux2Pipeline": "FLUX.2",
     "Flux2KleinPipeline": "FLUX.2 klein",
+    "WanPipeline": "Wan",
 }
 """The pipelines of flow-matching transformers that can be run, with the names of their models."""
 
-SUPPORTED = "a Stable Diffusion, FLUX, Qwen-Image or Z-Image model (docs/which-model.md)"
+SUPPORTED = "a Stable Diffusion, FLUX, Qwen-Image, Z-Image or Wan model (docs/which-model.md)"
 """What messages say to give in place of another model."""
 
 OTHERS: Mapping[str, str] = {
@@ -38,15 +39,23 @@ OTHERS: Mapping[str, str] = {
     "ZImageControlNetInpaintPipeline": "a pipeline with a ControlNet",
     "ZImageOmniPipeline": "an editor that reads source pictures beside the prompt",
     "Flux2KleinKVPipeline": "an editor that keeps what it reads of reference pictures",
-    "WanPipeline": "a model of videos",
-    "WanImageToVideoPipeline": "a model of videos that reads a first frame",
-    "WanVACEPipeline": "an editor of videos",
-    "LTXPipeline": "a model of videos",
-    "HunyuanVideoPipeline": "a model of videos",
+    "WanImageToVideoPipeline": "a model of videos that reads a first frame (I2V)",
+    "WanVACEPipeline": "an editor of videos that reads the source beside the prompt (VACE)",
+    "WanAnimatePipeline": "a model that moves a person's picture as a video shows (Animate)",
+    "LTXPipeline": "another model of videos",
+    "LTXConditionPipeline": "another model of videos, which reads frames",
+    "LTXImageToVideoPipeline": "another model of videos, which reads a first frame",
+    "LTX2Pipeline": "another model of videos",
+    "HunyuanVideoPipeline": "another model of videos",
+    "HunyuanVideoImageToVideoPipeline": "another model of videos, which reads a first frame",
+    "HunyuanVideo15Pipeline": "another model of videos",
+    "SkyReelsV2Pipeline": "another model of videos",
+    "CogVideoXPipeline": "another model of videos",
+    "MochiPipeline": "another model of videos",
 }
 """What pipelines are that cannot be run."""
 
-_SAME_PARTS = ("Img2ImgPipeline", "InpaintPipeline")
+_SAME_PARTS = ("Img2ImgPipeline", "InpaintPipeline", "VideoToVideoPipeline")
 """Ends of the names of pipelines that have the same parts as the one for texts alone."""
 
 

@@ -202,6 +202,7 @@ class _Run:
                 model.schedule(options, opened.source.size),
                 model.encode_texts([""]),
                 batch_size=request.batch_size,
+                window=model.window,
             )
             if self._settings.skip:
                 origins = _made(opened.sample(options, generators=seeded(0)))

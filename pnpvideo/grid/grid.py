@@ -208,6 +208,7 @@ class _Run:
                 model.schedule(subject.options, source.size),
                 model.encode_texts([""]),
                 batch_size=subject.batch_size,
+                window=model.window,
             )
             begun = (source.trajectory.clean, subject.frames(source))
             middle = begun[1][len(begun[1]) // 2]

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from pnpvideo.models.model import Window
 from pnpvideo.models.network import Batch, InjectionLayers, Network, is_transformer
 from pnpvideo.models.noise_schedule import Level, NoiseSchedule
 from pnpvideo.models.prompt import PromptEmbeddings
 from pnpvideo.sampling.schedule import clean_and_noise
+from pnpvideo.sampling.windows import InWindows
 
 # Fractions of the sampling steps: late enough for features to show the picture, not its noise.
 _STRUCTURE_AT = 0.8
@@ -23,7 +25,7 @@ _TEXT_AT = (0.2, 0.4, 0.6, 0.8)
 class OwnMeasures:
     """Measures of clean latents (frames, c, h, w), all with the same noise for comparison.
 
-    nothing: the embedding of the empty text.
+    nothing: the embedding of the empty text. window: for a video model, how its pieces go together.
     """
 
     def __init__(
@@ -34,9 +36,11 @@ class OwnMeasures:
         nothing: PromptEmbeddings,
         *,
         batch_size: int,
+        window: Window | None = None,
     ) -> None:
         self._network, self._schedule, self._nothing = network, schedule, nothing
-        self._batch_size = batch_size
+        self._batch_size = batch_size if window is None else window.length
+        self._window = window
         self._layers = layers
 
     @torch.no_grad()
@@ -89,7 +93,9 @@ class OwnMeasures:
         if is_transformer(network):
             with network.middle_tokens.changed(keep):
                 self._predict(noisy, step, self._nothing)
-            return seen[0]
+            tokens = torch.cat(seen)
+            # A clip's as those of its pieces.
+            return tokens.reshape(len(latents), -1, tokens.shape[-1])
         with network.feature(self._layers.features[0]).changed(lambda tensor: tensor, keep):
             self._predict(noisy, step, self._nothing)
         return seen[0].flatten(2).transpose(1, 2)
@@ -110,16 +116,26 @@ class OwnMeasures:
         return float(torch.cat(errors).mean())
 
     def _noisy(self, latents: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """Return latents at a step's noise level, and the noise, the same for all frames."""
+        """Return latents at a step's noise level, and the noise, the same for all frames.
+
+        The latents of a clip have noise of their own each.
+        """
         level: Level = self._schedule.levels[step]
         generator = torch.Generator().manual_seed(step)
-        noise = torch.randn(latents.shape[1:], generator=generator).to(self._network.device)
+        shape = latents.shape[1:] if self._window is None else latents.shape
+        noise = torch.randn(shape, generator=generator).to(self._network.device)
         clean = latents.to(self._network.device, torch.float32)
         return level.signal * clean + level.noise * noise, noise.expand_as(clean)
 
     def _predict(self, latents: Tensor, step: int, text: PromptEmbeddings) -> Tensor:
         timestep = self._schedule.timesteps[step]
-        return self._network.predict(Batch(latents=latents, timestep=timestep, texts=text))
+        numbers = tuple(range(len(latents)))
+        batch = Batch(latents=latents, timestep=timestep, texts=text, pieces=numbers)
+        network = self._network
+        predict = (
+            network.predict if self._window is None else InWindows(network.predict, self._window)
+        )
+        return predict(batch)
 
 
 def _self_similarity(features: Tensor) -> Tensor:

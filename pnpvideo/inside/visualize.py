@@ -11,6 +11,7 @@ import torch
 from pnpvideo.catalogue.ask_model import texts_of, warn_of_unknown
 from pnpvideo.clips.clip import Frames
 from pnpvideo.clips.write import SINGLE_SUFFIXES, check_output, write_clip
+from pnpvideo.errors import InputError
 from pnpvideo.files.atomic_output import claimed, folder_above
 from pnpvideo.inside.draw import Cell, Picture, sheet
 from pnpvideo.inside.open_subject import open_clips, open_subject
@@ -53,6 +54,11 @@ def visualize(
         open_things.enter_context(claimed(output))
         warn_of_unknown(texts_of(settings), known)
         model = open_model(settings, device) if pipeline is None else model_of(pipeline)
+        if model.window is not None:
+            raise InputError(
+                "visualize shows what models of images see, frame by frame, and this is a model of "
+                "videos; give a model of images"
+            )
         with memory_errors_in_one_line(device):
             subject = open_subject(
                 model,

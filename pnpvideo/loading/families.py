@@ -16,6 +16,7 @@ from pnpvideo.models.flow.flux_1 import Flux1
 from pnpvideo.models.flow.flux_2 import Flux2, Flux2Klein
 from pnpvideo.models.flow.qwen_image import QwenImage
 from pnpvideo.models.flow.stable_diffusion_3 import StableDiffusion3
+from pnpvideo.models.flow.wan import Wan
 from pnpvideo.models.flow.z_image import ZImage
 from pnpvideo.options.paths import expanded
 
@@ -26,6 +27,7 @@ FAMILIES: Mapping[str, Family] = {
     "ZImagePipeline": ZImage(),
     "Flux2Pipeline": Flux2(),
     "Flux2KleinPipeline": Flux2Klein(),
+    "WanPipeline": Wan(),
 }
 """The families of flow-matching transformers, by the class of their pipeline in diffusers."""
 

@@ -39,8 +39,6 @@ from pnpvideo.options.paths import expanded
 
 _log = logging.getLogger(__name__)
 
-_SCHEDULER = "FlowMatchEulerDiscreteScheduler"
-
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedFlow:
@@ -81,6 +79,7 @@ def load_flow(
     if config is not None:
         options = options | {"transformer": _load_file(model, family, found, dtype)}
     pipe = _load_pipeline(str(found), family, dtype, options)
+    family = family.of(pipe)
     check_no_missing_weights(model, pipe)
     check_scaling(model, pipe.vae.config)
     tokenizers = [name for name in pipe.components if name.startswith("tokenizer")]
@@ -135,7 +134,8 @@ def _load_file(
 
 def _recommended(found: Path | str, pipe: Any, family: Family) -> Recommended:
     """Return what the model's folder recommends, over the options that suit its blocks."""
-    blocks = read_recommended(Path(found)).blocks or family.blocks(pipe.transformer)
+    transformer = family.experts(pipe).present[0]
+    blocks = read_recommended(Path(found)).blocks or family.blocks(transformer)
     return read_recommended(Path(found), default_options(family, has_blocks=bool(blocks)))
 
 
@@ -175,11 +175,18 @@ def _check_parts(
     name: str, index: Mapping[str, Any], family: Family, given: Mapping[str, Any]
 ) -> None:
     """Raise InputError unless a model has all parts of its family, of classes that fit."""
+    names = family.transformers
+    present = [part for part in names if part in given or _class_of(index, part)]
+    if "transformer" in given and len(present) > 1:
+        raise InputError(
+            f"the model {name} has {len(present)} transformers, and a file holds one; give its "
+            "folder alone"
+        )
     wanted: dict[str, tuple[str, ...]] = {
-        "transformer": (family.transformer,),
+        **dict.fromkeys(present or names[:1], (family.transformer,)),
         "vae": family.autoencoders,
         **dict.fromkeys(family.encoders, ()),
-        "scheduler": (_SCHEDULER,),
+        "scheduler": family.schedulers,
     }
     for part, classes in wanted.items():
         if part in given:
@@ -189,10 +196,10 @@ def _check_parts(
             raise InputError(
                 f"the model {name} has no {part}, and {family.name} needs one; give a whole model"
             )
-        if part == "scheduler" and found != _SCHEDULER:
+        if part == "scheduler" and found not in classes:
             raise InputError(
                 f"the model {name} has a {found} for its scheduler, and the levels of "
-                f"{family.name} are those of a {_SCHEDULER}; put one into its folder"
+                f"{family.name} are those of a {' or '.join(classes)}; put one into its folder"
             )
         if classes and found not in classes:
             raise InputError(
@@ -217,17 +224,17 @@ def _check_together(model: str | Path, pipe: Any, family: Family) -> None:
     """Raise InputError for parts that belong to different models, or that cannot be sampled."""
     if (problem := family.misfit(pipe)) is not None:
         raise InputError(f"the parts of the model {model} do not fit together: {problem}")
-    config = pipe.scheduler.config
-    for name in ("stochastic_sampling", "invert_sigmas"):
-        if config.get(name):
-            raise InputError(
-                f"the scheduler of the model {model} has {name}, and inversion cannot undo its "
-                f"steps; set {name} to false in scheduler_config.json"
-            )
+    if (problem := family.unusable(pipe.scheduler)) is not None:
+        raise InputError(f"the scheduler of the model {model} {problem}")
     try:
-        family.levels(pipe.scheduler, 4, (32, 32))
+        schedule = family.schedule(pipe.scheduler, 4, (32, 32))
     except (InputError, *LOADING_ERRORS) as error:
         raise InputError(
             f"the scheduler of the model {model} cannot be sampled: {one_line(error)}; copy "
             "scheduler_config.json from where the model comes from"
         ) from None
+    try:
+        for timestep in (schedule.timesteps[0], schedule.clean_timestep):
+            family.experts(pipe).at(timestep)
+    except InputError as error:
+        raise InputError(f"the parts of the model {model} do not fit together: {error}") from None

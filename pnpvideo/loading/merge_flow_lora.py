@@ -1,6 +1,8 @@
 """Merging of LoRA files into a flow-matching transformer, by diffusers' own loader for it."""
 
 import logging
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,8 @@ def merge_flow_lora(pipe: Any, family: Family, path_and_weight: str | Path) -> N
     """Merge a file, or a folder's file, into a pipeline's weights.
 
     path_and_weight: the path, optionally with a weight: "style.safetensors:0.8". Log layers that
-    the model does not have. Raise InputError if the file is for another model.
+    the model does not have. Of two transformers, a file whose name says high or low noise is for
+    one, and any other file for both. Raise InputError if the file is for another model.
     """
     path, weight = find_lora(path_and_weight)
     file = read_lora(path)
@@ -28,14 +31,32 @@ def merge_flow_lora(pipe: Any, family: Family, path_and_weight: str | Path) -> N
     try:
         state = pipe.lora_state_dict(str(path.parent), **where)
         _check_fit(pipe, family, file, state)
-        pipe.load_lora_weights(str(path.parent), **where)
-        pipe.fuse_lora(lora_scale=weight)
+        if len(family.transformers) == 1:
+            pipe.load_lora_weights(str(path.parent), **where)
+            pipe.fuse_lora(lora_scale=weight)
+            return
+        for name in _transformers_for(path, pipe, family):
+            is_second = {"load_into_transformer_2": name == "transformer_2"}
+            pipe.load_lora_weights(str(path.parent), **where, **is_second)
+            pipe.fuse_lora(components=[name], lora_scale=weight)
+            pipe.unload_lora_weights()
     except InputError:
         raise
     except LOADING_ERRORS as error:
         raise _misfit(file, family, one_line(error)) from None
     finally:
         pipe.unload_lora_weights()
+
+
+def _transformers_for(path: Path, pipe: Any, family: Family) -> Sequence[str]:
+    """Return the names of a pipeline's transformers that a file is for."""
+    names = [name for name in family.transformers if getattr(pipe, name, None) is not None]
+    match = re.search(r"(?<![a-z])(high|low)(?![a-z])|(high|low)[-_ ]?noise", path.stem.lower())
+    if len(names) == 1 or match is None:
+        return names
+    chosen = names[(match[1] or match[2]) == "low"]
+    _log.info("%s is merged into the %s alone, as its name says", path, chosen)
+    return [chosen]
 
 
 def _check_fit(pipe: Any, family: Family, file: LoraFile, state: dict[str, Tensor]) -> None:
@@ -46,7 +67,9 @@ def _check_fit(pipe: Any, family: Family, file: LoraFile, state: dict[str, Tenso
         if not found:
             continue
         part, _, layer = name.partition(".")
-        module = module_of(getattr(pipe, part, None), layer)
+        is_transformer = part == family.transformers[0]
+        owner = family.experts(pipe).present[0] if is_transformer else getattr(pipe, part, None)
+        module = module_of(owner, layer)
         if module is None:
             unmatched.append(name)
             continue

@@ -6,6 +6,7 @@ Latents over the steps, and tokens that are compared, must not be rounded.
 from typing import Any
 
 import torch
+from accelerate.hooks import CpuOffload
 
 
 def working_device(model: Any) -> torch.device:
@@ -17,6 +18,16 @@ def working_device(model: Any) -> torch.device:
     hook = getattr(model, "_hf_hook", None)
     device: torch.device = getattr(hook, "execution_device", None) or model.device
     return device
+
+
+def set_aside(model: Any) -> None:
+    """Move a model to the computer's memory if it is offloaded as a whole.
+
+    Otherwise it stays on the device until the model that diffusers lets follow it is called.
+    """
+    hook = getattr(model, "_hf_hook", None)
+    if isinstance(hook, CpuOffload):
+        hook.init_hook(model)
 
 
 def exact_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -45,7 +45,7 @@ from pnpvideo.storage.trajectory import Trajectory
 
 
 class PnPFlowPipeline:
-    """Plug-and-Play Diffusion Features with Stable Diffusion 3, FLUX and their like.
+    """Plug-and-Play Diffusion Features with Stable Diffusion 3, FLUX, Wan and their like.
 
     pipe: diffusers' pipeline of the model, to be changed as diffusers' users do: LoRA, tiles,
     groups of layers that are offloaded. model: the same as the stages see it.
@@ -90,7 +90,7 @@ class PnPFlowPipeline:
             model: Its folder or its hub id.
             dtype: By default what suits this machine's best device; or torch_dtype, its older name.
             loras: Files or folders to merge, each perhaps with a weight: "style.safetensors:0.8".
-            quantize: "fp8" keeps the transformer's weights in 8 bits.
+            quantize: "fp8" keeps the transformers' weights in 8 bits.
             options: Go to diffusers.
 
         Returns:
@@ -100,7 +100,8 @@ class PnPFlowPipeline:
         loaded = load_flow(model, dtype=dtype, loras=loras, **options)
         if quantize == "fp8":
             # Each layer's weights are converted when it works.
-            loaded.pipe.transformer.enable_layerwise_casting(torch.float8_e4m3fn, dtype)
+            for transformer in loaded.family.experts(loaded.pipe).present:
+                transformer.enable_layerwise_casting(torch.float8_e4m3fn, dtype)
         return cls(loaded.pipe, loaded.recommended)
 
     @property

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 from torch import Tensor
 
 from pnpvideo.clips.clip import Frames
@@ -13,6 +14,9 @@ from pnpvideo.pixels.mask import composite
 from pnpvideo.stages.latents import decode
 from pnpvideo.stages.mask import Mask
 from pnpvideo.stages.source import Source
+
+_PIECES = 4
+"""So many pieces of a scene that does not change encode to a last one like that of any number."""
 
 
 def finish(
@@ -33,7 +37,7 @@ def finish(
         decode(model, latents, batch_size, source.held),
         latents,
         lambda: source.frames(batch_size),
-        lambda images: model.autoencoder.encode(frames_to_tensor(images)),
+        lambda images: _encode_last(model, source, images),
         model.autoencoder.dtype,
         last_piece=len(source.pieces[-1]),
     )
@@ -42,3 +46,14 @@ def finish(
     if mask is None:
         return frames
     return composite(frames, source.frames(batch_size), mask.frames.batches(batch_size))
+
+
+def _encode_last(model: Model, source: Source, images: Frames) -> Tensor:
+    """Encode frames of one colour as the last piece of a source.
+
+    For a video model it is the end of a scene that shows nothing else, of at most a few pieces.
+    """
+    if model.window is not None:
+        pieces = min(len(source.held[-1]), _PIECES)
+        images = np.repeat(images[-1:], model.autoencoder.frame_count(pieces), axis=0)
+    return model.autoencoder.encode(frames_to_tensor(images))[-1:]

@@ -73,9 +73,9 @@ def empty_trajectory(
 ) -> Trajectory:
     """Return room for the trajectory of a run without a job folder.
 
-    shape: (pieces, channels, height, width); dtype: of the latents; held: see `Trajectory`. steps_read:
-    how many of the first steps read the source (None: all); a file keeps these levels, z_T and z_0,
-    memory keeps all levels for further runs.
+    shape: (pieces, channels, height, width); dtype: of the latents; held: see `Trajectory`.
+    steps_read: how many of the first steps read the source (None: all); a file keeps these
+    levels, z_T and z_0, memory keeps all levels for further runs.
     RunError if the disk has too little room.
     """
     steps, kept_dtype = len(timesteps), storage.dtype(dtype)

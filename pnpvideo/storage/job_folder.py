@@ -123,9 +123,10 @@ class JobFolder:
     ) -> Trajectory:
         """Return the source's trajectory with what earlier runs have finished, or an empty one.
 
-        identity: of the inversion; a trajectory of another one is replaced. shape: (pieces, channels,
-        height, width). dtype: to store it in; held: see `Trajectory`. All levels are kept, so that
-        it can be used with other options too. RunError if the disk has too little room.
+        identity: of the inversion; a trajectory of another one is replaced. shape: (pieces,
+        channels, height, width). dtype: to store it in. held: see `Trajectory`. All levels are
+        kept, so that it can be used with other options too. RunError if the disk has too little
+        room.
         """
         whole = LatentShape.of((len(timesteps) + 1, *shape))
         header = describe(timesteps, prompt, held) | _signature(identity)

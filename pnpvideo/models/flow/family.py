@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar
 
+import diffusers
 import numpy as np
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
 from pnpvideo.errors import InputError
 from pnpvideo.models.autoencoder import ImageAutoencoder
-from pnpvideo.models.model import Autoencoder
+from pnpvideo.models.model import Autoencoder, Window
+from pnpvideo.models.noise_schedule import NoiseSchedule, flow_schedule
 from pnpvideo.models.prompt import PromptEmbeddings
 from pnpvideo.options.method import PnPOptions
 
@@ -44,18 +45,51 @@ class Place:
     channels: tuple[int, int] | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Experts:
+    """The transformers of a model, one of which predicts at each timestep.
+
+    first, second: None for one that the model lacks. boundary: the second predicts at timesteps
+    below this one; None: the first always predicts.
+    """
+
+    first: Any
+    second: Any = None
+    boundary: float | None = None
+
+    @property
+    def present(self) -> tuple[Any, ...]:
+        """Those that the model has, of which there is at least one."""
+        return tuple(one for one in (self.first, self.second) if one is not None)
+
+    def at(self, timestep: float) -> Any:
+        """Return the one that predicts at a timestep. InputError if the model lacks it."""
+        is_first = self.boundary is None or timestep >= self.boundary
+        expert = self.first if is_first else self.second
+        if expert is None:
+            name = "transformer" if is_first else "transformer_2"
+            raise InputError(f"the model has no {name}, which predicts at timestep {timestep:.0f}")
+        return expert
+
+
 class Family(ABC):
     """A family of models: their parts, as the pipeline of diffusers for them uses them.
 
     name: what messages call the model. encoders: the names of the text encoders that a model must
-    have; optional: of those that it may lack.
+    have; optional: of those that it may lack. transformers: the names of the parts that predict.
     """
 
     name: ClassVar[str]
     encoders: ClassVar[tuple[str, ...]]
     optional: ClassVar[tuple[str, ...]] = ()
+    transformers: ClassVar[tuple[str, ...]] = ("transformer",)
     transformer: ClassVar[str]
-    """The class of the transformer in diffusers."""
+    """The class of the transformers in diffusers."""
+    schedulers: ClassVar[tuple[str, ...]] = ("FlowMatchEulerDiscreteScheduler",)
+    """The classes of schedulers whose levels fit."""
+    window: ClassVar[Window | None] = None
+    """For models of videos, how the latents of a scene go through the network: (rows, c, n, h, w).
+    """
     stacks: ClassVar[tuple[str, ...]] = ("transformer_blocks",)
     """The names of the transformer's lists of blocks with picture tokens; first, one whose middle
     block sees picture and text."""
@@ -75,10 +109,10 @@ class Family(ABC):
     def velocity(
         self, transformer: Any, latents: Tensor, timestep: float, texts: PromptEmbeddings
     ) -> Tensor:
-        """Return the velocity, noise - clean, in the shape of the latents (rows, c, h, w).
+        """Return the velocity, noise - clean, in the shape of the latents.
 
-        timestep: 1000 sigma. texts: one for each row. All are on the transformer's device and in
-        its precision.
+        latents: (rows, c, h, w), or of videos (rows, c, n, h, w). timestep: 1000 sigma. texts: one
+        for each row. All are on the transformer's device and in its precision.
         """
 
     @abstractmethod
@@ -88,6 +122,14 @@ class Family(ABC):
     @abstractmethod
     def place(self, transformer: Any, block: str, kind: str) -> Place | None:
         """Return where a block computes picture tokens of a kind; None if it does not."""
+
+    def of(self, pipe: Any) -> "Family":
+        """Return the family for one model, if its settings make it a variant."""
+        return self
+
+    def experts(self, pipe: Any) -> Experts:
+        """Return the transformers of a model."""
+        return Experts(first=pipe.transformer)
 
     def autoencoder(self, vae: Any, turn: Turn) -> Autoencoder:
         """Return the model's autoencoder."""
@@ -141,12 +183,32 @@ class Family(ABC):
         """Return guided predictions (..., c, h, w) as the family's pipeline scales them."""
         return guided
 
-    def levels(self, scheduler: Any, steps: int, grid: Grid) -> list[float]:
-        """Return the sigmas of sampling, 1 to 0, as diffusers' pipeline has them."""
-        if not isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
+    def unusable(self, scheduler: Any) -> str | None:
+        """Return in words what of a scheduler's settings cannot be inverted; None if all can."""
+        for name in ("stochastic_sampling", "invert_sigmas"):
+            if scheduler.config.get(name):
+                return (
+                    f"has {name}, and inversion cannot undo its steps; set {name} to false in "
+                    "scheduler_config.json"
+                )
+        return None
+
+    def schedule(self, scheduler: Any, steps: int, grid: Grid, parts: int = 1) -> NoiseSchedule:
+        """Return the noise levels of a run, as diffusers' pipeline has them.
+
+        parts: see `flow_schedule`.
+        """
+        return flow_schedule(
+            self._set(scheduler, steps, grid).sigmas.double().tolist(), parts=parts
+        )
+
+    def _set(self, scheduler: Any, steps: int, grid: Grid) -> Any:
+        """Return a copy of a scheduler that is set to so many steps, from 1 to 0."""
+        known = tuple(getattr(diffusers, name) for name in self.schedulers)
+        if not isinstance(scheduler, known):
             raise InputError(
                 f"a {type(scheduler).__name__} has not the levels of {self.name}; give the "
-                "pipeline FlowMatchEulerDiscreteScheduler.from_config(its config)"
+                f"pipeline {self.schedulers[-1]}.from_config(its config)"
             )
         own = deepcopy(scheduler)
         sigmas, mu = self.sigmas(own, steps, grid)
@@ -163,7 +225,7 @@ class Family(ABC):
                 f"steps is {steps}, and the levels of {self.name} are not distinct with so many; "
                 "give fewer steps"
             )
-        return found
+        return own
 
 
 def even_sigmas(steps: int) -> list[float]:

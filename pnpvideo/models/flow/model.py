@@ -14,13 +14,13 @@ from pnpvideo.catalogue.known_words import KnownWords
 from pnpvideo.errors import InputError
 from pnpvideo.models.device import exact_dtype
 from pnpvideo.models.failures import check_finite
-from pnpvideo.models.flow.family import Family, Grid
+from pnpvideo.models.flow.family import Experts, Family, Grid
 from pnpvideo.models.flow.network import FlowNetwork, place_of
 from pnpvideo.models.flow.text_cache import TextCache
 from pnpvideo.models.lora_layers import lora_layers
 from pnpvideo.models.model import Autoencoder, Control, Size, Window
 from pnpvideo.models.network import InjectionLayers
-from pnpvideo.models.noise_schedule import NoiseSchedule, flow_schedule
+from pnpvideo.models.noise_schedule import NoiseSchedule
 from pnpvideo.models.prompt import PromptEmbeddings, concatenate
 from pnpvideo.models.turns import turn
 from pnpvideo.models.uncompiled import uncompiled
@@ -45,8 +45,9 @@ class FlowModel:
         options: PnPOptions | None = None,
         blocks: tuple[tuple[str, str], ...] | None = None,
     ) -> None:
-        self.pipe, self.family = pipe, family
-        has_blocks = bool(blocks or family.blocks(pipe.transformer))
+        self.pipe, self.family = pipe, family.of(pipe)
+        family = self.family
+        has_blocks = bool(blocks or family.blocks(self.transformer))
         self.options = options or default_options(family, has_blocks=has_blocks)
         self.blocks = blocks
         self._texts = TextCache()
@@ -58,12 +59,18 @@ class FlowModel:
     @property
     def _modules(self) -> list[Any]:
         """The networks among the components: those that exist, in a fixed order."""
-        names = ("vae", "transformer", *self.family.encoders, *self.family.optional)
+        family = self.family
+        names = ("vae", *family.transformers, *family.encoders, *family.optional)
         return [getattr(self.pipe, name, None) for name in names]
 
     @property
+    def experts(self) -> Experts:
+        return self.family.experts(self.pipe)
+
+    @property
     def transformer(self) -> Any:
-        return self.pipe.transformer
+        """The transformer, or the first of several, whose configurations are the same."""
+        return self.experts.present[0]
 
     @property
     def autoencoder(self) -> Autoencoder:
@@ -71,7 +78,7 @@ class FlowModel:
 
     @property
     def window(self) -> Window | None:
-        return None
+        return self.family.window
 
     @property
     def layers(self) -> InjectionLayers:
@@ -127,9 +134,9 @@ class FlowModel:
     @contextmanager
     def network(self, control: Control | None = None) -> Iterator[FlowNetwork]:
         """Open the transformer. Other threads wait for it until the context ends."""
-        with self.turn(), uncompiled(self.transformer):
+        with self.turn(), uncompiled(*self.experts.present):
             per_token = self.multiple // self.autoencoder.factor
-            yield FlowNetwork(self.transformer, self.family, per_token)
+            yield FlowNetwork(self.experts, self.family, per_token)
 
     @torch.no_grad()
     def encode_texts(
@@ -187,7 +194,7 @@ class FlowModel:
     def words_in(self, text: str) -> list[tuple[str, list[int]]]:
         raise InputError(
             "finding what a text names (mask_from_prompt) reads the cross-attention of a UNet, and "
-            f"{self.family.name} has none; give mask, a picture that is white where to edit"
+            f"{self.family.name} is a transformer; give mask, a picture that is white where to edit"
         )
 
     def schedule(self, options: PnPOptions, size: Size) -> NoiseSchedule:
@@ -199,8 +206,8 @@ class FlowModel:
                 f"the picture is {max(grid)} tokens long, and this model knows the positions of "
                 f"{longest}; give a smaller --size"
             )
-        sigmas = self.family.levels(self.pipe.scheduler, options.steps, grid)
-        return flow_schedule(sigmas, parts=options.inversion_step_count // options.steps)
+        parts = options.inversion_step_count // options.steps
+        return self.family.schedule(self.pipe.scheduler, options.steps, grid, parts)
 
     def _grid(self, size: Size) -> Grid:
         width, height = (side // self.multiple for side in size)
@@ -231,14 +238,19 @@ class FlowModel:
 
     def _check_blocks(self) -> None:
         """Raise InputError unless there are blocks to inject into, and a network that lets us."""
-        blocks, transformer = self.layers.blocks, self.transformer
+        blocks = self.layers.blocks
         if not blocks:
             raise InputError(
                 f"nobody has published which blocks of this {self.family.name} to inject into; "
                 "measure them with 'pnpvideo blocks', name them in its pnp.json, as in "
-                '{"blocks": {"transformer_blocks.0": "kv"}}, or give another method, such as '
-                "uniedit"
+                f'{{"blocks": {{"{self.family.stacks[0]}.0": "kv"}}}}, or give another method, '
+                "such as uniedit"
             )
+        for transformer in self.experts.present:
+            self._check_network(transformer, blocks)
+
+    def _check_network(self, transformer: Any, blocks: Sequence[tuple[str, str]]) -> None:
+        """Raise InputError unless a transformer has these blocks, and lets us inject into them."""
         for block, kinds in blocks:
             for kind in kinds:
                 place_of(self.family, transformer, block, kind)
@@ -265,7 +277,9 @@ class FlowModel:
         model = fingerprint.of_modules(*self._modules)
         loras = lora_layers(self._modules)
         active = ((layer.active_adapters, layer.scaling) for layer in loras)
-        return {"model": fingerprint.of_values(model, self.family.name, *active)}
+        boundary = self.experts.boundary
+        more = () if boundary is None else (boundary,)
+        return {"model": fingerprint.of_values(model, self.family.name, *more, *active)}
 
     def release(self) -> None:
         """Move offloaded components back to the computer's memory."""
