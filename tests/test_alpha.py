@@ -9,11 +9,13 @@ from command import SHORT, Cli, assert_refused
 from numpy.typing import NDArray
 from PIL import Image
 
+from pnpvideo.batch.run_batch import plan_batch
 from pnpvideo.clips.clip import Clip
 from pnpvideo.clips.read import read_clip
 from pnpvideo.clips.read_ahead import read_ahead
 from pnpvideo.clips.write import write_clip
 from pnpvideo.errors import InputError
+from pnpvideo.options.batch import BatchOptions
 from pnpvideo.options.settings import ReadSettings
 
 BACKGROUND = (10, 200, 90)
@@ -159,6 +161,18 @@ def test_the_sources_alpha_comes_back(tmp_path: Path, cli: Cli) -> None:
         mean = np.repeat(theirs, 2, axis=1).reshape(16, 2, 32, 3).mean(axis=(1, 3))
         assert np.abs(ours - mean).max() <= 1
     assert read_clip(tmp_path / "c-translated-compare.webp").width == 24 + 32
+
+
+def test_what_has_no_transparency_needs_no_format_for_it(tmp_path: Path, cli: Cli) -> None:
+    """Alone, and in a folder with what has some."""
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (48, 32)).save(tmp_path / "in" / "a.jpg")
+    assert cli("in/a.jpg", *SHORT, "--keep-alpha")[0] == 0
+    save(tmp_path / "in" / "b.webp", 2)
+    Image.new("P", (48, 32)).save(tmp_path / "in" / "c.gif")
+    common = {"keep_alpha": True, "prompt": "a stone", "model": str(tmp_path)}
+    plan = plan_batch(BatchOptions(jobs="in", output="out"), common, overwrite=False)
+    assert [job.name for job in plan.jobs] == ["a.jpg", "b.webp", "c.png"]
 
 
 def test_it_is_refused_before_the_work(tmp_path: Path, cli: Cli) -> None:

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from command import save_frames
 from flow_models import save_tiny_sd3
 
 import pnpvideo
@@ -54,6 +55,7 @@ def test_each_example_runs_by_itself(
     Path("samples").symlink_to(PAGE.parents[1] / "samples")
     shutil.copytree(tiny_model, "embedded")
     save_tiny_sd3(Path("sd35"))
+    save_frames(Path("small"), 1, 32, 32)
     for model in ("embedded", "sd35"):
         Path(model, "pnp.json").write_text(json.dumps({"options": {"steps": 2}}))
     text = (PAGE.parent / "python.md").read_text(encoding="utf-8")
@@ -62,6 +64,7 @@ def test_each_example_runs_by_itself(
     for block in blocks:
         small = re.sub('"(embedded|sd35)"', r'"./\1"', block)
         small = small.replace('rocket.mp4")', 'rocket.mp4", frames=2)')
+        small = small.replace('read_clip("samples/teapot.png")', 'read_clip("small/source0.png")')
         small = small.replace("output=", 'model="./embedded", output=')
         exec(compile(small, "python.md", "exec"), {})
     made = {"first.png", "bronze-rocket.mp4", "seed-2.png", "dance-job"}

@@ -142,6 +142,7 @@ CJK = "\u6f22" * 83  # 249 bytes.
         (f"{LONG}{'y' * 51}", {"prompt": ["a", "b"], "compare": True}),
         (f"{CJK}.png", {"prompt": "\u6f22\u5b57" * 60, "compare": True, "mask_from_prompt": "it"}),
         (f"{CJK}e\u0301.v2", A | {"compare": True}),
+        (f"{LONG}.v2.b", {"prompt": ["a", "b"]}),
         (f"{LONG[:140]}{chr(0x1F98A) * 25}.png", {"prompt": ["a"] * 12, "compare": True}),
     ],
 )

@@ -357,6 +357,8 @@ def test_a_benchmark_measured_by_networks(
         (("--network", "dino=x", "--prompt", "a"), "a grid does not use the network dino"),
         (("--network", "clip", "--prompt", "a"), "network is 'clip'; give ROLE=FOLDER"),
         (("--network", "clip=none/x/y", "--prompt", "a"), "cannot be loaded from none/x/y"),
+        (("--network", "clip=/no/x", "--prompt", "a"), "from /no/x: there is no such folder; give"),
+        (("--network", "clip=./x", "--prompt", "a"), "from ./x: there is no such folder; give"),
         (("--limit", "2", "--prompt", "a"), "limit and types choose from a benchmark"),
         (("--benchmark", "pie-bench", "--prompt", "a"), "prompts and sources of its own"),
         (("--benchmark", "pie-bench"), "mapping_file.json"),

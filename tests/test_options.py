@@ -154,6 +154,14 @@ def test_what_a_run_leaves_open_is_the_models_own() -> None:
         ({"method": "uniedit", "attention_sharing": "extended"}, "attention_sharing is extended"),
         ({"method": "flowalign", "guidance_end": 0.5}, "guidance_end is 0.5; method flowalign has"),
         ({"method": "flowedit", "exact_source": True}, "exact_source is true; method flowedit inv"),
+        (
+            {"exact_source": True, "start_from": "noise"},
+            "start_from is noise; exact_source true nee",
+        ),
+        (
+            {"exact_source": True, "start_from": "noised"},
+            "start_from is noised; exact_source true n",
+        ),
         ({"exact_source": True, "solver": "midpoint"}, "solver is midpoint; exact_source true ne"),
         ({"exact_source": True, "inversion_iterations": 2}, "inversion_iterations is 2; exact_so"),
         ({"exact_source": True, "inversion_steps": 100}, "inversion_steps is 100; exact_source t"),

@@ -238,7 +238,7 @@ ONE = "100000000000"
         (lambda e: e[ONE].update(mask=[5, -4]), "its mask has a run of -4 at 5, outside"),
         (lambda e: e[ONE].update(mask="many"), "mask: Input should be a valid tuple"),
         (lambda e: e[ONE].update(editing_prompt=" [] "), "it has no prompt"),
-        (lambda e: e[ONE].pop("editing_prompt"), "editing_prompt: Field required"),
+        (lambda e: e[ONE].pop("editing_prompt"), "it has no editing_prompt"),
         (lambda e: e.update({ONE: ["a list"]}), "Input should be a valid dictionary"),
         (lambda e: e[ONE].update(image_path="../../a/b.png"), "the picture ../../a/b.png is miss"),
     ],
@@ -334,7 +334,7 @@ def test_a_table_with_wrong_columns_and_ids(folder: Path) -> None:
         "this id occurs twice; the first entry is used",
         "its name points outside the results' folder",
         "it has no source",
-        "target_prompt: Field required",
+        "it has no target_prompt",
     ]
 
 

@@ -81,6 +81,12 @@ def test_a_negative_prompt_that_does_nothing_is_told(
             "inversion_iterations has no effect with method flowalign, which inverts nothing",
         ),
         ({"solver": "fireflow", "method": "uniedit"}, None),
+        (
+            {"solver": "lookahead", "start_from": "noised"},
+            "no effect with start_from noised, which",
+        ),
+        ({"inversion_iterations": 2, "start_from": "noise"}, "no effect with start_from noise, wh"),
+        ({"solver": "midpoint", "start_from": "noised"}, None),
         ({"negative_prompt": "blue", "method": "uniedit"}, "negative_prompt has no effect"),
     ],
 )

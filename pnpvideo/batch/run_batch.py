@@ -148,7 +148,7 @@ def _check_free(job: Job, folder: BatchFolder, overwrite: bool) -> None:
                 is_folder = text.endswith("/") or not file.suffix
                 check_free_at(folder.address_of(file), folder=is_folder, overwrite=overwrite)
         for path in job.outputs.clips:
-            check_output(path, overwrite, alpha=job.settings.keep_alpha)
+            check_output(path, overwrite)
         for text in job.outputs.files[len(job.outputs.clips) :]:
             check_free(Path(text), folder=False, overwrite=overwrite)
     except InputError as error:

@@ -156,6 +156,8 @@ def first_problem(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     cause = first.get("ctx", {}).get("error")
     location = ".".join(map(str, first["loc"]))
+    if first["type"] == "missing":
+        return f"it has no {location}"
     return f"{location}: {cause if isinstance(cause, InputError) else first['msg']}"
 
 

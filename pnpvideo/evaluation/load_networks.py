@@ -71,6 +71,8 @@ def load_network(
         if role.startswith("lpips"):
             return _load_lpips(role, expanded(place)), None
         folder = expanded(place)
+        if not folder.is_dir() and (folder.is_absolute() or place.startswith(".")):
+            raise OSError("there is no such folder")
         options = {} if folder.is_dir() else reach_hub({})
         source = str(folder) if folder.is_dir() else place
         if options:  # Otherwise the library would retry for files that are not cached.

@@ -6,6 +6,9 @@ from typing import Literal
 MethodName = Literal["inject", "uniedit", "flowedit", "flowalign", "steerflow"]
 SolverName = Literal["ddim", "lookahead", "midpoint", "fireflow"]
 
+SAMPLING_SOLVERS = ("midpoint", "fireflow")
+"""The solvers that also take the steps of sampling, in two halves."""
+
 INJECT: MethodName = "inject"
 """The method of the paper, and the default."""
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from pnpvideo.errors import InputError
-from pnpvideo.options.edit_method import INJECT, OF_CLEAN, UNGUIDED
+from pnpvideo.options.edit_method import INJECT, OF_CLEAN, SAMPLING_SOLVERS, UNGUIDED
 
 Values = Mapping[str, object]
 
@@ -53,9 +53,7 @@ def _of_middles(second: str, free: object, why: str) -> Rule:
     return Rule(
         first="solver",
         second=second,
-        clash=lambda values: (
-            values["solver"] in ("midpoint", "fireflow") and values[second] != free
-        ),
+        clash=lambda values: values["solver"] in SAMPLING_SOLVERS and values[second] != free,
         free=free,
         why=why,
     )
@@ -86,6 +84,12 @@ RULES: tuple[Rule, ...] = (
         }.items()
     ),
     _of_method(OF_CLEAN, "exact_source", False, "inverts nothing; leave it out"),
+    _of_exact_source(
+        "start_from",
+        "inverted",
+        lambda values: values["start_from"] == "inverted",
+        "leave it out",
+    ),
     _of_exact_source(
         "solver",
         "ddim",

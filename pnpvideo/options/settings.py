@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from pnpvideo.errors import InputError
 from pnpvideo.options.adapter import AdapterSettings
 from pnpvideo.options.declared import Lifetime, Options, by_title
+from pnpvideo.options.edit_method import SAMPLING_SOLVERS
 from pnpvideo.options.mask import MaskSettings
 from pnpvideo.options.method import (
     BRANCHES,
@@ -257,9 +258,13 @@ class Settings(
         if self.source_guidance != 1 and options.method != "flowedit":
             return f"source_guidance has no effect with method {options.method}, only with flowedit"
         of_inversion = {"solver", "inversion_iterations"} & self.model_fields_set
-        if of_inversion and options.edits_clean:
-            name = min(of_inversion)
-            return f"{name} has no effect with method {options.method}, which inverts nothing"
+        if options.solver in SAMPLING_SOLVERS and not options.edits_clean:
+            of_inversion -= {"solver"}
+        if of_inversion and not options.inverts:
+            what = f"start_from {options.start_from}"
+            if options.edits_clean:
+                what = f"method {options.method}"
+            return f"{min(of_inversion)} has no effect with {what}, which inverts nothing"
         return None
 
 

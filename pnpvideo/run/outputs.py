@@ -64,9 +64,11 @@ def plan_outputs(settings: Settings, clip: Clip | None, overwrite: bool) -> Outp
     if settings.keep_alpha and clip is None:
         raise InputError("a generated source has no transparency to keep; leave out keep_alpha")
     outputs = _named(settings, settings.output or default_output(settings, clip))
+    # What has no transparency can be written in any format, as in a folder of different sources.
+    keeps_alpha = settings.keep_alpha and clip is not None and clip.has_alpha
     for path in outputs.files[:-1]:
         is_mask = path == outputs.mask
-        target = check_output(path, overwrite, alpha=settings.keep_alpha and not is_mask)
+        target = check_output(path, overwrite, alpha=keeps_alpha and not is_mask)
         is_single = target.suffix.lower() in SINGLE_SUFFIXES and not is_mask
         if is_single and clip is not None and len(clip) > 1:
             raise InputError(
