@@ -34,7 +34,6 @@ from pnpvideo.sampling.denoise import denoise_latents
 from pnpvideo.sampling.guidance import Guidance, Texts
 from pnpvideo.sampling.invert import invert_scene, reconstruct_latents
 from pnpvideo.sampling.schedule import first_step
-from pnpvideo.sampling.windows import Scenes
 from pnpvideo.stages.callbacks import QUIET
 from pnpvideo.stages.edit import edit
 from pnpvideo.stages.request import Edit, seeded
@@ -53,13 +52,7 @@ Models = Callable[[str], FlowModel]
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    place = tmp_path_factory.mktemp("wan")
-
-    @cache
-    def made(name: str) -> Path:
-        return KINDS[name](place / name)
-
-    return made
+    return flow_models.saved_when_asked(KINDS, tmp_path_factory.mktemp("wan"))
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +131,7 @@ def test_text_to_video_is_diffusers(
             texts,
             guidance_scale=guidance,
             batches=Batches(1),
-            scenes=Scenes(scenes=(range(3),), window=window_of(model)),
+            window=window_of(model),
         )[-1]
         assert model.experts.boundary in (None, 875)
         used = {id(model.experts.at(timestep)) for timestep in schedule.timesteps}

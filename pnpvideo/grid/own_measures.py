@@ -15,7 +15,7 @@ from pnpvideo.models.network import Batch, InjectionLayers, Network, is_transfor
 from pnpvideo.models.noise_schedule import Level, NoiseSchedule
 from pnpvideo.models.prompt import PromptEmbeddings
 from pnpvideo.sampling.schedule import clean_and_noise
-from pnpvideo.sampling.windows import InWindows
+from pnpvideo.sampling.windows import in_windows
 
 # Fractions of the sampling steps: late enough for features to show the picture, not its noise.
 _STRUCTURE_AT = 0.8
@@ -41,6 +41,7 @@ class OwnMeasures:
         self._network, self._schedule, self._nothing = network, schedule, nothing
         self._batch_size = batch_size if window is None else window.length
         self._window = window
+        self._whole = in_windows(network.predict, window)
         self._layers = layers
 
     @torch.no_grad()
@@ -131,11 +132,7 @@ class OwnMeasures:
         timestep = self._schedule.timesteps[step]
         numbers = tuple(range(len(latents)))
         batch = Batch(latents=latents, timestep=timestep, texts=text, pieces=numbers)
-        network = self._network
-        predict = (
-            network.predict if self._window is None else InWindows(network.predict, self._window)
-        )
-        return predict(batch)
+        return self._whole(batch)
 
 
 def _self_similarity(features: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from pnpvideo.sampling.skip_alike import skip_alike
 from pnpvideo.sampling.skip_source import skip_source
 from pnpvideo.sampling.steps import Common, OnPrediction, Steps
 from pnpvideo.sampling.velocity_steps import VelocitySteps
-from pnpvideo.sampling.windows import InWindows, Scenes
+from pnpvideo.sampling.windows import Scenes, in_windows
 from pnpvideo.storage.denoising_state import DenoisingState
 from pnpvideo.storage.trajectory import Trajectory
 
@@ -174,9 +174,8 @@ def _steps_of(
     """Prepare a network for the steps of a run's method, and leave it as it was."""
     window = None if common.scenes is None else common.scenes.window
     if not common.options.injects:
-        predict = network.predict if window is None else InWindows(network.predict, window)
         with skip_alike(network):
-            yield VelocitySteps(**vars(common), predict=predict)
+            yield VelocitySteps(**vars(common), predict=in_windows(network.predict, window))
         return
     keyframes = _share_keyframes(common, network, scenes, seed)
     injector = FeatureInjector(network, layers)
@@ -184,9 +183,7 @@ def _steps_of(
         yield InjectSteps(
             **vars(common),
             injector=injector,
-            predict=skip_source(injector)
-            if window is None
-            else InWindows(skip_source(injector), window, injector.read),
+            predict=in_windows(skip_source(injector), window, injector.read),
             keyframes=keyframes,
             velocities=velocities,
         )

@@ -13,7 +13,7 @@ from pnpvideo.models.prompt import PromptEmbeddings
 from pnpvideo.sampling.guidance import Rescaled
 from pnpvideo.sampling.rows import repeat_rows
 from pnpvideo.sampling.solvers import DDIM, Solver
-from pnpvideo.sampling.windows import InWindows, Predict, Scenes
+from pnpvideo.sampling.windows import Predict, in_windows
 from pnpvideo.storage.trajectory import empty_latents
 
 Progress = Callable[[int], object]
@@ -73,7 +73,7 @@ def invert_scene(
     latents there, (pieces, c, h, w), from the clean end to the noisiest, on the device of
     `latents`: all levels of a long scene at once may be too large for the memory.
     """
-    predict, numbers = InWindows(network.predict, window), _numbers(first, slice(0, len(latents)))
+    predict, numbers = in_windows(network.predict, window), _numbers(first, slice(0, len(latents)))
     z = latents.to(network.device)
     yield len(schedule.timesteps), latents
     for level, inverted in _levels(predict, schedule, z, text, solver, numbers, progress):
@@ -107,28 +107,6 @@ def _levels(
             yield rows[i], z
 
 
-def _predict(network: Network, scenes: Scenes | None) -> Predict:
-    return network.predict if scenes is None else InWindows(network.predict, scenes.window)
-
-
-def _run(
-    batches: Batches,
-    count: int,
-    work: Callable[[slice], Tensor],
-    scenes: Scenes | None,
-    first: int,
-) -> Iterator[Tensor]:
-    """Yield the results of `work` on all pieces, in batches or scene by scene.
-
-    first: the number of the first piece.
-    """
-    if scenes is None:
-        yield from batches.run(count, work)
-        return
-    for scene in scenes.within(range(first, first + count)):
-        yield work(slice(scene.start - first, scene.stop - first))
-
-
 def _numbers(first: int, part: slice) -> tuple[int, ...]:
     """Return the numbers of the pieces in a part, if the first of the whole has number `first`."""
     return tuple(range(first + part.start, first + part.stop))
@@ -145,19 +123,19 @@ def reconstruct_latents(
     rescaled: Rescaled | None = None,
     solver: Solver = _DDIM,
     batches: Batches,
-    scenes: Scenes | None = None,
+    window: Window | None = None,
     first: int = 0,
     progress: Progress = lambda count: None,
 ) -> Tensor:
     """Sample from z_T without injection: the way back of `invert_latents` with the same solver.
 
     noise: (pieces, c, h, w); texts: the prompt, or (negative prompt, prompt) with guidance;
-    rescaled: of guided predictions, by the family of models; scenes: those of a video model; first:
-    the number of the first piece.
+    rescaled: of guided predictions, by the family of models; window: for a video model, whose
+    pieces are then those of one scene; first: the number of the first piece.
     Also makes the source of generated guidance (Tumanyan et al. 2022, section 4).
     Returns (T + 1, pieces, c, h, w), noisiest first, on the device of `noise`.
     """
-    device, whole = network.device, _predict(network, scenes)
+    device, whole = network.device, in_windows(network.predict, window)
 
     def sample(part: slice) -> Tensor:
         x, numbers = noise[part].to(device), _numbers(first, part)
@@ -181,4 +159,6 @@ def reconstruct_latents(
             trajectory[i + 1] = x
         return trajectory.to(noise.device)
 
-    return torch.cat(list(_run(batches, len(noise), sample, scenes, first)), dim=1)
+    if window is not None:
+        return sample(slice(0, len(noise)))
+    return torch.cat(list(batches.run(len(noise), sample)), dim=1)

@@ -147,6 +147,13 @@ class InWindows:
         return torch.cat(outputs)
 
 
+def in_windows(predict: Predict, window: Window | None, read: Read | None = None) -> Predict:
+    """Return `predict` for pieces as they are stored: itself for a model of images, without a
+    window, or else `InWindows`.
+    """
+    return predict if window is None else InWindows(predict, window, read)
+
+
 def as_clip(latents: Tensor) -> Tensor:
     """Return (..., pieces, c, h, w) as one piece, (..., 1, c, pieces, h, w)."""
     return latents.transpose(-4, -3).unsqueeze(-5)

@@ -8,7 +8,6 @@ from pnpvideo.models.prompt import concatenate
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.sampling.invert import reconstruct_latents
 from pnpvideo.sampling.noise import gaussian_noise
-from pnpvideo.sampling.windows import Scenes
 from pnpvideo.stages.callbacks import Callbacks
 from pnpvideo.storage.trajectory import LatentMemory, Trajectory
 
@@ -44,9 +43,7 @@ def generate_source(
             guidance_scale=options.guidance_scale,
             rescaled=model.rescaled,
             batches=Batches(1),
-            scenes=None
-            if model.window is None
-            else Scenes(scenes=(range(1),), window=model.window),
+            window=model.window,
             progress=bar.update,
         )
     return Trajectory(latents=LatentMemory(latents), timesteps=schedule.timesteps, prompt=prompt)

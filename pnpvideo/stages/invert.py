@@ -167,7 +167,7 @@ def reconstruct(
                 text,
                 solver=solver,
                 batches=batches,
-                scenes=source.clips,
+                window=model.window,
                 first=some.start,
                 progress=bar.update,
             )[-1]
