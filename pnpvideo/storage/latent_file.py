@@ -198,14 +198,19 @@ class LatentFile:
         try:
             self._file.seek(self._place(level, first))
             self._file.write(bytes_of(latents.to(self.dtype).contiguous()))
-            self._file.flush()
         except OSError as error:
             raise write_error(self.name, error) from None
 
     def finish(self, first: int, count: int) -> None:
-        """Count pieces as written, after all their levels are."""
-        written = range(first, first + count)
-        self.missing = [number for number in self.missing if number not in written]
+        """Count pieces as written, after all their levels are.
+
+        RunError if the disk is full or fails.
+        """
+        try:
+            self._file.flush()
+        except OSError as error:
+            raise write_error(self.name, error) from None
+        self.missing = without(self.missing, first, count)
 
     def checksum(self, pieces: slice) -> int:
         """Return the CRC-32 of these pieces at all kept levels."""
@@ -230,6 +235,12 @@ class LatentFile:
         """Return the position in the file of a piece at a level, in bytes."""
         one = math.prod(self.axes.piece) * self.dtype.itemsize
         return self._start + (self.kept.index(level) * self.axes.pieces + number) * one
+
+
+def without(missing: Sequence[int], first: int, count: int) -> list[int]:
+    """Return the missing pieces after so many from number `first` on are written."""
+    written = range(first, first + count)
+    return [number for number in missing if number not in written]
 
 
 def file_size(shape: LatentShape, dtype: torch.dtype, kept: Sequence[int] | None = None) -> int:

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pnpvideo.errors import InputError
-from pnpvideo.storage.latent_file import LatentFile, LatentShape
+from pnpvideo.storage.latent_file import LatentFile, LatentShape, without
 
 Held = tuple[tuple[int, ...], ...]
 """Of each scene, how many frames each of its pieces holds."""
@@ -78,18 +78,13 @@ class LatentMemory:
         self.tensor[level, first : first + len(latents)] = latents
 
     def finish(self, first: int, count: int) -> None:
-        self.missing = _without(self.missing, first, count)
+        self.missing = without(self.missing, first, count)
 
     def save(self, path: Path, metadata: dict[str, str]) -> None:
         save_file({"latents": self.tensor.contiguous()}, path, metadata)
 
     def close(self) -> None:
         pass
-
-
-def _without(missing: Sequence[int], first: int, count: int) -> list[int]:
-    written = range(first, first + count)
-    return [number for number in missing if number not in written]
 
 
 @dataclass(frozen=True, kw_only=True)
