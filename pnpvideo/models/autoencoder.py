@@ -17,20 +17,18 @@ from pnpvideo.models.failures import check_finite
 MAX_SIDE = 8192
 
 
-class ImageAutoencoder:
-    """The `Autoencoder` of diffusers' `AutoencoderKL` and `AutoencoderTiny`: a piece is a frame.
+class LatentGrid:
+    """What the autoencoders of images and of videos have in common.
 
-    factor: pixels along a side that make one latent, 8 for Stable Diffusion. channels: of a latent.
+    factor: pixels along a side that make one latent. channels: of a latent.
     """
 
     def __init__(
-        self, vae: Any, turn: Callable[[], AbstractContextManager[None]] = nullcontext
+        self, vae: Any, turn: Callable[[], AbstractContextManager[None]], factor: int, channels: int
     ) -> None:
         """turn: keeps other threads from using the model within its context."""
-        self.vae = vae
-        self.turn = turn
-        self.factor = int(2 ** (len(vae.config.block_out_channels) - 1))
-        self.channels: int = vae.config.latent_channels
+        self.vae, self.turn = vae, turn
+        self.factor, self.channels = factor, channels
 
     @property
     def dtype(self) -> torch.dtype:
@@ -38,13 +36,28 @@ class ImageAutoencoder:
         return dtype
 
     def latents_shape(self, piece_count: int, size: tuple[int, int]) -> tuple[int, ...]:
-        """Return the shape of the latents of so many frames of (width, height) pixels."""
+        """Return the shape of the latents of so many pieces of (width, height) pixels."""
         width, height = (side // self.factor for side in size)
         return piece_count, self.channels, height, width
 
     def size_of(self, shape: Sequence[int]) -> tuple[int, int]:
         """Return the (width, height) in pixels of latents of shape (..., height, width)."""
         return shape[-1] * self.factor, shape[-2] * self.factor
+
+
+class ImageAutoencoder(LatentGrid):
+    """The `Autoencoder` of diffusers' `AutoencoderKL` and `AutoencoderTiny`: a piece is a frame.
+
+    factor: 8 for Stable Diffusion.
+    """
+
+    def __init__(
+        self, vae: Any, turn: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> None:
+        """turn: keeps other threads from using the model within its context."""
+        config = vae.config
+        factor = int(2 ** (len(config.block_out_channels) - 1))
+        super().__init__(vae, turn, factor, config.latent_channels)
 
     def pieces(self, frame_count: int, scenes: Callable[[], Sequence[range]]) -> tuple[range, ...]:
         """Return one piece for each frame."""

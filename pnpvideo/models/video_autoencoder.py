@@ -14,6 +14,7 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import patchify, unpatchify
 from torch import Tensor
 
+from pnpvideo.models.autoencoder import LatentGrid
 from pnpvideo.models.device import working_device
 from pnpvideo.models.failures import check_finite
 
@@ -24,35 +25,17 @@ Memory = list[Any]
 """What each causal convolution remembers of the frames before: None at the start of a scene."""
 
 
-class VideoAutoencoder:
+class VideoAutoencoder(LatentGrid):
     """The `Autoencoder` of diffusers' `AutoencoderKLWan`: a piece is a latent frame of a scene.
 
-    factor: pixels along a side that make one latent: 8, or 16 for Wan 2.2's smaller model.
-    channels: of a latent.
+    factor: 8, or 16 for Wan 2.2's smaller model.
     """
 
     def __init__(
         self, vae: Any, turn: Callable[[], AbstractContextManager[None]] = nullcontext
     ) -> None:
         """turn: keeps other threads from using the model within its context."""
-        self.vae = vae
-        self.turn = turn
-        self.factor = int(vae.config.scale_factor_spatial)
-        self.channels: int = vae.config.z_dim
-
-    @property
-    def dtype(self) -> torch.dtype:
-        dtype: torch.dtype = self.vae.dtype
-        return dtype
-
-    def latents_shape(self, piece_count: int, size: tuple[int, int]) -> tuple[int, ...]:
-        """Return the shape of the latents of so many pieces of (width, height) pixels."""
-        width, height = (side // self.factor for side in size)
-        return piece_count, self.channels, height, width
-
-    def size_of(self, shape: Sequence[int]) -> tuple[int, int]:
-        """Return the (width, height) in pixels of latents of shape (..., height, width)."""
-        return shape[-1] * self.factor, shape[-2] * self.factor
+        super().__init__(vae, turn, int(vae.config.scale_factor_spatial), vae.config.z_dim)
 
     def pieces(self, frame_count: int, scenes: Callable[[], Sequence[range]]) -> tuple[range, ...]:
         """Return the frames of each piece: of a scene 1, then 4 each; its last may have fewer."""
