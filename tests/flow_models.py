@@ -3,7 +3,8 @@ with tokenizers made here.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,28 @@ TEXT = 32
 """The channels of a text."""
 FACTOR = 4
 """The pixels along a side that make a latent; two latents make a token."""
+
+_T5: dict[str, Any] = {
+    "vocab_size": 128,
+    "d_model": TEXT,
+    "d_kv": 8,
+    "d_ff": 32,
+    "num_layers": 1,
+    "num_heads": 2,
+    "feed_forward_proj": "gated-gelu",
+}
+
+
+def saved_when_asked(
+    kinds: Mapping[str, Callable[[Path], Path]], place: Path
+) -> Callable[[str], Path]:
+    """Return a function that returns the folder of a kind, made when it is first asked for."""
+
+    @cache
+    def saved(name: str) -> Path:
+        return kinds[name](place / name)
+
+    return saved
 
 
 def save_tiny_sd3(folder: Path, **blocks: str) -> Path:
@@ -408,31 +431,11 @@ def image_vae(channels: int = 4) -> diffusers.AutoencoderKL:
 
 
 def t5_encoder() -> T5EncoderModel:
-    return T5EncoderModel(
-        T5Config(
-            vocab_size=128,
-            d_model=TEXT,
-            d_kv=8,
-            d_ff=32,
-            num_layers=1,
-            num_heads=2,
-            feed_forward_proj="gated-gelu",
-        )
-    ).eval()
+    return T5EncoderModel(T5Config(**_T5)).eval()
 
 
 def umt5_encoder() -> UMT5EncoderModel:
-    return UMT5EncoderModel(
-        UMT5Config(
-            vocab_size=128,
-            d_model=TEXT,
-            d_kv=8,
-            d_ff=32,
-            num_layers=1,
-            num_heads=2,
-            feed_forward_proj="gated-gelu",
-        )
-    ).eval()
+    return UMT5EncoderModel(UMT5Config(**_T5)).eval()
 
 
 def t5_tokenizer() -> T5TokenizerFast:

@@ -57,14 +57,7 @@ BLOCKS = {
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
-    """Each family's folder, made when it is first asked for."""
-    place = tmp_path_factory.mktemp("flow")
-
-    @cache
-    def made(name: str) -> Path:
-        return ALL[name](place / name)
-
-    return made
+    return flow_models.saved_when_asked(ALL, tmp_path_factory.mktemp("flow"))
 
 
 @pytest.fixture(scope="module")
