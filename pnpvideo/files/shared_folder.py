@@ -18,7 +18,7 @@ from pnpvideo.files.read_text import JsonObject, parse_json, read_text
 _CLAIMS, _SETTINGS = "claims", "run.json"
 
 _LONGEST = 240
-"""The most bytes of a name of ours, which gets a suffix."""
+"""The most bytes of such a name, so that there is room for a suffix."""
 
 
 class SharedFolder:

@@ -37,7 +37,7 @@ class FlowNetwork:
         self.latents_per_token = latents_per_token
         self.batch: Batch | None = None
         self.changes = 0
-        """How many of its tokens are being changed."""
+        """How many kinds of its tokens are changed at present."""
         self._last: Any = None
         """The transformer that predicted last."""
 
