@@ -272,7 +272,7 @@ OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"control": "canny"}, "has no ControlNet here"),
     (
         {"area": Area(named="a stone")},
-        "reads the cross-attention of a UNet, and Stable Diffusion 3 is a transformer; g",
+        "reads cross-attention, and Stable Diffusion 3 has none; give mask, a picture that",
     ),
     ({"size": (52, 40)}, "give multiples of 8"),
     ({"size": (104, 32)}, "is 13 tokens long, and this model knows the positions of 12"),

@@ -81,16 +81,25 @@ class PictureTokens(Protocol):
         """Replace these tokens by `change(tokens)` within. All other tokens stay."""
 
 
-class SelfAttention(Protocol):
-    """A self-attention layer in its parts."""
+class QueriesAndKeys(Protocol):
+    """A self-attention layer whose queries and keys say which places of a picture are similar."""
 
     @property
     def heads(self) -> int: ...
 
     def query(self, tokens: Tensor) -> Tensor:
-        """Project (batch, tokens, channels) to the queries of all heads side by side."""
+        """Return the queries of the layer's tokens (batch, tokens, channels): all heads' side by
+        side.
+        """
 
     def key(self, tokens: Tensor) -> Tensor: ...
+
+    def watched(self, see: Callable[[Tensor], None]) -> AbstractContextManager[None]:
+        """Pass the layer's tokens to `see` within: (branches * pieces, tokens, channels)."""
+
+
+class SelfAttention(QueriesAndKeys, Protocol):
+    """A self-attention layer in its parts. Its tokens are its inputs."""
 
     def value(self, tokens: Tensor) -> Tensor: ...
 
@@ -100,17 +109,18 @@ class SelfAttention(Protocol):
     def replaced(self, by: Change) -> AbstractContextManager[None]:
         """Compute the layer's output as `by(tokens)` within; tokens (batch, tokens, channels)."""
 
-    def watched(self, see: Callable[[Tensor], None]) -> AbstractContextManager[None]:
-        """Pass the layer's input tokens to `see` within."""
-
 
 class CrossAttention(Protocol):
     """A layer whose picture tokens attend to the text's tokens."""
 
-    def watched(self, see: Callable[[Tensor], None]) -> AbstractContextManager[None]:
-        """Pass the attention weights, averaged over the heads, to `see` within.
+    def watched(
+        self, words: Sequence[int], see: Callable[[Tensor], None]
+    ) -> AbstractContextManager[None]:
+        """Pass how much each picture token attends to words to `see` within.
 
-        (batch, picture tokens, text tokens); they sum to 1 over the text tokens.
+        words: the numbers of their tokens in the text. (branches * pieces, picture tokens): the sum
+        of the attention weights of these tokens, averaged over the heads. For all tokens of a text
+        it is 1.
         """
 
 
@@ -142,7 +152,24 @@ class Network(Protocol):
         """Return the self-attention layers in a module. InputError if there is no such module."""
 
 
-class UNetNetwork(Network, Protocol):
+class CrossAttentionNetwork(Network, Protocol):
+    """A network whose picture attends to the text in layers of their own; what needs them calls
+    `as_cross_attention`.
+    """
+
+    @property
+    def cross_attentions(self) -> Sequence[CrossAttention]:
+        """All layers that attend to the text."""
+
+    @property
+    def matching_layers(self) -> Sequence[QueriesAndKeys]:
+        """Layers whose tokens show what the picture shows, from coarse to fine."""
+
+    def grid(self, tokens: int, height: int, width: int) -> tuple[int, int]:
+        """Return the (height, width) of so many tokens, for latents of this height and width."""
+
+
+class UNetNetwork(CrossAttentionNetwork, Protocol):
     """A network with a UNet's structure; what needs it calls `as_unet` or `is_unet`."""
 
     @property
@@ -158,15 +185,8 @@ class UNetNetwork(Network, Protocol):
         """The layers before the first one that sees the text."""
 
     @property
-    def cross_attentions(self) -> Sequence[CrossAttention]:
-        """All layers that attend to the text."""
-
-    @property
     def matching_layers(self) -> Sequence[SelfAttention]:
         """One layer for each resolution, whose tokens show what the picture shows."""
-
-    def grid(self, tokens: int, height: int, width: int) -> tuple[int, int]:
-        """Return the (height, width) of so many tokens, for latents of this height and width."""
 
 
 class TransformerNetwork(Network, Protocol):
@@ -183,14 +203,7 @@ class TransformerNetwork(Network, Protocol):
         """The tokens of a block in the middle, which show what the picture shows."""
 
 
-_UNET_ONLY = (
-    "decoder",
-    "text_projections",
-    "layers_before_text",
-    "cross_attentions",
-    "matching_layers",
-    "grid",
-)
+_UNET_ONLY = ("decoder", "text_projections", "layers_before_text")
 
 
 def is_unet(network: Network) -> TypeGuard[UNetNetwork]:
@@ -203,6 +216,21 @@ def as_unet(network: Network, feature: str) -> UNetNetwork:
     if not is_unet(network):
         raise InputError(f"{feature} needs a model with a UNet, and this model has none")
     return network
+
+
+def as_cross_attention(network: Network, feature: str) -> CrossAttentionNetwork:
+    """Return the network as one with cross-attention. InputError if it has none.
+
+    feature: what needs it.
+    """
+    if not _attends_to_text(network):
+        raise InputError(f"{feature} needs a model with cross-attention, and this model has none")
+    return network
+
+
+def _attends_to_text(network: Network) -> TypeGuard[CrossAttentionNetwork]:
+    # A transformer has the list, which is empty where picture and text attend to one another.
+    return bool(getattr(network, "cross_attentions", ()))
 
 
 def is_transformer(network: Network) -> TypeGuard[TransformerNetwork]:

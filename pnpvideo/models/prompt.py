@@ -19,6 +19,9 @@ from pnpvideo.models.prompt_weights import chunks_of
 Convert = Callable[[list[str], Any], list[str]]
 """Of texts for a tokenizer."""
 
+ARTICLES = ("a", "an", "the", "A", "An", "The")
+"""Words that name nothing."""
+
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")

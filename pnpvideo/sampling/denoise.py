@@ -22,6 +22,7 @@ from pnpvideo.sampling.schedule import first_step, first_steps, step_at
 from pnpvideo.sampling.share_keyframes import KeyframeSharing
 from pnpvideo.sampling.skip_alike import skip_alike
 from pnpvideo.sampling.skip_source import skip_source
+from pnpvideo.sampling.spans import parts
 from pnpvideo.sampling.steps import Common, OnPrediction, Steps
 from pnpvideo.sampling.velocity_steps import VelocitySteps
 from pnpvideo.sampling.windows import Scenes, in_windows
@@ -139,12 +140,6 @@ def _at_hand(latents: Tensor, device: torch.device) -> Tensor:
     """
     small = latents.nbytes <= _SMALL * room_on(device)
     return latents.to(device if small else latents.device, copy=True)
-
-
-def parts(span: range, size: int | None) -> list[range]:
-    """Cut pieces into parts of at most this many; None: do not cut them."""
-    size = size or len(span)
-    return [span[first : first + size] for first in range(0, len(span), max(size, 1))]
 
 
 def _share_keyframes(

@@ -19,3 +19,9 @@ def widened(span: range, size: int, piece_count: int) -> range:
     """Return a span widened to whole batches of `size` pieces, counted from the first."""
     start, stop = span.start // size * size, -(-span.stop // size) * size
     return range(start, min(stop, piece_count))
+
+
+def parts(span: range, size: int | None) -> list[range]:
+    """Cut pieces into parts of at most this many; None: do not cut them."""
+    size = size or len(span)
+    return [span[first : first + size] for first in range(0, len(span), max(size, 1))]

@@ -15,7 +15,7 @@ from pnpvideo.pixels.cut_out_maps import Maps, NamedMaps, mask_of_maps
 from pnpvideo.pixels.mask import Area, Weights, feathered, mask_frames, weights_of
 from pnpvideo.pixels.resize import resize_frames
 from pnpvideo.pixels.show_mask import percent
-from pnpvideo.sampling.find_named import named_maps
+from pnpvideo.sampling.find_named import named_maps, parts_of
 from pnpvideo.sampling.keep_outside import latent_weights
 from pnpvideo.stages.latents import at_all_levels
 from pnpvideo.stages.source import Source
@@ -100,13 +100,12 @@ def _find_named(
     """Find where each frame shows what a text names, some frames at a time."""
     text, words = model.encode_texts([name], options.clip_skip), words_of(model, name)
     counts = torch.tensor([len(piece) for piece in source.pieces])
-    parts = [
-        range(first, min(first + batch_size, source.piece_count))
-        for first in range(0, source.piece_count, batch_size)
-    ]
+    parts = parts_of(source.piece_count, batch_size, source.clips)
     trajectory = at_all_levels(model, source, options)
     with model.network(control) as network:
-        maps = named_maps(network, trajectory, text, words, batch_size=batch_size)
+        maps = named_maps(
+            network, trajectory, text, words, batch_size=batch_size, scenes=source.clips
+        )
         by_frame = (
             NamedMaps(direct=_by_frame(direct, held), spread=_by_frame(spread, held))
             for (direct, spread), held in zip(

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import diffusers
 import numpy as np
@@ -23,6 +23,9 @@ from pnpvideo.options.method import PnPOptions
 
 Grid = tuple[int, int]
 """The (height, width) of a picture in tokens."""
+
+AttendsTo = Literal["picture", "text"]
+"""What a layer's picture tokens attend to."""
 
 Turn = Callable[[], AbstractContextManager[None]]
 """Keeps other threads from using a model within its context."""
@@ -43,6 +46,17 @@ class Place:
     module: Any
     are_last: bool = False
     channels: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attention:
+    """The modules whose outputs are an attention layer's queries and keys, before their places are
+    added: (rows, tokens, channels), all heads' side by side.
+    """
+
+    query: Any
+    key: Any
+    heads: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +136,17 @@ class Family(ABC):
     @abstractmethod
     def place(self, transformer: Any, block: str, kind: str) -> Place | None:
         """Return where a block computes picture tokens of a kind; None if it does not."""
+
+    def attention(self, transformer: Any, block: str, to: AttendsTo) -> Attention | None:
+        """Return the layer of a block in which the picture attends to itself, or to the text.
+
+        None where it attends to both at once.
+        """
+        return None
+
+    def words_in(self, pipe: Any, text: str) -> list[tuple[str, list[int]]] | None:
+        """Return the words of a text (see `Model.words_in`); None without cross-attention."""
+        return None
 
     def of(self, pipe: Any) -> "Family":
         """Return the family for one model, if its settings make it a variant."""

@@ -192,10 +192,17 @@ class FlowModel:
         return embeddings
 
     def words_in(self, text: str) -> list[tuple[str, list[int]]]:
-        raise InputError(
-            "finding what a text names (mask_from_prompt) reads the cross-attention of a UNet, and "
-            f"{self.family.name} is a transformer; give mask, a picture that is white where to edit"
-        )
+        """Return each word of a text except articles, with the numbers of its tokens.
+
+        InputError for a family whose picture attends to itself and to the text at once.
+        """
+        words = self.family.words_in(self.pipe, text)
+        if words is None:
+            raise InputError(
+                "finding what a text names (mask_from_prompt) reads cross-attention, and "
+                f"{self.family.name} has none; give mask, a picture that is white where to edit"
+            )
+        return words
 
     def schedule(self, options: PnPOptions, size: Size) -> NoiseSchedule:
         """Return the noise levels of a run, as the model's scheduler makes them."""

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from pnpvideo.errors import InputError
 from pnpvideo.models.device import set_aside
-from pnpvideo.models.flow.family import Experts, Family, Place
+from pnpvideo.models.flow.attention import PictureAttention, TextAttention
+from pnpvideo.models.flow.family import AttendsTo, Attention, Experts, Family, Place
 from pnpvideo.models.network import Batch, Change, HookPoint, SelfAttention
 
 KINDS = {"q": "queries", "k": "keys", "v": "values", "f": "output features"}
@@ -104,8 +105,39 @@ class FlowNetwork:
 
     @property
     def middle_tokens(self) -> "_PictureTokens":
+        return self.tokens_of(self._middle, "f")
+
+    @property
+    def _middle(self) -> str:
+        """The name of the block in the middle."""
         stack = self.family.stacks[0]
-        return self.tokens_of(f"{stack}.{len(getattr(self.transformers[0], stack)) // 2}", "f")
+        return f"{stack}.{len(getattr(self.transformers[0], stack)) // 2}"
+
+    @property
+    def cross_attentions(self) -> list[TextAttention]:
+        """One layer in each block; none if picture and text attend to one another."""
+        layers = (self._attention(block, "text") for block in self.blocks)
+        return [TextAttention(each=each, by_piece=self._by_piece) for each in layers if each]
+
+    @property
+    def matching_layers(self) -> list[PictureAttention]:
+        """That of the block in the middle."""
+        each = self._attention(self._middle, "picture")
+        return [PictureAttention(each=each, by_piece=self._by_piece)] if each else []
+
+    def _attention(self, block: str, to: AttendsTo) -> tuple[Attention, ...]:
+        """Return a layer in each of the transformers."""
+        found = (self.family.attention(one, block, to) for one in self.transformers)
+        return tuple(layer for layer in found if layer is not None)
+
+    def _by_piece(self, tokens: Tensor) -> Tensor:
+        assert self.batch is not None
+        _, _, *frames, _, _ = self.batch.latents.shape
+        return tokens.reshape(len(tokens) * math.prod(frames), -1, *tokens.shape[2:])
+
+    def grid(self, tokens: int, height: int, width: int) -> tuple[int, int]:
+        """Return the grid of a piece's tokens, which all blocks have."""
+        return height // self.latents_per_token, width // self.latents_per_token
 
     @property
     def blocks(self) -> tuple[str, ...]:

@@ -5,16 +5,32 @@ from dataclasses import dataclass
 from typing import Any
 
 from diffusers import UniPCMultistepScheduler
+from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 from torch import Tensor
 
-from pnpvideo.models.flow.family import Experts, Family, Grid, Place, Turn, module_of, timesteps_of
+from pnpvideo.models.flow.family import (
+    AttendsTo,
+    Attention,
+    Experts,
+    Family,
+    Grid,
+    Place,
+    Turn,
+    module_of,
+    timesteps_of,
+)
 from pnpvideo.models.model import Window
 from pnpvideo.models.noise_schedule import NoiseSchedule, flow_schedule
-from pnpvideo.models.prompt import PromptEmbeddings
+from pnpvideo.models.prompt import ARTICLES, PromptEmbeddings
 from pnpvideo.models.video_autoencoder import FRAMES, VideoAutoencoder
 from pnpvideo.options.method import PnPOptions
 
 _MODULES = {"q": "attn1.to_q", "k": "attn1.to_k", "v": "attn1.to_v", "f": "ffn"}
+_ATTENTION: dict[AttendsTo, str] = {"picture": "attn1", "text": "attn2"}
+_TOKENS = 512
+"""The tokens that are read of a text, as in diffusers' pipeline."""
+_NEW_WORD = "\u2581"
+"""What begins a token that begins a word."""
 _SIDES = {8: 640, 16: 960}
 """By the pixels that make a latent: the side of a square of as many pixels as the pictures that the
 models were trained on, 832 x 480 and 1280 x 704."""
@@ -77,7 +93,7 @@ class Wan(Family):
     def encode(self, pipe: Any, text: str) -> PromptEmbeddings:
         # Zeros follow the text, and count as tokens.
         hidden, _ = pipe.encode_prompt(
-            [text], do_classifier_free_guidance=False, max_sequence_length=512
+            [text], do_classifier_free_guidance=False, max_sequence_length=_TOKENS
         )
         return PromptEmbeddings(hidden=hidden)
 
@@ -127,6 +143,24 @@ class Wan(Family):
             return None
         module = module_of(transformer, f"{block}.{_MODULES[kind]}")
         return None if module is None else Place(module=module)
+
+    def attention(self, transformer: Any, block: str, to: AttendsTo) -> Attention | None:
+        layer = module_of(transformer, f"{block}.{_ATTENTION[to]}")
+        return Attention(query=layer.norm_q, key=layer.norm_k, heads=layer.heads)
+
+    def words_in(self, pipe: Any, text: str) -> list[tuple[str, list[int]]] | None:
+        tokenizer = pipe.tokenizer
+        ids = tokenizer(prompt_clean(text), truncation=True, max_length=_TOKENS).input_ids
+        words: list[tuple[str, list[int]]] = []
+        for number, token in enumerate(tokenizer.convert_ids_to_tokens(ids)):
+            if token.startswith(_NEW_WORD) or not words:
+                words.append(("", []))
+            letters = token.removeprefix(_NEW_WORD)
+            # Neither marks at the end nor punctuation are words.
+            if token not in tokenizer.all_special_tokens and any(map(str.isalnum, letters)):
+                word, numbers = words[-1]
+                words[-1] = word + letters, [*numbers, number]
+        return [(word, numbers) for word, numbers in words if word and word not in ARTICLES]
 
     def pixels_per_token(self, pipe: Any) -> int:
         patch = self.experts(pipe).present[0].config.patch_size[-1]

@@ -16,7 +16,7 @@ from pnpvideo.models.lora_layers import lora_layers as layers_of
 from pnpvideo.models.model import Control, Size, Window
 from pnpvideo.models.network import InjectionLayers
 from pnpvideo.models.noise_schedule import NoiseSchedule
-from pnpvideo.models.prompt import PromptEmbeddings, encode_prompt
+from pnpvideo.models.prompt import ARTICLES, PromptEmbeddings, encode_prompt
 from pnpvideo.models.scheduler import check_scheduler
 from pnpvideo.models.stable_diffusion.check_unet import IP_IMAGE_PROJ
 from pnpvideo.models.stable_diffusion.controlnet import ControlledUNet
@@ -177,7 +177,7 @@ class StableDiffusion:
             word, numbers = ("", []) if ended else words.pop()
             words.append((word + token.removesuffix("</w>"), [*numbers, number]))
             ended = token.endswith("</w>") or token in tokenizer.added_tokens_encoder
-        return [(word, numbers) for word, numbers in words if word not in ("a", "an", "the")]
+        return [(word, numbers) for word, numbers in words if word not in ARTICLES]
 
     def schedule(self, options: PnPOptions, size: Size) -> NoiseSchedule:
         """Return the noise levels of a run, which depend on no size for these models.

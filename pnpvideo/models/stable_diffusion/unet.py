@@ -1,6 +1,6 @@
 """The UNet of Stable Diffusion 1.x, 2.x or XL as a `Network`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -270,17 +270,19 @@ class _CrossAttention:
     layer: Any
 
     @contextmanager
-    def watched(self, see: Callable[[Tensor], None]) -> Iterator[None]:
+    def watched(self, words: Sequence[int], see: Callable[[Tensor], None]) -> Iterator[None]:
+        chosen = list(words)
+
         def look(_: Any, inputs: tuple[Tensor], named: dict[str, Any]) -> None:
-            layer, words = self.layer, named["encoder_hidden_states"]
-            if isinstance(words, tuple):  # With what an IP-Adapter sees of a picture.
-                words = words[0]
+            layer, text = self.layer, named["encoder_hidden_states"]
+            if isinstance(text, tuple):  # With what an IP-Adapter sees of a picture.
+                text = text[0]
             query, key = (
                 layer.head_to_batch_dim(tokens)
-                for tokens in (layer.to_q(inputs[0]), layer.to_k(words))
+                for tokens in (layer.to_q(inputs[0]), layer.to_k(text))
             )
             attended = layer.get_attention_scores(query, key)
-            see(attended.unflatten(0, (-1, layer.heads)).mean(1))
+            see(attended.unflatten(0, (-1, layer.heads)).mean(1)[..., chosen].sum(-1))
 
         with self.layer.register_forward_pre_hook(_here(look), with_kwargs=True):
             yield
