@@ -132,10 +132,15 @@ def guided(net: Net, x: Tensor, told: float, text: Any, nothing: Any, w: float) 
 
 def edit(
     net: Net, path: Path, z: Sequence[Tensor], texts: dict[str, Any], method: str,
-    *, first: int, scale: float, source_scale: float = 1.0, zeta: float = 0.0, gamma: float = 0.0,
+    *, first: int, scale: float | Callable[[float], float], source_scale: float = 1.0,
+    zeta: float = 0.0, gamma: float = 0.0,
     noises: Sequence[Tensor] = (), shift: str | None = None,
 ) -> list[Tensor]:  # fmt: skip
-    """The result after every step. shift: the solver whose residuals are added, if any."""
+    """The result after every step.
+
+    scale: the guidance scale, perhaps by timestep. shift: the solver whose residuals are added, if
+    any.
+    """
     kind, found = path.kind, []
     of_clean = method in ("flowedit", "flowalign")
     x = z[-1] if of_clean else z[first]
@@ -143,6 +148,7 @@ def edit(
         start, end, told = path.levels[i], path.levels[i + 1], path.told[i]
         s, s1, size = s_of(start), s_of(end), start[0] + start[1]
         h, end_size = s1 - s, end[0] + end[1]
+        w = scale(told) if callable(scale) else scale
         off = 0 * x if shift is None else asked(path, z, i, shift) - z[i]
 
         v = partial(_velocity, net, texts, off, told, start, kind)
@@ -151,28 +157,28 @@ def edit(
             q = (1 - s) * x0 + s * noise
             p = x + q - x0
             if method == "flowedit":
-                d = v(size * p, "target", scale) - v(size * q, "source", source_scale)
+                d = v(size * p, "target", w) - v(size * q, "source", source_scale)
                 x = x + h * d
             else:
                 v_q, v_p = v(size * q, "source"), v(size * p, "source")
-                v_p = v_p + scale * (v(size * p, "target") - v_p)
+                v_p = v_p + w * (v(size * p, "target") - v_p)
                 x = x + h * (v_p - v_q) + zeta * ((q - s * v_q) - (p - s * v_p))
         elif method == "uniedit":
             v_s, v_t = v(x, "source"), v(x, "target")
             d = v_t - v_s
             m = d.mean(0)
             m = (m - m.min()) / (m.max() - m.min() + 1e-7)
-            x = go(x, m * v_t + (1 - m) * v_s + scale * (1 + m) * d, start, end)
+            x = go(x, m * v_t + (1 - m) * v_s + w * (1 + m) * d, start, end)
         elif method == "steerflow":
             v_s = (z[i + 1] / end_size - z[i] / size) / h
-            v_t, plain = v(x, "target", scale), v(x, "target")
+            v_t, plain = v(x, "target", w), v(x, "target")
             cosine = (v_t * v_s).sum() / (v_t.norm() * v_s.norm())
             r = (plain - v_s).square().sum(0).sqrt()
             low, high = (quantile(r, share) for share in (0.05, 0.95))
             m = closed(1 / (1 + torch.exp(-15 * ((r - low) / (high - low + 1e-7) - 0.5))))
             x = go(x, v_s + m * (1 - s1**gamma) * cosine * (v_t - v_s), start, end)
         else:  # The target's own velocity, without injection.
-            x = step(x, guided(net, x + off, told, texts["target"], texts["negative"], scale),
+            x = step(x, guided(net, x + off, told, texts["target"], texts["negative"], w),
                      start, end, kind)  # fmt: skip
         found.append(x)
     return found

@@ -271,6 +271,10 @@ OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"prompt_weights": True}, "say in words what matters"),
     ({"control": "canny"}, "has no ControlNet here"),
     (
+        {"guidance_scale_2": 3.0},
+        "guidance_scale_2 is 3; it is for models with a second transformer",
+    ),
+    (
         {"area": Area(named="a stone")},
         "reads cross-attention, and Stable Diffusion 3 has none; give mask, a picture that",
     ),

@@ -138,7 +138,7 @@ def test_a_generated_source_has_all_frames_of_a_piece(model: Model) -> None:
         ({"options": {"noise_motion": True}}, "noise_motion carries noise from frame to frame"),
         ({"options": {"control": "canny"}}, "the toy has no ControlNet"),
         ({"size": (40, 36)}, "size is 40x36; give multiples of 8"),
-        ({"area": Area(named="a star")}, "finding what a text names needs a model with a UNet"),
+        ({"area": Area(named="a star")}, "finding what a text names needs a model with cross"),
     ],
 )
 def test_what_this_family_cannot_do_is_one_line(

@@ -31,7 +31,7 @@ def test_every_option_of_the_help_is_on_the_page(
     with contextlib.suppress(SystemExit):
         main([command, "--help", "all"])
     helped = capsys.readouterr().out
-    flags = set(re.findall(r"^  (?:-\w(?: \S+)?, )?--([a-z-]+)", helped, re.MULTILINE)) - {"help"}
+    flags = set(re.findall(r"^  (?:-\w(?: \S+)?, )?--([a-z0-9-]+)", helped, re.MULTILINE)) - {"help"}
     names = {
         name.replace("_", "-")
         for options in COMMANDS[command].sections.values()

@@ -95,12 +95,17 @@ def short(model: FlowModel, *texts: str) -> PromptEmbeddings:
 # The model
 
 
-@pytest.mark.parametrize("guidance", [1.0, 5.0])
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize(
+    ("name", "guidance", "second"),
+    [*((name, guidance, None) for name in KINDS for guidance in (1.0, 5.0)), ("a14b", 5.0, 3.0)],
+)
 def test_text_to_video_is_diffusers(
-    name: str, guidance: float, folders: Callable[[str], Path]
+    name: str, guidance: float, second: float | None, folders: Callable[[str], Path]
 ) -> None:
-    """Bit for bit in float32 with Euler's steps, and through both transformers of A14B."""
+    """Bit for bit in float32 with Euler's steps, and through both transformers of A14B.
+
+    second: the guidance scale of the one for low noise.
+    """
     pipeline = PnPFlowPipeline.from_pretrained(folders(name), dtype=torch.float32)
     model, pipe = pipeline.model, pipeline.pipe
     pipe.scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
@@ -116,6 +121,7 @@ def test_text_to_video_is_diffusers(
         num_frames=9,
         num_inference_steps=5,
         guidance_scale=guidance,
+        guidance_scale_2=second,
         latents=noise.transpose(0, 1)[None].clone(),
         output_type="latent",
     ).frames
@@ -130,6 +136,8 @@ def test_text_to_video_is_diffusers(
             noise,
             texts,
             guidance_scale=guidance,
+            guidance_scale_2=second,
+            boundary=model.boundary,
             batches=Batches(1),
             window=window_of(model),
         )[-1]
@@ -232,15 +240,18 @@ def test_inversion_is_the_references(name: str, models: Models) -> None:
 @pytest.mark.usefixtures("exactly")
 @pytest.mark.parametrize("kinds", ["qk", "kv", "v", "f", "qkvf"])
 def test_sampling_with_injection_is_the_references(kinds: str, models: Models) -> None:
-    """A step of one clip and two prompts, against one row at a time."""
+    """A step of one clip and two prompts, against one row at a time.
+
+    It is below the boundary, where the second guidance scale counts.
+    """
     model = models("2.1")
     blocks = ("blocks.0", "blocks.1")
     layers = InjectionLayers(
         features=(), attentions=(), shared=(), blocks=tuple((block, kinds) for block in blocks)
     )
     options = model.defaults.override(
-        {"method": "inject", "steps": 1, "tau_a": 1.0, "tau_f": 1.0, "guidance_scale": 2.5}
-        | {"exact_source": False}
+        {"method": "inject", "steps": 1, "tau_a": 1.0, "tau_f": 1.0, "guidance_scale": 9.0}
+        | {"exact_source": False, "guidance_scale_2": 2.5}
     )
     schedule = flow_schedule([0.9, 0.0])
     texts = Texts(
@@ -258,7 +269,7 @@ def test_sampling_with_injection_is_the_references(kinds: str, models: Models) -
             schedule,
             trajectory,
             start,
-            Guidance(texts, options, together=True),
+            Guidance(texts, options, together=True, boundary=900.5),
             options,
             torch.Generator(),
             batch_size=2,
@@ -288,13 +299,18 @@ def test_sampling_with_injection_is_the_references(kinds: str, models: Models) -
 
 
 @pytest.mark.usefixtures("exactly")
+@pytest.mark.parametrize("name", ["2.1", "a14b"])
 @pytest.mark.parametrize("method", METHODS)
-def test_every_step_of_a_method_is_the_references(method: str, models: Models) -> None:
-    """All three steps of one clip, with what a method measures measured of all of it."""
-    model, count = models("2.1"), 3
+def test_every_step_of_a_method_is_the_references(method: str, name: str, models: Models) -> None:
+    """All steps of one clip, with what a method measures measured of all of it.
+
+    Through both transformers of A14B, each with a guidance scale of its own.
+    """
+    model, count = models(name), 3
+    low_noise = 2.0 if name == "a14b" else None
     options = model.defaults.override(
-        {"method": method, "steps": 3, "guidance_scale": 3.0, "strength": 0.8}
-        | {"exact_source": False, "source_guidance": 1.0}
+        {"method": method, "steps": 4 if low_noise else 3, "guidance_scale": 3.0, "strength": 0.8}
+        | {"exact_source": False, "source_guidance": 1.0, "guidance_scale_2": low_noise}
     )
     schedule = model.schedule(options, SIZE)
     texts = Texts(
@@ -303,7 +319,7 @@ def test_every_step_of_a_method_is_the_references(method: str, models: Models) -
         negatives=short(model, "blurry"),
         unconditional=short(model, ""),
     )
-    levels = draw(1, 4, count, 4, 4, 6)
+    levels = draw(1, len(schedule.levels), count, 4, 4, 6)
     trajectory = Trajectory(latents=LatentMemory(levels), timesteps=schedule.timesteps)
     steps: list[Tensor] = []
 
@@ -320,7 +336,7 @@ def test_every_step_of_a_method_is_the_references(method: str, models: Models) -
             schedule,
             trajectory,
             start,
-            Guidance(texts, options, together=True),
+            Guidance(texts, options, together=True, boundary=model.boundary),
             options,
             torch.Generator().manual_seed(4),
             batch_size=1,
@@ -340,8 +356,13 @@ def test_every_step_of_a_method_is_the_references(method: str, models: Models) -
 
     def net(x: Tensor, told: float, text: PromptEmbeddings) -> Tensor:
         plain = reference.Text(hidden=text.hidden[0], pooled=None)
-        return reference.wan_velocity(model.transformer, x, told, plain, reference.Row())
+        return reference.wan_velocity(model.experts.at(told), x, told, plain, reference.Row())
 
+    def scale(told: float) -> float:
+        return 2.0 if low_noise and told < 875 else 3.0
+
+    if low_noise:
+        assert {scale(told) for told in schedule.timesteps[first:]} == {2.0, 3.0}
     found = methods.edit(
         net,
         path,
@@ -354,7 +375,7 @@ def test_every_step_of_a_method_is_the_references(method: str, models: Models) -
         },
         method,
         first=first,
-        scale=3.0,
+        scale=scale,
         zeta=consistency(0.8),
         gamma=steering(0.8),
         noises=[noise.transpose(0, 1) for noise in drawn],
@@ -450,7 +471,8 @@ def test_all_frames_their_times_and_the_sound(
     source = make_video(
         tmp_path / "in.mp4", "-c:v", "libx264", "-c:a", "aac", frames=frames, sound=True
     )
-    options = ("--method", "flowalign", "--size", size)
+    options = ["--method", "flowalign", "--size", size]
+    options += ["--guidance-scale-2", "2"] if name == "a14b" else []
     translate(cli, folders(name), source, "out.mp4", *options)
     assert frame_times(tmp_path / "out.mp4") == frame_times(source)
     assert "Audio: aac" in describe(tmp_path / "out.mp4")

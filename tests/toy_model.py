@@ -200,6 +200,7 @@ class ToyModel:
 
     autoencoder = ToyAutoencoder()
     window: Window | None = None
+    boundary: float | None = None
     layers = InjectionLayers(features=("mix",), attentions=("attention",), shared=("attention",))
     defaults = PnPOptions(steps=4, guidance_scale=3.0, noise_share=0.1)
     device = torch.device("cpu")

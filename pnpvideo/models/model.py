@@ -113,6 +113,13 @@ class Model(Protocol):
         """How the pieces of a scene go through the network; None: each by itself."""
 
     @property
+    def boundary(self) -> float | None:
+        """The timestep below which another network predicts, with a guidance scale of its own.
+
+        None: one network predicts at all timesteps.
+        """
+
+    @property
     def layers(self) -> InjectionLayers:
         """The layers that the method injects into."""
 

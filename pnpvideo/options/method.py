@@ -111,6 +111,11 @@ class MethodOptions(Options):
         description="how strongly the result follows the prompt; 1: no guidance",
         json_schema_extra={"brief": "how strongly the result follows the prompt"},
     )
+    guidance_scale_2: Annotated[float | None, Field(ge=0, le=100), Lifetime.SAMPLING] = Field(
+        default=None,
+        description="for models with a second transformer for low noise (Wan 2.2 A14B): its "
+        "guidance scale (that of the first)",
+    )
     guidance_start: Annotated[Share, Lifetime.SAMPLING] = Field(
         default=0.0,
         description="share of the steps before guidance starts; steps without it are faster",
@@ -259,7 +264,8 @@ class PnPOptions(MethodOptions):
     @property
     def is_guided(self) -> bool:
         """Whether sampling uses negative prompts."""
-        return self.guidance_scale != 1 and self.method not in UNGUIDED
+        scales = self.guidance_scale, self.guidance_scale_2
+        return self.method not in UNGUIDED and any(scale not in (1, None) for scale in scales)
 
     @property
     def thresholds(self) -> tuple[float, float]:

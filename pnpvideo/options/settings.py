@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from pnpvideo.errors import InputError
 from pnpvideo.options.adapter import AdapterSettings
 from pnpvideo.options.declared import Lifetime, Options, by_title
-from pnpvideo.options.edit_method import SAMPLING_SOLVERS
+from pnpvideo.options.edit_method import SAMPLING_SOLVERS, UNGUIDED
 from pnpvideo.options.mask import MaskSettings
 from pnpvideo.options.method import (
     BRANCHES,
@@ -252,7 +252,7 @@ class Settings(
     def ignored(self, options: PnPOptions) -> str | None:
         """Return a line about a setting that has no effect with the options of a run."""
         if self.negative_prompt and not options.is_guided:
-            if options.guidance_scale != 1:
+            if options.method in UNGUIDED:
                 return f"negative_prompt has no effect with method {options.method}"
             return "negative_prompt has no effect at guidance_scale 1; give a larger one"
         if self.source_guidance != 1 and options.method != "flowedit":

@@ -72,6 +72,7 @@ class PnPFlowPipeline:
             blocks=None if own is None else own.blocks,
         )
         self._guidance_scale = self.model.defaults.guidance_scale
+        self._guidance_scale_2 = self.model.defaults.guidance_scale_2
 
     @classmethod
     def from_pretrained(
@@ -206,6 +207,7 @@ class PnPFlowPipeline:
             after_step=step_callback(self, callback_on_step_end, names, job),
         )
         self._guidance_scale, self._interrupt = options.guidance_scale, False
+        self._guidance_scale_2 = options.guidance_scale_2
         with self.model.turn():
             output = self._run(request, callbacks, output_type)
         return output if return_dict else (output.frames, output.trajectory)

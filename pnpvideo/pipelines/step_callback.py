@@ -21,6 +21,7 @@ class Called(Protocol):
     """A pipeline during a call, as callbacks may read and change it."""
 
     _guidance_scale: float
+    _guidance_scale_2: float | None
     _interrupt: bool
 
     @property
@@ -32,7 +33,8 @@ class StepCallback:
     """A function that is called as (pipeline, step, timestep, tensors by name).
 
     The tensors that it returns under their names replace the old ones from then on, and the
-    pipeline's `_guidance_scale` is read again, unless the network takes it as an input. They are:
+    pipeline's `_guidance_scale` and `_guidance_scale_2` are read again, unless the network takes
+    the scale as an input. They are:
 
     - `latents`: (prompts, frames, c, h, w);
     - `prompt_embeds`: (2 * prompts, tokens, channels), of negative prompts, then of prompts;
@@ -76,6 +78,7 @@ class StepCallback:
         if changed.keys() - {"latents"}:
             guidance.use(_replaced(texts, changed))
         guidance.scale = self.pipeline._guidance_scale
+        guidance.low_noise_scale = self.pipeline._guidance_scale_2
         replaced: Tensor = changed.get("latents", latents)
         return replaced
 

@@ -44,12 +44,26 @@ class Texts:
         return concatenate(parts)
 
 
+def scale_at(
+    timestep: float, scale: float, low_noise: float | None, boundary: float | None
+) -> float:
+    """Return the guidance scale at a timestep.
+
+    low_noise: the scale below the boundary, where another network predicts; None: the same. As the
+    `guidance_scale_2` of diffusers' WanPipeline.
+    """
+    if low_noise is None or boundary is None or timestep >= boundary:
+        return scale
+    return low_noise
+
+
 class Guidance:
     """Classifier-free guidance (Ho and Salimans 2022) with an interval and a negative schedule.
 
     eps = e + s (eps_cond - e), where e is the prediction under the negative prompt or, with a
     schedule, a_i eps_uncond + (1 - a_i) eps_negative (Tumanyan et al. 2022, section 4.3).
-    scale: s, which may change between steps.
+    scale: s, which may change between steps. low_noise_scale: the same below the boundary (see the
+    function `scale_at`).
     A network that takes the guidance scale as an input predicts with guidance by itself. Then there
     are no negative prompts, and s stays as it is, as in diffusers' pipelines.
     """
@@ -61,12 +75,18 @@ class Guidance:
         rescaled: Rescaled = _as_they_are,
         *,
         together: bool = False,
+        boundary: float | None = None,
     ) -> None:
-        """together: whether the pieces are those of a clip, and rescaled together."""
+        """together: whether the pieces are those of a clip, and rescaled together.
+
+        boundary: see `Model.boundary`.
+        """
         self.options = options
         self._together = together
         self._rescaled = rescaled
         self.scale = options.guidance_scale
+        self.low_noise_scale = options.guidance_scale_2
+        self._boundary = boundary
         self._schedule = options.negative_schedule
         ends = (options.guidance_start, options.guidance_end)
         self._interval = range(*(first_steps(share, options.steps) for share in ends))
@@ -98,7 +118,12 @@ class Guidance:
     @property
     def reads_negatives(self) -> bool:
         """Whether guided steps run the negative prompts."""
-        return self.scale != 1 and not self.is_built_in
+        scales = self.scale, self.low_noise_scale
+        return not self.is_built_in and any(scale not in (1, None) for scale in scales)
+
+    def scale_at(self, timestep: float) -> float:
+        """Return s at the timestep that the network is given."""
+        return scale_at(timestep, self.scale, self.low_noise_scale, self._boundary)
 
     def acts(self, step: int) -> bool:
         """Return whether a step is one of those that guidance is for."""
@@ -123,8 +148,11 @@ class Guidance:
             return 1
         return 2 if self._schedule is None else 3
 
-    def combine(self, step: int, outputs: Tensor) -> Tensor:
-        """Return one prediction (prompts, pieces, ...) from (prompts, branches, pieces, ...)."""
+    def combine(self, step: int, timestep: float, outputs: Tensor) -> Tensor:
+        """Return one prediction (prompts, pieces, ...) from (prompts, branches, pieces, ...).
+
+        timestep: what the network was given, at the step or at its middle.
+        """
         prediction = outputs[:, -1]
         if not self.guides(step):
             return prediction
@@ -132,7 +160,8 @@ class Guidance:
         if self._schedule is not None:
             weight = negative_weight(step, options.steps, options.negative_alpha, self._schedule)
             base = weight * outputs[:, 0] + (1 - weight) * base
-        guided = self._rescaled(base + self.scale * (prediction - base), prediction)
+        scale = self.scale_at(timestep)
+        guided = self._rescaled(base + scale * (prediction - base), prediction)
         share = options.guidance_rescale
         return rescale(guided, prediction, share, together=self._together)
 

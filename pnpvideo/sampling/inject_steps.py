@@ -83,8 +83,9 @@ class InjectSteps(Steps):
         self, target: Tensor, i: int, frame_pass: Pass, middle: Middle | None = None
     ) -> Tensor:
         """Return one prediction (prompts, pieces, c, h, w) at step i, or at its middle."""
-        rows = self.predict(self._batch(target, i, frame_pass, middle))
-        return self.guidance.combine(i, by_prompt(rows, len(target), frame_pass.count))
+        batch = self._batch(target, i, frame_pass, middle)
+        outputs = by_prompt(self.predict(batch), len(target), frame_pass.count)
+        return self.guidance.combine(i, batch.timestep, outputs)
 
     def _batch(
         self, target: Tensor, i: int, frame_pass: Pass, middle: Middle | None

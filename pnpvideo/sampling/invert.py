@@ -10,7 +10,7 @@ from pnpvideo.models.model import Window
 from pnpvideo.models.network import Batch, Network
 from pnpvideo.models.noise_schedule import NoiseSchedule
 from pnpvideo.models.prompt import PromptEmbeddings
-from pnpvideo.sampling.guidance import Rescaled
+from pnpvideo.sampling.guidance import Rescaled, scale_at
 from pnpvideo.sampling.rows import repeat_rows
 from pnpvideo.sampling.solvers import DDIM, Solver
 from pnpvideo.sampling.windows import Predict, in_windows
@@ -120,6 +120,8 @@ def reconstruct_latents(
     texts: PromptEmbeddings,
     *,
     guidance_scale: float = 1.0,
+    guidance_scale_2: float | None = None,
+    boundary: float | None = None,
     rescaled: Rescaled | None = None,
     solver: Solver = _DDIM,
     batches: Batches,
@@ -130,6 +132,7 @@ def reconstruct_latents(
     """Sample from z_T without injection: the way back of `invert_latents` with the same solver.
 
     noise: (pieces, c, h, w); texts: the prompt, or (negative prompt, prompt) with guidance;
+    guidance_scale_2: that below the boundary (see `scale_at`);
     rescaled: of guided predictions, by the family of models; window: for a video model, whose
     pieces are then those of one scene; first: the number of the first piece.
     Also makes the source of generated guidance (Tumanyan et al. 2022, section 4).
@@ -146,7 +149,8 @@ def reconstruct_latents(
             output = whole(batch)
             if len(texts) == 2:
                 negative, positive = output.chunk(2)
-                output = negative + guidance_scale * (positive - negative)
+                scale = scale_at(timestep, guidance_scale, guidance_scale_2, boundary)
+                output = negative + scale * (positive - negative)
                 output = output if rescaled is None else rescaled(output, positive)
             progress(len(x))
             return output

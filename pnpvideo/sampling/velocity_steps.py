@@ -43,7 +43,7 @@ class VelocitySteps(Steps):
             s=start.share,
             after=end.share,
             strength=options.own_strength,
-            scale=self.guidance.scale,
+            scale=self.guidance.scale_at(self.schedule.timesteps[i]),
         )
         found = self._ask(moment, i, frame_pass)
         if self.scenes is not None:
@@ -149,5 +149,5 @@ class VelocitySteps(Steps):
         if "target" in texts:
             found["target"] = found["conditional"] = outputs[:, texts.index("target")]
         if "negative" in texts:
-            found["target"] = self.guidance.combine(i, outputs)
+            found["target"] = self.guidance.combine(i, self.schedule.timesteps[i], outputs)
         return found

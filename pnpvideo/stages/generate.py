@@ -41,6 +41,8 @@ def generate_source(
             noise,
             text,
             guidance_scale=options.guidance_scale,
+            guidance_scale_2=options.guidance_scale_2,
+            boundary=model.boundary,
             rescaled=model.rescaled,
             batches=Batches(1),
             window=model.window,

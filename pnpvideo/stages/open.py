@@ -44,6 +44,11 @@ def check_source(model: Model, request: Edit) -> None:
     check_subject(given, request.guidance_prompt)
     check_control(model, options, request.control_image, generated=given is None)
     model.check_options(options)
+    if options.guidance_scale_2 is not None and model.boundary is None:
+        raise InputError(
+            f"guidance_scale_2 is {options.guidance_scale_2:g}; it is for models with a second "
+            "transformer for low noise, such as Wan 2.2 A14B, and this model has none; leave it out"
+        )
     if area is not None and area.mask is None and not words_of(model, area.named):
         raise InputError(
             f"mask_from_prompt is {area.named!r}, which names nothing; name something in the source"

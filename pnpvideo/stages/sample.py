@@ -79,7 +79,13 @@ def sample(model: Model, run: SampleRun, callbacks: Callbacks) -> Tensor:
         negatives=run.prompts.negatives,
         unconditional=model.encode_texts([""]),
     )
-    guidance = Guidance(texts, options, model.rescaled, together=source.clips is not None)
+    guidance = Guidance(
+        texts,
+        options,
+        model.rescaled,
+        together=source.clips is not None,
+        boundary=model.boundary,
+    )
     steps = options.steps - first_step(options)
     latents = start.latents.expand(len(run.prompts), *start.latents.shape)
     velocities = None

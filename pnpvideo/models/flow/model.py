@@ -81,6 +81,11 @@ class FlowModel:
         return self.family.window
 
     @property
+    def boundary(self) -> float | None:
+        experts = self.experts
+        return experts.boundary if len(experts.present) == 2 else None
+
+    @property
     def layers(self) -> InjectionLayers:
         blocks = self.blocks
         if blocks is None:

@@ -68,6 +68,10 @@ class StableDiffusion:
         return None
 
     @property
+    def boundary(self) -> float | None:
+        return None
+
+    @property
     def layers(self) -> InjectionLayers:
         layers: InjectionLayers = self._parts.layers
         return layers
