@@ -134,12 +134,12 @@ def edit(
     net: Net, path: Path, z: Sequence[Tensor], texts: dict[str, Any], method: str,
     *, first: int, scale: float | Callable[[float], float], source_scale: float = 1.0,
     zeta: float = 0.0, gamma: float = 0.0,
-    noises: Sequence[Tensor] = (), shift: str | None = None,
+    noises: Sequence[Tensor] = (), shift: str | None = None, boost: float = 0.0,
 ) -> list[Tensor]:  # fmt: skip
     """The result after every step.
 
     scale: the guidance scale, perhaps by timestep. shift: the solver whose residuals are added, if
-    any.
+    any. boost: of a clip (c, frames, h, w), FlowAnchor's gamma.
     """
     kind, found = path.kind, []
     of_clean = method in ("flowedit", "flowalign")
@@ -158,11 +158,11 @@ def edit(
             p = x + q - x0
             if method == "flowedit":
                 d = v(size * p, "target", w) - v(size * q, "source", source_scale)
-                x = x + h * d
+                x = x + h * longer(d, boost)
             else:
                 v_q, v_p = v(size * q, "source"), v(size * p, "source")
                 v_p = v_p + w * (v(size * p, "target") - v_p)
-                x = x + h * (v_p - v_q) + zeta * ((q - s * v_q) - (p - s * v_p))
+                x = x + h * longer(v_p - v_q, boost) + zeta * ((q - s * v_q) - (p - s * v_p))
         elif method == "uniedit":
             v_s, v_t = v(x, "source"), v(x, "target")
             d = v_t - v_s
@@ -182,6 +182,15 @@ def edit(
                      start, end, kind)  # fmt: skip
         found.append(x)
     return found
+
+
+def longer(d: Tensor, boost: float) -> Tensor:
+    """FlowAnchor's length-aware strength of a difference of velocities."""
+    if boost == 0:
+        return d
+    m = sum(d) / len(d)
+    m = (m - m.min()) / (m.max() - m.min() + 1e-7)
+    return torch.stack([one * (1 + boost * math.log(d.shape[1], 21) * m) for one in d])
 
 
 def _velocity(

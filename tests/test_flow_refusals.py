@@ -271,6 +271,10 @@ OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"prompt_weights": True}, "say in words what matters"),
     ({"control": "canny"}, "has no ControlNet here"),
     (
+        {"method": "flowedit", "long_scene_boost": 2.0},
+        "long_scene_boost is 2; it is for models of videos",
+    ),
+    (
         {"guidance_scale_2": 3.0},
         "guidance_scale_2 is 3; it is for models with a second transformer",
     ),

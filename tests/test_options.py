@@ -149,6 +149,11 @@ def test_what_a_run_leaves_open_is_the_models_own() -> None:
         ({"solver": "heun"}, "solver is 'heun'; give ddim, lookahead, midpoint or fireflow"),
         ({"strength": 1.2}, "strength is 1.2; give a number from 0 to 1"),
         ({"method": "uniedit", "eta": 0.5}, "eta is 0.5; method uniedit does without it; leave"),
+        (
+            {"method": "inject", "long_scene_boost": 1.0},
+            "long_scene_boost is 1; method inject does w",
+        ),
+        ({"long_scene_boost": 11.0}, "long_scene_boost is 11.0; give a number from 0 to 10"),
         ({"method": "flowedit", "start_from": "noised"}, "start_from is noised; method flowedit"),
         ({"method": "steerflow", "feature_level": 0.4}, "feature_level is 0.4; method steerflow"),
         ({"method": "uniedit", "attention_sharing": "extended"}, "attention_sharing is extended"),

@@ -299,9 +299,17 @@ def test_sampling_with_injection_is_the_references(kinds: str, models: Models) -
 
 
 @pytest.mark.usefixtures("exactly")
-@pytest.mark.parametrize("name", ["2.1", "a14b"])
-@pytest.mark.parametrize("method", METHODS)
-def test_every_step_of_a_method_is_the_references(method: str, name: str, models: Models) -> None:
+@pytest.mark.parametrize(
+    ("method", "name", "boost"),
+    [
+        *((method, name, 0.0) for method in METHODS for name in ("2.1", "a14b")),
+        ("flowedit", "2.1", 1.5),
+        ("flowalign", "2.1", 0.7),
+    ],
+)
+def test_every_step_of_a_method_is_the_references(
+    method: str, name: str, boost: float, models: Models
+) -> None:
     """All steps of one clip, with what a method measures measured of all of it.
 
     Through both transformers of A14B, each with a guidance scale of its own.
@@ -311,6 +319,7 @@ def test_every_step_of_a_method_is_the_references(method: str, name: str, models
     options = model.defaults.override(
         {"method": method, "steps": 4 if low_noise else 3, "guidance_scale": 3.0, "strength": 0.8}
         | {"exact_source": False, "source_guidance": 1.0, "guidance_scale_2": low_noise}
+        | {"long_scene_boost": boost}
     )
     schedule = model.schedule(options, SIZE)
     texts = Texts(
@@ -376,6 +385,7 @@ def test_every_step_of_a_method_is_the_references(method: str, name: str, models
         method,
         first=first,
         scale=scale,
+        boost=boost,
         zeta=consistency(0.8),
         gamma=steering(0.8),
         noises=[noise.transpose(0, 1) for noise in drawn],

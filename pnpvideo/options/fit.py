@@ -2,9 +2,16 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import get_args
 
 from pnpvideo.errors import InputError
-from pnpvideo.options.edit_method import INJECT, OF_CLEAN, SAMPLING_SOLVERS, UNGUIDED
+from pnpvideo.options.edit_method import (
+    INJECT,
+    OF_CLEAN,
+    SAMPLING_SOLVERS,
+    UNGUIDED,
+    MethodName,
+)
 
 Values = Mapping[str, object]
 
@@ -82,6 +89,12 @@ RULES: tuple[Rule, ...] = (
             "guidance_end": 1.0,
             "guidance_rescale": 0.0,
         }.items()
+    ),
+    _of_method(
+        [name for name in get_args(MethodName) if name not in OF_CLEAN],
+        "long_scene_boost",
+        0.0,
+        "does without it; leave it out, or give method flowedit or flowalign",
     ),
     _of_method(OF_CLEAN, "exact_source", False, "inverts nothing; leave it out"),
     _of_exact_source(

@@ -106,6 +106,12 @@ class MethodOptions(Options):
         default=1.0,
         description="for flowedit: the guidance scale of the source under its own text; 1: none",
     )
+    long_scene_boost: Annotated[float, Field(ge=0, le=10), Lifetime.SAMPLING] = Field(
+        default=0.0,
+        description="for flowedit and flowalign with models of videos: how much to strengthen what "
+        "changes most between the texts; in full for scenes of 21 latent frames, more in longer "
+        "ones; 0: not at all",
+    )
     guidance_scale: Annotated[float, Field(ge=0, le=100), Lifetime.SAMPLING] = Field(
         default=7.5,
         description="how strongly the result follows the prompt; 1: no guidance",

@@ -33,7 +33,8 @@ class Moment:
     x: the result so far, (prompts, pieces, c, ...): at level s, or for methods that edit the clean
     latents, clean. source: the source's, (pieces, c, ...), at levels s and s', or clean twice.
     noise: the step's e, in the shape of the source's or of one piece; None if the step takes none.
-    s, after: s and s'. strength: 0 to 1. scale: the guidance scale.
+    s, after: s and s'. strength: 0 to 1. scale: the guidance scale. boost: see `_boosted`; 0 for
+    pieces that are not scenes.
     """
 
     x: Tensor
@@ -43,6 +44,7 @@ class Moment:
     after: float
     strength: float
     scale: float
+    boost: float = 0.0
 
     def of_clip(self) -> "Moment":
         """Return the same for these pieces as one."""
@@ -95,17 +97,36 @@ def uniedit(moment: Moment, v: Velocities) -> Tensor:
     """
     source, target = v["x", "source"], v["x", "target"]
     change = target - source
-    mean = change.mean(2, keepdim=True)
-    axes = tuple(range(2, mean.ndim))
-    low, high = mean.amin(axes, keepdim=True), mean.amax(axes, keepdim=True)
-    mask = (mean - low) / (high - low + 1e-7)
+    mask = _from_0_to_1(change)
     along = mask * target + (1 - mask) * source + moment.scale * (1 + mask) * change
     return moment.x + moment.h * along
 
 
+def _from_0_to_1(change: Tensor) -> Tensor:
+    """Return the mean of a change over the channels, scaled to 0 to 1 over each piece."""
+    mean = change.mean(2, keepdim=True)
+    axes = tuple(range(2, mean.ndim))
+    low, high = mean.amin(axes, keepdim=True), mean.amax(axes, keepdim=True)
+    return (mean - low) / (high - low + 1e-7)
+
+
+def _boosted(change: Tensor, boost: float) -> Tensor:
+    """Return the change of a scene, stronger where it is large, and more in a long scene.
+
+    FlowAnchor (2026, arXiv 2604.22586), as third-party code has it: with m the mean of the change d
+    over the channels, scaled to 0 to 1 over the scene, and F the number of its latents in time,
+    d (1 + boost (log F / log 21) m).
+    change: of scenes as one piece, (prompts, 1, c, F, h, w), or of any pieces if boost is 0.
+    """
+    if boost == 0:
+        return change
+    length = math.log(change.shape[3]) / math.log(21)
+    return change * (1 + boost * length * _from_0_to_1(change))
+
+
 def flowedit(moment: Moment, v: Velocities) -> Tensor:
     """FlowEdit (Kulikov et al. 2024): y + h (v_target(p) - v_source(q)), with guidance in both."""
-    return moment.x + moment.h * (v["p", "target"] - v["q", "source"])
+    return moment.x + moment.h * _boosted(v["p", "target"] - v["q", "source"], moment.boost)
 
 
 def flowalign(moment: Moment, v: Velocities) -> Tensor:
@@ -118,7 +139,8 @@ def flowalign(moment: Moment, v: Velocities) -> Tensor:
     of_q, of_p, s = v["q", "source"], v["p", "source"], moment.s
     of_p = of_p + moment.scale * (v["p", "target"] - of_p)
     back = (moment.q - s * of_q) - (moment.p - s * of_p)
-    return moment.x + moment.h * (of_p - of_q) + consistency(moment.strength) * back
+    along = _boosted(of_p - of_q, moment.boost)
+    return moment.x + moment.h * along + consistency(moment.strength) * back
 
 
 def steerflow(moment: Moment, v: Velocities) -> Tensor:

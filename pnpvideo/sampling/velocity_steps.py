@@ -44,6 +44,7 @@ class VelocitySteps(Steps):
             after=end.share,
             strength=options.own_strength,
             scale=self.guidance.scale_at(self.schedule.timesteps[i]),
+            boost=options.long_scene_boost,
         )
         found = self._ask(moment, i, frame_pass)
         if self.scenes is not None:

@@ -49,6 +49,11 @@ def check_source(model: Model, request: Edit) -> None:
             f"guidance_scale_2 is {options.guidance_scale_2:g}; it is for models with a second "
             "transformer for low noise, such as Wan 2.2 A14B, and this model has none; leave it out"
         )
+    if options.long_scene_boost > 0 and model.window is None:
+        raise InputError(
+            f"long_scene_boost is {options.long_scene_boost:g}; it is for models of videos, in "
+            "which a scene goes through the network as a whole; leave it out"
+        )
     if area is not None and area.mask is None and not words_of(model, area.named):
         raise InputError(
             f"mask_from_prompt is {area.named!r}, which names nothing; name something in the source"
