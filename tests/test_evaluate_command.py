@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from command import names, pixels
+from flow_models import save_tiny_wan
 from forked import start
 from PIL import Image
 from safetensors.torch import save_file
@@ -147,6 +148,23 @@ def test_a_benchmark_runs_to_its_page_and_nothing_is_done_again(
     assert kept(Path("out")) == before
     assert counted == counts
     assert values() == found
+
+
+def test_clips_with_a_model_of_videos(places: dict[str, str], tmp_path: Path) -> None:
+    """Two rows of FiVE-Bench with Wan: no frame is lost, and every column has a value."""
+    made.save_five_bench(tmp_path / "data", frames=6)
+    values = {
+        "benchmark": "five-bench", "data": str(tmp_path / "data"), "output": str(tmp_path / "out"),
+        "model": str(save_tiny_wan(tmp_path / "wan")), "method": "flowalign", "steps": 2,
+        "size": (48, 32), "types": ("1", "3"), "inversion_text": "source", "device": "cpu",
+        "network": tuple(f"{role}={place}" for role, place in places.items()),
+    }  # fmt: skip
+    done = evaluate(EvaluationSettings.of(values), quiet=True)
+    assert len(done.summary.rows) == 2
+    for row in done.summary.rows:
+        assert all(row.values[name] is not None for name in COLUMNS["five-bench"].split())
+    for clip in ("0001_thing/1_blue_bus", "0003_thing/3_blue_bus"):
+        assert len(list((tmp_path / "out/results/ours" / clip).glob("*.png"))) == 6
 
 
 def test_pie_bench(run: Run, counted: dict[str, int], tmp_path: Path) -> None:
