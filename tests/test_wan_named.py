@@ -139,6 +139,25 @@ def test_maps_are_the_references(
         assert float((ours - theirs).norm() / theirs.norm()) < 1e-10
 
 
+@torch.no_grad()
+def test_maps_do_not_depend_on_where_layers_are(folders: Callable[[str], Path]) -> None:
+    """Layers that are loaded for their work are read as others are."""
+    generator = torch.Generator().manual_seed(2)
+    levels = torch.randn(len(TOLD) + 1, 2, 4, 4, 6, generator=generator)
+    trajectory = Trajectory(latents=LatentMemory(levels), timesteps=TOLD)
+    scenes = Scenes(scenes=(range(2),), window=Window(length=3, stride=1))
+    found = []
+    for is_offloaded in (False, True):
+        pipeline = PnPFlowPipeline.from_pretrained(folders("a14b"), dtype=torch.float32)
+        if is_offloaded:
+            pipeline.enable_layer_offload(torch.device("cpu"))
+        text = pipeline.model.encode_texts(["a grey stone"])
+        with pipeline.model.network() as network:
+            maps = named_maps(network, trajectory, text, WORDS, batch_size=2, scenes=scenes)
+            found += [torch.cat(pair) for pair in maps]
+    assert torch.equal(found[0], found[1])
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
