@@ -6,7 +6,8 @@ from pydantic import ValidationError
 
 from pnpvideo.errors import InputError
 from pnpvideo.options.declared import Lifetime
-from pnpvideo.options.method import MethodSettings, PnPOptions, Preset
+from pnpvideo.options.method import PnPOptions, Preset
+from pnpvideo.options.method_settings import MethodSettings
 
 
 def test_the_defaults_are_the_papers() -> None:

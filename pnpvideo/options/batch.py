@@ -10,7 +10,7 @@ from pnpvideo.errors import InputError
 from pnpvideo.options.adapter import AdapterSettings
 from pnpvideo.options.declared import Lifetime, Options, by_title
 from pnpvideo.options.mask import MaskSettings
-from pnpvideo.options.method import MethodSettings
+from pnpvideo.options.method_settings import MethodSettings
 from pnpvideo.options.model import ModelSettings
 from pnpvideo.options.paths import PathText, PlaceText
 from pnpvideo.options.printed import printable

@@ -12,7 +12,8 @@ from pnpvideo.errors import InputError
 from pnpvideo.files.read_text import parse_yaml
 from pnpvideo.options.declared import Lifetime, Options, by_title, unknown_option
 from pnpvideo.options.evaluation import BenchmarkName
-from pnpvideo.options.method import Count, MethodOptions, MethodSettings
+from pnpvideo.options.method import Count, MethodOptions
+from pnpvideo.options.method_settings import MethodSettings
 from pnpvideo.options.model import ModelSettings
 from pnpvideo.options.paths import PathText
 from pnpvideo.options.settings import MachineSettings, SourceSettings, TextSettings

@@ -9,7 +9,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pnpvideo.options.declared import Lifetime, Options
+from pnpvideo.errors import InputError
+from pnpvideo.options.declared import Lifetime, Options, accepted, shown
 from pnpvideo.options.edit_method import (
     INJECT,
     OF_CLEAN,
@@ -19,7 +20,7 @@ from pnpvideo.options.edit_method import (
     SolverName,
     thresholds,
 )
-from pnpvideo.options.fit import check_dials, check_fit, fitted
+from pnpvideo.options.fit import check_fit, fitted
 
 NegativeSchedule = Literal["constant", "linear", "exp"]
 NoiseSource = Literal["gaussian", "keyframe"]
@@ -39,14 +40,6 @@ DEFAULT_BATCH_SIZE = 4
 BRANCHES = 3
 """Branches of sampling with guidance: source, negative prompt, prompt. Inversion has one branch, so
 one of its passes holds this many times as many frames in the same memory, in less time each."""
-
-DIFFUSERS_NAMES = {
-    "num_inference_steps": "steps",
-    "num_inversion_steps": "inversion_steps",
-    "controlnet_conditioning_scale": "control_scale",
-    "control_guidance_end": "control_end",
-}
-"""diffusers' names of options that have a shorter one here."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1, le=10**9)]
@@ -296,9 +289,10 @@ class PnPOptions(MethodOptions):
         Raises:
             InputError: If there is no such preset.
         """
-        MethodSettings.check("preset", preset)
         if preset is None:
             return self
+        if preset not in PRESETS:
+            raise InputError(f"preset is {shown(preset)}; give {accepted({'enum': list(PRESETS)})}")
         steps = max(1, round(PRESETS[preset] * self.steps))
         finer = self.inversion_steps and self.inversion_steps // self.steps * steps
         return self.of({**self.model_dump(), "steps": steps, "inversion_steps": finer})
@@ -330,39 +324,3 @@ class PnPOptions(MethodOptions):
         return {
             name: str(value) for name, value in values.items() if self.lifetime(name) in lifetimes
         }
-
-
-class MethodSettings(MethodOptions, title="method (defaults: the model's own, or the paper's)"):
-    """The options of the method as given for a run; the model decides the others."""
-
-    preset: Annotated[Preset | None, Lifetime.INVERSION] = Field(
-        default=None,
-        description="speed: fast and balanced use fewer steps (best); steps and other options "
-        "override it",
-        json_schema_extra={"brief": "speed: fast and balanced use fewer steps (best)"},
-    )
-
-    @model_validator(mode="after")
-    def _one_dial(self) -> Self:
-        check_dials(self.__dict__, self.model_fields_set)
-        return self
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_none(cls, values: dict[str, object]) -> dict[str, object]:
-        own = MethodOptions.model_fields
-        return {k: v for k, v in values.items() if v is not None or k not in own}
-
-    def affecting(self, part: Lifetime) -> dict[str, object]:
-        """Return the options that change this part of a run or an earlier one, as JSON values.
-
-        Options of the method that are not given are left out: they are the model's own.
-        """
-        left_open = MethodOptions.model_fields.keys() - self.model_fields_set
-        values = super().affecting(part)
-        return {name: value for name, value in values.items() if name not in left_open}
-
-    def resolve(self, own: PnPOptions) -> PnPOptions:
-        """Return the options of a run. own: the defaults of its model."""
-        given = self.model_fields_set & set(MethodOptions.model_fields)
-        return own.at(self.preset).override({name: getattr(self, name) for name in given})

@@ -14,9 +14,9 @@ from pnpvideo.options.method import (
     DEFAULT_BATCH_SIZE,
     ControlKind,
     Count,
-    MethodSettings,
     PnPOptions,
 )
+from pnpvideo.options.method_settings import MethodSettings
 from pnpvideo.options.model import ModelSettings
 from pnpvideo.options.paths import PathText
 from pnpvideo.options.values import (
