@@ -102,6 +102,18 @@ def test_what_belongs_to_another_run_is_not_used(
     assert told == "inverting again (other size)"
 
 
+def test_without_an_inversion_none_is_named(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "pnpvideo")
+    for written in (slice(0, 2), slice(2, 5), None):
+        with JobFolder(folder) as job:
+            kept = job.trajectory(SOURCE, FRAMES, (), "a cat", torch.float32)
+            if written is not None:
+                kept.write(written.start, LATENTS[:1, written])
+            job.state(RUN)
+    said = [message.removeprefix(f"job {folder}: ") for message in caplog.messages]
+    assert said == ["encoding continues after 2 of 5 frames", "reusing the encoded source"]
+
+
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "other"])
 def test_a_damaged_state_is_not_used(
     folder: Path, caplog: pytest.LogCaptureFixture, damage: str
