@@ -22,7 +22,7 @@ FRAMES = 4
 """The frames of each latent frame of a scene but the first, which has one."""
 
 Memory = list[Any]
-"""What each causal convolution remembers of the frames before: None at the start of a scene."""
+"""The last frames that each causal convolution has seen; None at the start of a scene."""
 
 
 class VideoAutoencoder(LatentGrid):

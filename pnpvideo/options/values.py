@@ -18,7 +18,7 @@ HighRangeTreatment = Literal["map", "keep"]
 Prediction = Literal["epsilon", "v_prediction", "sample"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 Quantization = Literal["fp8"]
-"""What the weights of a transformer are kept in."""
+"""Formats that the weights of a transformer can be kept in."""
 Reader = Literal["decord", "av"]
 """The library that reads plain local videos; PyAV reads all others."""
 Tracks = Literal["default", "all", "none"]

@@ -1,4 +1,4 @@
-"""What calls of all pipelines share: their values, read and checked, and their results."""
+"""The common part of all pipelines' calls: values, read and checked, and results."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -59,7 +59,7 @@ class Edit:
 
     @property
     def mask_from_prompt(self) -> str | None:
-        """What names the part that is edited, if words do."""
+        """Words that name the part that is edited; None if none do."""
         return None if self.area is None else self.area.named or None
 
 

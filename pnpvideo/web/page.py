@@ -25,7 +25,7 @@ _MOVING = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Heading:
-    """What a page is called, and what is said below that, in Markdown."""
+    """The title of a page, and the text below it, in Markdown."""
 
     title: str = "pnpvideo"
     about: str = ""
