@@ -117,6 +117,12 @@ def test_rooms_know_nothing_of_what_their_sentences_exclude() -> None:
     assert not wrong
 
 
+def test_files_are_short_and_no_docstring_begins_with_what() -> None:
+    texts = {module: path.read_text(encoding="utf-8") for module, path in FILES.items()}
+    assert not {module for module, text in texts.items() if text.count("\n") > 350}
+    assert not {module for module, text in texts.items() if '"""What' in text}
+
+
 def test_a_grid_needs_no_extra() -> None:
     modules = sorted(f"pnpvideo.{name}" for name in FILES if name.startswith("grid."))
     script = (

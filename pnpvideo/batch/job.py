@@ -75,7 +75,7 @@ class Span:
 
 
 Task = Job | Span
-"""What a worker gets at a time: a job, or a span of a job that several workers share."""
+"""The work that a worker gets at a time: a job, or a span of a job that several workers share."""
 
 
 @dataclass(frozen=True, kw_only=True)

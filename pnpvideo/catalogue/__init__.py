@@ -1,1 +1,1 @@
-"""What models are called, where they lie and which words they know. Imports no torch."""
+"""Names of models, where they are, and which words they know. Imports no torch."""

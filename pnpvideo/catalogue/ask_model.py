@@ -1,4 +1,4 @@
-"""What a model is asked before a run: whether it knows the words of the prompts."""
+"""Questions to a model before a run: whether it knows the words of the prompts."""
 
 import contextlib
 import logging

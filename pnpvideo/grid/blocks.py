@@ -58,7 +58,7 @@ class Block:
 
 @dataclass(frozen=True, kw_only=True)
 class Blocks:
-    """What a run found. blocks: from the first to choose to the last, after the whole network."""
+    """The result of a measurement: the whole network, then its blocks, the best ones first."""
 
     blocks: tuple[Block, ...]
     files: tuple[Path, ...]

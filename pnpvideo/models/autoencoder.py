@@ -18,7 +18,7 @@ MAX_SIDE = 8192
 
 
 class LatentGrid:
-    """What the autoencoders of images and of videos have in common.
+    """The common part of the autoencoders of images and of videos.
 
     factor: pixels along a side that make one latent. channels: of a latent.
     """

@@ -75,7 +75,7 @@ class HookPoint(Protocol):
 
 
 class PictureTokens(Protocol):
-    """What a block of a transformer computes of the picture's tokens: (rows, tokens, channels)."""
+    """The picture tokens that a block of a transformer computes: (rows, tokens, channels)."""
 
     def changed(self, change: Change) -> AbstractContextManager[None]:
         """Replace these tokens by `change(tokens)` within. All other tokens stay."""

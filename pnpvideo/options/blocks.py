@@ -33,7 +33,7 @@ class BlocksModel(ModelSettings, title="model"):
 
 
 class BlocksChoice(Options, title="blocks"):
-    """Options of a measurement of blocks: which blocks, on which pictures, and where the result goes."""
+    """Options of a measurement of blocks: the pictures, the blocks, and where the result goes."""
 
     pictures: Annotated[PathTexts, Lifetime.INVERSION] = Field(
         default=(),

@@ -151,7 +151,7 @@ class _MaskReader(FrameReader):
 
 @dataclass(frozen=True, kw_only=True)
 class _Form:
-    """What the values of all frames are, so that they can be compared.
+    """The kinds of values in all frames of a mask, so that they can be compared.
 
     kind: "numbers", of one type; "indices" of one palette; or "colours". is_label: whether numbers
     are labels for certain.

@@ -1,4 +1,4 @@
-"""What is read of the source in a pass of its own, and kept for later steps."""
+"""Features, queries and keys that are read from the source in a pass of its own, and kept."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -28,7 +28,7 @@ Velocities = Mapping[tuple[Place, Role], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Moment:
-    """What is known at a step, for some pieces.
+    """The values at a step, for some pieces.
 
     x: the result so far, (prompts, pieces, c, ...): at level s, or for methods that edit the clean
     latents, clean. source: the source's, (pieces, c, ...), at levels s and s', or clean twice.

@@ -1,4 +1,4 @@
-"""What distinguishes one family of flow-matching transformers from the others."""
+"""Families of flow-matching transformers, and the ways in which they differ."""
 
 import math
 from abc import ABC, abstractmethod
