@@ -58,7 +58,7 @@ class Block:
 
 @dataclass(frozen=True, kw_only=True)
 class Blocks:
-    """What a run found. blocks: from the first to choose to the last, after the whole network."""
+    """The findings of a run. blocks: the whole network first, then the blocks by rank."""
 
     blocks: tuple[Block, ...]
     files: tuple[Path, ...]
@@ -108,7 +108,7 @@ def _edits_of(settings: BlocksSettings) -> list[GridEdit]:
 
 
 def _check_transformer(model: str) -> None:
-    """Raise InputError for a folder of a UNet. What else is wrong is for the loading to say."""
+    """Raise InputError for a folder of a UNet. Loading reports everything else that is wrong."""
     name = pipeline_class(model)
     if name is not None and family_of(model, name) is None:
         raise _has_unet(model)

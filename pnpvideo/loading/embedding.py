@@ -63,7 +63,7 @@ def add_embedding(pipeline: Any, path_and_word: str | Path) -> str:
 
 
 def find_embedding(path_and_word: str | Path) -> tuple[Path, str]:
-    """Return the file and the word of "FILE:WORD", '' if it has none. Raise InputError: no file."""
+    """Return the file and the word of "FILE:WORD", or '' for no word. InputError without a file."""
     path, word = expanded(path_and_word), ""
     if not path.exists():
         head, _, tail = str(path_and_word).rpartition(":")

@@ -38,7 +38,7 @@ DEFAULT_BATCH_SIZE = 4
 
 BRANCHES = 3
 """Branches of sampling with guidance: source, negative prompt, prompt. Inversion has one branch, so
-one of its passes holds this many times as many frames in the same memory, in less time each."""
+one of its passes holds this many times as many frames in the same memory. Each takes less time."""
 
 DIFFUSERS_NAMES = {
     "num_inference_steps": "steps",
@@ -53,7 +53,7 @@ Count = Annotated[int, Field(ge=1, le=10**9)]
 
 
 class MethodOptions(Options):
-    """The options of the method, each within its own limits; some may be left to the model.
+    """The options of the method, each within its own limits; the model may decide some of them.
 
     With s the guidance scale, guidance is eps = e + s (eps_cond - e). Without a negative schedule e
     is the prediction under the negative prompt, as everywhere in diffusers. With one (paper,
@@ -310,8 +310,8 @@ class PnPOptions(MethodOptions):
             changes: New values by the names of options, as `{"steps": 10}`; None keeps a value.
 
         Returns:
-            The options. Those that are not named and do not go with the new values are switched
-            off.
+            The options. Options that are not in `changes` and do not go with the new values are
+            switched off.
 
         Raises:
             InputError: If a name is unknown, a value is out of range, or values do not go together.

@@ -226,8 +226,10 @@ class Settings(
     TextSettings,
     SourceSettings,
 ):
-    """All options of `translate`, side by side. None leaves a choice to the model or to the
-    machine, as does leaving out an option of the method (see `MethodSettings`).
+    """All options of `translate`, side by side.
+
+    None leaves the choice to the model or to the machine. Leaving out an option of the method does
+    the same (see `MethodSettings`).
     """
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""What calls of all pipelines share: their values, read and checked, and their results."""
+"""The values of a call, read and checked, and its results, for all pipelines."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -225,7 +225,7 @@ class OpenEdit:
         return self._mask
 
     def start(self, generator: Generator, options: PnPOptions | None = None) -> Start:
-        """Return what sampling with this generator starts from; the source is inverted.
+        """Return the start of sampling with this generator, after inverting the source.
 
         options: by default those of the request.
         """

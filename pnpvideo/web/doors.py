@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """How slow a request may be.
+    """The limits of how slow a request may be.
 
     silence: the most seconds between two parts of it, or until a part of the answer is taken.
     grace: the seconds that it may take at any speed. rate: its bytes a second after that.
@@ -66,9 +66,9 @@ class Refused(Exception):  # noqa: N818
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """Whom a server lets in.
+    """The rules for who is let in.
 
-    root_path: under which a proxy serves the page; a path or a whole address. knows: says from the
+    root_path: the path or whole address under which a proxy serves the page. knows: says from the
     cookies whether somebody has logged in; None if nobody must. upload: the most bytes of one.
     """
 
@@ -282,7 +282,7 @@ async def _body(receive: Receive, most: int) -> bytes:
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
-    """Return a body that has been read already, and then what comes."""
+    """Return a body that has been read already, and then the rest as it arrives."""
     messages: Sequence[Message] = [{"type": "http.request", "body": body, "more_body": False}]
     waiting = iter(messages)
 

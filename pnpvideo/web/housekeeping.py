@@ -21,8 +21,7 @@ _log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def kept_tidy(store: JobStore, seconds: float, stop: Callable[[str], None]) -> Iterator[None]:
-    """Within this context, delete jobs of more than this age, and stop those that `ask_to_stop`
-    names.
+    """Delete jobs over this age and stop those named by `ask_to_stop`, within this context.
 
     stop: stops the job of a name.
     """

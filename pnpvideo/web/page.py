@@ -1,6 +1,6 @@
 """Lay out the page: what to make at the left, what there is to see at the right.
 
-In a narrow window all is in one column, with the result right below the button.
+In a narrow window everything is in one column, with the result right below the button.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ _MOVING = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Heading:
-    """What a page is called, and what is said below that, in Markdown."""
+    """The title of the page, and the text below it, in Markdown."""
 
     title: str = "pnpvideo"
     about: str = ""

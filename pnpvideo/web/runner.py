@@ -46,7 +46,7 @@ _WORK = "work"
 
 
 class Runner:
-    """Runs the jobs of a store in the order in which they came."""
+    """The thread that runs the jobs of a store, in the order in which they came."""
 
     def __init__(
         self,

@@ -160,7 +160,7 @@ def nothing() -> Updates:
 
 
 class Show:
-    """Shows jobs in a page's components. outputs: all components that it updates."""
+    """The display of jobs in a page's components. outputs: all components that it updates."""
 
     def __init__(self, service: Service, parts: PageParts) -> None:
         self._service, self._parts = service, parts

@@ -1,4 +1,4 @@
-"""What distinguishes one family of flow-matching transformers from the others."""
+"""The differences between the families of flow-matching transformers."""
 
 import math
 from abc import ABC, abstractmethod
@@ -99,7 +99,7 @@ class Family(ABC):
     @property
     @abstractmethod
     def options(self) -> PnPOptions:
-        """The options that suit these models, without a file of their own that says otherwise."""
+        """Return the options that suit these models, if no file in their folder overrides them."""
 
     @abstractmethod
     def encode(self, pipe: Any, text: str) -> PromptEmbeddings:

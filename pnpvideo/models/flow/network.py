@@ -18,7 +18,7 @@ from pnpvideo.models.flow.family import Experts, Family, Place
 from pnpvideo.models.network import Batch, Change, HookPoint, SelfAttention
 
 KINDS = {"q": "queries", "k": "keys", "v": "values", "f": "output features"}
-"""What can be injected of a block, by the letter that a table has for it."""
+"""The parts of a block that can be injected, by their letters in a table."""
 
 
 class FlowNetwork:
