@@ -1,4 +1,4 @@
-"""What a stopped command says of what is kept, and of how to go on."""
+"""The message of a stopped command: what is kept, and how to go on."""
 
 import os
 import signal
