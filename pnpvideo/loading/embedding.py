@@ -90,8 +90,8 @@ def read_embedding(path: Path, word: str = "") -> Embedding:
     has_two_parts = len(names) == 2 and names[0] in _NAMELESS and names[1] in _SECOND
     if not (len(names) == 1 or has_two_parts):
         raise InputError(
-            f"{path} is not an embedding: it holds {len(names)} tensors, and not one for each text "
-            "encoder (give a LoRA with --lora)"
+            f"{path} is not an embedding: it holds {len(names)} tensors instead of one for each "
+            "text encoder (give a LoRA with --lora)"
         )
     vectors = [tensors[name] for name in names]
     for tensor in vectors:

@@ -61,7 +61,7 @@ def _of_middles(second: str, free: object, why: str) -> Rule:
 
 
 _OTHERS = ("uniedit", "flowedit", "flowalign", "steerflow")
-_INJECT = "does without it; leave it out, or give method inject"
+_INJECT = "does not use it; leave it out, or give method inject"
 
 RULES: tuple[Rule, ...] = (
     *(

@@ -88,8 +88,8 @@ class MethodOptions(Options):
     )
     exact_source: Annotated[bool, Lifetime.INVERSION] = Field(
         default=False,
-        description="correct each step by what the inversion missed, so that the source's own text "
-        "returns the source exactly; keeps the inverted source in full precision",
+        description="correct each step by what the inversion missed, so that sampling with the "
+        "source's own text returns the source exactly; keeps the inverted source in full precision",
     )
     method: Annotated[MethodName, Lifetime.SAMPLING] = Field(
         default=INJECT,
@@ -104,7 +104,8 @@ class MethodOptions(Options):
     )
     source_guidance: Annotated[float, Field(ge=0, le=100), Lifetime.SAMPLING] = Field(
         default=1.0,
-        description="for flowedit: the guidance scale of the source under its own text; 1: none",
+        description="for flowedit: the guidance scale of the source under its own text; 1: no "
+        "guidance",
     )
     guidance_scale: Annotated[float, Field(ge=0, le=100), Lifetime.SAMPLING] = Field(
         default=7.5,
@@ -144,9 +145,9 @@ class MethodOptions(Options):
     )
     feature_level: Annotated[Share, Lifetime.SAMPLING] = Field(
         default=1.0,
-        description="noise level, from 0 (clean) to 1 (noise), at which the source is read until "
-        "the target has passed it; below 1 it is read once for many steps, which saves time; 1: at "
-        "the target's own level in every step, as in the paper",
+        description="noise level, from 0 (clean) to 1 (noise), at which the source is read for all "
+        "steps above that level; one reading then serves many steps, which saves time; 1: read the "
+        "source at each step's own level, as in the paper",
     )
     start_from: Annotated[StartKind, Lifetime.INVERSION] = Field(
         default="inverted",
@@ -169,7 +170,7 @@ class MethodOptions(Options):
     )
     noise_share: Annotated[Share, Lifetime.SAMPLING] = Field(
         default=0.0,
-        description="share of shared noise, the same for all frames, to mix into the inverted "
+        description="share of noise that is the same for all frames, to mix into the inverted "
         "noise; with more, the result keeps less of the source's brightness and colours",
     )
     noise_source: Annotated[NoiseSource, Lifetime.SAMPLING] = Field(

@@ -149,7 +149,7 @@ class Doors:
         scheme = headers.get("x-forwarded-proto", "").split(",")[0].strip()
         for origin in headers.getlist("origin"):
             if not rules.hosts.allows(origin, host, local):
-                raise Refused(403, "a page of another site may not ask this server")
+                raise Refused(403, "a page of another site may not use this server")
             # What the browser itself says, whatever the proxy says.
             scheme, _, host = origin.partition("://")
         if scheme not in ("http", "https"):
@@ -157,7 +157,9 @@ class Doors:
         path = scope["path"]
         if self._prefix and path == self._prefix:
             # The page's links are relative.
-            raise Refused(307, "the page is one slash further", {"location": f"{path}/"})
+            raise Refused(
+                307, "the address of the page ends with a slash", {"location": f"{path}/"}
+            )
         if self._prefix and path.startswith(f"{self._prefix}/"):
             path = path[len(self._prefix) :]
         visitor = rules.proxies.visitor(peer, headers.getlist("x-forwarded-for"))

@@ -181,7 +181,7 @@ class Runner:
             message = f"the server cannot keep its files: {disk_error(error)}"
         except BaseException:
             _log.exception("job %s", job.name)
-            message = "an unexpected error; its cause is in the log of this server"
+            message = "an unexpected error; the cause is in the log of this server"
         return {"state": "failed", "message": message}
 
     def _learn(self, job: WebJob, changes: dict[str, object]) -> None:

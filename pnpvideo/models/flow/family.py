@@ -207,7 +207,7 @@ class Family(ABC):
         known = tuple(getattr(diffusers, name) for name in self.schedulers)
         if not isinstance(scheduler, known):
             raise InputError(
-                f"a {type(scheduler).__name__} has not the levels of {self.name}; give the "
+                f"a {type(scheduler).__name__} does not have the levels of {self.name}; give the "
                 f"pipeline {self.schedulers[-1]}.from_config(its config)"
             )
         own = deepcopy(scheduler)

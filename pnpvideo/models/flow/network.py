@@ -88,14 +88,14 @@ class FlowNetwork:
 
     def feature(self, name: str) -> HookPoint:
         raise InputError(
-            f"{self.family.name} has no UNet's features, such as {name!r}; name its blocks to "
-            "inject into (blocks, in pnp.json)"
+            f"{self.family.name} does not have features of a UNet, such as {name!r}; name blocks "
+            "to inject into (blocks, in pnp.json)"
         )
 
     def attentions(self, name: str) -> Sequence[SelfAttention]:
         raise InputError(
-            f"{self.family.name} has no UNet's attention, such as {name!r}; name its blocks to "
-            "inject into (blocks, in pnp.json)"
+            f"{self.family.name} does not have attention layers of a UNet, such as {name!r}; name "
+            "blocks to inject into (blocks, in pnp.json)"
         )
 
     def tokens_of(self, block: str, kind: str) -> "_PictureTokens":
