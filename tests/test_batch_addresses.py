@@ -43,7 +43,7 @@ def run(
 
 @pytest.fixture
 def memory() -> Iterator[fsspec.AbstractFileSystem]:
-    """What is at memory:// addresses."""
+    """Return the files at memory:// addresses."""
     files = fsspec.filesystem("memory")
     yield files
     for path in files.find("/"):

@@ -45,7 +45,7 @@ SENTENCES = {
 }
 """By what is imported: the rooms that must not know it."""
 EXTRAS = ("jinja2", "pyarrow", "scipy", "skimage", "torchmetrics")
-"""What the extra [eval] installs."""
+"""The packages that the extra [eval] installs."""
 FILES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
     for path in PACKAGE.rglob("*.py")

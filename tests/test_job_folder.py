@@ -53,7 +53,7 @@ ALL = (slice(0, 2), slice(2, 4), slice(4, 5))
 def resumed(
     folder: Path, caplog: pytest.LogCaptureFixture, source: Identity = SOURCE, run: Identity = RUN
 ) -> tuple[list[slice], DenoisingState | None, str]:
-    """What a run finds: unfinished frames, state, and what it tells."""
+    """Return what a run finds: unfinished frames, state, and what it reports."""
     caplog.set_level(logging.INFO, "pnpvideo")
     caplog.clear()
     with JobFolder(folder) as job:

@@ -32,7 +32,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        """The name of the result; for several prompts, the one that theirs begin with."""
+        """The name of the result; for several prompts, the beginning of the results' names."""
         return Path(self.outputs.output.rstrip("/")).name
 
     @property

@@ -77,7 +77,7 @@ def _work(settings: Work, call: WriteOptions) -> None:
 
 def _when_stopped(settings: Work, _: WriteOptions) -> str:
     if settings[0].dry_run:
-        return "nothing was to be made"
+        return "a dry run makes no results"
     return "results that are done and finished steps are kept: run the same command to go on"
 
 

@@ -24,7 +24,7 @@ from pnpvideo.options.settings import (
 Combine = Literal["product", "pairs"]
 
 NAME_FIELDS = ("source", "prompt", "n", "seed")
-"""Names that a template of names can hold in braces."""
+"""The fields that a template of names can hold in braces."""
 
 
 def _check_template(text: str) -> str:

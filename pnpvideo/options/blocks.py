@@ -33,7 +33,7 @@ class BlocksModel(ModelSettings, title="model"):
 
 
 class BlocksChoice(Options, title="blocks"):
-    """Options of a measurement of blocks: the pictures, the blocks, and where the result goes."""
+    """The pictures to measure on, the things to measure, and the place of the measures."""
 
     pictures: Annotated[PathTexts, Lifetime.INVERSION] = Field(
         default=(),

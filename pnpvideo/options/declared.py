@@ -243,7 +243,7 @@ def _by_given_name(options: type[Options], values: Mapping[str, object]) -> dict
 
 
 def _check_texts(options: type[Options], values: Mapping[str, object]) -> None:
-    """Raise InputError for a text, or one of several, with characters that no text has."""
+    """Raise InputError if a text, or one of several, has characters that are not text."""
     for name, value in values.items():
         for text in value if isinstance(value, list | tuple) else (value,):
             if isinstance(text, str | Path) and _NOT_IN_TEXTS.search(str(text)):

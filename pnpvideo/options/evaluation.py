@@ -138,8 +138,8 @@ class EvaluationSettings(
         method = values.get("method")
         if isinstance(method, str) and "=" in method:
             raise InputError(
-                f"method is {shown(method)}; results of another method are theirs "
-                "(--theirs NAME=FOLDER)"
+                f"method is {shown(method)}; give the results of another method with --theirs "
+                "NAME=FOLDER"
             )
         return values
 

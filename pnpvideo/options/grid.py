@@ -111,9 +111,7 @@ GROUPS = by_title(
 
 
 def read_axes(given: Sequence[str]) -> Axes:
-    """Return the values of OPTION=VALUE,VALUE texts by option. InputError for what cannot be
-    tried.
-    """
+    """Return values by option, from OPTION=VALUE,VALUE texts. InputError if one cannot be tried."""
     axes: Axes = {}
     for text in given:
         name, sign, values = text.partition("=")

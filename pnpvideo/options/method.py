@@ -39,14 +39,14 @@ DEFAULT_BATCH_SIZE = 4
 
 BRANCHES = 3
 """Branches of sampling with guidance: source, negative prompt, prompt. Inversion has one branch, so
-one of its passes holds this many times as many frames in the same memory, in less time each."""
+one of its passes holds this many times as many frames in the same memory. Each takes less time."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1, le=10**9)]
 
 
 class MethodOptions(Options):
-    """The options of the method, each within its own limits; some may be left to the model.
+    """The options of the method, each within its own limits; the model may decide some of them.
 
     With s the guidance scale, guidance is eps = e + s (eps_cond - e). Without a negative schedule e
     is the prediction under the negative prompt, as everywhere in diffusers. With one (paper,
@@ -81,8 +81,8 @@ class MethodOptions(Options):
     )
     exact_source: Annotated[bool, Lifetime.INVERSION] = Field(
         default=False,
-        description="correct each step by what the inversion missed, so that the source's own text "
-        "returns the source exactly; keeps the inverted source in full precision",
+        description="correct each step by what the inversion missed, so that sampling with the "
+        "source's own text returns the source exactly; keeps the inverted source in full precision",
     )
     method: Annotated[MethodName, Lifetime.SAMPLING] = Field(
         default=INJECT,
@@ -97,7 +97,8 @@ class MethodOptions(Options):
     )
     source_guidance: Annotated[float, Field(ge=0, le=100), Lifetime.SAMPLING] = Field(
         default=1.0,
-        description="for flowedit: the guidance scale of the source under its own text; 1: none",
+        description="for flowedit: the guidance scale of the source under its own text; 1: no "
+        "guidance",
     )
     guidance_scale: Annotated[float, Field(ge=0, le=100), Lifetime.SAMPLING] = Field(
         default=7.5,
@@ -137,9 +138,9 @@ class MethodOptions(Options):
     )
     feature_level: Annotated[Share, Lifetime.SAMPLING] = Field(
         default=1.0,
-        description="noise level, from 0 (clean) to 1 (noise), at which the source is read until "
-        "the target has passed it; below 1 it is read once for many steps, which saves time; 1: at "
-        "the target's own level in every step, as in the paper",
+        description="noise level, from 0 (clean) to 1 (noise), at which the source is read for all "
+        "steps above that level; one reading then serves many steps, which saves time; 1: read the "
+        "source at each step's own level, as in the paper",
     )
     start_from: Annotated[StartKind, Lifetime.INVERSION] = Field(
         default="inverted",
@@ -162,7 +163,7 @@ class MethodOptions(Options):
     )
     noise_share: Annotated[Share, Lifetime.SAMPLING] = Field(
         default=0.0,
-        description="share of shared noise, the same for all frames, to mix into the inverted "
+        description="share of noise that is the same for all frames, to mix into the inverted "
         "noise; with more, the result keeps less of the source's brightness and colours",
     )
     noise_source: Annotated[NoiseSource, Lifetime.SAMPLING] = Field(
@@ -304,8 +305,8 @@ class PnPOptions(MethodOptions):
             changes: New values by the names of options, as `{"steps": 10}`; None keeps a value.
 
         Returns:
-            The options. Those that are not named and do not go with the new values are switched
-            off.
+            The options. Options that are not in `changes` and do not go with the new values are
+            switched off.
 
         Raises:
             InputError: If a name is unknown, a value is out of range, or values do not go together.

@@ -1,4 +1,4 @@
-"""The common part of all pipelines' calls: values, read and checked, and results."""
+"""The values of a call, read and checked, and its results, for all pipelines."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The line in which a run says what it will do."""
+"""The line with which a run describes itself."""
 
 from pnpvideo.clips.clip import Clip, frame_count_text
 from pnpvideo.options.method import PnPOptions

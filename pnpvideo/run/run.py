@@ -224,8 +224,8 @@ def _options_of(settings: Settings, model: Model) -> PnPOptions:
     options = settings.resolve(model.defaults)
     if settings.check_inversion and not options.inverts:
         raise InputError(
-            f"there is no inversion to check with start_from {options.start_from} and method "
-            f"{options.method}; leave out check_inversion"
+            f"with start_from {options.start_from} and method {options.method} there is no "
+            "inversion to check; leave out check_inversion"
         )
     if ignored := settings.ignored(options):
         _log.warning("%s", ignored)

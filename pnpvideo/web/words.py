@@ -22,7 +22,7 @@ Chip = tuple[str, str]
 
 
 class WordHelp:
-    """Notices of the page about the words of prompts. Models without a list of words have none."""
+    """The page's hints about the words of prompts. Models without a list of words get none."""
 
     def __init__(self, known: Mapping[str, KnownWords | None], examples: Sequence[str]) -> None:
         """known: by the models' names on the page. examples: prompts for an empty box."""

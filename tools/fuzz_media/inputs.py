@@ -1,4 +1,4 @@
-"""Inputs beside the source of a run: masks, lists of jobs, settings and job folders.
+"""The files that a run reads besides its source: masks, lists of jobs, settings and job folders.
 
 Each case is a folder that holds one damaged file among sound ones.
 """
