@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from pnpvideo.errors import InputError
-from pnpvideo.options.declared import Lifetime, Options, accepted, shown
+from pnpvideo.options.declared import Lifetime, Options, one_of, shown
 from pnpvideo.options.edit_method import (
     INJECT,
     OF_CLEAN,
@@ -293,7 +293,7 @@ class PnPOptions(MethodOptions):
         if preset is None:
             return self
         if preset not in PRESETS:
-            raise InputError(f"preset is {shown(preset)}; give {accepted({'enum': list(PRESETS)})}")
+            raise InputError(f"preset is {shown(preset)}; give {one_of(PRESETS)}")
         steps = max(1, round(PRESETS[preset] * self.steps))
         finer = self.inversion_steps and self.inversion_steps // self.steps * steps
         return self.of({**self.model_dump(), "steps": steps, "inversion_steps": finer})
