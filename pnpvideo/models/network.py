@@ -75,7 +75,7 @@ class HookPoint(Protocol):
 
 
 class PictureTokens(Protocol):
-    """What a block of a transformer computes of the picture's tokens: (rows, tokens, channels)."""
+    """The picture's tokens as a transformer's block computes them: (rows, tokens, channels)."""
 
     def changed(self, change: Change) -> AbstractContextManager[None]:
         """Replace these tokens by `change(tokens)` within. All other tokens stay."""
@@ -88,14 +88,12 @@ class QueriesAndKeys(Protocol):
     def heads(self) -> int: ...
 
     def query(self, tokens: Tensor) -> Tensor:
-        """Return the queries of the layer's tokens (batch, tokens, channels): all heads' side by
-        side.
-        """
+        """Return the queries of tokens (batch, tokens, channels), with all heads side by side."""
 
     def key(self, tokens: Tensor) -> Tensor: ...
 
     def watched(self, see: Callable[[Tensor], None]) -> AbstractContextManager[None]:
-        """Pass the layer's tokens to `see` within: (branches * pieces, tokens, channels)."""
+        """Pass the layer's tokens (branches * pieces, tokens, channels) to `see` in the context."""
 
 
 class SelfAttention(QueriesAndKeys, Protocol):
@@ -116,7 +114,7 @@ class CrossAttention(Protocol):
     def watched(
         self, words: Sequence[int], see: Callable[[Tensor], None]
     ) -> AbstractContextManager[None]:
-        """Pass how much each picture token attends to words to `see` within.
+        """Pass how much each picture token attends to words to `see` within the context.
 
         words: the numbers of their tokens in the text. (branches * pieces, picture tokens): the sum
         of the attention weights of these tokens, averaged over the heads. For all tokens of a text
@@ -193,7 +191,7 @@ class TransformerNetwork(Network, Protocol):
     """A transformer whose picture and text tokens attend to one another."""
 
     def tokens_of(self, block: str, kind: str) -> PictureTokens:
-        """Return what a block computes of the picture's tokens. InputError if it has no such part.
+        """Return the picture's tokens as a block computes them. InputError if it has no such part.
 
         kind: q, k, v or f (see `InjectionLayers`).
         """

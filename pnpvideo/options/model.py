@@ -55,7 +55,7 @@ class ModelSettings(Options, title="model"):
     )
     device: Annotated[str | None, Lifetime.NOTHING] = Field(
         default=None,
-        description="cuda, cuda:1, mps or cpu (the best one)",
+        description="cuda, cuda:1, mps or cpu (the best available)",
         json_schema_extra={"metavar": "NAME"},
     )
     dtype: Annotated[Dtype | None, Lifetime.INVERSION] = Field(
@@ -73,8 +73,8 @@ class ModelSettings(Options, title="model"):
     )
     quantize: Annotated[Quantization | None, Lifetime.INVERSION] = Field(
         default=None,
-        description="keep a transformer's weights in fewer bits, and compute as before: fp8, half "
-        "the memory (off)",
+        description="store a transformer's weights in fewer bits, and compute as before: fp8 takes "
+        "half the memory (off)",
         # A Literal of one value has no enum in its schema.
         json_schema_extra={"enum": ["fp8"]},
     )

@@ -55,7 +55,7 @@ class _Layer:
 
     @contextmanager
     def _read(self, see: Callable[[Tensor, Tensor], None]) -> Iterator[None]:
-        """Pass a layer's queries and keys to `see` once both are computed, within."""
+        """Pass a layer's queries and keys to `see` once both are computed, in the context."""
         with ExitStack() as stack:
             for layer in self.each:
                 computed: dict[str, Tensor] = {}

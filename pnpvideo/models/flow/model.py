@@ -171,8 +171,8 @@ class FlowModel:
         wanted, given = own.hidden.shape[1:], embeddings.hidden.shape[1:]
         if given[1:] != wanted[1:] or (own.lengths is None and given != wanted):
             raise InputError(
-                f"the embeddings of a text are {_text(given)}, and those of this model "
-                f"{_text(wanted)}; encode them with its own pipeline"
+                f"the text embeddings are {_text(given)}, and this model needs {_text(wanted)}; "
+                "encode the texts with its own pipeline"
             )
         if (embeddings.pooled is None) != (own.pooled is None):
             raise InputError(
@@ -199,13 +199,14 @@ class FlowModel:
     def words_in(self, text: str) -> list[tuple[str, list[int]]]:
         """Return each word of a text except articles, with the numbers of its tokens.
 
-        InputError for a family whose picture attends to itself and to the text at once.
+        InputError for a family without cross-attention.
         """
         words = self.family.words_in(self.pipe, text)
         if words is None:
             raise InputError(
                 "finding what a text names (mask_from_prompt) reads cross-attention, and "
-                f"{self.family.name} has none; give mask, a picture that is white where to edit"
+                f"{self.family.name} has none; give mask, a picture that is white where the "
+                "source is edited"
             )
         return words
 
