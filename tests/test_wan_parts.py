@@ -174,10 +174,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a scheduler of no kind": (
         lambda at: index(at, scheduler=["diffusers", "DDIMScheduler"]),
-        "those of a UniPCMultistepScheduler or FlowMatchEulerDiscreteScheduler",
+        "needs a UniPCMultistepScheduler or FlowMatchEulerDiscreteScheduler; put one into its",
     ),
     "another autoencoder": (
-        lambda at: index(at, vae=["diffusers", "AutoencoderKL"]), "Wan has a AutoencoderKLWan",
+        lambda at: index(at, vae=["diffusers", "AutoencoderKL"]), "Wan needs a AutoencoderKLWan",
     ),
     "a factor in time of 8": (
         lambda at: config(at, "vae", scale_factor_temporal=8), "one latent frame of 4 frames",

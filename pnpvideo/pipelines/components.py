@@ -90,7 +90,6 @@ class Components(
     num_timesteps = StableDiffusionPipeline.num_timesteps
     interrupt = StableDiffusionPipeline.interrupt
     own_timesteps: Sequence[int] | None = None  # Of the call under way alone.
-    _guidance_scale_2: float | None = None  # There is one UNet.
 
     def __init__(
         self,

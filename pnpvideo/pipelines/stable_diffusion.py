@@ -52,6 +52,7 @@ class PnPVideoPipeline(Components):
 
     _callback_tensor_inputs = TENSORS
     _interrupt = False
+    _guidance_scale_2: float | None = None  # There is one UNet.
 
     @torch.no_grad()
     def __call__(

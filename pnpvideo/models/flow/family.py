@@ -25,7 +25,7 @@ Grid = tuple[int, int]
 """The (height, width) of a picture in tokens."""
 
 AttendsTo = Literal["picture", "text"]
-"""What a layer's picture tokens attend to."""
+"""The tokens that a layer's picture tokens attend to."""
 
 Turn = Callable[[], AbstractContextManager[None]]
 """Keeps other threads from using a model within its context."""

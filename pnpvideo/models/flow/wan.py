@@ -30,7 +30,7 @@ _ATTENTION: dict[AttendsTo, str] = {"picture": "attn1", "text": "attn2"}
 _TOKENS = 512
 """The tokens that are read of a text, as in diffusers' pipeline."""
 _NEW_WORD = "\u2581"
-"""What begins a token that begins a word."""
+"""The mark at the start of a token that begins a word."""
 _SIDES = {8: 640, 16: 960}
 """By the pixels that make a latent: the side of a square of as many pixels as the pictures that the
 models were trained on, 832 x 480 and 1280 x 704."""
