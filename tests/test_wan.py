@@ -482,7 +482,7 @@ def test_all_frames_their_times_and_the_sound(
         tmp_path / "in.mp4", "-c:v", "libx264", "-c:a", "aac", frames=frames, sound=True
     )
     options = ["--method", "flowalign", "--size", size]
-    options += ["--guidance-scale-2", "2"] if name == "a14b" else []
+    options += ["--guidance-scale-2=2", "--long-scene-boost=1"] if name == "a14b" else []
     translate(cli, folders(name), source, "out.mp4", *options)
     assert frame_times(tmp_path / "out.mp4") == frame_times(source)
     assert "Audio: aac" in describe(tmp_path / "out.mp4")
