@@ -73,8 +73,6 @@ class ModelSettings(Options, title="model"):
     )
     quantize: Annotated[Quantization | None, Lifetime.INVERSION] = Field(
         default=None,
-        description="keep a transformer's weights in fewer bits, and compute as before: fp8, half "
-        "the memory (off)",
-        # A Literal of one value has no enum in its schema.
-        json_schema_extra={"enum": ["fp8"]},
+        description="keep a transformer's weights in fewer bits, and compute as before: fp8 or "
+        "int8, half the memory, or nf4, a quarter; int8 and nf4 need pnpvideo[quantize] (off)",
     )
