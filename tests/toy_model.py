@@ -206,6 +206,7 @@ class ToyModel:
     dtype = latent_dtype = torch.float32
     default_size = (48, 32)
     multiple = 2 * FACTOR
+    longest_side = 8192
     reads_pictures = False
     known_words = None
 

@@ -145,6 +145,10 @@ class Model(Protocol):
         """The number of pixels that both sides of a picture must be multiples of."""
 
     @property
+    def longest_side(self) -> int:
+        """The number of pixels that a side of a picture can have."""
+
+    @property
     def reads_pictures(self) -> bool:
         """Whether the model takes a picture in addition to texts, as for an IP-Adapter."""
 

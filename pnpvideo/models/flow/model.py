@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pnpvideo.catalogue.known_words import KnownWords
 from pnpvideo.errors import InputError
+from pnpvideo.models.autoencoder import MAX_SIDE
 from pnpvideo.models.device import exact_dtype
 from pnpvideo.models.failures import check_finite
 from pnpvideo.models.flow.family import Experts, Family, Grid
@@ -126,6 +127,11 @@ class FlowModel:
     @property
     def multiple(self) -> int:
         return self.family.pixels_per_token(self.pipe)
+
+    @property
+    def longest_side(self) -> int:
+        tokens = self.family.longest_side(self.transformer)
+        return MAX_SIDE if tokens is None else min(MAX_SIDE, tokens * self.multiple)
 
     @property
     def reads_pictures(self) -> bool:
