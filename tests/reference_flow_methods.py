@@ -122,20 +122,38 @@ def asked(path: Path, z: Sequence[Tensor], i: int, solver: str) -> Tensor:
     return (a * both[0] + b * both[1]).view_as(z[i])
 
 
-def guided(net: Net, x: Tensor, told: float, text: Any, nothing: Any, w: float) -> Tensor:
+def of_tokens(x: Tensor, side: int, value: Callable[[Tensor], Tensor]) -> Tensor:
+    """A value of each token, a square of so many latents a side, at all its places: (h, w)."""
+    result = torch.empty_like(x[0])
+    for i in range(0, x.shape[1], side):
+        for j in range(0, x.shape[2], side):
+            result[i : i + side, j : j + side] = value(x[:, i : i + side, j : j + side])
+    return result
+
+
+def guided(
+    net: Net, x: Tensor, told: float, text: Any, nothing: Any, w: float, side: int = 0
+) -> Tensor:
+    """side: of tokens that keep the norm that they have without guidance; 0: none do."""
     out = net(x, told, text)
     if w == 1:
         return out
     empty = net(x, told, nothing)
-    return empty + w * (out - empty)
+    both = empty + w * (out - empty)
+    if side == 0:
+        return both
+    return both * of_tokens(out, side, torch.norm) / of_tokens(both, side, torch.norm)
 
 
 def edit(
     net: Net, path: Path, z: Sequence[Tensor], texts: dict[str, Any], method: str,
     *, first: int, scale: float, source_scale: float = 1.0, zeta: float = 0.0, gamma: float = 0.0,
-    noises: Sequence[Tensor] = (), shift: str | None = None,
+    noises: Sequence[Tensor] = (), shift: str | None = None, kept: int = 0,
 ) -> list[Tensor]:  # fmt: skip
-    """The result after every step. shift: the solver whose residuals are added, if any."""
+    """The result after every step. shift: the solver whose residuals are added, if any.
+
+    kept: the side of tokens that keep their norm under guidance; 0: none do.
+    """
     kind, found = path.kind, []
     of_clean = method in ("flowedit", "flowalign")
     x = z[-1] if of_clean else z[first]
@@ -145,7 +163,7 @@ def edit(
         h, end_size = s1 - s, end[0] + end[1]
         off = 0 * x if shift is None else asked(path, z, i, shift) - z[i]
 
-        v = partial(_velocity, net, texts, off, told, start, kind)
+        v = partial(_velocity, net, texts, off, told, start, kind, kept)
         if of_clean:
             noise, x0 = noises[i - first], z[-1]
             q = (1 - s) * x0 + s * noise
@@ -179,11 +197,11 @@ def edit(
 
 
 def _velocity(
-    net: Net, texts: dict[str, Any], off: Tensor, told: float, level: Pair, kind: str,
+    net: Net, texts: dict[str, Any], off: Tensor, told: float, level: Pair, kind: str, kept: int,
     at: Tensor, name: str, w: float = 1.0,
 ) -> Tensor:  # fmt: skip
     nothing = texts["negative"] if name == "target" else texts["empty"]
-    return along(at, guided(net, at + off, told, texts[name], nothing, w), level, kind)
+    return along(at, guided(net, at + off, told, texts[name], nothing, w, kept), level, kind)
 
 
 def sample_by_middles(net: Net, path: Path, x: Tensor, text: Any, solver: str) -> list[Tensor]:

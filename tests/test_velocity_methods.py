@@ -14,6 +14,7 @@ from torch import Tensor
 from toy_model import FRAMES, WIDTH, ToyModel, ToyNetwork
 
 from pnpvideo.models.batches import Batches
+from pnpvideo.models.flow.qwen_image import QwenImage
 from pnpvideo.models.network import Batch, InjectionLayers, Network
 from pnpvideo.models.noise_schedule import NoiseSchedule, flow_schedule
 from pnpvideo.models.prompt import PromptEmbeddings, concatenate
@@ -22,7 +23,7 @@ from pnpvideo.models.stable_diffusion.unet import UNet, default_layers
 from pnpvideo.options.edit_method import MethodName, SolverName, consistency, steering
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.sampling.denoise import denoise_latents
-from pnpvideo.sampling.guidance import Guidance, Texts
+from pnpvideo.sampling.guidance import Guidance, Rescaled, Texts
 from pnpvideo.sampling.invert import invert_latents, reconstruct_latents
 from pnpvideo.sampling.noise import gaussian_noise
 from pnpvideo.sampling.schedule import first_step
@@ -93,6 +94,7 @@ class Made:
         resume: DenoisingState | None = None,
         states: list[DenoisingState] | None = None,
         expected: list[Tensor] | None = None,
+        rescaled: Rescaled | None = None,
         **values: Any,
     ) -> list[Tensor]:
         options = PnPOptions(**{"steps": STEPS, "tau_f": 0.0, "tau_a": 0.0, **values})
@@ -126,7 +128,7 @@ class Made:
             self.schedule,
             kept,
             start,
-            Guidance(texts, options),
+            Guidance(texts, options, *() if rescaled is None else (rescaled,)),
             options,
             generator,
             batch_size=batch_size,
@@ -264,6 +266,39 @@ def test_every_step_of_a_method_equals_the_reference(
         )
         for mine, other in zip(ours, theirs, strict=True):
             assert_close(mine[prompt, -1], other)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("source_guidance", [1.0, 2.5])
+def test_tokens_keep_their_norm_on_both_sides(source_guidance: float) -> None:
+    """With Qwen-Image, whose pipeline scales guided predictions, that of the source's text too."""
+    made = make("flow")
+    values = {"guidance_scale": 4.0, "source_guidance": source_guidance}
+    trajectory, rescaled = made.invert(), QwenImage().rescaled
+    ours = made.sample(trajectory, method="flowedit", rescaled=rescaled, **values)
+    theirs = [
+        reference.edit(
+            made.net,
+            made.path,
+            list(trajectory[:, -1]),
+            {
+                "source": made.text(0),
+                "target": made.text(2),
+                "negative": made.text(12),
+                "empty": made.text(1),
+            },
+            "flowedit",
+            first=STEPS - len(ours),
+            scale=4.0,
+            source_scale=source_guidance,
+            noises=made.noises(),
+            kept=kept,
+        )
+        for kept in (2, 0)
+    ]
+    for mine, other, without in zip(ours, *theirs, strict=True):
+        assert_close(mine[0, -1], other)
+        assert (mine[0, -1] - without).norm() > 1e-3 * without.norm()
 
 
 @torch.no_grad()

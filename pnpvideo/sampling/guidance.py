@@ -123,6 +123,10 @@ class Guidance:
             return 1
         return 2 if self._schedule is None else 3
 
+    def guided(self, base: Tensor, prediction: Tensor, scale: float) -> Tensor:
+        """Return base + scale (prediction - base), as the family of models scales it."""
+        return self._rescaled(base + scale * (prediction - base), prediction)
+
     def combine(self, step: int, outputs: Tensor) -> Tensor:
         """Return one prediction (prompts, pieces, ...) from (prompts, branches, pieces, ...)."""
         prediction = outputs[:, -1]
@@ -132,7 +136,7 @@ class Guidance:
         if self._schedule is not None:
             weight = negative_weight(step, options.steps, options.negative_alpha, self._schedule)
             base = weight * outputs[:, 0] + (1 - weight) * base
-        guided = self._rescaled(base + self.scale * (prediction - base), prediction)
+        guided = self.guided(base, prediction, self.scale)
         share = options.guidance_rescale
         return rescale(guided, prediction, share, together=self._together)
 

@@ -144,8 +144,8 @@ class VelocitySteps(Steps):
         if "source" in texts:
             found["source"] = outputs[:, texts.index("source")]
         if "empty" in texts:
-            empty = outputs[:, texts.index("empty")]
-            found["source"] = empty + self.options.source_guidance * (found["source"] - empty)
+            empty, scale = outputs[:, texts.index("empty")], self.options.source_guidance
+            found["source"] = self.guidance.guided(empty, found["source"], scale)
         if "target" in texts:
             found["target"] = found["conditional"] = outputs[:, texts.index("target")]
         if "negative" in texts:
