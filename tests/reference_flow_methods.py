@@ -149,10 +149,12 @@ def edit(
     net: Net, path: Path, z: Sequence[Tensor], texts: dict[str, Any], method: str,
     *, first: int, scale: float, source_scale: float = 1.0, zeta: float = 0.0, gamma: float = 0.0,
     noises: Sequence[Tensor] = (), shift: str | None = None, kept: int = 0,
+    packed: int = 0,
 ) -> list[Tensor]:  # fmt: skip
     """The result after every step. shift: the solver whose residuals are added, if any.
 
-    kept: the side of tokens that keep their norm under guidance; 0: none do.
+    kept: the side of tokens that keep their norm under guidance; 0: none do. packed: the side of
+    those that Uni-Edit has a mask for; 0: each latent has one.
     """
     kind, found = path.kind, []
     of_clean = method in ("flowedit", "flowalign")
@@ -178,7 +180,7 @@ def edit(
         elif method == "uniedit":
             v_s, v_t = v(x, "source"), v(x, "target")
             d = v_t - v_s
-            m = d.mean(0)
+            m = of_tokens(d, packed, torch.mean) if packed else d.mean(0)
             m = (m - m.min()) / (m.max() - m.min() + 1e-7)
             x = go(x, m * v_t + (1 - m) * v_s + scale * (1 + m) * d, start, end)
         elif method == "steerflow":

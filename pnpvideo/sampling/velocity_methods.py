@@ -34,6 +34,7 @@ class Moment:
     latents, clean. source: the source's, (pieces, c, ...), at levels s and s', or clean twice.
     noise: the step's e, in the shape of the source's or of one piece; None if the step takes none.
     s, after: s and s'. strength: 0 to 1. scale: the guidance scale.
+    packing: the latents along a side of a token.
     """
 
     x: Tensor
@@ -43,6 +44,7 @@ class Moment:
     after: float
     strength: float
     scale: float
+    packing: int = 1
 
     def of_clip(self) -> "Moment":
         """Return the same for these pieces as one."""
@@ -91,16 +93,26 @@ def uniedit(moment: Moment, v: Velocities) -> Tensor:
     """Uni-Edit (Jiao et al. 2025, "UniEdit-Flow").
 
     With d = v_target - v_source and m its mean over the channels, scaled to 0 to 1 over each piece:
-    x + h (m v_target + (1 - m) v_source + omega (1 + m) d), omega being the guidance scale.
+    x + h (m v_target + (1 - m) v_source + omega (1 + m) d), omega being the guidance scale. For
+    packed latents the channels are those of a token, as in the published code.
     """
     source, target = v["x", "source"], v["x", "target"]
     change = target - source
-    mean = change.mean(2, keepdim=True)
+    mean = _of_tokens(change.mean(2, keepdim=True), moment.packing)
     axes = tuple(range(2, mean.ndim))
     low, high = mean.amin(axes, keepdim=True), mean.amax(axes, keepdim=True)
     mask = (mean - low) / (high - low + 1e-7)
     along = mask * target + (1 - mask) * source + moment.scale * (1 + mask) * change
     return moment.x + moment.h * along
+
+
+def _of_tokens(values: Tensor, side: int) -> Tensor:
+    """Return the mean of values (..., h, w) over each token, in the same shape."""
+    if side == 1:
+        return values
+    *others, height, width = values.shape
+    cells = values.view(*others, height // side, side, width // side, side)
+    return cells.mean((-3, -1), keepdim=True).expand_as(cells).reshape(values.shape)
 
 
 def flowedit(moment: Moment, v: Velocities) -> Tensor:

@@ -27,11 +27,12 @@ Rows = Mapping[Place, tuple[Text, ...]]
 class VelocitySteps(Steps):
     """The steps of one of `METHODS`, each of one pass of the network for all that it asks.
 
-    predict: of the network. kept: the embeddings of passes, so that a network can cache what it
-    computes of them.
+    predict: of the network. packing: see `Model.packing`. kept: the embeddings of passes, so that a
+    network can cache what it computes of them.
     """
 
     predict: Predict
+    packing: int
     kept: dict[tuple[Text, ...], tuple[Texts, PromptEmbeddings]] = field(default_factory=dict)
 
     def step(self, target: Tensor, i: int, noise: Tensor | None, frame_pass: Pass) -> Tensor:
@@ -44,6 +45,7 @@ class VelocitySteps(Steps):
             after=end.share,
             strength=options.own_strength,
             scale=self.guidance.scale,
+            packing=self.packing,
         )
         found = self._ask(moment, i, frame_pass)
         if self.scenes is not None:

@@ -134,6 +134,10 @@ class FlowModel:
         return MAX_SIDE if tokens is None else min(MAX_SIDE, tokens * self.multiple)
 
     @property
+    def packing(self) -> int:
+        return self.family.packing
+
+    @property
     def reads_pictures(self) -> bool:
         return False
 

@@ -109,6 +109,10 @@ class StableDiffusion:
         return MAX_SIDE
 
     @property
+    def packing(self) -> int:
+        return 1
+
+    @property
     def reads_pictures(self) -> bool:
         return bool(self._parts.unet.config.encoder_hid_dim_type == IP_IMAGE_PROJ)
 
