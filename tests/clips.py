@@ -21,7 +21,7 @@ def ffmpeg(*arguments: str | Path) -> bytes:
 
 
 def describe(path: Path) -> str:
-    """What ffmpeg says of a file."""
+    """Return ffmpeg's output about a file."""
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostdin", "-i", str(path)]
     return subprocess.run(command, capture_output=True).stderr.decode(errors="replace")
 

@@ -1,4 +1,4 @@
-"""What several tests share: small real models and the reading of command-line runs."""
+"""The fixtures that several tests share: small real models and the reading of command-line runs."""
 
 import gc
 import logging

@@ -120,7 +120,7 @@ def download(page: Any, number: int) -> bytes:
 
 
 def post_file(url: str, name: str, content: bytes) -> bytes:
-    """What a server answers to a file that no page sends. HTTPError where it refuses."""
+    """Return a server's answer to a file that no page sends. HTTPError if it refuses."""
     body, kind = form(name, content)
     headers = {"Content-Type": kind}
     request = urllib.request.Request(f"{url}gradio_api/upload", body, headers)
@@ -130,7 +130,7 @@ def post_file(url: str, name: str, content: bytes) -> bytes:
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """What a server answers."""
+    """Return a server's answer."""
 
     status: int
     headers: HTTPMessage

@@ -50,7 +50,7 @@ def patches(pixels: Tensor, weights: Weights, name: str, side: int) -> Tensor:
 
 
 def vit(pixels: Tensor, weights: Weights, *, patch: int, heads: int, layers: int) -> list[Tensor]:
-    """What goes into each block, what comes out of the last one, and that normalised."""
+    """Return the input of each block, the output of the last one, and that output normalised."""
     x = patches(pixels, weights, "embeddings.patch_embeddings.projection", patch)
     first = weights["embeddings.cls_token"].expand(len(x), -1, -1)
     x = torch.cat([first, x], 1) + weights["embeddings.position_embeddings"]

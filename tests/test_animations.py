@@ -42,7 +42,7 @@ class Frame:
 
 
 def compose(frames: list[Frame]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What is seen on the background after each frame, and the opacity, pixel by pixel."""
+    """Return the picture on the background after each frame, and the opacity, pixel by pixel."""
     canvas: Canvas = [[(0.0, 0.0, 0.0, 0.0)] * WIDTH for _ in range(HEIGHT)]
     shown = []
     for frame in frames:

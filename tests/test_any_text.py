@@ -140,7 +140,7 @@ def nasty_values() -> list[Any]:
 
 
 def refusal(work: Callable[[], object]) -> str:
-    """What an InputError says; '' if there is none."""
+    """Return the message of an InputError; '' if there is none."""
     try:
         work()
     except InputError as error:

@@ -43,7 +43,7 @@ def run(
 
 @pytest.fixture
 def memory() -> Iterator[fsspec.AbstractFileSystem]:
-    """What is at memory:// addresses."""
+    """Return the files at memory:// addresses."""
     files = fsspec.filesystem("memory")
     yield files
     for path in files.find("/"):
@@ -111,7 +111,7 @@ def test_what_is_cut_off_on_its_way_is_no_result(
     with monkeypatch.context() as patched:
         patched.setattr(LocalFileSystem, "put_file", cut)
         code, _, error = run(list(there), *to)
-    assert (code, "1 of 1 jobs are not done" in error) == (1, True)
+    assert (code, "1 of 1 jobs is not done" in error) == (1, True)
     assert names(tmp_path / "out") == {"batch.json"}
     assert run(list(there), *to)[0] == 0
     frames = {f"walk/{i:06d}.png" for i in (1, 2, 3)}

@@ -185,7 +185,7 @@ def test_what_cannot_be_measured_is_refused(
     Path("no-picture.png").write_text("x")
     text, out = ("--prompt", "a stone"), ("-o", "out")
     for arguments, message in (
-        ([str(tiny_model), picture, *text, *out], "has a UNet, whose layers follow a rule"),
+        ([str(tiny_model), picture, *text, *out], "has a UNet, whose layers are chosen by a rule"),
         (["embedded", *out], "has a UNet"),
         (["me/mine", *out, "--write"], "me/mine is not a folder; run 'hf download me/mine"),
         (["flux2-klein", *out, "--write"], "flux2-klein is not a folder; run 'hf download black"),

@@ -1,4 +1,4 @@
-"""What single files are told to be, and how those that mark their noise are sampled."""
+"""The identification of single files, and the sampling of files that state their noise."""
 
 import shutil
 from pathlib import Path

@@ -13,7 +13,7 @@ from pnpvideo.options.settings import Settings
 
 
 def completed(script: Path, *words: str) -> set[str]:
-    """What a real bash offers for the last word."""
+    """Return the completions that a real bash offers for the last word."""
     line = " ".join(repr(word) for word in words)
     asked = f"""source {script}
 COMP_WORDS=({line}); COMP_CWORD={len(words) - 1}; COMPREPLY=()

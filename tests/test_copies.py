@@ -1,4 +1,4 @@
-"""What would make a GPU wait: copies between it and the host in the loops, counted without one.
+"""Copies between a GPU and the host in the loops, for which it would wait; counted without a GPU.
 
 The network is on the device "meta", which has no data, and everything else on the CPU. A copy to
 the network's device can be counted, and a copy back, or a number read from a tensor, is an error.

@@ -281,7 +281,7 @@ def test_what_a_file_declares_costs_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["folder", "pattern", "picture", "gif", "video"])
 def test_limits_are_exact(tmp_path: Path, kind: str) -> None:
-    """What is at a limit is read, and what is beyond it is refused, by every reader."""
+    """Every reader reads what is at a limit, and refuses what is beyond it."""
     pictures = [Image.fromarray(frame) for frame in smooth_frames(4, 20, 10)]
     source, count = tmp_path, 4
     if kind in ("folder", "pattern"):

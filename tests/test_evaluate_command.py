@@ -323,7 +323,7 @@ def test_results_made_differently_are_not_mixed(
         (("manifest", "data", "-o", "out", "--no-ours"), "there is nothing to measure"),
         (("manifest", "data", "-o", "out", "--network", "x=y"), "network is 'x=y'; give ROLE="),
         (("manifest", "data", "-o", "out", "--theirs", "x"), "theirs is 'x'; give NAME=FOLDER"),
-        (("manifest", "data", "-o", "out", "--method", "x=y"), "(--theirs NAME=FOLDER)"),
+        (("manifest", "data", "-o", "out", "--method", "x=y"), "with --theirs NAME=FOLDER"),
         (("manifest", "data", "-o", "out", "--types", "z"), "there is no edit type 'z'"),
         (("manifest", "data", "-o", "out", "--statistics", "z"), "the statistics z cannot be"),
         (("manifest", "data", "-o", "out", "--limt", "1"), "did you mean --limit?"),

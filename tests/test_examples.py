@@ -1,4 +1,4 @@
-"""What training sees: pairs of one layout, drawn from their number, never of held-out things."""
+"""The examples of training: pairs of one layout, drawn from their number, never held-out things."""
 
 from __future__ import annotations
 

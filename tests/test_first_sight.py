@@ -1,5 +1,5 @@
-"""What people meet first: a short help, other tools' names, what a run will do, what it was not
-given.
+"""The things that people meet first: a short help, other tools' names, the plan of a run, and
+messages about what was not given.
 """
 
 import json

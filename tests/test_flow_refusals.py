@@ -150,7 +150,7 @@ DAMAGE: Mapping[str, tuple[Callable[[Path], object], str]] = {
     ),
     "the transformer of another family": (
         lambda at: changed_index(at, transformer=["diffusers", "SD3Transformer2DModel"]),
-        "has a SD3Transformer2DModel for its transformer, and FLUX.1 has a FluxTransformer2DModel",
+        "has a SD3Transformer2DModel for its transformer, and FLUX.1 needs a Flux",
     ),
     "no transformer": (lambda at: changed_index(at, transformer=[None, None]), "no transformer"),
     "the autoencoder of videos": (
@@ -349,7 +349,7 @@ def test_models_that_injection_cannot_change(pipeline: PnPFlowPipeline) -> None:
     with pytest.raises(InputError, match="are not distinct with so many; give fewer steps"):
         model.schedule(model.defaults, (32, 32))
     pipeline.pipe.scheduler = UniPCMultistepScheduler(use_flow_sigmas=True)
-    with pytest.raises(InputError, match="a UniPCMultistepScheduler has not the levels"):
+    with pytest.raises(InputError, match="a UniPCMultistepScheduler does not have the levels"):
         model.schedule(model.defaults, (32, 32))
     pipeline.pipe.scheduler = FlowMatchEulerDiscreteScheduler(shift_terminal=0.02)
     with pytest.raises(InputError, match="steps is 1, which is too few"):

@@ -1,4 +1,4 @@
-"""What diffusers' users do with its own pipelines, done with ours: it works in the same way."""
+"""The habits of diffusers' users, with our pipelines: they work in the same way."""
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy

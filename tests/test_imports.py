@@ -45,7 +45,7 @@ SENTENCES = {
 }
 """By what is imported: the rooms that must not know it."""
 EXTRAS = ("jinja2", "pyarrow", "scipy", "skimage", "torchmetrics")
-"""What the extra [eval] installs."""
+"""The packages that the extra [eval] installs."""
 FILES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
     for path in PACKAGE.rglob("*.py")
@@ -115,6 +115,12 @@ def test_rooms_know_nothing_of_what_their_sentences_exclude() -> None:
         and any(f"{name}.".startswith(f"{what}.") for name in named(path))
     }
     assert not wrong
+
+
+def test_files_are_short_and_no_docstring_begins_with_what() -> None:
+    texts = {module: path.read_text(encoding="utf-8") for module, path in FILES.items()}
+    assert not {module for module, text in texts.items() if text.count("\n") > 350}
+    assert not {module for module, text in texts.items() if '"""What' in text}
 
 
 def test_a_grid_needs_no_extra() -> None:

@@ -1,4 +1,4 @@
-"""What is seen inside a network, against naive references; and the command that shows it."""
+"""The values inside a network, against naive references, and the command that shows them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -106,7 +106,7 @@ def test_all_pictures_have_one_range_of_colours() -> None:
 def naive_pass(
     pipeline: PnPVideoPipeline, subject: Subject, step: int, module: Any
 ) -> tuple[Tensor, Tensor]:
-    """What goes into and comes out of a module for the first source's frames, one at a time."""
+    """Return a module's input and output for the first source's frames, one at a time."""
     inputs, outputs = [], []
     trajectory = subject.sources[0].trajectory
 

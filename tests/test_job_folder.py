@@ -53,7 +53,7 @@ ALL = (slice(0, 2), slice(2, 4), slice(4, 5))
 def resumed(
     folder: Path, caplog: pytest.LogCaptureFixture, source: Identity = SOURCE, run: Identity = RUN
 ) -> tuple[list[slice], DenoisingState | None, str]:
-    """What a run finds: unfinished frames, state, and what it tells."""
+    """Return what a run finds: unfinished frames, state, and what it reports."""
     caplog.set_level(logging.INFO, "pnpvideo")
     caplog.clear()
     with JobFolder(folder) as job:
@@ -100,6 +100,21 @@ def test_what_belongs_to_another_run_is_not_used(
     parts, found, told = resumed(folder, caplog, source=SOURCE | {"size": "32x32"})
     assert parts == [slice(0, 2), slice(2, 4), slice(4, 5)]
     assert told == "inverting again (other size)"
+
+
+def test_without_an_inversion_none_is_named(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "pnpvideo")
+    for written in (slice(0, 2), slice(2, 5), None):
+        with JobFolder(folder) as job:
+            kept = job.trajectory(SOURCE, FRAMES, (), "a cat", torch.float32)
+            if written is not None:
+                kept.write(written.start, LATENTS[:1, written])
+            job.state(RUN)
+    said = [message for message in caplog.messages if message.startswith("job ")]
+    assert said == [
+        f"job {folder}: encoding continues after 2 of 5 frames",
+        f"job {folder}: reusing the encoded source",
+    ]
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "other"])

@@ -1,4 +1,4 @@
-"""What a model knows, which words of a prompt it does not, and where that is said."""
+"""The words that a model knows, those of a prompt that it does not, and where that is reported."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""What a mask's values mean: brightness, any two values, a palette, labels, colours, opacity."""
+"""The meaning of a mask's values: brightness, two values, a palette, labels, colours, opacity."""
 
 import io
 import logging
@@ -110,7 +110,7 @@ def save(folder: Path, name: str, content: Image.Image | NDArray[np.generic]) ->
 
 
 def edited(mask: Clip, labels: tuple[str, ...] = ()) -> NDArray[np.bool_]:
-    """What is edited, in each frame: surely, or not at all."""
+    """Return the edited part of each frame; every pixel is edited fully or not at all."""
     weights = weights_of(white_and_black(mask, labels).read(0, len(mask)))
     assert set(np.unique(weights)) <= {0, 255}
     return weights > 0

@@ -222,7 +222,7 @@ def test_a_grid_of_few_steps_is_measured(model: ToyModel, tmp_path: Path, steps:
         ({"grid": ("method=inject,uniedit", "tau_f=0.2,0.4")}, "tau_f is 0.2; method uniedit inj"),
         ({"method": "uniedit"}, "tau_f is 0.2; method uniedit injects nothing; give strength"),
         ({"grid": ("solver=ddim,midpoint",)}, "solver changes the inversion, which a grid shares"),
-        ({"grid": ("method=uniedit", "eta=0,0.5")}, "eta is 0.5; method uniedit does without it"),
+        ({"grid": ("method=uniedit", "eta=0,0.5")}, "eta is 0.5; method uniedit does not use it"),
     ],
 )
 def test_what_a_grid_refuses(values: dict[str, Any], message: str) -> None:
@@ -234,7 +234,7 @@ def test_what_a_grid_refuses(values: dict[str, Any], message: str) -> None:
 def test_a_source_that_is_not_inverted_serves_no_method_that_needs_it(model: ToyModel) -> None:
     with (
         OpenEdit(model, request(model, method="flowedit"), QUIET) as opened,
-        pytest.raises(InputError, match="the source is not inverted, and method steerflow needs"),
+        pytest.raises(InputError, match="method steerflow needs an inverted source"),
     ):
         opened.sample(opened.request.options.override({"method": "steerflow"}))
     with (

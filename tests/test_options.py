@@ -6,7 +6,8 @@ from pydantic import ValidationError
 
 from pnpvideo.errors import InputError
 from pnpvideo.options.declared import Lifetime
-from pnpvideo.options.method import MethodSettings, PnPOptions, Preset
+from pnpvideo.options.method import PnPOptions, Preset
+from pnpvideo.options.method_settings import MethodSettings
 
 
 def test_the_defaults_are_the_papers() -> None:
@@ -148,7 +149,7 @@ def test_what_a_run_leaves_open_is_the_models_own() -> None:
         ({"method": "pnp"}, "method is 'pnp'; give inject, uniedit, flowedit, flowalign or steer"),
         ({"solver": "heun"}, "solver is 'heun'; give ddim, lookahead, midpoint or fireflow"),
         ({"strength": 1.2}, "strength is 1.2; give a number from 0 to 1"),
-        ({"method": "uniedit", "eta": 0.5}, "eta is 0.5; method uniedit does without it; leave"),
+        ({"method": "uniedit", "eta": 0.5}, "eta is 0.5; method uniedit does not use it; leave"),
         ({"method": "flowedit", "start_from": "noised"}, "start_from is noised; method flowedit"),
         ({"method": "steerflow", "feature_level": 0.4}, "feature_level is 0.4; method steerflow"),
         ({"method": "uniedit", "attention_sharing": "extended"}, "attention_sharing is extended"),
@@ -198,7 +199,7 @@ def test_what_a_model_has_of_its_own_gives_way() -> None:
     assert own.override({"strength": 0.5}).thresholds == (0.8, 0.5)
     assert own.override({"strength": 0.5}).override({"tau_f": 0.2}).thresholds == (0.2, 0.5)
     # What is asked for is not given up for what the model has.
-    with pytest.raises(InputError, match=r"eta is 0\.3; method uniedit does without it"):
+    with pytest.raises(InputError, match=r"eta is 0\.3; method uniedit does not use it"):
         other.override({"eta": 0.3})
 
 

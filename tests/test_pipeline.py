@@ -160,7 +160,7 @@ def test_one_image_is_the_same_in_every_mode(pipeline: PnPVideoPipeline, mode: s
 
 @pytest.mark.parametrize("mode", ["extended", "propagate"])
 def test_frames_share_within_their_scene_only(pipeline: PnPVideoPipeline, mode: str) -> None:
-    """What a clip becomes does not depend on another scene before it."""
+    """The result of a clip does not depend on another scene before it."""
     first, second = 255 - frames(3) // 8, frames(3) // 8
     # Where all is injected, little is left that sharing could change.
     plain = {"noise_share": 0.0, "tau_f": 0.0, "tau_a": 0.0, "guidance_scale": 5.0}

@@ -21,7 +21,7 @@ from pnpvideo.storage.journal import part_of, written_whole
 
 FRAME = np.zeros((1, 16, 16, 3), np.uint8)
 ONE_OF_OURS = "is a link or another file where pnpvideo keeps its own; remove it"
-"""What is said of a link that is in the way."""
+"""The message about a link that is in the way."""
 
 
 @pytest.fixture

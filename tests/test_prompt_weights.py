@@ -178,7 +178,7 @@ def test_compel_weighs_alike(tiny_model: Path) -> None:
 
 
 def test_texts_of_several_lengths_are_each_as_if_alone(pipeline: PnPVideoPipeline) -> None:
-    """What the network makes of a text does not depend on what is beside it."""
+    """The network's output for a text does not depend on the text beside it."""
     texts = [
         pipeline.encode_texts([text], weights=True)
         for text in (LONG, "a star BREAK a moon", "a star")

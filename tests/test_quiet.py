@@ -1,4 +1,4 @@
-"""What loading a model prints, and that the libraries' logging is afterwards as it was."""
+"""The output of loading a model; afterwards the libraries' logging is as it was."""
 
 import json
 import logging

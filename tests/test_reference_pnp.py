@@ -184,7 +184,7 @@ def test_steps_and_weights() -> None:
 
 
 def test_limits_of_pnp() -> None:
-    """What must hold for any network: the equations' special cases."""
+    """The special cases of the equations must hold for any network."""
     unet = tiny_unet()
     source, target, negative, empty = (noise(20 + i, 1, 5, 12) for i in range(4))
     trajectory = ddim_invert(unet, noise(1, 1, 4, 8, 8), source, 4, "epsilon")

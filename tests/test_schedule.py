@@ -32,7 +32,7 @@ def draw(seed: int, *shape: int) -> Tensor:
 
 
 def output_of(clean: Tensor, noise: Tensor, level: Level, kind: PredictionType) -> Tensor:
-    """What a perfect network of a kind returns."""
+    """Return the prediction of a perfect network of a kind."""
     if kind == "epsilon":
         return noise
     if kind == "v_prediction":

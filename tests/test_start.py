@@ -199,7 +199,7 @@ def test_a_trajectory_without_an_inversion(pipeline: PnPVideoPipeline, tmp_path:
         (("--start-level", "0.5", "--noise-share", "0.5"), "noise_share is 0.5; it is mixed into"),
         (
             ("--start-from", "noised", "--check-inversion"),
-            "there is no inversion to check with start_from",
+            "with start_from noised and method inject there is no inversion to check",
         ),
         (("--start-from", "blank"), "start_from is 'blank'; give inverted, noised or noise"),
         (("--feature-level", "1.5"), "feature_level is 1.5; give a number from 0 to 1"),

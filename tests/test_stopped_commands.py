@@ -1,4 +1,4 @@
-"""What a stopped command says of what is kept, and of how to go on."""
+"""The message of a stopped command: what is kept, and how to go on."""
 
 import os
 import signal
@@ -38,7 +38,7 @@ CASES = [
         ("batch", "clips", "-o", "out"),
         f"results that are done and finished steps are kept: {GO_ON}",
     ),
-    (("batch", "clips", "-o", "out", "--dry-run"), "nothing was to be made"),
+    (("batch", "clips", "-o", "out", "--dry-run"), "a dry run makes no results"),
     (("grid", "a.png", "-o", "out"), f"the combinations that are done are kept: {GO_ON}"),
     (
         ("evaluate", "manifest", "a.csv", "-o", "out"),

@@ -100,7 +100,7 @@ def hlg_signal(light: list[float]) -> list[float]:
 
 
 def tone_mapped(light: tuple[float, ...], peak: float) -> list[int]:
-    """What a light is to be in BT.709: BT.2390, 5.4.1, of the strongest part, white at 203."""
+    """Return a light as in BT.709: BT.2390, 5.4.1, of the strongest part, white at 203."""
     wide = to_bt2020(light)
     strongest = max(wide)
     low, top = pq(203) / pq(peak), pq(peak)

@@ -161,7 +161,7 @@ def test_run_stop_and_download(
 
 @in_a_browser
 def test_the_first_ten_seconds(server: Server, browser: Any, folder: Path) -> None:
-    """What is seen at rest, of a sample, of words that the model does not know, and of a clip."""
+    """The page shows what it must at rest, for a sample, for unknown words and for a clip."""
     clip = make_video(folder / "old.avi", "-c:v", "mpeg4", frames=3, size="48x32")
     for scheme, width in (("light", 1400), ("light", 900), ("dark", 420)):
         page = open_page(browser, server.url, width=width, scheme=scheme)

@@ -181,7 +181,7 @@ def test_links_are_those_of_the_visitor(small: str) -> None:
 
 
 def sent(url: str, *parts: bytes, pause: float = 0.2) -> tuple[bytes, float]:
-    """What a server answers to bytes that come one after the other, and after which time."""
+    """Return a server's answer to bytes that come one after the other, and its time."""
     place = url.split("/")[2].split(":")
     began = time.monotonic()
     with socket.create_connection((place[0], int(place[1])), timeout=10) as one:

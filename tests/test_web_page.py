@@ -1,4 +1,4 @@
-"""What the page says, without a browser: words, times, notices, options, samples and previews."""
+"""The texts of the page, without a browser: words, times, notices, options, samples, previews."""
 
 import logging
 import threading

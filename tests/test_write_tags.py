@@ -1,4 +1,4 @@
-"""What a video tells its players: its colours, and what is transparent."""
+"""The tags that a video has for its players: its colours, and what is transparent."""
 
 from fractions import Fraction
 from pathlib import Path

@@ -24,7 +24,7 @@ def combine(
         raise InputError("every job has its own prompt; leave out --prompt")
     if how == "pairs" and without and len(without) != len(prompts):
         raise InputError(
-            f"{_counts_text(without, prompts)} make no pairs; give as many "
+            f"{_counts_text(without, prompts)} cannot be paired; give as many "
             "prompts as clips, or --combine product"
         )
     if how is None and len(without) > 1 and len(prompts) > 1:

@@ -19,7 +19,7 @@ _DEATHS = 3
 
 
 class Dispatcher:
-    """Gives jobs to workers until all have ended.
+    """The distribution of jobs to workers, until all jobs have ended.
 
     Of the jobs with the same inversion, the first one makes it and the others wait for it. A worker
     prefers jobs for the model that it has loaded. A long job is cut into spans; when all of them
@@ -126,7 +126,7 @@ class Dispatcher:
         self._rest(piece.number)
 
     def _join(self, number: int) -> None:
-        """After the last span of a job, put the job first in the queue."""
+        """Put a job first in the queue if its last span has ended."""
         busy = self._busy.values()
         if not any(piece in self._waiting or piece in busy for piece in self._pieces(number)):
             self._waiting.put_first(Piece(number))

@@ -1,5 +1,6 @@
 """List what a batch would do, and estimate how long that would take."""
 
+import logging
 import tempfile
 import time
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ from pnpvideo.options.settings import Settings
 from pnpvideo.run.opening import open_model
 from pnpvideo.run.run import run
 from pnpvideo.stages.cost import RunCost, cost_of
+
+_log = logging.getLogger(__name__)
 
 _STEPS = 4
 """Steps of the trial run: enough that about the same share of them injects as in a whole run."""
@@ -91,6 +94,7 @@ def measure(job: Job, model: Model) -> Pace:
             | {"frames": frames, "steps": _STEPS, "inversion_steps": _STEPS, "preset": None}
             | {"output": f"{folder}/trial{suffix}"}
         )
+        _log.info("a trial run, to estimate the time:")
         began = time.monotonic()
         with warned_before():
             run(trial, model, quiet=True, after_step=stamp)

@@ -32,7 +32,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        """The name of the result; for several prompts, the one that theirs begin with."""
+        """The name of the result; for several prompts, the beginning of the results' names."""
         return Path(self.outputs.output.rstrip("/")).name
 
     @property
@@ -75,7 +75,7 @@ class Span:
 
 
 Task = Job | Span
-"""What a worker gets at a time: a job, or a span of a job that several workers share."""
+"""The work that a worker gets at a time: a job, or a span of a job that several workers share."""
 
 
 @dataclass(frozen=True, kw_only=True)

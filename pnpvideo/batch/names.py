@@ -25,8 +25,8 @@ _PROMPT_LENGTH = 48
 class Templates(NamedTuple):
     """Templates of a job's name.
 
-    preferred: if nothing is in the way. usual: if something is. apart: if the names of other jobs
-    still differ from it in nothing, or in nothing that all disks distinguish.
+    preferred: if nothing else has that name. usual: if something has. apart: if the usual names of
+    jobs are still the same, or differ only in a way that not all disks distinguish.
     """
 
     preferred: str | None

@@ -114,7 +114,7 @@ def _broken_files() -> Iterator[None]:
 
 
 class _Sources:
-    """The source that was checked last: entries that differ in their texts alone share it."""
+    """The source that was checked last. Entries that differ only in their texts share it."""
 
     def __init__(self) -> None:
         self._key = ""

@@ -16,7 +16,7 @@ class Piece:
 class Queue:
     """Pieces in order, also by the model that each is for.
 
-    Lists of them would be searched at every step: 10,000 jobs would take minutes of that alone.
+    Plain lists would have to be searched at every step, which takes minutes for 10,000 jobs.
     """
 
     def __init__(self, model_of: Callable[[Piece], str]) -> None:
@@ -47,7 +47,7 @@ class Queue:
             self._by_model[self._model_of(piece)].pop(piece, None)
 
     def take(self, model: str | None, is_ready: Callable[[Piece], bool]) -> Piece | None:
-        """Remove and return the first ready piece for a model, or else for any; None if none is."""
+        """Remove and return the first ready piece, of this model if possible; None if none is."""
         own = self._by_model.get(model or "", OrderedDict())
         for pieces in (own, self._all):
             if (piece := next(filter(is_ready, pieces), None)) is not None:

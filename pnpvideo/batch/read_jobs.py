@@ -98,7 +98,7 @@ def _check_names(names: Sequence[str], place: str) -> None:
     given = [given_name(Settings, name) for name in names]
     for name, option in zip(names, given, strict=True):
         if option == "job":
-            raise InputError(f"{place}: a batch keeps finished steps without it; leave out job")
+            raise InputError(f"{place}: a batch keeps finished steps by itself; leave out job")
         if option not in known:
             raise InputError(f"{place}: {unknown_option(name, known)}")
         if given.count(option) > 1:

@@ -133,8 +133,8 @@ def _folder(output: str, work_dir: str | None) -> BatchFolder:
     """Return the batch's folder. InputError if --work-dir is missing, or not needed."""
     if is_address(output) == (work_dir is None):
         raise InputError(
-            "give --work-dir, a folder that all workers can use, if the results go to an address, "
-            "and only then"
+            "give --work-dir, a folder that all workers can use, if and only if the results go to "
+            "an address"
         )
     place = expanded(work_dir or output).absolute()
     return BatchFolder(place, output if is_address(output) else None)

@@ -21,7 +21,7 @@ def span_counts(
 ) -> dict[int, int]:
     """Return for each job, by its number, into how many spans it is cut; 1 means not at all.
 
-    A job that is more than one worker's fair share of all the work is cut into such shares.
+    A job that is more than one worker's fair share of all the work is cut into shares of that size.
     """
     work = {number: jobs[number].frames * len(jobs[number].settings.prompt) for number in todo}
     fair = sum(work.values()) / workers

@@ -63,7 +63,7 @@ def _start_elsewhere(
 ) -> Callable[[Task], Record | None]:
     if not folder.path.is_dir():
         raise InputError(
-            f"{folder.output} is not there on {platform.node()}; give a folder that all machines "
+            f"{folder.output} does not exist on {platform.node()}; give a folder that all machines "
             "of the cluster have"
         )
     quiet_libraries()

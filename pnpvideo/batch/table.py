@@ -62,19 +62,19 @@ class Table:
             yield
 
     def begin(self, number: int, worker: int) -> None:
-        """Note that a worker began a job, or another span of it."""
+        """Record that a worker began a job, or another span of it."""
         others, began = self._begun.get(number, ((), time.monotonic()))
         workers = (*others, worker)
         self._begun[number] = (workers, began)
         self._set(number, Record(state="running", worker=_worker_names(workers)))
 
     def set_waiting(self, number: int) -> None:
-        """Note that a job that had begun is waiting again."""
+        """Record that a job that had begun is waiting again."""
         self._begun.pop(number, None)
         self._set(number, Record())
 
     def end(self, number: int, record: Record) -> None:
-        """Note that a job ended, and log its error and its warnings.
+        """Record that a job ended, and log its error and its warnings.
 
         Unknown words are in the manifest, and were logged for all jobs at the start.
         """

@@ -22,7 +22,7 @@ _log = logging.getLogger("pnpvideo")
 
 
 class Worker:
-    """Keeps the model that it has loaded until a job wants another one."""
+    """A worker, which keeps the model that it has loaded until a job wants another one."""
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """Run workers in this process, or in their own processes, which may die.
 
-`actors` has those of a cluster.
+The workers of a cluster are in `actors`.
 """
 
 import contextlib

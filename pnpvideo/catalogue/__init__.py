@@ -1,1 +1,1 @@
-"""What models are called, where they lie and which words they know. Imports no torch."""
+"""The names of models, their places, and the words that they know. Does not import torch."""

@@ -1,4 +1,4 @@
-"""What a model is asked before a run: whether it knows the words of the prompts."""
+"""The check before a run whether the model knows the words of the prompts."""
 
 import contextlib
 import logging
@@ -19,7 +19,7 @@ _is_warned: ContextVar[bool] = ContextVar("is_warned", default=False)
 
 
 def words_for(settings: ModelSettings) -> KnownWords | None:
-    """Return the words that the model of some settings knows; None if that is not listed.
+    """Return the words that the model of some settings knows; None if it has no list of words.
 
     LoRA and textual inversions teach a model words that its list does not have.
     """

@@ -14,7 +14,7 @@ FLOW: Mapping[str, str] = {
 """The pipelines of flow-matching transformers that can be run, with the names of their models."""
 
 SUPPORTED = "a Stable Diffusion, FLUX, Qwen-Image, Z-Image or Wan model (docs/which-model.md)"
-"""What messages say to give in place of another model."""
+"""The models that messages suggest in place of another one."""
 
 OTHERS: Mapping[str, str] = {
     "FluxKontextPipeline": "an editor that reads the source picture beside the prompt (Kontext)",
@@ -53,7 +53,7 @@ OTHERS: Mapping[str, str] = {
     "CogVideoXPipeline": "another model of videos",
     "MochiPipeline": "another model of videos",
 }
-"""What pipelines are that cannot be run."""
+"""Descriptions of the pipelines that cannot be run, by class name."""
 
 _SAME_PARTS = ("Img2ImgPipeline", "InpaintPipeline", "VideoToVideoPipeline")
 """Ends of the names of pipelines that have the same parts as the one for texts alone."""

@@ -81,7 +81,7 @@ def channels_last(
 
     first: whether channels that come first are likelier than channels that come last. Return None
     for other shapes, and for one that could be a single channel of several frames. InputError if
-    frames and channels cannot be told from each other.
+    frames and channels cannot be distinguished.
     """
     if 0 in values.shape or not 2 <= values.ndim <= 5:
         return None

@@ -84,7 +84,7 @@ def images_in(folder: Path) -> list[Path]:
 
 
 def are_unrelated(paths: list[Path]) -> bool:
-    """Return whether the names of images are in no sequence, by numbers or a common beginning.
+    """Return whether the names of images do not form a sequence, by numbers or a common beginning.
 
     1.png and 2.png, a.png and b.png, walk-left.png and walk-right.png may be frames; cat.png and
     dog.png are not.

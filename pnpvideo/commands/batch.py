@@ -62,9 +62,10 @@ def _work(settings: Work, call: WriteOptions) -> None:
     say(batch.manifest)
     if batch.missing:
         job, record = batch.missing[0]
+        count = len(batch.missing)
         raise RunError(
-            f"{len(batch.missing)} of {len(batch.jobs)} jobs are not done, such as {job.shown} "
-            f"({record.error}); {batch.manifest} lists all"
+            f"{count} of {len(batch.jobs)} jobs {'is' if count == 1 else 'are'} not done, such as "
+            f"{job.shown} ({record.error}); {batch.manifest} lists all"
         )
     if plan.skipped:
         count = len(plan.skipped)
@@ -76,7 +77,7 @@ def _work(settings: Work, call: WriteOptions) -> None:
 
 def _when_stopped(settings: Work, _: WriteOptions) -> str:
     if settings[0].dry_run:
-        return "nothing was to be made"
+        return "a dry run makes no results"
     return "results that are done and finished steps are kept: run the same command to go on"
 
 

@@ -34,7 +34,7 @@ class Command(Generic[S, C]):
     help text. groups: the options that describe the work, by title. call: options of one call,
     which do not belong to the work, such as --quiet.
     has_short_help: whether --help shows the main options alone, and --help all shows all. others:
-    some of those that it leaves out, which its last line names.
+    some of the options that --help leaves out, which its last line names.
     errors: a context for reading and working, which may report errors in another way.
     read: makes settings from the options of the groups that are given, by name.
     work: does what the settings say; it and nothing before it may import torch.

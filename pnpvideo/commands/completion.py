@@ -76,7 +76,7 @@ def _parser_of(commands: Sequence[AnyCommand]) -> argparse.ArgumentParser:
 
 
 def _complete(parser: Parser, known: dict[str, Schema]) -> None:
-    """Let values be completed: one of several choices by its name, a path by files."""
+    """Add the completion of values: one of several choices by its name, a path by files."""
     for action in parser._actions:
         schema = known.get(action.dest)
         if schema is None:

@@ -25,7 +25,7 @@ def report(event: str, **values: object) -> None:
 
 @contextlib.contextmanager
 def errors_as_json(*, wanted: bool) -> Iterator[None]:
-    """Also report an error that ends the run as JSON, if that is wanted."""
+    """Report an error that ends the run as JSON too, if that is wanted."""
     try:
         yield
     except (InputError, RunError, OSError) as error:
@@ -44,7 +44,7 @@ class _Warnings(logging.Handler):
 
 @contextlib.contextmanager
 def warnings_as_json(*, wanted: bool) -> Iterator[None]:
-    """Also report the package's warnings as JSON within a context, if that is wanted."""
+    """Report the package's warnings as JSON too, within a context, if that is wanted."""
     handler = _Warnings(logging.WARNING)
     if wanted:
         _log.addHandler(handler)

@@ -102,7 +102,7 @@ def _is_type(name: str, edit_type: str) -> bool:
 
 
 def _with_previous(items: Sequence[Item], wanted_ids: set[str]) -> set[str]:
-    """Return the wanted ids and those of all items whose results they start from."""
+    """Return the wanted ids, and the ids of all items whose results they start from."""
     for item in reversed(items):
         if item.id in wanted_ids and item.after is not None:
             wanted_ids.add(item.after)

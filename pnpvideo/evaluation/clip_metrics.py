@@ -21,8 +21,9 @@ Mask = npt.NDArray[np.bool_]
 def estimated_warp_error(result: Frames, source: Frames) -> float:
     """Return the mean squared change of a result along its source's motion, at visible pixels.
 
-    In [0, 1], 0 is steadiest; NaN for one frame (Lai et al. 2018, "Learning Blind Video Temporal
-    Consistency", section 5). Motion by dense inverse search (Kroeger et al. 2016), both ways.
+    The value is in [0, 1], 0 is steadiest; NaN for one frame (Lai et al. 2018, "Learning Blind
+    Video Temporal Consistency", section 5). The motion is found by dense inverse search (Kroeger et
+    al. 2016), in both directions.
     """
     if len(source) < 2:
         return float("nan")

@@ -37,9 +37,9 @@ def common_shift(evidence: Sequence[Evidence]) -> CommonShift | None:
     """Return the displacement and zoom shared by many results; None if fewer than 5 have edges.
 
     It is the maximum of the summed cross-correlations, in which the errors of single results
-    cancel. Intervals are by the bootstrap over the results. They do not include the effect of
-    another style alone: in other colours and materials, the displacement is right to 0.1 pixel and
-    the zoom to 0.1 %; a filled picture seems 0.4 % smaller than its outlines of 7 pixels.
+    cancel. The intervals come from a bootstrap over the results. They do not include the effect of
+    a change of style alone: with other colours and materials, the displacement is right to 0.1
+    pixel and the zoom to 0.1 %; a filled picture seems 0.4 % smaller than its outlines of 7 pixels.
     """
     with_edges = [result for result in evidence if result.edges[:, 0].any()]
     if len(with_edges) < _FEWEST:

@@ -152,7 +152,7 @@ class Collector:
 
 
 def first_problem(error: ValidationError) -> str:
-    """Return the first of pydantic's errors in words: which field, and what is wrong with it."""
+    """Describe the first of pydantic's errors: which field, and what is wrong with it."""
     first = error.errors(include_url=False)[0]
     cause = first.get("ctx", {}).get("error")
     location = ".".join(map(str, first["loc"]))

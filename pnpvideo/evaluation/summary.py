@@ -54,9 +54,9 @@ class Mean:
 class Summary:
     """The summary of an evaluation.
 
-    columns: those that could be measured. missing: why others could not, by title. left_out:
-    entries and results without values. scores: of a method as a whole. shifts: the pixel shift that
-    all results of a method share. made_with: versions and networks.
+    columns: the measures that could be made. missing: by title, why others could not be made.
+    left_out: entries and results without values. scores: of a method as a whole. shifts: the pixel
+    shift that all results of a method share. made_with: versions and networks.
     """
 
     title: str

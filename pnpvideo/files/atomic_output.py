@@ -54,9 +54,9 @@ def check_free(output: Path, *, folder: bool, overwrite: bool) -> None:
 
 
 def check_replaceable(output: object, name: str, *, is_folder: bool) -> None:
-    """Raise InputError unless what a folder holds under a name may be replaced with the folder.
+    """Raise InputError if an entry of a folder must not be deleted when the folder is replaced.
 
-    A mistyped folder name must not delete anything but frames.
+    A mistyped folder name must not delete anything but frames. name: of the entry.
     """
     if is_folder or Path(name).suffix.lower() not in _REPLACEABLE:
         raise InputError(

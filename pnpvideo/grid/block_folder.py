@@ -22,7 +22,7 @@ _WRITTEN = re.compile(r"run\.json|blocks\.(csv|json)|plot\.png|.*\.part")
 _COLUMNS = ("picture", "prompt", "block", "structure", "text")
 
 WHOLE = "none"
-"""What stands for a block where nothing is injected or skipped."""
+"""The entry in place of a block if nothing is injected or skipped."""
 
 
 @dataclass(frozen=True, kw_only=True)

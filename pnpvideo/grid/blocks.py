@@ -58,7 +58,7 @@ class Block:
 
 @dataclass(frozen=True, kw_only=True)
 class Blocks:
-    """What a run found. blocks: from the first to choose to the last, after the whole network."""
+    """The findings of a run. blocks: the whole network first, then the blocks by rank."""
 
     blocks: tuple[Block, ...]
     files: tuple[Path, ...]
@@ -100,7 +100,7 @@ def _edits_of(settings: BlocksSettings) -> list[GridEdit]:
         prompts = settings.prompt or ((own,) if isinstance(own, str) else tuple(map(str, own)))  # type: ignore[call-overload]
         edits.append(GridEdit(name=path.stem, source=str(values["source"]), prompts=prompts))
     if not edits:
-        raise InputError("the bundled samples are not here; give pictures, and a prompt")
+        raise InputError("the bundled samples are missing; give pictures and a prompt")
     for edit in edits:
         assert edit.source is not None
         read_clip(edit.source, frames=1).close()
@@ -108,7 +108,7 @@ def _edits_of(settings: BlocksSettings) -> list[GridEdit]:
 
 
 def _check_transformer(model: str) -> None:
-    """Raise InputError for a folder of a UNet. What else is wrong is for the loading to say."""
+    """Raise InputError for a folder of a UNet. Loading reports everything else that is wrong."""
     name = pipeline_class(model)
     if name is not None and family_of(model, name) is None:
         raise _has_unet(model)
@@ -116,7 +116,7 @@ def _check_transformer(model: str) -> None:
 
 def _has_unet(model: str) -> InputError:
     return InputError(
-        f"the model {model} has a UNet, whose layers follow a rule, and only the blocks of "
+        f"the model {model} has a UNet, whose layers are chosen by a rule, and only the blocks of "
         "transformers are measured; give a model such as flux2-klein or its folder"
     )
 

@@ -61,7 +61,7 @@ class GridFolder(SharedFolder):
     def check(self, made_with: Mapping[str, object], *, overwrite: bool) -> None:
         """Raise InputError unless a run with these settings can write here.
 
-        The folder must be new, empty, or a grid's; with other settings, only if overwritten.
+        The folder must be new, empty, or a grid's. A grid with other settings must be overwritten.
         """
         folder = self.path
         if folder.exists() and not folder.is_dir():

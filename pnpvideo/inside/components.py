@@ -37,9 +37,9 @@ class Basis:
 
 
 class Tokens:
-    """A collection of tokens that gives their basis; it needs memory for one batch only.
+    """A sum over tokens from which their basis is computed; only one batch is in memory at a time.
 
-    PCA by the eigenvectors of the covariance, in float64.
+    The basis is that of PCA, from the eigenvectors of the covariance, in float64.
     """
 
     def __init__(self) -> None:

@@ -30,7 +30,7 @@ _Place = tuple[_Kind, str]
 
 @dataclass(frozen=True, kw_only=True)
 class Recorded:
-    """What a network made of a source, in memory: by the name of a layer, then by step.
+    """The values that a network computed for a source, by the name of a layer, then by step.
 
     Steps are numbered as in sampling: 0 is the noisiest.
 

@@ -55,7 +55,7 @@ def _is_injected(subject: Subject, name: str) -> bool:
 def _chosen(
     known: dict[str, str], layers: Sequence[str], always: Sequence[str] = ()
 ) -> dict[str, str]:
-    """Return modules by layer number or name; without a choice, some of all and `always`."""
+    """Return modules by layer number or name. If none are chosen, return some, and `always`."""
     if not layers:
         numbers = list(known)
         some = {numbers[round(share * (len(numbers) - 1))] for share in _LAYERS}

@@ -37,7 +37,7 @@ def show_prediction(
         )
     if not subject.options.injects:
         raise InputError(
-            f"method is {subject.options.method}; what each step expects is shown for inject only"
+            f"method is {subject.options.method}; predictions are shown only for inject"
         )
     found = [_of_results(subject, opened, seed, steps) for opened in subject.edits]
     return [

@@ -144,5 +144,5 @@ def _name(subject: Subject, kind: str, source: int, frame: int, count: int) -> s
 
 
 def _some(count: int, most: int) -> list[int]:
-    """Return the numbers of at most so many frames, evenly from the first to the last."""
+    """Return the numbers of at most `most` frames, evenly from the first to the last."""
     return sorted({round(place) for place in np.linspace(0, count - 1, min(count, most))})

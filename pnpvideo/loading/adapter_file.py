@@ -100,7 +100,7 @@ def _rank_of(layer: str, tensors: Mapping[str, Tensor]) -> int:
     for name in ("lora_A", "lora_down", "lora.down", "lora_linear_layer.down", "down"):
         if (down := tensors.get(f"{layer}.{name}.weight")) is not None:
             return len(down)
-    raise InputError(f"the LoRA lacks the weight that belongs to {layer}'s other one")
+    raise InputError(f"the LoRA has only one of the two weights of {layer}")
 
 
 def _read_config(
@@ -118,8 +118,8 @@ def _read_config(
             text = beside.read_text(encoding="utf-8")
         except FileNotFoundError:
             raise InputError(
-                f"there is no {CONFIG_FILE} beside {path}, which says how strong it is; give the "
-                "folder as PEFT wrote it"
+                f"there is no {CONFIG_FILE} beside {path}; it says how strong the LoRA is: give "
+                "the folder as PEFT wrote it"
             ) from None
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{beside} cannot be read: {error}") from None

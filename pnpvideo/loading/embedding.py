@@ -63,7 +63,7 @@ def add_embedding(pipeline: Any, path_and_word: str | Path) -> str:
 
 
 def find_embedding(path_and_word: str | Path) -> tuple[Path, str]:
-    """Return the file and the word of "FILE:WORD", '' if it has none. Raise InputError: no file."""
+    """Return the file and the word of "FILE:WORD", or '' for no word. InputError without a file."""
     path, word = expanded(path_and_word), ""
     if not path.exists():
         head, _, tail = str(path_and_word).rpartition(":")
@@ -90,8 +90,8 @@ def read_embedding(path: Path, word: str = "") -> Embedding:
     has_two_parts = len(names) == 2 and names[0] in _NAMELESS and names[1] in _SECOND
     if not (len(names) == 1 or has_two_parts):
         raise InputError(
-            f"{path} is not an embedding: it holds {len(names)} tensors, and not one for each text "
-            "encoder (give a LoRA with --lora)"
+            f"{path} is not an embedding: it holds {len(names)} tensors instead of one for each "
+            "text encoder (give a LoRA with --lora)"
         )
     vectors = [tensors[name] for name in names]
     for tensor in vectors:

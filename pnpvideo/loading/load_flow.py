@@ -198,12 +198,12 @@ def _check_parts(
             )
         if part == "scheduler" and found not in classes:
             raise InputError(
-                f"the model {name} has a {found} for its scheduler, and the levels of "
-                f"{family.name} are those of a {' or '.join(classes)}; put one into its folder"
+                f"the model {name} has a {found} for its scheduler, and {family.name} needs a "
+                f"{' or '.join(classes)}; put one into its folder"
             )
         if classes and found not in classes:
             raise InputError(
-                f"the model {name} has a {found} for its {part}, and {family.name} has a "
+                f"the model {name} has a {found} for its {part}, and {family.name} needs a "
                 f"{' or '.join(classes)}; give a model of one kind"
             )
 
@@ -230,8 +230,8 @@ def _check_together(model: str | Path, pipe: Any, family: Family) -> None:
         schedule = family.schedule(pipe.scheduler, 4, (32, 32))
     except (InputError, *LOADING_ERRORS) as error:
         raise InputError(
-            f"the scheduler of the model {model} cannot be sampled: {one_line(error)}; copy "
-            "scheduler_config.json from where the model comes from"
+            f"the scheduler of the model {model} cannot be used: {one_line(error)}; copy "
+            "scheduler_config.json from the original model"
         ) from None
     try:
         for timestep in (schedule.timesteps[0], schedule.clean_timestep):

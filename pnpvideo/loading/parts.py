@@ -1,4 +1,4 @@
-"""Loading of single parts of a model, and what their errors say in one line."""
+"""Loading of single parts of a model, with errors of one line."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence

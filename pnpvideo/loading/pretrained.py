@@ -1,4 +1,4 @@
-"""Loading of transformers' networks: safetensors only, and nothing that a file among them names.
+"""Loading of transformers' networks: safetensors only, and nothing else that the files name.
 
 transformers follows an adapter_config.json in a folder to other weights, and asks on the terminal
 before it runs a folder's own code.

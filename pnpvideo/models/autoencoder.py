@@ -1,4 +1,4 @@
-"""Encodes single frames to latents and back, for any autoencoder of images in diffusers."""
+"""Encoding of single frames to latents and back, with any autoencoder of images in diffusers."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -18,7 +18,7 @@ MAX_SIDE = 8192
 
 
 class LatentGrid:
-    """What the autoencoders of images and of videos have in common.
+    """The grid of latents, which the autoencoders of images and of videos have in common.
 
     factor: pixels along a side that make one latent. channels: of a latent.
     """
@@ -155,8 +155,8 @@ def working_size(
     """Return the (width, height) at which frames of a size go through the model.
 
     Without a wanted size the aspect ratio is kept, the area is that of a square of model_side
-    pixels a side, and both sides are multiples of `multiple`. A wanted size must be such a multiple
-    already. longest: the pixels that a side may have.
+    pixels a side, and both sides are multiples of `multiple`. The sides of a wanted size must be
+    such multiples already. longest: the pixels that a side may have.
     """
     if wanted is None:
         scale = model_side / (width * height) ** 0.5

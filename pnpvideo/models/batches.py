@@ -23,7 +23,7 @@ def free_memory() -> None:
 class Batches:
     """Batches of `size` frames; the size is halved for good when memory runs out.
 
-    Nothing may depend on how frames are cut: a batch that failed is done again in halves.
+    No result may depend on how frames are divided: a batch that failed is done again in halves.
     last_resort: called once, if a single frame does not fit, before another try.
     """
 

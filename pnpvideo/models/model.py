@@ -37,7 +37,7 @@ class Control:
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """How a model of videos takes the pieces of a scene: some at once, in windows that overlap.
+    """The windows in which a model of videos takes the pieces of a scene; they overlap.
 
     length: the most pieces in a window. stride: how many pieces later the next one begins.
     """
@@ -157,7 +157,7 @@ class Model(Protocol):
         """Whether the model takes a picture in addition to texts, as for an IP-Adapter."""
 
     def network(self, control: Control | None = None) -> AbstractContextManager[Network]:
-        """Open the network, with what saves work in it installed within the context.
+        """Open the network; within the context, hooks that save work are installed in it.
 
         control: what its ControlNet follows.
         """

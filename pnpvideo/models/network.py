@@ -75,7 +75,7 @@ class HookPoint(Protocol):
 
 
 class PictureTokens(Protocol):
-    """What a block of a transformer computes of the picture's tokens: (rows, tokens, channels)."""
+    """The picture's tokens as a transformer's block computes them: (rows, tokens, channels)."""
 
     def changed(self, change: Change) -> AbstractContextManager[None]:
         """Replace these tokens by `change(tokens)` within. All other tokens stay."""
@@ -108,7 +108,7 @@ class CrossAttention(Protocol):
     """A layer whose picture tokens attend to the text's tokens."""
 
     def watched(self, see: Callable[[Tensor], None]) -> AbstractContextManager[None]:
-        """Pass the attention weights, averaged over the heads, to `see` within.
+        """Pass the attention weights, averaged over the heads, to `see` within the context.
 
         (batch, picture tokens, text tokens); they sum to 1 over the text tokens.
         """
@@ -173,7 +173,7 @@ class TransformerNetwork(Network, Protocol):
     """A transformer whose picture and text tokens attend to one another."""
 
     def tokens_of(self, block: str, kind: str) -> PictureTokens:
-        """Return what a block computes of the picture's tokens. InputError if it has no such part.
+        """Return the picture's tokens as a block computes them. InputError if it has no such part.
 
         kind: q, k, v or f (see `InjectionLayers`).
         """

@@ -22,7 +22,7 @@ FRAMES = 4
 """The frames of each latent frame of a scene but the first, which has one."""
 
 Memory = list[Any]
-"""What each causal convolution remembers of the frames before: None at the start of a scene."""
+"""The earlier frames that each causal convolution remembers: None at the start of a scene."""
 
 
 class VideoAutoencoder(LatentGrid):
@@ -110,11 +110,11 @@ class VideoAutoencoder(LatentGrid):
 
 
 class _Tiles:
-    """Runs a part of an autoencoder on the tiles of a scene's frames; each has its own memory.
+    """A part of an autoencoder that works on the tiles of a scene's frames, each with its memory.
 
-    compute: takes (1, c, n, h, w) and a tile's memory. convolutions: at least how many it has.
-    Sizes and strides of tiles are (height, width), in the units of what is given and of what
-    results. Tiles are placed and blended as diffusers does.
+    compute: takes (1, c, n, h, w) and a tile's memory. convolutions: at least as many as it has.
+    Sizes and strides of tiles are (height, width), in the units of the input and of the output.
+    Tiles are placed and blended as in diffusers.
     """
 
     def __init__(

@@ -1,1 +1,1 @@
-"""Everything that can be chosen, with its limits and defaults. Imports no torch."""
+"""All options, with their limits and defaults. Does not import torch."""

@@ -111,7 +111,7 @@ def brief_help(schema: Schema, own: object = None) -> str:
 
 
 def _help(schema: Schema, own: object = None) -> str:
-    """Return the description with the default, unless the description says what that means."""
+    """Return the description with the default, if that is a plain value."""
     return _with_default(schema["description"], schema, own)
 
 

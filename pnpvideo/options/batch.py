@@ -10,7 +10,7 @@ from pnpvideo.errors import InputError
 from pnpvideo.options.adapter import AdapterSettings
 from pnpvideo.options.declared import Lifetime, Options, by_title
 from pnpvideo.options.mask import MaskSettings
-from pnpvideo.options.method import MethodSettings
+from pnpvideo.options.method_settings import MethodSettings
 from pnpvideo.options.model import ModelSettings
 from pnpvideo.options.paths import PathText, PlaceText
 from pnpvideo.options.printed import printable
@@ -24,7 +24,7 @@ from pnpvideo.options.settings import (
 Combine = Literal["product", "pairs"]
 
 NAME_FIELDS = ("source", "prompt", "n", "seed")
-"""What a template of names can hold in braces."""
+"""The fields that a template of names can hold in braces."""
 
 
 def _check_template(text: str) -> str:

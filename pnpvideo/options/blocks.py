@@ -33,7 +33,7 @@ class BlocksModel(ModelSettings, title="model"):
 
 
 class BlocksChoice(Options, title="blocks"):
-    """What is measured, on which pictures, and what becomes of it."""
+    """The pictures to measure on, the things to measure, and the place of the measures."""
 
     pictures: Annotated[PathTexts, Lifetime.INVERSION] = Field(
         default=(),

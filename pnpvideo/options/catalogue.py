@@ -14,8 +14,8 @@ class WordsOptions(Options, title="words"):
 
     filter: Annotated[str | None, Lifetime.NOTHING] = Field(
         default=None,
-        description="list only what contains this text, or one kind: things, looks, grounds, "
-        "lights or styles (all)",
+        description="list only entries that contain this text, or one kind: things, looks, "
+        "grounds, lights or styles (all)",
         json_schema_extra={"positional": True},
     )
     model: Annotated[str, BeforeValidator(plain_text), Lifetime.NOTHING] = Field(

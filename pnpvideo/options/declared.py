@@ -183,8 +183,7 @@ def accepted(schema: Schema) -> str:
     if "form" in schema:
         return schema["form"]
     if "enum" in schema:
-        first, last = schema["enum"][:-1], schema["enum"][-1]
-        return f"{', '.join(first)} or {last}" if first else last
+        return one_of(schema["enum"])
     kind = {
         "boolean": "true or false",
         "integer": "a whole number",
@@ -199,6 +198,12 @@ def accepted(schema: Schema) -> str:
     if "maximum" not in schema:
         return f"{kind} of at least {schema['minimum']}"
     return f"{kind} from {schema['minimum']} to {schema['maximum']}"
+
+
+def one_of(names: Iterable[str]) -> str:
+    """Return names for the end of a message: "fast, balanced or best"."""
+    *first, last = names
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def unknown_option(name: str, known: Iterable[str]) -> InputError:
@@ -243,7 +248,7 @@ def _by_given_name(options: type[Options], values: Mapping[str, object]) -> dict
 
 
 def _check_texts(options: type[Options], values: Mapping[str, object]) -> None:
-    """Raise InputError for a text, or one of several, with characters that no text has."""
+    """Raise InputError if a text, or one of several, has characters that are not text."""
     for name, value in values.items():
         for text in value if isinstance(value, list | tuple) else (value,):
             if isinstance(text, str | Path) and _NOT_IN_TEXTS.search(str(text)):

@@ -1,4 +1,4 @@
-"""The methods of editing, and what the one dial `strength` turns in each."""
+"""The methods of editing, and what `strength` sets in each of them."""
 
 import math
 from typing import Literal
@@ -18,8 +18,8 @@ OWN_STRENGTH: dict[MethodName, float] = {
     "flowalign": 0.5,
     "steerflow": 0.5,
 }
-"""By method: the strength that its paper's values are nearest to. That of inject is in its
-thresholds."""
+"""By method: the strength that comes nearest to the values in its paper. Inject has its thresholds
+instead."""
 
 OF_CLEAN = ("flowedit", "flowalign")
 """The methods that change the clean latents from step to step, and need no inversion."""

@@ -6,7 +6,8 @@ from pydantic import Field, model_validator
 
 from pnpvideo.errors import InputError
 from pnpvideo.options.declared import Lifetime, Options, by_title, shown
-from pnpvideo.options.method import DEFAULT_BATCH_SIZE, Count, MethodSettings
+from pnpvideo.options.method import DEFAULT_BATCH_SIZE, Count
+from pnpvideo.options.method_settings import MethodSettings
 from pnpvideo.options.model import ModelSettings
 from pnpvideo.options.paths import PathText
 from pnpvideo.options.settings import check_followed
@@ -137,8 +138,8 @@ class EvaluationSettings(
         method = values.get("method")
         if isinstance(method, str) and "=" in method:
             raise InputError(
-                f"method is {shown(method)}; results of another method are theirs "
-                "(--theirs NAME=FOLDER)"
+                f"method is {shown(method)}; give the results of another method with --theirs "
+                "NAME=FOLDER"
             )
         return values
 

@@ -13,9 +13,10 @@ Values = Mapping[str, object]
 class Rule:
     """Two options that do not go together for some of their values.
 
-    clash: whether they do not, by the values of all options. free: the value of `second` that goes
-    with every `first`. freed: the value of `first` that goes with every `second`; None: a model's
-    own `first` is not given up for a `second` that is asked for. why: the end of the message.
+    clash: whether they do not go together, by the values of all options. free: the value of
+    `second` that goes with every `first`. freed: the value of `first` that goes with every
+    `second`; None if a model's own `first` is kept even if a `second` is asked for. why: the end
+    of the message.
     """
 
     first: str
@@ -60,7 +61,7 @@ def _of_middles(second: str, free: object, why: str) -> Rule:
 
 
 _OTHERS = ("uniedit", "flowedit", "flowalign", "steerflow")
-_INJECT = "does without it; leave it out, or give method inject"
+_INJECT = "does not use it; leave it out, or give method inject"
 
 RULES: tuple[Rule, ...] = (
     *(
@@ -168,9 +169,9 @@ def _check_noise(values: Values, decided: Collection[str]) -> None:
 
 
 def fitted(values: Values, asked_for: Collection[str]) -> dict[str, object]:
-    """Return options with those that were not asked for adapted to those that were.
+    """Adapt the options that were not asked for to those that were, and return all of them.
 
-    So what a model has of its own does not stand in the way: its eta is off with another method.
+    A model's own defaults then do not get in the way: its eta is off with another method.
     """
     result = dict(values)
     for rule in RULES:
@@ -185,7 +186,7 @@ def fitted(values: Values, asked_for: Collection[str]) -> dict[str, object]:
 
 
 def check_dials(values: Values, given: Collection[str]) -> None:
-    """Raise InputError if thresholds are given with what takes their place, or uses none."""
+    """Raise InputError if thresholds are given with a strength, or with a method without them."""
     for name in ("tau_f", "tau_a"):
         if name not in given:
             continue

@@ -12,7 +12,8 @@ from pnpvideo.errors import InputError
 from pnpvideo.files.read_text import parse_yaml
 from pnpvideo.options.declared import Lifetime, Options, by_title, unknown_option
 from pnpvideo.options.evaluation import BenchmarkName
-from pnpvideo.options.method import Count, MethodOptions, MethodSettings
+from pnpvideo.options.method import Count, MethodOptions
+from pnpvideo.options.method_settings import MethodSettings
 from pnpvideo.options.model import ModelSettings
 from pnpvideo.options.paths import PathText
 from pnpvideo.options.settings import MachineSettings, SourceSettings, TextSettings
@@ -110,9 +111,7 @@ GROUPS = by_title(
 
 
 def read_axes(given: Sequence[str]) -> Axes:
-    """Return the values of OPTION=VALUE,VALUE texts by option. InputError for what cannot be
-    tried.
-    """
+    """Return values by option, from OPTION=VALUE,VALUE texts. InputError if one cannot be tried."""
     axes: Axes = {}
     for text in given:
         name, sign, values = text.partition("=")

@@ -60,8 +60,8 @@ class MaskSettings(MaskOptions, title="local edit"):
 
     mask: Annotated[PathText | None, Lifetime.SAMPLING] = Field(
         default=None,
-        description="edit only where this picture, video or folder of frames is white, not black, "
-        "or has a label; it must have the source's size, and as many frames or one for all",
+        description="edit only where this picture, video or folder of frames is white (not black) "
+        "or has a label; it must have the source's size, and one frame or as many as the source",
         json_schema_extra={"metavar": "FILE"},
     )
 

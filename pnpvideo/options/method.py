@@ -9,7 +9,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pnpvideo.options.declared import Lifetime, Options
+from pnpvideo.errors import InputError
+from pnpvideo.options.declared import Lifetime, Options, one_of, shown
 from pnpvideo.options.edit_method import (
     INJECT,
     OF_CLEAN,
@@ -19,7 +20,7 @@ from pnpvideo.options.edit_method import (
     SolverName,
     thresholds,
 )
-from pnpvideo.options.fit import check_dials, check_fit, fitted
+from pnpvideo.options.fit import check_fit, fitted
 
 NegativeSchedule = Literal["constant", "linear", "exp"]
 NoiseSource = Literal["gaussian", "keyframe"]
@@ -38,22 +39,14 @@ DEFAULT_BATCH_SIZE = 4
 
 BRANCHES = 3
 """Branches of sampling with guidance: source, negative prompt, prompt. Inversion has one branch, so
-one of its passes holds this many times as many frames in the same memory, in less time each."""
-
-DIFFUSERS_NAMES = {
-    "num_inference_steps": "steps",
-    "num_inversion_steps": "inversion_steps",
-    "controlnet_conditioning_scale": "control_scale",
-    "control_guidance_end": "control_end",
-}
-"""diffusers' names of options that have a shorter one here."""
+one of its passes holds this many times as many frames in the same memory. Each takes less time."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1, le=10**9)]
 
 
 class MethodOptions(Options):
-    """The options of the method, each within its own limits; some may be left to the model.
+    """The options of the method, each within its own limits; the model may decide some of them.
 
     With s the guidance scale, guidance is eps = e + s (eps_cond - e). Without a negative schedule e
     is the prediction under the negative prompt, as everywhere in diffusers. With one (paper,
@@ -88,8 +81,8 @@ class MethodOptions(Options):
     )
     exact_source: Annotated[bool, Lifetime.INVERSION] = Field(
         default=False,
-        description="correct each step by what the inversion missed, so that the source's own text "
-        "returns the source exactly; keeps the inverted source in full precision",
+        description="correct each step by what the inversion missed, so that sampling with the "
+        "source's own text returns the source exactly; keeps the inverted source in full precision",
     )
     method: Annotated[MethodName, Lifetime.SAMPLING] = Field(
         default=INJECT,
@@ -104,7 +97,8 @@ class MethodOptions(Options):
     )
     source_guidance: Annotated[float, Field(ge=0, le=100), Lifetime.SAMPLING] = Field(
         default=1.0,
-        description="for flowedit: the guidance scale of the source under its own text; 1: none",
+        description="for flowedit: the guidance scale of the source under its own text; 1: no "
+        "guidance",
     )
     guidance_scale: Annotated[float, Field(ge=0, le=100), Lifetime.SAMPLING] = Field(
         default=7.5,
@@ -144,9 +138,9 @@ class MethodOptions(Options):
     )
     feature_level: Annotated[Share, Lifetime.SAMPLING] = Field(
         default=1.0,
-        description="noise level, from 0 (clean) to 1 (noise), at which the source is read until "
-        "the target has passed it; below 1 it is read once for many steps, which saves time; 1: at "
-        "the target's own level in every step, as in the paper",
+        description="noise level, from 0 (clean) to 1 (noise), at which the source is read for all "
+        "steps above that level; one reading then serves many steps, which saves time; 1: read the "
+        "source at each step's own level, as in the paper",
     )
     start_from: Annotated[StartKind, Lifetime.INVERSION] = Field(
         default="inverted",
@@ -169,7 +163,7 @@ class MethodOptions(Options):
     )
     noise_share: Annotated[Share, Lifetime.SAMPLING] = Field(
         default=0.0,
-        description="share of shared noise, the same for all frames, to mix into the inverted "
+        description="share of noise that is the same for all frames, to mix into the inverted "
         "noise; with more, the result keeps less of the source's brightness and colours",
     )
     noise_source: Annotated[NoiseSource, Lifetime.SAMPLING] = Field(
@@ -296,9 +290,10 @@ class PnPOptions(MethodOptions):
         Raises:
             InputError: If there is no such preset.
         """
-        MethodSettings.check("preset", preset)
         if preset is None:
             return self
+        if preset not in PRESETS:
+            raise InputError(f"preset is {shown(preset)}; give {one_of(PRESETS)}")
         steps = max(1, round(PRESETS[preset] * self.steps))
         finer = self.inversion_steps and self.inversion_steps // self.steps * steps
         return self.of({**self.model_dump(), "steps": steps, "inversion_steps": finer})
@@ -310,8 +305,8 @@ class PnPOptions(MethodOptions):
             changes: New values by the names of options, as `{"steps": 10}`; None keeps a value.
 
         Returns:
-            The options. Those that are not named and do not go with the new values are switched
-            off.
+            The options. Options that are not in `changes` and do not go with the new values are
+            switched off.
 
         Raises:
             InputError: If a name is unknown, a value is out of range, or values do not go together.
@@ -330,39 +325,3 @@ class PnPOptions(MethodOptions):
         return {
             name: str(value) for name, value in values.items() if self.lifetime(name) in lifetimes
         }
-
-
-class MethodSettings(MethodOptions, title="method (defaults: the model's own, or the paper's)"):
-    """The options of the method as given for a run; the model decides the others."""
-
-    preset: Annotated[Preset | None, Lifetime.INVERSION] = Field(
-        default=None,
-        description="speed: fast and balanced use fewer steps (best); steps and other options "
-        "override it",
-        json_schema_extra={"brief": "speed: fast and balanced use fewer steps (best)"},
-    )
-
-    @model_validator(mode="after")
-    def _one_dial(self) -> Self:
-        check_dials(self.__dict__, self.model_fields_set)
-        return self
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_none(cls, values: dict[str, object]) -> dict[str, object]:
-        own = MethodOptions.model_fields
-        return {k: v for k, v in values.items() if v is not None or k not in own}
-
-    def affecting(self, part: Lifetime) -> dict[str, object]:
-        """Return the options that change this part of a run or an earlier one, as JSON values.
-
-        Options of the method that are not given are left out: they are the model's own.
-        """
-        left_open = MethodOptions.model_fields.keys() - self.model_fields_set
-        values = super().affecting(part)
-        return {name: value for name, value in values.items() if name not in left_open}
-
-    def resolve(self, own: PnPOptions) -> PnPOptions:
-        """Return the options of a run. own: the defaults of its model."""
-        given = self.model_fields_set & set(MethodOptions.model_fields)
-        return own.at(self.preset).override({name: getattr(self, name) for name in given})

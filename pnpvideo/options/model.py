@@ -55,7 +55,7 @@ class ModelSettings(Options, title="model"):
     )
     device: Annotated[str | None, Lifetime.NOTHING] = Field(
         default=None,
-        description="cuda, cuda:1, mps or cpu (the best one)",
+        description="cuda, cuda:1, mps or cpu (the best available)",
         json_schema_extra={"metavar": "NAME"},
     )
     dtype: Annotated[Dtype | None, Lifetime.INVERSION] = Field(
@@ -73,6 +73,6 @@ class ModelSettings(Options, title="model"):
     )
     quantize: Annotated[Quantization | None, Lifetime.INVERSION] = Field(
         default=None,
-        description="keep a transformer's weights in fewer bits, and compute as before: fp8 or "
-        "int8, half the memory, or nf4, a quarter; int8 and nf4 need pnpvideo[quantize] (off)",
+        description="store a transformer's weights in fewer bits, and compute as before: fp8 and "
+        "int8 take half the memory, nf4 a quarter; int8 and nf4 need pnpvideo[quantize] (off)",
     )

@@ -14,9 +14,9 @@ from pnpvideo.options.method import (
     DEFAULT_BATCH_SIZE,
     ControlKind,
     Count,
-    MethodSettings,
     PnPOptions,
 )
+from pnpvideo.options.method_settings import MethodSettings
 from pnpvideo.options.model import ModelSettings
 from pnpvideo.options.paths import PathText
 from pnpvideo.options.values import (
@@ -73,20 +73,20 @@ class ReadSettings(Options):
     )
     reader: Annotated[Reader, Lifetime.NOTHING] = Field(
         default=DEFAULT_READER,
-        description="what reads plain local videos: decord, in a process of its own, or av (PyAV), "
-        "which reads everything else",
+        description="library that reads plain local videos: decord, in a process of its own, or av "
+        "(PyAV), which reads all other videos",
     )
     max_pixels: Annotated[int, Lifetime.NOTHING] = Field(
         default=DEFAULT_MAX_PIXELS,
         ge=1,
         le=2**40,
-        description="refuse pictures and frames of more pixels, before they are decoded",
+        description="refuse pictures and frames with more pixels, before they are decoded",
     )
     max_frames: Annotated[int, Lifetime.NOTHING] = Field(
         default=DEFAULT_MAX_FRAMES,
         ge=1,
         le=2**40,
-        description="refuse sources of more frames, counted up to the last one that is used",
+        description="refuse sources with more frames, counted up to the last one that is used",
     )
 
 
@@ -192,7 +192,7 @@ class MachineSettings(Options, title="machine"):
         description="folder that keeps finished work: the same command resumes from it after an "
         "interruption, and other prompts reuse the inversion, which stays there",
         json_schema_extra={
-            "brief": "keep finished work there; the same command resumes from it",
+            "brief": "folder that keeps finished work; the same command resumes from it",
             "metavar": "FOLDER",
         },
     )
@@ -226,8 +226,10 @@ class Settings(
     TextSettings,
     SourceSettings,
 ):
-    """All options of `translate`, side by side. None leaves a choice to the model or to the
-    machine, as does leaving out an option of the method (see `MethodSettings`).
+    """All options of `translate`, side by side.
+
+    None leaves the choice to the model or to the machine. Leaving out an option of the method does
+    the same (see `MethodSettings`).
     """
 
     @model_validator(mode="after")

@@ -43,7 +43,7 @@ def read_settings(path: Path) -> dict[str, object]:
 
 
 def with_paths_from(folder: Path, values: Mapping[str, object]) -> dict[str, object]:
-    """Return settings in which paths relative to a folder lead there from the working folder."""
+    """Return settings in which paths relative to a folder are joined to it."""
     known = declared(Settings)
     return {
         name: _from_folder(folder, value) if _is_path(known[name], value, folder) else value

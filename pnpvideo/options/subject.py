@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import model_validator
 
-from pnpvideo.options.method import MethodSettings
+from pnpvideo.options.method_settings import MethodSettings
 from pnpvideo.options.model import ModelSettings
 from pnpvideo.options.settings import (
     MachineSettings,

@@ -18,11 +18,11 @@ HighRangeTreatment = Literal["map", "keep"]
 Prediction = Literal["epsilon", "v_prediction", "sample"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 Quantization = Literal["fp8", "int8", "nf4"]
-"""What the weights of a transformer are kept in."""
+"""The format in which the weights of a transformer are kept."""
 Reader = Literal["decord", "av"]
 """The library that reads plain local videos; PyAV reads all others."""
 Tracks = Literal["default", "all", "none"]
-"""Which of a source's sound tracks a result has."""
+"""The sound tracks of the source that the result gets."""
 
 # Half precision costs nothing that can be seen: for six scenes of the embedded model's world, 15
 # steps, the results are within 70 to 75 dB (PSNR) of those with float32, and as near to the true

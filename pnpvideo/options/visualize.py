@@ -6,7 +6,7 @@ from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema, mod
 
 from pnpvideo.errors import InputError
 from pnpvideo.options.declared import Lifetime, Options, by_title
-from pnpvideo.options.method import MethodSettings
+from pnpvideo.options.method_settings import MethodSettings
 from pnpvideo.options.model import ModelSettings
 from pnpvideo.options.paths import PathText
 from pnpvideo.options.settings import MachineSettings, SourceSettings, TextSettings

@@ -75,7 +75,7 @@ class WebOptions(Options, title="page"):
     )
     login: Annotated[PathText | None, Lifetime.NOTHING] = Field(
         default=None,
-        description="file with a line NAME:PASSWORD for each person who may log in (everyone may)",
+        description="file with a line NAME:PASSWORD for each person who may log in (no login)",
         json_schema_extra={"metavar": "FILE"},
     )
     max_upload: Annotated[Count, Lifetime.NOTHING] = Field(
@@ -93,7 +93,7 @@ class WebOptions(Options, title="page"):
         "there is a login",
     )
     max_prompts: Annotated[Count, Lifetime.NOTHING] = Field(
-        default=16, description="maximum number of prompts, and so of results, of one run"
+        default=16, description="maximum number of prompts, and so of results, in one run"
     )
     max_prompt_length: Annotated[Count, Lifetime.NOTHING] = Field(
         default=2000, description="maximum number of characters in a prompt"
@@ -106,7 +106,7 @@ class WebOptions(Options, title="page"):
     )
     device: Annotated[str | None, Lifetime.NOTHING] = Field(
         default=None,
-        description="cuda, cuda:1, mps or cpu (the best one)",
+        description="cuda, cuda:1, mps or cpu (the best available)",
         json_schema_extra={"metavar": "NAME"},
     )
     stop: Annotated[str | None, Lifetime.NOTHING] = Field(

@@ -1,4 +1,4 @@
-"""What calls of all pipelines share: their values, read and checked, and their results."""
+"""The values of a call, read and checked, and its results, for all pipelines."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,12 +18,20 @@ from pnpvideo.errors import InputError
 from pnpvideo.models.prompt import PromptEmbeddings
 from pnpvideo.options.declared import unknown_option
 from pnpvideo.options.mask import MaskOptions
-from pnpvideo.options.method import DIFFUSERS_NAMES, PnPOptions, Preset
+from pnpvideo.options.method import PnPOptions, Preset
 from pnpvideo.options.settings import MachineSettings
 from pnpvideo.pixels.mask import Area
 from pnpvideo.stages.edit import EditResult
 from pnpvideo.stages.prompts import Texts
 from pnpvideo.storage.trajectory import Trajectory
+
+DIFFUSERS_NAMES = {
+    "num_inference_steps": "steps",
+    "num_inversion_steps": "inversion_steps",
+    "controlnet_conditioning_scale": "control_scale",
+    "control_guidance_end": "control_end",
+}
+"""diffusers' names of options that have a shorter one here."""
 
 
 @dataclass

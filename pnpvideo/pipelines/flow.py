@@ -178,8 +178,8 @@ class PnPFlowPipeline:
     ) -> PnPVideoPipelineOutput | tuple[Any, Trajectory]:
         """Translate a video to what a prompt says, keeping its layout and motion.
 
-        All keywords are those of `PnPVideoPipeline`; those of its ControlNet and IP-Adapter do not
-        exist here. Raises InputError (a ValueError) for what cannot be used, before any work.
+        All keywords are those of `PnPVideoPipeline`, without those for a ControlNet or an
+        IP-Adapter. Raises InputError (a ValueError) for what cannot be used, before any work.
         """
         check_types(locals())
         check_call(output_type, batch_size)

@@ -34,7 +34,10 @@ _SPECK = 0.02
 
 @dataclass(frozen=True, kw_only=True)
 class NamedMaps:
-    """Where frames show what a text names. spread: over similar places; direct: as attended."""
+    """Maps of where frames show what a text names.
+
+    direct: as attended. spread: the same, spread over similar places.
+    """
 
     spread: Maps
     direct: Maps

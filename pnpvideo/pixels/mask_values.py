@@ -69,10 +69,11 @@ class Values:
 
 @dataclass(frozen=True, kw_only=True)
 class Meaning:
-    """Which values of a mask are edited.
+    """The values of a mask that are edited.
 
-    edited: their keys; None: the values are brightness. edits_all: whether nothing else is there.
-    notice: what a user should know, to go on from "the mask"; empty if the meaning is plain.
+    edited: their keys; None: the values are brightness. edits_all: whether there are no others.
+    notice: what a user should know, as the rest of a sentence that begins "the mask"; empty if the
+    meaning is plain.
     """
 
     edited: Keys | None
@@ -151,7 +152,7 @@ class _MaskReader(FrameReader):
 
 @dataclass(frozen=True, kw_only=True)
 class _Form:
-    """What the values of all frames are, so that they can be compared.
+    """The kind of the values of all frames, so that they can be compared.
 
     kind: "numbers", of one type; "indices" of one palette; or "colours". is_label: whether numbers
     are labels for certain.
@@ -243,7 +244,7 @@ class _Seen:
 
 
 def _white_of(values: NDArray[np.generic]) -> float:
-    """Return which number is white: that of the type, or what the values make likely."""
+    """Return the number that is white: the type's, or the one that the values make likely."""
     top = float(values.max(initial=0))
     if values.dtype.kind == "f":
         return 1 if top <= 2 else 255

@@ -103,9 +103,9 @@ def _named(settings: Settings, output: str) -> Outputs:
 
 
 def fitting(output: str, settings: Settings) -> str:
-    """Return an output with a name that the disk can hold, as well as the names beside it.
+    """Return an output whose name, and the names of the files beside it, the disk can hold.
 
-    A longer one is shortened; different outputs stay different.
+    A name that is too long is shortened; different outputs stay different.
     """
     path = Path(output)
     limit = longest_name(folder_above(path))

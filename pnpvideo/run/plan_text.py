@@ -1,4 +1,4 @@
-"""What a run says of itself, in a line."""
+"""The line with which a run describes itself."""
 
 from pnpvideo.clips.clip import Clip, frame_count_text
 from pnpvideo.options.method import PnPOptions

@@ -15,6 +15,7 @@ from pnpvideo.catalogue.unknown_words import check_named
 from pnpvideo.clips.clip import Clip, Frames
 from pnpvideo.errors import InputError
 from pnpvideo.files.atomic_output import claimed, folder_above
+from pnpvideo.models.model import Model
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.options.settings import Settings
 from pnpvideo.options.settings_file import write_settings
@@ -163,12 +164,10 @@ def run(
         kept = settings.job if job is None else job
         folder = None if kept is None else open_things.enter_context(JobFolder(kept))
         warn_of_unknown(texts_of(settings), known)
-
         # 2. Load the model
         model = open_model(settings, device) if pipeline is None else model_of(pipeline)
-        options = settings.resolve(model.defaults)
+        options = _options_of(settings, model)
         _log.debug("%s on %s in %s", settings.model, device, model.dtype)
-        _check_options(settings, options)
         callbacks = Callbacks(
             bars=bars_of(bars, quiet=quiet),
             after_inversion=after_inversion or (lambda source: None),
@@ -218,15 +217,19 @@ def run_span(settings: Settings, pipeline: Loaded, job: Path, *, number: int, co
                 opened.sample(span=spans[number])
 
 
-def _check_options(settings: Settings, options: PnPOptions) -> None:
-    """Raise InputError for settings that the options rule out; log one that has no effect."""
+def _options_of(settings: Settings, model: Model) -> PnPOptions:
+    """Return the options of a run. InputError for settings that they rule out; logs one that has
+    no effect.
+    """
+    options = settings.resolve(model.defaults)
     if settings.check_inversion and not options.inverts:
         raise InputError(
-            f"there is no inversion to check with start_from {options.start_from} and method "
-            f"{options.method}; leave out check_inversion"
+            f"with start_from {options.start_from} and method {options.method} there is no "
+            "inversion to check; leave out check_inversion"
         )
     if ignored := settings.ignored(options):
         _log.warning("%s", ignored)
+    return options
 
 
 def _claim(outputs: Outputs, open_things: contextlib.ExitStack) -> None:

@@ -1,6 +1,6 @@
 """The keyframes of a step: a function of the step and the seed alone.
 
-So they are the same for every batch size, and in a run that was interrupted and resumed.
+They are therefore the same for every batch size, and in a run that was interrupted and resumed.
 """
 
 import random

@@ -134,7 +134,7 @@ def denoise_latents(
 
 
 def _at_hand(latents: Tensor, device: torch.device) -> Tensor:
-    """Return a copy of latents on the network's device, or if they are large, where they are.
+    """Return a copy of latents on the network's device; large latents stay on their own device.
 
     A copy to the host at each step would make a GPU wait for it.
     """

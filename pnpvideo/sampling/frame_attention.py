@@ -27,9 +27,9 @@ class FrameAttention:
     Sharing (Geyer et al. 2023): keyframes attend to all tokens of their pass. Then the frames
     between them attend to their own and their two keyframes' tokens ("extended"), or take their
     two keyframes' attention outputs ("propagate"). With injection all queries and keys are the
-    source's. The source branch never shares: its features are those of the frame by itself, which
-    is what gets injected. (The authors' code does so for keyframes; for other frames it propagates
-    the source branch like the rest.)
+    source's. The source branch never shares: the injected features are those of each frame by
+    itself. (The authors' code does so for keyframes; for other frames it propagates the source
+    branch like the rest.)
 
     injects: whether the layer takes the source's queries and keys. shares: whether its frames share
     keyframes' tokens.

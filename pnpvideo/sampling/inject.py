@@ -143,7 +143,7 @@ def _unchanged(tensor: Tensor) -> Tensor:
 
 
 class _InjectedFeature:
-    """The source's feature in place of every branch's, in one block.
+    """The injection of the source's feature into all branches, in one block.
 
     All branches add the source's residual to their input, so inside the block, from its first norm
     to its second convolution, only the source's rows are computed.

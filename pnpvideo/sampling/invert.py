@@ -89,9 +89,9 @@ def _levels(
     numbers: tuple[int, ...],
     progress: Progress,
 ) -> Iterator[tuple[int, Tensor]]:
-    """Yield the numbers of the sampling levels but the clean one, and the latents inverted there.
+    """Yield the number of each sampling level except the clean one, and the inverted latents there.
 
-    whole: predicts a batch. z: clean. numbers: of the pieces.
+    whole: predicts a batch. z: the clean latents. numbers: of the pieces.
     """
     rows = {place: row for row, place in enumerate(schedule.inversion_places)}
 

@@ -41,7 +41,7 @@ def match_clip(
 ) -> Matches:
     """Match every frame to the keyframes before and after it.
 
-    As Geyer et al. 2023, but at one noise level for all steps, and once for all layers of a
+    As in Geyer et al. 2023, but at one noise level for all steps, and once for all layers of a
     resolution. text: the source's, one embedding. The network runs on the source alone, a batch at
     a time; tokens of two keyframes and one batch are in memory.
     """
@@ -97,12 +97,12 @@ def see_tokens(
 def describe_tokens(
     tokens: dict[int, Tensor], grid_of: Callable[[int], tuple[int, int]]
 ) -> dict[int, Tensor]:
-    """Join tokens of each resolution with those of all coarser ones at their place.
+    """Join the tokens of each resolution with all coarser tokens at the same place.
 
     Coarse tokens say which part of an object it is, fine ones where exactly: on scenes with known
     motion this halved the number of wrongly matched fine tokens. tokens: (frames, tokens, channels)
-    by their number; grid_of: returns the (height, width) of so many. Returns the same with more
-    channels, each resolution's part of length 1.
+    by the number of tokens; grid_of: returns the (height, width) for that number. Returns the same
+    with more channels; the part of each resolution has length 1.
     """
     grids: dict[int, Tensor] = {}
     for size, some in tokens.items():

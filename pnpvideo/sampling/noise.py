@@ -71,11 +71,11 @@ def step_noise(
     *,
     each: bool = False,
 ) -> Tensor | None:
-    """Draw the noise of a step that takes one, which all prompts share.
+    """Draw the noise of a step that takes noise; all prompts share it.
 
-    like: (pieces, c, h, w). With eta, each piece has some of its own, (pieces, c, h, w); methods
-    that edit clean latents take one for all pieces, (c, h, w), or one that moves with them. each:
-    always draw noise for each piece.
+    like: (pieces, c, h, w). With eta, each piece has noise of its own, (pieces, c, h, w); methods
+    that edit clean latents take the same for all pieces, (c, h, w), or noise that moves with them.
+    each: always draw noise for each piece.
     """
     if options.edits_clean:
         return common_noise(like, generator, origins, each=each)

@@ -1,8 +1,8 @@
 """The passes of one step: which frames go through the network together, in which order, and what
 is injected and shared in each.
 
-A frame here is one piece. For models of videos there are no keyframes, and the pieces of a scene go
-together.
+A frame here is one piece. Models of videos do not have keyframes, and the pieces of a scene go
+through the network together.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -94,8 +94,8 @@ class InjectedBatch(Batch):
 
     with_source: the first branch is the source's. features: whether its features are injected.
     attention: whether its queries and keys are. reading: what an earlier pass computed of these, if
-    the source is not in this one. branches_with_equal_latents: so many of the targets' branches in
-    a row have the same latents and differ in their text alone. sharing: None if frames share no
+    the source is not in this one. branches_with_equal_latents: how many of the targets' branches in
+    a row have the same latents and differ only in their text. sharing: None if frames share no
     attention.
     """
 

@@ -1,4 +1,4 @@
-"""What is read of the source in a pass of its own, and kept for later steps."""
+"""Readings: values of the source, read in a pass of its own and kept for later steps."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -108,12 +108,12 @@ def undo_ddim_step(
 
 
 def clean_of_step(before: Tensor, after: Tensor, start: Level, end: Level, *, eta: float) -> Tensor:
-    """Return the clean latents that a step's prediction saw, from the latents around the step.
+    """Return the clean latents that a step predicted, from the latents before and after it.
 
     before = a clean + s noise and after = a' clean + s' noise (a, s: signal and noise of the
     levels; Song et al. 2021, equation 12), solved for clean. At the clean end it is `after`.
-    before, after: of one shape, at levels `start` and `end`. eta: that of the step. InputError
-    unless it is 0: otherwise the step adds noise of its own, and the equations have no solution.
+    before, after: of one shape, at levels `start` and `end`. eta: of the step. InputError unless
+    eta is 0: otherwise the step adds noise of its own, and the equations have no solution.
     """
     if eta > 0:
         raise InputError(

@@ -18,7 +18,7 @@ Advance = Callable[[Tensor, int], Tensor]
 """Returns the latents (pieces, ...) at the other end of a step.
 
 Levels are counted as in `NoiseSchedule`, noisiest first. Step i is between levels i and i + 1:
-inversion takes latents from level i + 1 to level i, and the way back from level i to level i + 1.
+inversion takes latents from level i + 1 to level i, and sampling from level i to level i + 1.
 """
 
 
@@ -92,8 +92,8 @@ class LookAhead(_BackByDDIM):
 
     The network is evaluated where the last output leads to, at the level that the step goes to, and
     the step is the inverse of sampling's with that output. The first step looks ahead with the
-    output at the clean end, which takes one more prediction. As Euler's way back nearly undoes it,
-    the error of there and back falls with the square of the number of steps.
+    output at the clean end, which takes one more prediction. Euler steps back nearly undo it, so
+    the error after inverting and sampling back falls with the square of the number of steps.
     zero: do not look ahead in the first step, which is then DDIM inversion's: the method's "zero
         initial", with which the trajectory says where each step evaluated the network.
     """

@@ -23,7 +23,7 @@ OnPrediction = Callable[[int, Tensor], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Common:
-    """What the steps of every method need.
+    """The values that the steps of every method need.
 
     scenes: for a video model; None: pieces go alone, or share attention.
     predicted: receives the clean latents that each step expects, (prompts, pieces, c, h, w), and is

@@ -1,8 +1,8 @@
-"""Velocities: the coordinate in which a step of every kind of model is Euler's.
+"""Velocities: the coordinate in which a step of every kind of model is an Euler step.
 
 With a and b the signal and noise of a level, u = latents / (a + b) is (1 - s) clean + s noise, with
 s = b / (a + b): the straight line of flow matching, whose velocity is v = noise - clean. A DDIM
-step from s to s' is Euler's step there, u' = u + (s' - s) v, for every kind of prediction.
+step from s to s' is an Euler step there, u' = u + (s' - s) v, for every kind of prediction.
 """
 
 from torch import Tensor

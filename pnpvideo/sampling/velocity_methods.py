@@ -28,7 +28,7 @@ Velocities = Mapping[tuple[Place, Role], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Moment:
-    """What is known at a step, for some pieces.
+    """The values that are known at a step, for some pieces.
 
     x: the result so far, (prompts, pieces, c, ...): at level s, or for methods that edit the clean
     latents, clean. source: the source's, (pieces, c, ...), at levels s and s', or clean twice.
@@ -90,7 +90,7 @@ class VelocityMethod:
 
 
 def uniedit(moment: Moment, v: Velocities) -> Tensor:
-    """Uni-Edit (Jiao et al. 2025, "UniEdit-Flow").
+    """Take a step of Uni-Edit (Jiao et al. 2025, "UniEdit-Flow").
 
     With d = v_target - v_source and m its mean over the channels, scaled to 0 to 1 over each piece:
     x + h (m v_target + (1 - m) v_source + omega (1 + m) d), omega being the guidance scale. For
@@ -116,12 +116,15 @@ def _of_tokens(values: Tensor, side: int) -> Tensor:
 
 
 def flowedit(moment: Moment, v: Velocities) -> Tensor:
-    """FlowEdit (Kulikov et al. 2024): y + h (v_target(p) - v_source(q)), with guidance in both."""
+    """Take a step of FlowEdit (Kulikov et al. 2024).
+
+    y + h (v_target(p) - v_source(q)), with guidance in both velocities.
+    """
     return moment.x + moment.h * (v["p", "target"] - v["q", "source"])
 
 
 def flowalign(moment: Moment, v: Velocities) -> Tensor:
-    """FlowAlign (Kim et al. 2025).
+    """Take a step of FlowAlign (Kim et al. 2025).
 
     With v_p = v_source(p) + w (v_target(p) - v_source(p)), v_q = v_source(q), and w the guidance
     scale: y + h (v_p - v_q) + zeta ((q - s v_q) - (p - s v_p)). The last part draws the clean
@@ -134,7 +137,7 @@ def flowalign(moment: Moment, v: Velocities) -> Tensor:
 
 
 def steerflow(moment: Moment, v: Velocities) -> Tensor:
-    """SteerFlow (2026, arXiv 2604.01715).
+    """Take a step of SteerFlow (2026, arXiv 2604.01715).
 
     With v_s the velocity of the source's own path and c = cos(v_target, v_s) over each piece:
     x + h (v_s + M (1 - s'^gamma) c (v_target - v_s)). M is where the prompt, without guidance,

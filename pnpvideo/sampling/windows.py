@@ -26,7 +26,7 @@ Predict = Callable[..., Tensor]
 
 
 class Read(Protocol):
-    """Reads the source in a pass of its own (see `FeatureInjector.read`)."""
+    """A function that reads the source in a pass of its own (see `FeatureInjector.read`)."""
 
     def __call__(self, source: Batch, *, features: bool, attention: bool) -> Reading: ...
 
@@ -70,7 +70,7 @@ def blend_weights(windows: Sequence[range]) -> list[Tensor]:
 class InWindows:
     """A `Predict` for the pieces of one scene, of a network that takes clips.
 
-    A batch in has latents (branches * pieces, c, h, w), and the output has this form, too. The
+    A batch has latents (branches * pieces, c, h, w), and the output has the same shape. The
     network is given one clip for each branch, (branches, c, pieces, h, w). If the branches of a
     window do not fit into memory together, they go one by one, the source's first.
     """
@@ -148,8 +148,9 @@ class InWindows:
 
 
 def in_windows(predict: Predict, window: Window | None, read: Read | None = None) -> Predict:
-    """Return `predict` for pieces as they are stored: itself for a model of images, without a
-    window, or else `InWindows`.
+    """Return `predict` for pieces as they are stored.
+
+    That is `predict` itself for a model of images, which has no window, and `InWindows` otherwise.
     """
     return predict if window is None else InWindows(predict, window, read)
 

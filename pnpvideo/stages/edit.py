@@ -147,7 +147,7 @@ class OpenEdit:
         request, options = self.request, options or self.request.options
         if options.inverts and not self.source.trajectory.timesteps:
             raise InputError(
-                f"the source is not inverted, and method {options.method} needs it to be"
+                f"method {options.method} needs an inverted source, and this one is not inverted"
             )
         if request.source is None:
             # What the model makes is sampled, not inverted, so no step of it missed anything.
@@ -225,7 +225,7 @@ class OpenEdit:
         return self._mask
 
     def start(self, generator: Generator, options: PnPOptions | None = None) -> Start:
-        """Return what sampling with this generator starts from; the source is inverted.
+        """Return the start of sampling with this generator, after inverting the source.
 
         options: by default those of the request.
         """

@@ -16,7 +16,7 @@ from pnpvideo.stages.mask import Mask
 from pnpvideo.stages.source import Source
 
 _PIECES = 4
-"""So many pieces of a scene that does not change encode to a last one like that of any number."""
+"""The last of this many pieces of an unchanging scene encodes like the last of any number."""
 
 
 def finish(
@@ -29,7 +29,7 @@ def finish(
 ) -> Iterator[Frames]:
     """Return the frames of one result, (pieces, c, h, w), some at a time.
 
-    They are blended along the motion of the source, and put into it if only a part is edited:
+    They are blended along the motion of the source, and put into the source if a part is edited:
     uint8 frames (n, height, width, 3) of the working size. RunError if they show a failure (see
     `check_not_plain`).
     """

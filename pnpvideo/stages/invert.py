@@ -139,8 +139,8 @@ def reconstruct(
     """
     if not options.inverts:
         raise InputError(
-            f"there is no inversion to sample back with start_from {options.start_from} and method "
-            f"{options.method}"
+            f"with start_from {options.start_from} and method {options.method} there is no "
+            "inversion to sample back"
         )
     schedule = model.schedule(options, source.size)
     text = embed_source_prompt(model, source.trajectory.prompt, options)

@@ -59,7 +59,7 @@ class Edit:
 
     @property
     def mask_from_prompt(self) -> str | None:
-        """What names the part that is edited, if words do."""
+        """The words that name the edited part; None if words do not choose it."""
         return None if self.area is None else self.area.named or None
 
 

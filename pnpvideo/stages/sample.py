@@ -51,8 +51,8 @@ class Start:
 class SampleRun:
     """One round of sampling: a result for each of its prompts.
 
-    mask: the part that is edited. control: what a ControlNet follows. span: sample these pieces
-    alone, one of `spans`, as they come out among all; None: all. job: keeps each finished step;
+    mask: the part that is edited. control: what a ControlNet follows. span: one of `spans`: sample
+    only these pieces, with the same result as among all; None: all. job: keeps each finished step;
     resume: the step that an earlier run got to.
     """
 
@@ -135,7 +135,7 @@ def _pieces_at_once(run: SampleRun, piece_count: int, callbacks: Callbacks) -> i
 
 
 def _frame_steps(run: SampleRun, span: range, steps: int) -> int:
-    """Return how many steps of single pieces an earlier run has done, of so many for each."""
+    """Return how many steps of single pieces an earlier run has done. steps: of each piece."""
     if run.resume is None:
         return 0
     part = run.resume.under_way

@@ -39,7 +39,7 @@ class KeptFrames(ABC):
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """A short text that differs for other content."""
+        """Return a short text that differs if the content differs."""
 
     @abstractmethod
     def _read(self) -> Iterator[Frames]:

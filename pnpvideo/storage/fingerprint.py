@@ -45,7 +45,7 @@ def of_tensors(tensors: Iterable[tuple[str, Tensor]]) -> str:
 def of_modules(*modules: ModelPart | None) -> str:
     """Hash the weights and configurations of a model's parts; None stands for a missing part.
 
-    So everything that was merged into the weights counts, and their precision.
+    The hash therefore depends on everything that was merged into the weights, and their precision.
     """
     parts = [
         (_configuration(module), of_tensors(module.state_dict().items()))

@@ -129,6 +129,8 @@ class JobFolder:
         room.
         """
         whole = LatentShape.of((len(timesteps) + 1, *shape))
+        # Without an inversion only the clean latents are kept.
+        noun, verb = ("inversion", "inverting") if timesteps else ("encoded source", "encoding")
         header = describe(timesteps, prompt, held) | _signature(identity)
         found, other = self._find_trajectory(identity, whole, header)
         if found is None:
@@ -142,15 +144,15 @@ class JobFolder:
                 LatentFile.create(file, part, shape=whole, dtype=dtype, metadata=header)
             found = JournaledFile.open(self._trajectory, "r+b")
             if other:
-                self._resumed.append(f"inverting again ({other})")
+                self._resumed.append(f"{verb} again ({other})")
         found.resume(self._journal)
         done = whole.pieces - len(found.missing)
         if not found.missing:
-            self._resumed.append("reusing the inversion")
+            self._resumed.append(f"reusing the {noun}")
         elif done:
             size = file_size(whole._replace(pieces=len(found.missing)), dtype)
             check_room(size, self.path)
-            self._resumed.append(f"inverting continues after {done} of {whole.pieces} frames")
+            self._resumed.append(f"{verb} continues after {done} of {whole.pieces} frames")
         return Trajectory.of_file(found)
 
     def state(self, identity: Identity) -> DenoisingState | None:

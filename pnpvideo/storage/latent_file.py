@@ -160,7 +160,7 @@ class LatentFile:
         return self.axes.sizes
 
     def __getitem__(self, place: tuple[int, slice | Sequence[int] | Tensor]) -> Tensor:
-        """Read pieces at a level, (n, *piece): a slice of them, or those of some numbers.
+        """Read pieces at a level, (n, *piece): a slice of them, or some by their numbers.
 
         InputError if the level is not kept, RunError if the file is cut off.
         """
@@ -202,7 +202,7 @@ class LatentFile:
             raise write_error(self.name, error) from None
 
     def finish(self, first: int, count: int) -> None:
-        """Count pieces as written, after all their levels are.
+        """Count pieces as written, once all their levels have been written.
 
         RunError if the disk is full or fails.
         """

@@ -30,7 +30,7 @@ class Latents(Protocol):
         """Pieces that are still to be written, ascending."""
 
     def __getitem__(self, place: tuple[int, slice | Sequence[int] | Tensor]) -> Tensor:
-        """Read pieces at a level, (n, c, h, w): a slice of them, or those of some numbers."""
+        """Read pieces at a level, (n, c, h, w): a slice of them, or some by their numbers."""
 
     def write(self, first: int, latents: Tensor) -> None:
         """Write the pieces from number `first` on: (levels, n, c, h, w), all levels."""

@@ -1,1 +1,1 @@
-"""The web page: it takes settings, queues runs and shows results, and knows no sampling."""
+"""The web page: it takes settings, queues runs and shows results. Does not know about sampling."""

@@ -15,7 +15,7 @@ _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 @dataclass(frozen=True, kw_only=True)
 class Name:
-    """The name of a server in a header. port: None if it is that of the scheme."""
+    """The name of a server in a header. port: None for the scheme's default port."""
 
     host: str
     port: int | None
@@ -101,7 +101,7 @@ class Proxies:
                 ) from None
 
     def visitor(self, peer: str, forwarded: Sequence[str]) -> str:
-        """Return the address of a visitor: the last one that no trusted proxy has.
+        """Return the address of a visitor: the last one that is not a trusted proxy's.
 
         peer: the address of the connection. forwarded: the X-Forwarded-For headers.
         """

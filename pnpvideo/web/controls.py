@@ -16,18 +16,21 @@ MAIN = ("tau_f", "tau_a", "guidance_scale", "noise_share")
 
 _IN_WORDS = {
     "tau_f": ("Keep shapes", "Lower values change the shapes of the source more"),
-    "tau_a": ("Keep outlines", "Lower values change what is where more"),
+    "tau_a": ("Keep outlines", "Lower values change the layout more"),
     "guidance_scale": ("Follow the text", "How strongly; 1 is the mildest"),
-    "strength": ("Strength", "How far from the source the result may go, 0 to 1 (as is usual)"),
+    "strength": (
+        "Strength",
+        "How far the result may go from the source, 0 to 1 (the method's own)",
+    ),
     "noise_share": ("New colours", "Higher values keep less of the source's light and colours"),
     "frames": ("Frames", "At most this many (all)"),
     "stride": ("Every n-th frame", "2 uses every second frame"),
     "background": ("Background", "Behind a transparent source (white)"),
-    "size": ("Working size", "Such as 512x384 (about as large as the model was trained for)"),
+    "size": ("Working size", "Such as 512x384 (about the size that the model was trained for)"),
     "invert_mask": ("Invert", "Edit everything but the drawing"),
     "mask_feather": ("Soft edge", "Over how many pixels the edit fades in"),
     "mask_from_prompt": ("Or name the part", "Such as “the dog”, in place of a drawing"),
-    "blend_radius": ("Reduce flicker", "Average each frame with so many on either side; 0: none"),
+    "blend_radius": ("Reduce flicker", "Average each frame with this many on either side; 0: none"),
     "steps": ("Steps", "More take longer and are finer"),
 }
 """By option: its name in plain words, and a hint. Others have the declared ones."""

@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """How slow a request may be.
+    """The limits of how slow a request may be.
 
     silence: the most seconds between two parts of it, or until a part of the answer is taken.
     grace: the seconds that it may take at any speed. rate: its bytes a second after that.
@@ -66,9 +66,9 @@ class Refused(Exception):  # noqa: N818
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """Whom a server lets in.
+    """The rules for who is let in.
 
-    root_path: under which a proxy serves the page; a path or a whole address. knows: says from the
+    root_path: the path or whole address under which a proxy serves the page. knows: says from the
     cookies whether somebody has logged in; None if nobody must. upload: the most bytes of one.
     """
 
@@ -149,7 +149,7 @@ class Doors:
         scheme = headers.get("x-forwarded-proto", "").split(",")[0].strip()
         for origin in headers.getlist("origin"):
             if not rules.hosts.allows(origin, host, local):
-                raise Refused(403, "a page of another site may not ask this server")
+                raise Refused(403, "a page of another site may not use this server")
             # What the browser itself says, whatever the proxy says.
             scheme, _, host = origin.partition("://")
         if scheme not in ("http", "https"):
@@ -157,7 +157,9 @@ class Doors:
         path = scope["path"]
         if self._prefix and path == self._prefix:
             # The page's links are relative.
-            raise Refused(307, "the page is one slash further", {"location": f"{path}/"})
+            raise Refused(
+                307, "the address of the page ends with a slash", {"location": f"{path}/"}
+            )
         if self._prefix and path.startswith(f"{self._prefix}/"):
             path = path[len(self._prefix) :]
         visitor = rules.proxies.visitor(peer, headers.getlist("x-forwarded-for"))
@@ -282,7 +284,7 @@ async def _body(receive: Receive, most: int) -> bytes:
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
-    """Return a body that has been read already, and then what comes."""
+    """Return a body that has been read already, and then the rest as it arrives."""
     messages: Sequence[Message] = [{"type": "http.request", "body": body, "more_body": False}]
     waiting = iter(messages)
 

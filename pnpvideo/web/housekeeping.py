@@ -21,8 +21,7 @@ _log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def kept_tidy(store: JobStore, seconds: float, stop: Callable[[str], None]) -> Iterator[None]:
-    """Within this context, delete jobs of more than this age, and stop those that `ask_to_stop`
-    names.
+    """Delete jobs over this age and stop those named by `ask_to_stop`, within this context.
 
     stop: stops the job of a name.
     """
@@ -82,7 +81,7 @@ def ask_to_stop(folder: Path, name: str) -> list[str]:
     asked = [job for job in unfinished if name in (job.name, "all")]
     if not asked:
         known = ", ".join(job.name for job in unfinished) or "none is there"
-        raise InputError(f"there is no job {name} to stop; those that wait or run: {known}")
+        raise InputError(f"there is no job {name} to stop; waiting or running jobs: {known}")
     for job in asked:
         (job.folder / STOP).touch()
     left = asked
@@ -100,4 +99,6 @@ def _check_served(folder: Path) -> None:
         with open_lock(lock) as file:
             served = not take_lock(file)
     if not served:
-        raise InputError(f"no server uses the folder {folder}; give the --folder of one")
+        raise InputError(
+            f"no server uses the folder {folder}; give the --folder of a running server"
+        )

@@ -13,7 +13,7 @@ from pnpvideo.options.settings import ReadSettings
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """The most that the server takes.
+    """The limits of what the server accepts.
 
     pixels: of a frame. frames: of a run. waiting: runs of a visitor in the queue.
     prompts, prompt_length: of a run, and the characters of each text.

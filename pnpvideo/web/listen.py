@@ -47,7 +47,7 @@ def listening(app: ASGIApp, host: str, port: int, before_end: Callable[[], None]
         thread = threading.Thread(target=server.run, args=([bound],), name="server", daemon=True)
         thread.start()
         if not server.is_up.wait(_START_SECONDS) or not server.started:
-            raise RunError("the server did not start; its cause is above")
+            raise RunError("the server did not start; the reason is above")
         try:
             yield f"http://{_for_a_browser(host)}:{bound.getsockname()[1]}/"
         finally:

@@ -22,9 +22,9 @@ class FailedLogins:
         self._failed: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
     def begin(self, place: str) -> float:
-        """Count a try, which `forget` takes back; return the seconds to wait if it is too early.
+        """Count a try, which `forget` undoes; return the seconds to wait if it is too early.
 
-        Counted before the password is checked, as many may be tried at once.
+        It is counted before the password is checked, because many may be tried at once.
         """
         failed, until = self._failed.get(place, (0, 0.0))
         now = self._clock()
@@ -39,7 +39,7 @@ class FailedLogins:
         return 0.0
 
     def forget(self, place: str) -> None:
-        """Note a right password."""
+        """Record a right password."""
         self._failed.pop(place, None)
 
 

@@ -23,7 +23,7 @@ _OTHER_WORK = frozenset(("size", "mask_from_prompt", "ip_adapter_image"))
 
 
 class Paces:
-    """How many seconds one pass of a frame through the network takes, for each model."""
+    """The seconds that one pass of a frame through the network takes, for each model."""
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}

@@ -1,6 +1,6 @@
 """Lay out the page: what to make at the left, what there is to see at the right.
 
-In a narrow window all is in one column, with the result right below the button.
+In a narrow window everything is in one column, with the result right below the button.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ _MOVING = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Heading:
-    """What a page is called, and what is said below that, in Markdown."""
+    """The title of the page, and the text below it, in Markdown."""
 
     title: str = "pnpvideo"
     about: str = ""
@@ -37,7 +37,7 @@ Parts = dict[str, gr.components.Component]
 def lay_out(service: Service, heading: Heading) -> PageParts:
     """Add all parts of the page to the Blocks that are open."""
     gr.HTML(
-        f"<h1>{escape(heading.title)}</h1><p>Translate a picture or a clip to what a text says, "
+        f"<h1>{escape(heading.title)}</h1><p>Translate a picture or a clip into what a text says, "
         "keeping its layout and motion.</p>",
         elem_id="title",
     )
@@ -120,7 +120,7 @@ def _main_options(service: Service, controls: Controls) -> Parts:
         service.paces.choices(first, models.options[first], 1),
         value="best",
         label="Quality",
-        info="With fewer steps it is faster · preset",
+        info="Fewer steps are faster · preset",
         elem_id="preset",
     )
     with _pairs():
@@ -131,7 +131,7 @@ def _main_options(service: Service, controls: Controls) -> Parts:
     )
     negative = gr.Textbox(
         label="What it should not show",
-        info="With a model that is guided · negative_prompt",
+        info="Only for models that use guidance · negative_prompt",
         lines=1,
         elem_id="negative",
     )
@@ -151,8 +151,8 @@ def _main_options(service: Service, controls: Controls) -> Parts:
 
 def _local_edit(controls: Controls) -> Parts:
     gr.Markdown(
-        "Draw on the first frame over what should be edited; the arrow takes back a stroke. "
-        "In a clip, the drawing moves along."
+        "Draw on the first frame over what should be edited; the arrow undoes a stroke. "
+        "In a clip, the drawing moves with the source."
     )
     editor = drawing_editor(
         show_label=False,

@@ -46,7 +46,7 @@ _WORK = "work"
 
 
 class Runner:
-    """Runs the jobs of a store in the order in which they came."""
+    """The thread that runs the jobs of a store, in the order in which they came."""
 
     def __init__(
         self,
@@ -181,7 +181,7 @@ class Runner:
             message = f"the server cannot keep its files: {disk_error(error)}"
         except BaseException:
             _log.exception("job %s", job.name)
-            message = "an unexpected error; its cause is in the log of this server"
+            message = "an unexpected error; the cause is in the log of this server"
         return {"state": "failed", "message": message}
 
     def _learn(self, job: WebJob, changes: dict[str, object]) -> None:

@@ -22,13 +22,13 @@ _LISTED = 60
 _log = logging.getLogger(__name__)
 
 CELLS_LABEL = "Click one to use its values"
-_FOUND = "What was found by its name, in white; of a clip some frames, with the mask in red"
+_FOUND = "The part found by its name, in white; for a clip, some frames with the mask in red"
 
 Updates = dict[gr.components.Component, object]
 
 IDLE = (
     '<div class="state idle">Give a picture or a clip, or pick a sample; say what the result '
-    "should show, and translate.</div>"
+    "should show, and click Translate.</div>"
 )
 
 
@@ -73,7 +73,7 @@ class PageParts:
 def chosen(facts: str | None, limits: Limits) -> str:
     """Return a source's description; without a source, what can be one."""
     return escape(
-        facts or f"A picture or a clip of up to {limits.frames} frames, or pick a sample."
+        facts or f"Give a picture or a clip of up to {limits.frames} frames, or pick a sample."
     )
 
 
@@ -113,7 +113,7 @@ def said(error: Exception) -> str:
     _log.error("an unexpected error", exc_info=error)
     if isinstance(error, OSError):
         return f"the server cannot do this: {disk_error(error)}"
-    return "an unexpected error; its cause is in the log of this server"
+    return "an unexpected error; the cause is in the log of this server"
 
 
 def caption(job: WebJob) -> str:
@@ -160,7 +160,7 @@ def nothing() -> Updates:
 
 
 class Show:
-    """Shows jobs in a page's components. outputs: all components that it updates."""
+    """The display of jobs in a page's components. outputs: all components that it updates."""
 
     def __init__(self, service: Service, parts: PageParts) -> None:
         self._service, self._parts = service, parts

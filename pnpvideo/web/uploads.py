@@ -28,7 +28,7 @@ LEADS_AWAY = "leads to another folder; give the file under a plain name"
 
 _MOST_FILES = 8
 _SPARE = 32 * 2**20
-"""Bytes of the disk that an upload leaves free, so that the jobs that are there can end."""
+"""Bytes of the disk that an upload must leave free, so that the existing jobs can finish."""
 _PROGRESS_SECONDS = 60
 _TOO_LARGE = "the file is larger than the maximum allowed size"
 _DISK = "the server cannot keep the upload: {}"
@@ -36,15 +36,16 @@ _DISK = "the server cannot keep the upload: {}"
 # What Gradio and `Uploads` put into the folder: folders, and files until they are whole.
 _OWN = re.compile(r"[0-9a-f]{64}|tmp\w{8}")
 
-# Nobody can guess the path of a file that they have, too.
+# Without it, anyone who has the same file could guess the path of an upload.
 _SALT = secrets.token_bytes(32)
 
 _log = logging.getLogger(__name__)
 
 
 class Uploads:
-    """Middleware that takes uploads in the place of Gradio's route, which leaves half of an upload
-    when the visitor leaves or the disk is full.
+    """Middleware that takes uploads in place of Gradio's route.
+
+    Gradio's route leaves half of a file behind if the visitor leaves or the disk is full.
     """
 
     def __init__(

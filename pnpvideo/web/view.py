@@ -70,10 +70,10 @@ def write_views(
 
 
 def write_mask_view(folder: Path, settings: Settings, check: Callable[[], None]) -> None:
-    """Write how the mask of a source's first frame moves with it, as the views of a result: in
-    colour over the source, and beside that as it is, white where the source is edited.
+    """Write views of how the mask of a source's first frame moves with the source.
 
-    check: called before each batch of frames; may raise.
+    They show the mask in colour over the source, and beside that the mask itself, white where the
+    source is edited. check: called before each batch of frames; may raise.
     """
     assert settings.source is not None
     assert settings.mask is not None

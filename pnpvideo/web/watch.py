@@ -27,11 +27,11 @@ _FINISHING = 0.05
 
 
 class StoppedError(Exception):
-    """Raised in a run that somebody stopped, as the message says, or when the server ends."""
+    """The signal that somebody stopped the run, as the message says, or that the server ends."""
 
 
 class TimeUpError(Exception):
-    """Raised in a run that takes longer than the server allows."""
+    """The signal that a run took longer than the server allows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class RunProgress:
 
 
 class Watch:
-    """Follows one run. `stop` ends it at the next layer of the network; any thread may call it."""
+    """The progress of one run. `stop` ends the run at the network's next layer, from any thread."""
 
     def __init__(self, preview: Path, seconds: float | None = None) -> None:
         """preview: the file to write previews to. seconds: after which the run ends."""
@@ -80,13 +80,13 @@ class Watch:
 
     @contextlib.contextmanager
     def on(self) -> Iterator[None]:
-        """Let `stop` end what runs within this context."""
+        """Let `stop` end the work within this context."""
         # Check before each layer of any module: a batch may take longer than people wait.
         with register_module_forward_pre_hook(self.check):
             yield
 
     def begin(self, stage: str) -> float:
-        """Note that a progress bar began; return its cost."""
+        """Record that a progress bar began; return its cost."""
         names = [name for name, _ in self._stages]
         at = names.index(stage, self._next) if stage in names[self._next :] else len(names)
         self._before = sum(cost for _, cost in self._stages[:at])
@@ -94,7 +94,7 @@ class Watch:
         return self._stages[at][1] if at < len(names) else 0.0
 
     def advance(self, stage: str, cost: float, share: float) -> None:
-        """Note that a bar is at this share of its own work."""
+        """Record that a bar is at this share of its own work."""
         self.check()
         now, done = time.monotonic(), (self._before + cost * share) / self._whole
         if self._first is None:  # An earlier run did the work up to here.

@@ -18,11 +18,11 @@ _SHORTEST = 2
 _LAST_WORD = re.compile(r"[^\W\d_]+$")
 
 Chip = tuple[str, str]
-"""What a chip says, and the prompt that it gives."""
+"""The label of a chip, and the prompt that it gives."""
 
 
 class WordHelp:
-    """What the page says about the words of prompts. Models without a list are not asked."""
+    """The page's hints about the words of prompts. Models without a list of words get none."""
 
     def __init__(self, known: Mapping[str, KnownWords | None], examples: Sequence[str]) -> None:
         """known: by the models' names on the page. examples: prompts for an empty box."""

@@ -1,4 +1,4 @@
-"""What a run reads beside its source: masks, lists of jobs, settings and job folders.
+"""The files that a run reads besides its source: masks, lists of jobs, settings and job folders.
 
 Each case is a folder that holds one damaged file among sound ones.
 """

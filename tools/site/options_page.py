@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from pnpvideo.cli import COMMANDS
 from pnpvideo.options.declared import Options, Schema, accepted, declared
-from pnpvideo.options.method import MethodSettings
+from pnpvideo.options.method_settings import MethodSettings
 from pnpvideo.options.visualize import ShowSettings
 
 _INTRODUCTION = """\

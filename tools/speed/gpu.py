@@ -59,16 +59,17 @@ class Way:
     batch_size: int = DEFAULT_BATCH_SIZE
 
 
+_EXACT = {"feature_level": 1.0}
 _ONCE = {"feature_level": 0.4}
 WAYS = (
     Way(name="plain", method="plain"),
     Way(name="exact"),
+    Way(name="source read once", options=_ONCE),
+    Way(name="read once, preset fast", method="fast", options=_ONCE),
+    Way(name="read once, not inverted", options=_ONCE | {"start_from": "noised"}),
+    Way(name="no guidance", options={"guidance_scale": 1.0}),
     Way(name="one frame a pass", batch_size=1),
     Way(name="twice the frames a pass", batch_size=2 * DEFAULT_BATCH_SIZE),
-    Way(name="no guidance", options={"guidance_scale": 1.0}),
-    Way(name="source read once", options=_ONCE),
-    Way(name="read once, not inverted", options=_ONCE | {"start_from": "noised"}),
-    Way(name="preset fast", method="fast"),
 )
 
 
@@ -86,7 +87,7 @@ class Subject:
 def measure_edit(subject: Subject, way: Way) -> Row:
     """Return the row of a way to edit."""
     pipeline, frames, count = subject.pipeline, subject.frames, len(subject.frames)
-    options = subject.options.override(way.options)
+    options = subject.options.override(_EXACT | way.options)
     once = options.override({"steps": 1})
     translate_once(pipeline, way.method, frames, once, way.batch_size)
     reset_peak_memory(pipeline.device)

@@ -29,7 +29,7 @@ OTHERWISE = "for photos, use --model sd15"
 SHEET = "words.jpg"
 SIDE, COLUMNS, QUALITY = 64, 20, 80
 NOT_KEPT = frozenset(("photo",))
-"""What captions say of 3D renders, and the model does not make."""
+"""Words of captions for 3D renders that describe something the model does not make."""
 ALSO = {"grey background": ("gray background", "on gray")}
 """Other spellings of an entry."""
 SHOWN = "fox"

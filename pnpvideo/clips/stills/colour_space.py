@@ -98,7 +98,7 @@ class Space:
 
 
 Cicp = tuple[int, int, bool]
-"""Primaries, transfer function, and whether they decide over a profile."""
+"""Primaries, transfer function, and whether they take precedence over a profile."""
 
 
 def find_cicp(image: Image.Image, file: Path | io.BytesIO) -> Cicp | None:
@@ -132,8 +132,9 @@ def _png_cicp(file: io.BufferedIOBase) -> Cicp | None:
 def stated_space(image: Image.Image) -> Space | None:
     """Return the space of an opened picture if its values have to be converted by it.
 
-    An ICC profile decides in most formats, and `profile_to_srgb` converts by it. In a PNG, CICP's
-    numbers do; and in all, a high dynamic range, which older readers of profiles do not know.
+    In most formats an ICC profile decides, and `profile_to_srgb` converts by it. In a PNG, CICP's
+    numbers decide, and in all formats those of a high dynamic range, which older readers of
+    profiles do not know.
     """
     numbers, profile = image.info.get(CICP), image.info.get("icc_profile")
     if numbers is not None and numbers[:2] != (_UNSTATED, _UNSTATED):

@@ -224,7 +224,7 @@ def decoding(image: Image.Image, path: Path, options: ReadOptions) -> Iterator[N
 
 @contextlib.contextmanager
 def _pillow_limits(max_pixels: int | None, *, lenient: bool = False) -> Iterator[None]:
-    """Keep Pillow's global size limits as given and its switch for cut files at `lenient`.
+    """Set Pillow's global size limits, and its switch for truncated files, within the context.
 
     The limits also hold for what a header does not state, such as the pictures in an ICO file.
     """

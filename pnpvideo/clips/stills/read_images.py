@@ -37,7 +37,7 @@ def read_folder(folder: Path, options: ReadOptions) -> Clip:
     if are_unrelated(paths):
         _log.warning(
             "%s: its %d images are taken for the frames of one clip, and their names are not in a "
-            "sequence; for pictures of their own use 'pnpvideo batch %s'",
+            "sequence; for separate pictures use 'pnpvideo batch %s'",
             *(folder, len(paths), shlex.quote(str(folder))),
         )
     return _clip(paths, folder.resolve().name, folder, options)
@@ -132,7 +132,7 @@ def _clip(paths: list[Path], name: str, source: Path, options: ReadOptions) -> C
             raise InputError(
                 f"{source} has images of different sizes: {chosen[0].name} has "
                 f"{size[0]}x{size[1]}, {path.name} has {image_size[0]}x{image_size[1]}; "
-                "make them the same, or use 'pnpvideo batch' for pictures of their own"
+                "make them the same, or use 'pnpvideo batch' for separate pictures"
             )
         size = image_size
     assert size is not None

@@ -1,5 +1,7 @@
-"""Check of the tiles and strips of a TIFF that are pictures of another format, with sizes of their
-own: a decoder would make a vast one of a few bytes, although its tile is small.
+"""Check of the tiles and strips of a TIFF that are pictures of another format, such as JPEG.
+
+Such a picture states its own size: from a few bytes a decoder would make a vast picture, even if
+the tile is small.
 """
 
 import io
@@ -24,9 +26,7 @@ _JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 def check_segments(page: tifffile.TiffPage, path: Path) -> None:
-    """Raise InputError if a tile or a strip holds a picture that is larger than itself, or whose
-    size cannot be known.
-    """
+    """Raise InputError if a picture in a tile or strip is larger than that, or of unknown size."""
     if int(page.compression) in _PLAIN:
         return
     if page.is_tiled:

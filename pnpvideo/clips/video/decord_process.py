@@ -55,7 +55,7 @@ def _read(reader: Any, numbers: range) -> tuple[dict[str, object], memoryview]:
 
 
 def _times(reader: Any, numbers: range) -> dict[str, object]:
-    """Return the seconds at which frames are shown, those that decord finds."""
+    """Return the times, in seconds, of the given frames that decord finds."""
     known = [number for number in numbers if number < len(reader)]
     return {"times": reader.get_frame_timestamp(known)[:, 0].tolist()}
 

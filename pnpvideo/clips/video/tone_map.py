@@ -55,7 +55,7 @@ class ToneMap:
         self._encode = np.rint(_CODES ** (2 / 2.4) * 255).astype(np.uint8)
 
     def __call__(self, frame: NDArray[np.uint16]) -> Picture:
-        """Convert one RGB frame (height, width, 3) from 16 bits, BT.2020 to 8 bits, BT.709."""
+        """Convert one RGB frame (height, width, 3) from 16-bit BT.2020 to 8-bit BT.709."""
         light = self._linear[frame]
         if self._is_hlg:  # BT.2100's OOTF: gamma 1.2 on the luminance, for 1000 cd/m2.
             luma = cv2.transform(light, _LUMA_BT2020)

@@ -1,4 +1,4 @@
-"""What distinguishes one family of flow-matching transformers from the others."""
+"""The differences between the families of flow-matching transformers."""
 
 import math
 from abc import ABC, abstractmethod
@@ -101,7 +101,7 @@ class Family(ABC):
     @property
     @abstractmethod
     def options(self) -> PnPOptions:
-        """The options that suit these models, without a file of their own that says otherwise."""
+        """Return the options that suit these models, if no file in their folder overrides them."""
 
     @abstractmethod
     def encode(self, pipe: Any, text: str) -> PromptEmbeddings:
@@ -209,7 +209,7 @@ class Family(ABC):
         known = tuple(getattr(diffusers, name) for name in self.schedulers)
         if not isinstance(scheduler, known):
             raise InputError(
-                f"a {type(scheduler).__name__} has not the levels of {self.name}; give the "
+                f"a {type(scheduler).__name__} does not have the levels of {self.name}; give the "
                 f"pipeline {self.schedulers[-1]}.from_config(its config)"
             )
         own = deepcopy(scheduler)

@@ -24,7 +24,7 @@ from pnpvideo.options.method import PnPOptions
 
 _DOUBLE = {"q": "attn.to_q", "k": "attn.to_k", "v": "attn.to_v", "f": "ff"}
 _FUSED = "qkv"
-"""What the fused projection of a single-stream block holds first, in order."""
+"""The kinds that the fused projection of a single-stream block begins with, in order."""
 
 
 class Flux2(Family):

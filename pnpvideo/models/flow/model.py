@@ -176,8 +176,8 @@ class FlowModel:
         wanted, given = own.hidden.shape[1:], embeddings.hidden.shape[1:]
         if given[1:] != wanted[1:] or (own.lengths is None and given != wanted):
             raise InputError(
-                f"the embeddings of a text are {_text(given)}, and those of this model "
-                f"{_text(wanted)}; encode them with its own pipeline"
+                f"the text embeddings are {_text(given)}, and this model needs {_text(wanted)}; "
+                "encode the texts with its own pipeline"
             )
         if (embeddings.pooled is None) != (own.pooled is None):
             raise InputError(
@@ -204,7 +204,8 @@ class FlowModel:
     def words_in(self, text: str) -> list[tuple[str, list[int]]]:
         raise InputError(
             "finding what a text names (mask_from_prompt) reads the cross-attention of a UNet, and "
-            f"{self.family.name} is a transformer; give mask, a picture that is white where to edit"
+            f"{self.family.name} is a transformer; give mask, a picture that is white where the "
+            "source is edited"
         )
 
     def schedule(self, options: PnPOptions, size: Size) -> NoiseSchedule:

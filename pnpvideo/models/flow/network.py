@@ -18,7 +18,7 @@ from pnpvideo.models.flow.family import Experts, Family, Place
 from pnpvideo.models.network import Batch, Change, HookPoint, SelfAttention
 
 KINDS = {"q": "queries", "k": "keys", "v": "values", "f": "output features"}
-"""What can be injected of a block, by the letter that a table has for it."""
+"""The parts of a block that can be injected, by their letters in a table."""
 
 
 class FlowNetwork:
@@ -88,14 +88,14 @@ class FlowNetwork:
 
     def feature(self, name: str) -> HookPoint:
         raise InputError(
-            f"{self.family.name} has no UNet's features, such as {name!r}; name its blocks to "
-            "inject into (blocks, in pnp.json)"
+            f"{self.family.name} does not have features of a UNet, such as {name!r}; name blocks "
+            "to inject into (blocks, in pnp.json)"
         )
 
     def attentions(self, name: str) -> Sequence[SelfAttention]:
         raise InputError(
-            f"{self.family.name} has no UNet's attention, such as {name!r}; name its blocks to "
-            "inject into (blocks, in pnp.json)"
+            f"{self.family.name} does not have attention layers of a UNet, such as {name!r}; name "
+            "blocks to inject into (blocks, in pnp.json)"
         )
 
     def tokens_of(self, block: str, kind: str) -> "_PictureTokens":

@@ -11,7 +11,7 @@ from pnpvideo.options.method import PnPOptions
 
 _MODULES = {"q": "attn.to_q", "k": "attn.to_k", "v": "attn.to_v", "f": "ff"}
 _MEDIUM = (0, 1, 3, 4, 12, 14, 17, 18, 19, 20, 21, 22, 23)
-"""The blocks of 3.5 Medium that keep a picture's background and whole (LayerVerse's code)."""
+"""The blocks of 3.5 Medium that keep background and whole of a picture (LayerVerse's code)."""
 
 
 class StableDiffusion3(Family):

@@ -58,9 +58,9 @@ def make_schedule(
 
 
 def _middle(start: Level, end: Level, shares: Sequence[float]) -> Middle:
-    """Return the middle of a step, at a timestep between whole ones.
+    """Return the middle of a step, at a timestep between whole numbers.
 
-    shares: those of noise in the table, by timestep.
+    shares: the shares of noise in the table, by timestep.
     """
     share = (start.share + end.share) / 2
     signal_square = (1 - share) ** 2 / ((1 - share) ** 2 + share**2)

@@ -27,9 +27,9 @@ from pnpvideo.models.network import (
 def default_layers(unet: Any) -> InjectionLayers:
     """Return the paper's layers (4 for features, 4 to 11 for attention), by rule for other UNets.
 
-    The rule: the second residual block of the decoder level that works at a quarter of the
-    latents' resolution, and every self-attention from there on. SD 1.x and 2.x:
-    up_blocks[1].resnets[1], which is layer 4. SDXL, with one level less: up_blocks[0].resnets[1].
+    The rule, for any UNet: the second residual block of the decoder level that works at a quarter
+    of the latents' resolution, and every self-attention from there on. SD 1.x and 2.x:
+    up_blocks[1].resnets[1], which is layer 4. SDXL, with one level fewer: up_blocks[0].resnets[1].
     """
     level = max(len(unet.up_blocks) - 3, 0)
     place = min(1, len(unet.up_blocks[level].resnets) - 1)
@@ -289,7 +289,7 @@ class _CrossAttention:
 class _Processor:
     """A processor that diffusers calls in place of a layer's own computation.
 
-    before: the processor in whose place it is, which computes for other threads still.
+    before: the processor that it replaces, which still computes for other threads.
     """
 
     def __init__(self, compute: Change, before: Callable[..., Tensor]) -> None:
