@@ -104,6 +104,9 @@ def test_the_examples_and_samples_use_words_that_the_bundled_model_knows() -> No
     known = words_of_model(EMBEDDED_MODEL)
     assert known is not None
     samples = find_samples(PROJECT_SAMPLES)
+    moving = [sample.moves for sample in samples]
+    assert moving == sorted(moving, reverse=True)
+    assert moving[0]
     assert examples_of(samples)
     unknown = {s.source.name: [one.word for one in unknown_words(s.prompt, known)] for s in samples}
     assert not any(unknown.values()), unknown

@@ -13,7 +13,7 @@ from pnpvideo.options.web import WebOptions
 from pnpvideo.web.serve import serving
 
 PORT = 7869
-SAMPLE = 0  # The one that is translated.
+SAMPLE = 4  # The one that is translated: a picture, the teapot.
 QUALITY = 80
 WIDE, NARROW = ViewportSize(width=1400, height=900), ViewportSize(width=420, height=1000)
 MINUTES = 20 * 60_000

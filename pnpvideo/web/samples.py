@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
+
 from pnpvideo.clips.clip import Frames
 from pnpvideo.clips.read import read_clip
 from pnpvideo.errors import InputError
@@ -26,6 +28,14 @@ class Sample:
         return card if card.is_file() else None
 
     @property
+    def moves(self) -> bool:
+        """Whether its card is a moving picture."""
+        if self.card is None:
+            return False
+        with Image.open(self.card) as card:
+            return getattr(card, "n_frames", 1) > 1
+
+    @property
     def prompt(self) -> str:
         """The text of its first result; empty without one."""
         prompt = self.values.get("prompt", ())
@@ -44,7 +54,10 @@ def card_of(source: Path) -> Path:
 
 
 def find_samples(folder: Path) -> list[Sample]:
-    """Return the sources of all NAME.yaml files, and the pictures of all prompts.yaml files."""
+    """Return the sources of all NAME.yaml files, and the pictures of all prompts.yaml files.
+
+    Those with a card that moves come first, as the page opens with the first one.
+    """
     found = []
     for path in sorted(folder.glob("*.yaml")):
         values = read_settings(path)
@@ -55,7 +68,7 @@ def find_samples(folder: Path) -> list[Sample]:
         if not isinstance(prompts, dict):
             raise InputError(f"{path} has no 'picture: prompt' lines")
         found += [_sample(path.parent / name, {"prompt": [t]}) for name, t in prompts.items()]
-    return found
+    return sorted(found, key=lambda sample: not sample.moves)
 
 
 def _sample(source: Path, values: dict[str, object]) -> Sample:
