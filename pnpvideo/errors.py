@@ -19,11 +19,12 @@ class RunError(RuntimeError):
     """
 
 
-Extra = Literal["eval", "lycoris", "distributed", "web"]
+Extra = Literal["eval", "lycoris", "quantize", "distributed", "web"]
 
 EXTRAS: dict[Extra, tuple[str, ...]] = {
     "eval": ("skimage", "scipy", "torchmetrics", "jinja2", "pyarrow"),
     "lycoris": ("lycoris",),
+    "quantize": ("bitsandbytes", "torchao"),
     "distributed": ("ray",),
     "web": ("gradio",),
 }

@@ -103,20 +103,7 @@ def save_tiny_flux(folder: Path, *, distilled: bool = False, **blocks: str) -> P
         torch.manual_seed(4)
         clip = CLIPTokenizer.from_pretrained(TOKENIZER)
         pipeline = diffusers.FluxPipeline(
-            transformer=filled(
-                diffusers.FluxTransformer2DModel(
-                    patch_size=1,
-                    in_channels=16,
-                    num_layers=2,
-                    num_single_layers=2,
-                    attention_head_dim=8,
-                    num_attention_heads=2,
-                    joint_attention_dim=TEXT,
-                    pooled_projection_dim=WIDTH,
-                    guidance_embeds=not distilled,
-                    axes_dims_rope=(2, 2, 4),
-                )
-            ),
+            transformer=tiny_flux(guidance_embeds=not distilled),
             scheduler=diffusers.FlowMatchEulerDiscreteScheduler(
                 shift=1.0 if distilled else 3.0, use_dynamic_shifting=not distilled
             ),
@@ -306,6 +293,27 @@ def tiny_wan(**changes: Any) -> diffusers.WanTransformer3DModel:
                 "ffn_dim": 24,
                 "num_layers": 2,
                 "rope_max_seq_len": 32,
+                **changes,
+            }
+        )
+    )
+    return network
+
+
+def tiny_flux(**changes: Any) -> diffusers.FluxTransformer2DModel:
+    network: diffusers.FluxTransformer2DModel = filled(
+        diffusers.FluxTransformer2DModel(
+            **{
+                "patch_size": 1,
+                "in_channels": 16,
+                "num_layers": 2,
+                "num_single_layers": 2,
+                "attention_head_dim": 8,
+                "num_attention_heads": 2,
+                "joint_attention_dim": TEXT,
+                "pooled_projection_dim": WIDTH,
+                "guidance_embeds": True,
+                "axes_dims_rope": (2, 2, 4),
                 **changes,
             }
         )

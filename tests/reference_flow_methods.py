@@ -122,24 +122,41 @@ def asked(path: Path, z: Sequence[Tensor], i: int, solver: str) -> Tensor:
     return (a * both[0] + b * both[1]).view_as(z[i])
 
 
-def guided(net: Net, x: Tensor, told: float, text: Any, nothing: Any, w: float) -> Tensor:
+def of_tokens(x: Tensor, side: int, value: Callable[[Tensor], Tensor]) -> Tensor:
+    """A value of each token, a square of so many latents a side, at all its places: (h, w)."""
+    result = torch.empty_like(x[0])
+    for i in range(0, x.shape[1], side):
+        for j in range(0, x.shape[2], side):
+            result[i : i + side, j : j + side] = value(x[:, i : i + side, j : j + side])
+    return result
+
+
+def guided(
+    net: Net, x: Tensor, told: float, text: Any, nothing: Any, w: float, side: int = 0
+) -> Tensor:
+    """side: of tokens that keep the norm that they have without guidance; 0: none do."""
     out = net(x, told, text)
     if w == 1:
         return out
     empty = net(x, told, nothing)
-    return empty + w * (out - empty)
+    both = empty + w * (out - empty)
+    if side == 0:
+        return both
+    return both * of_tokens(out, side, torch.norm) / of_tokens(both, side, torch.norm)
 
 
 def edit(
     net: Net, path: Path, z: Sequence[Tensor], texts: dict[str, Any], method: str,
     *, first: int, scale: float | Callable[[float], float], source_scale: float = 1.0,
-    zeta: float = 0.0, gamma: float = 0.0,
-    noises: Sequence[Tensor] = (), shift: str | None = None, boost: float = 0.0,
+    zeta: float = 0.0, gamma: float = 0.0, noises: Sequence[Tensor] = (),
+    shift: str | None = None, boost: float = 0.0, kept: int = 0, packed: int = 0,
 ) -> list[Tensor]:  # fmt: skip
     """The result after every step.
 
     scale: the guidance scale, perhaps by timestep. shift: the solver whose residuals are added, if
-    any. boost: of a clip (c, frames, h, w), FlowAnchor's gamma.
+    any. boost: of a clip (c, frames, h, w), FlowAnchor's gamma. kept: the side of tokens that keep
+    their norm under guidance; 0: none do. packed: the side of those that Uni-Edit has a mask for;
+    0: each latent has one.
     """
     kind, found = path.kind, []
     of_clean = method in ("flowedit", "flowalign")
@@ -151,7 +168,7 @@ def edit(
         w = scale(told) if callable(scale) else scale
         off = 0 * x if shift is None else asked(path, z, i, shift) - z[i]
 
-        v = partial(_velocity, net, texts, off, told, start, kind)
+        v = partial(_velocity, net, texts, off, told, start, kind, kept)
         if of_clean:
             noise, x0 = noises[i - first], z[-1]
             q = (1 - s) * x0 + s * noise
@@ -166,7 +183,7 @@ def edit(
         elif method == "uniedit":
             v_s, v_t = v(x, "source"), v(x, "target")
             d = v_t - v_s
-            m = d.mean(0)
+            m = of_tokens(d, packed, torch.mean) if packed else d.mean(0)
             m = (m - m.min()) / (m.max() - m.min() + 1e-7)
             x = go(x, m * v_t + (1 - m) * v_s + w * (1 + m) * d, start, end)
         elif method == "steerflow":
@@ -194,11 +211,11 @@ def longer(d: Tensor, boost: float) -> Tensor:
 
 
 def _velocity(
-    net: Net, texts: dict[str, Any], off: Tensor, told: float, level: Pair, kind: str,
+    net: Net, texts: dict[str, Any], off: Tensor, told: float, level: Pair, kind: str, kept: int,
     at: Tensor, name: str, w: float = 1.0,
 ) -> Tensor:  # fmt: skip
     nothing = texts["negative"] if name == "target" else texts["empty"]
-    return along(at, guided(net, at + off, told, texts[name], nothing, w), level, kind)
+    return along(at, guided(net, at + off, told, texts[name], nothing, w, kept), level, kind)
 
 
 def sample_by_middles(net: Net, path: Path, x: Tensor, text: Any, solver: str) -> list[Tensor]:

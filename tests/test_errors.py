@@ -19,6 +19,7 @@ PROJECT = Path(__file__).parent.parent / "pyproject.toml"
         ("eval", "skimage.metrics", 'it needs skimage; install it with: pip install "pnpvideo[ev'),
         ("eval", "torchmetrics", "it needs torchmetrics"),
         ("lycoris", "lycoris.modules", 'pip install "pnpvideo[lycoris]"'),
+        ("quantize", "torchao.quantization", 'pip install "pnpvideo[quantize]"'),
         ("distributed", "ray", 'pip install "pnpvideo[distributed]"'),
         ("web", "gradio", 'it needs gradio; install it with: pip install "pnpvideo[web]"'),
         # What another extra installs, or none: an error of the program, not of the user.

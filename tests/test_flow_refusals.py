@@ -302,6 +302,36 @@ def test_options_that_cannot_be_followed(
     assert words in one_line(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("model", "size", "words"),
+    [
+        ("sd3", (600, 6), "is 600x6, and with its proportions the model would work at 320x8, more"),
+        (
+            "sd3",
+            (5, 900),
+            "5x900, .* at 8x432, more than the 96 pixels .* multiples of 8, up to 96",
+        ),
+        (
+            "flux",
+            (9000, 10),
+            "at 15360x16, more than the 8192 pixels .* multiples of 8, up to 8192",
+        ),
+        ("unet", (90_000, 1), "at 9600x4, more than the 8192 pixels .* multiples of 4, up to 8192"),
+    ],
+)
+def test_sources_of_long_proportions(
+    folders: Mapping[str, Path], tiny_model: Path, model: str, size: tuple[int, int], words: str
+) -> None:
+    """The size is the model's, so the line names the source's."""
+    folder = tiny_model if model == "unet" else folders[model]
+    loaded = load_pipeline(ModelSettings.of({"model": str(folder), "device": "cpu"})).model
+    source = clip_of_frames(torch.zeros(1, size[1], size[0], 3, dtype=torch.uint8).numpy())
+    options = loaded.defaults
+    with pytest.raises(InputError, match=words) as raised:
+        OpenEdit(loaded, Edit(source=source, prompt="a", options=options, generators=seeded(0)))
+    assert "; crop the source, or give a --size of" in one_line(raised.value)
+
+
 def test_models_that_injection_cannot_change(pipeline: PnPFlowPipeline) -> None:
     model = pipeline.model
     own, model.blocks = model.blocks, ()

@@ -19,6 +19,7 @@ from torch import Tensor
 from pnpvideo import ModelSettings, PnPFlowPipeline, load_pipeline
 from pnpvideo.cli import main
 from pnpvideo.errors import InputError
+from pnpvideo.models.flow.flux_1 import Flux1
 from pnpvideo.options.settings import Settings
 from pnpvideo.run.run import run
 
@@ -151,6 +152,20 @@ def test_the_pipeline_in_python(folders: Mapping[str, Path]) -> None:
         output_type="np",
     )
     assert np.allclose(again.frames[0][0], np.asarray(output.frames[0][0]) / 255, atol=2e-2)
+
+
+def test_a_mask_of_uniedit_is_of_packed_tokens(
+    folders: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = PnPFlowPipeline.from_pretrained(folders["flux"], dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    noise = torch.randint(256, (32, 32, 3), dtype=torch.uint8, generator=torch.Generator())
+    values = {"method": "uniedit", "width": 32, "height": 32, "output_type": "latent"}
+    found = []
+    for packing in (2, 1):
+        monkeypatch.setattr(Flux1, "packing", packing)
+        found.append(pipeline("a stone", Image.fromarray(noise.numpy()), **values).frames)
+    assert 1e-3 < (found[0] - found[1]).norm() / found[1].norm() < 0.5
 
 
 def test_a_transformer_in_a_file_beside_a_folder(

@@ -13,7 +13,9 @@ from models import sd_scheduler
 from torch import Tensor
 from toy_model import FRAMES, WIDTH, ToyModel, ToyNetwork
 
+from pnpvideo.loading.families import FAMILIES
 from pnpvideo.models.batches import Batches
+from pnpvideo.models.flow.qwen_image import QwenImage
 from pnpvideo.models.network import Batch, InjectionLayers, Network
 from pnpvideo.models.noise_schedule import NoiseSchedule, flow_schedule
 from pnpvideo.models.prompt import PromptEmbeddings, concatenate
@@ -22,7 +24,7 @@ from pnpvideo.models.stable_diffusion.unet import UNet, default_layers
 from pnpvideo.options.edit_method import MethodName, SolverName, consistency, steering
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.sampling.denoise import denoise_latents
-from pnpvideo.sampling.guidance import Guidance, Texts
+from pnpvideo.sampling.guidance import Guidance, Rescaled, Texts
 from pnpvideo.sampling.invert import invert_latents, reconstruct_latents
 from pnpvideo.sampling.noise import gaussian_noise
 from pnpvideo.sampling.schedule import first_step
@@ -74,6 +76,15 @@ class Made:
         text = PromptEmbeddings(hidden=draw(100 + seed, 1, 3, self.width))
         return text.with_guidance(1.0) if self.scale_is_input else text
 
+    def texts(self, seed: int) -> dict[str, PromptEmbeddings]:
+        """Those of one prompt, by what they are for, as the reference takes them."""
+        return {
+            "source": self.text(0),
+            "target": self.text(seed),
+            "negative": self.text(10 + seed),
+            "empty": self.text(1),
+        }
+
     def invert(self, solver: SolverName = "ddim", *, exact: bool = False) -> Tensor:
         return invert_latents(
             self.network,
@@ -93,6 +104,8 @@ class Made:
         resume: DenoisingState | None = None,
         states: list[DenoisingState] | None = None,
         expected: list[Tensor] | None = None,
+        rescaled: Rescaled | None = None,
+        packing: int = 1,
         **values: Any,
     ) -> list[Tensor]:
         options = PnPOptions(**{"steps": STEPS, "tau_f": 0.0, "tau_a": 0.0, **values})
@@ -126,10 +139,11 @@ class Made:
             self.schedule,
             kept,
             start,
-            Guidance(texts, options),
+            Guidance(texts, options, *() if rescaled is None else (rescaled,)),
             options,
             generator,
             batch_size=batch_size,
+            packing=packing,
             resume=resume,
             velocities=velocities,
             after_step=keep,
@@ -247,12 +261,7 @@ def test_every_step_of_a_method_equals_the_reference(
             made.net,
             made.path,
             list(trajectory[:, -1]),
-            {
-                "source": made.text(0),
-                "target": made.text(seed),
-                "negative": made.text(10 + seed),
-                "empty": made.text(1),
-            },
+            made.texts(seed),
             method,
             first=first_step(options),
             scale=options.guidance_scale,
@@ -264,6 +273,65 @@ def test_every_step_of_a_method_equals_the_reference(
         )
         for mine, other in zip(ours, theirs, strict=True):
             assert_close(mine[prompt, -1], other)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("source_guidance", [1.0, 2.5])
+def test_tokens_keep_their_norm_on_both_sides(source_guidance: float) -> None:
+    """With Qwen-Image, whose pipeline scales guided predictions, that of the source's text too."""
+    made = make("flow")
+    values = {"guidance_scale": 4.0, "source_guidance": source_guidance}
+    trajectory, rescaled = made.invert(), QwenImage().rescaled
+    ours = made.sample(trajectory, method="flowedit", rescaled=rescaled, **values)
+    theirs = [
+        reference.edit(
+            made.net,
+            made.path,
+            list(trajectory[:, -1]),
+            made.texts(2),
+            "flowedit",
+            first=STEPS - len(ours),
+            scale=4.0,
+            source_scale=source_guidance,
+            noises=made.noises(),
+            kept=kept,
+        )
+        for kept in (2, 0)
+    ]
+    for mine, other, without in zip(ours, *theirs, strict=True):
+        assert_close(mine[0, -1], other)
+        assert (mine[0, -1] - without).norm() > 1e-3 * without.norm()
+
+
+@torch.no_grad()
+def test_a_mask_of_packed_latents_is_one_for_each_token() -> None:
+    made, sides = make("flow"), (2, 0)
+    trajectory = made.invert()
+    ours = made.sample(trajectory, method="uniedit", strength=1.0, packing=2)
+    theirs = [
+        reference.edit(
+            made.net,
+            made.path,
+            list(trajectory[:, -1]),
+            made.texts(3),
+            "uniedit",
+            first=0,
+            scale=PnPOptions(method="uniedit").guidance_scale,
+            packed=side,
+        )
+        for side in sides
+    ]
+    for mine, other, by_latents in zip(ours, *theirs, strict=True):
+        assert_close(mine[1, -1], other)
+        assert (mine[1, -1] - by_latents).norm() > 1e-3 * by_latents.norm()
+
+
+def test_which_models_have_packed_latents() -> None:
+    """Those whose pipelines hold tokens of 2 x 2 latents, as FLUX.2's latents are tokens here."""
+    found = {name: family.packing for name, family in FAMILIES.items()}
+    packed = {name for name, packing in found.items() if packing == 2}
+    assert packed == {"FluxPipeline", "QwenImagePipeline"}
+    assert set(found.values()) == {1, 2}
 
 
 @torch.no_grad()

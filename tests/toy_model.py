@@ -207,6 +207,8 @@ class ToyModel:
     dtype = latent_dtype = torch.float32
     default_size = (48, 32)
     multiple = 2 * FACTOR
+    longest_side = 8192
+    packing = 1
     reads_pictures = False
     known_words = None
 

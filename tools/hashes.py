@@ -8,7 +8,7 @@ the package index for the hashes, and downloads nothing but metadata. The files 
 
     base.txt    pnpvideo needs these, beside PyTorch
     torch.txt   PyTorch with CUDA, as PyPI has it
-    extras.txt  what eval, lycoris, distributed and web need beside these
+    extras.txt  what eval, lycoris, quantize, distributed and web need beside these
 """
 
 import re
@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "hashes"
 WEB = ROOT / "requirements-web.txt"
-EXTRAS = ("eval", "lycoris", "distributed")
+EXTRAS = ("eval", "lycoris", "quantize", "distributed")
 _PLATFORM = ("--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_28")
 _PYTORCH = re.compile(r"torch|triton|nvidia-.*|cuda-.*")
 _HEAD = "# Made by: python -m tools.hashes (for Linux on x86-64 with CPython 3.11)\n"

@@ -145,20 +145,32 @@ class ImageAutoencoder(LatentGrid):
 
 
 def working_size(
-    width: int, height: int, model_side: float, multiple: int, wanted: tuple[int, int] | None = None
+    width: int,
+    height: int,
+    model_side: float,
+    multiple: int,
+    wanted: tuple[int, int] | None = None,
+    longest: int = MAX_SIDE,
 ) -> tuple[int, int]:
-    """Return the (width, height) at which frames go through the model.
+    """Return the (width, height) at which frames of a size go through the model.
 
     Without a wanted size the aspect ratio is kept, the area is that of a square of model_side
     pixels a side, and both sides are multiples of `multiple`. The sides of a wanted size must be
-    such multiples already.
+    such multiples already. longest: the pixels that a side may have.
     """
     if wanted is None:
         scale = model_side / (width * height) ** 0.5
-        wanted = (
+        found = (
             max(multiple, round(width * scale / multiple) * multiple),
             max(multiple, round(height * scale / multiple) * multiple),
         )
+        if max(found) > longest:
+            raise InputError(
+                f"the source is {width}x{height}, and with its proportions the model would work at "
+                f"{found[0]}x{found[1]}, more than the {longest} pixels that a side can have; crop "
+                f"the source, or give a --size of multiples of {multiple}, up to {longest}"
+            )
+        return found
     for side in wanted:
         if side <= 0 or side % multiple or side > MAX_SIDE:
             raise InputError(

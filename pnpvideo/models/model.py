@@ -152,6 +152,14 @@ class Model(Protocol):
         """The number of pixels that both sides of a picture must be multiples of."""
 
     @property
+    def longest_side(self) -> int:
+        """The number of pixels that a side of a picture can have."""
+
+    @property
+    def packing(self) -> int:
+        """The latents along a side of what this family's own samplers hold as one token; else 1."""
+
+    @property
     def reads_pictures(self) -> bool:
         """Whether the model takes a picture in addition to texts, as for an IP-Adapter."""
 

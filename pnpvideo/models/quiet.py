@@ -22,6 +22,17 @@ _EXPECTED = {
 }
 """By logger: the start of a warning that even a flawless model gives when it is loaded."""
 
+_AT_IMPORT = {
+    # transformers' image processors, which are not used.
+    "transformers.utils.import_utils": "requires torchvision (not installed)",
+    # torchao's kernels for GPUs, without one; its int8 needs none of them.
+    "torchao": "Failed to load ",
+    "torch.utils._pytree": "is an Enum subclass and is now natively supported",
+    # Other kinds of torchao's, for files of quantized weights.
+    "diffusers.quantizers.torchao.torchao_quantizer": "Unable to import `torchao` Tensor objects",
+}
+"""By logger: a part of a warning at the import of a library."""
+
 _loading = threading.RLock()
 
 
@@ -56,13 +67,13 @@ def quiet_loading() -> Iterator[None]:
         yield
 
 
-def hide_torchvision_notice() -> None:
-    """Hide that transformers' image processors, which are not used here, have no torchvision.
+def hide_notices_of_imports() -> None:
+    """Hide what libraries print when they are imported here, and that changes nothing.
 
     Importing diffusers' pipelines imports them.
     """
-    hidden = _Without("requires torchvision (not installed)")
-    logging.getLogger("transformers.utils.import_utils").addFilter(hidden)
+    for name, text in _AT_IMPORT.items():
+        logging.getLogger(name).addFilter(_Without(text))
 
 
 class _Without(logging.Filter):

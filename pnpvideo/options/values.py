@@ -17,7 +17,7 @@ Precision = Literal["half", "full"]
 HighRangeTreatment = Literal["map", "keep"]
 Prediction = Literal["epsilon", "v_prediction", "sample"]
 Dtype = Literal["float32", "bfloat16", "float16"]
-Quantization = Literal["fp8"]
+Quantization = Literal["fp8", "int8", "nf4"]
 """The format in which the weights of a transformer are kept."""
 Reader = Literal["decord", "av"]
 """The library that reads plain local videos; PyAV reads all others."""

@@ -13,6 +13,7 @@ from pnpvideo.clips.as_clip import Video
 from pnpvideo.errors import InputError
 from pnpvideo.loading.families import FAMILIES
 from pnpvideo.loading.load_flow import load_flow
+from pnpvideo.loading.quantize import check_layer_offload, check_quantization, quantize_weights
 from pnpvideo.loading.recommended import Recommended
 from pnpvideo.models.device import default_device, default_dtype
 from pnpvideo.models.flow.model import FlowModel
@@ -53,6 +54,7 @@ class PnPFlowPipeline:
 
     _callback_tensor_inputs = TENSORS
     _interrupt = False
+    _quantization: Quantization | None = None
 
     def __init__(self, pipe: Any, recommended: Recommended | None = None) -> None:
         """Take a pipeline of diffusers. InputError if it is not of a known family."""
@@ -91,19 +93,22 @@ class PnPFlowPipeline:
             model: Its folder or its hub id.
             dtype: By default what suits this machine's best device; or torch_dtype, its older name.
             loras: Files or folders to merge, each perhaps with a weight: "style.safetensors:0.8".
-            quantize: "fp8" keeps the transformers' weights in 8 bits.
+            quantize: "fp8" or "int8" keeps the transformers' weights in 8 bits, "nf4" in 4.
             options: Go to diffusers.
 
         Returns:
             The pipeline. Raises InputError or RunError.
         """
         dtype = dtype or torch_dtype or default_dtype(default_device())
+        if quantize is not None:
+            check_quantization(quantize, dtype)
         loaded = load_flow(model, dtype=dtype, loras=loras, **options)
-        if quantize == "fp8":
-            # Each layer's weights are converted when it works.
+        if quantize is not None:
             for transformer in loaded.family.experts(loaded.pipe).present:
-                transformer.enable_layerwise_casting(torch.float8_e4m3fn, dtype)
-        return cls(loaded.pipe, loaded.recommended)
+                quantize_weights(transformer, quantize, dtype)
+        pipeline = cls(loaded.pipe, loaded.recommended)
+        pipeline._quantization = quantize
+        return pipeline
 
     @property
     def device(self) -> torch.device:
@@ -126,8 +131,10 @@ class PnPFlowPipeline:
     def enable_layer_offload(self, device: torch.device) -> None:
         """Keep on the device only the layers that are working, and the autoencoder.
 
-        The next layers are loaded meanwhile, on devices that can do that.
+        The next layers are loaded meanwhile, on devices that can do that. InputError for weights
+        of 4 bits.
         """
+        check_layer_offload(self._quantization)
         self.pipe.enable_group_offload(
             onload_device=device,
             offload_type="leaf_level",

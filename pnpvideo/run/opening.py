@@ -16,6 +16,7 @@ from pnpvideo.clips.read import read_clip
 from pnpvideo.errors import InputError, RunError
 from pnpvideo.loading.families import family_of, pipeline_class
 from pnpvideo.loading.ip_adapter import find_encoder, read_ip_adapter
+from pnpvideo.loading.quantize import check_layer_offload
 from pnpvideo.models.batches import is_out_of_memory
 from pnpvideo.models.device import default_device, default_dtype
 from pnpvideo.models.model import Model
@@ -164,6 +165,8 @@ def load_pipeline(settings: ModelSettings, device: torch.device | None = None) -
         pipeline = _load_stable_diffusion(settings, dtype)
     else:
         _check_additions_of(family.name, settings)
+        if settings.offload_layers:
+            check_layer_offload(settings.quantize)
         pipeline = PnPFlowPipeline.from_pretrained(
             settings.model,
             dtype=dtype,

@@ -66,6 +66,7 @@ def denoise_latents(
     batch_size: int,
     scenes: Sequence[range] | None = None,
     window: Window | None = None,
+    packing: int = 1,
     origins: Tensor | None = None,
     span: range | None = None,
     pieces_at_once: int | None = None,
@@ -86,13 +87,13 @@ def denoise_latents(
     batch_size: pieces in one pass of the network (keyframes that share attention:
     options.keyframe_window); the result does not depend on it. scenes: the piece numbers of each
     scene; None means one. window: for a video model, how the pieces of a scene go together.
-    origins: how shared noise moves, see `noise_origins`. span: sample only these pieces,
-    with the result that they have among all; None: all. pieces_at_once: take so many pieces through
-    all steps before the next ones, if they share nothing and eta is 0; None: all. resume: a state
-    to continue from instead of `start`. velocities: room for solver fireflow, in the shape of
-    `start`, for what one step leaves to the next. stopped: called before each step; if it returns
-    True, this step and all later ones are left out. on_prediction: called at each step before
-    after_step.
+    packing: see `Model.packing`. origins: how shared noise moves, see `noise_origins`. span:
+    sample only these pieces, with the result that they have among all; None: all. pieces_at_once:
+    take so many pieces through all steps before the next ones, if they share nothing and eta is 0;
+    None: all. resume: a state to continue from instead of `start`. velocities: room for solver
+    fireflow, in the shape of `start`, for what one step leaves to the next. stopped: called before
+    each step; if it returns True, this step and all later ones are left out. on_prediction: called
+    at each step before after_step.
     Returns latents in the shape of `start`, clean in the span.
     """
     x, first = _at_hand(start, network.device), first_step(options)
@@ -118,7 +119,7 @@ def denoise_latents(
         scenes=None if window is None else Scenes(scenes=scenes or (span,), window=window),
         predicted=None if on_prediction is None else (start.clone(), on_prediction),
     )
-    with _steps_of(common, network, layers, scenes, seed, velocities) as whole:
+    with _steps_of(common, network, layers, scenes, seed, velocities, packing) as whole:
         for part in left:
             steps = whole.of(part)
             for i, timestep in list(enumerate(schedule.timesteps))[done:]:
@@ -165,12 +166,14 @@ def _steps_of(
     scenes: Sequence[range] | None,
     seed: int,
     velocities: Tensor | None,
+    packing: int,
 ) -> Iterator[Steps]:
     """Prepare a network for the steps of a run's method, and leave it as it was."""
     window = None if common.scenes is None else common.scenes.window
     if not common.options.injects:
         with skip_alike(network):
-            yield VelocitySteps(**vars(common), predict=in_windows(network.predict, window))
+            predict = in_windows(network.predict, window)
+            yield VelocitySteps(**vars(common), predict=predict, packing=packing)
         return
     keyframes = _share_keyframes(common, network, scenes, seed)
     injector = FeatureInjector(network, layers)

@@ -148,6 +148,10 @@ class Guidance:
             return 1
         return 2 if self._schedule is None else 3
 
+    def guided(self, base: Tensor, prediction: Tensor, scale: float) -> Tensor:
+        """Return base + scale (prediction - base), as the family of models scales it."""
+        return self._rescaled(base + scale * (prediction - base), prediction)
+
     def combine(self, step: int, timestep: float, outputs: Tensor) -> Tensor:
         """Return one prediction (prompts, pieces, ...) from (prompts, branches, pieces, ...).
 
@@ -160,8 +164,7 @@ class Guidance:
         if self._schedule is not None:
             weight = negative_weight(step, options.steps, options.negative_alpha, self._schedule)
             base = weight * outputs[:, 0] + (1 - weight) * base
-        scale = self.scale_at(timestep)
-        guided = self._rescaled(base + scale * (prediction - base), prediction)
+        guided = self.guided(base, prediction, self.scale_at(timestep))
         share = options.guidance_rescale
         return rescale(guided, prediction, share, together=self._together)
 

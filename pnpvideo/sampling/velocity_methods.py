@@ -34,7 +34,7 @@ class Moment:
     latents, clean. source: the source's, (pieces, c, ...), at levels s and s', or clean twice.
     noise: the step's e, in the shape of the source's or of one piece; None if the step takes none.
     s, after: s and s'. strength: 0 to 1. scale: the guidance scale. boost: see `_boosted`; 0 for
-    pieces that are not scenes.
+    pieces that are not scenes. packing: the latents along a side of a token.
     """
 
     x: Tensor
@@ -45,6 +45,7 @@ class Moment:
     strength: float
     scale: float
     boost: float = 0.0
+    packing: int = 1
 
     def of_clip(self) -> "Moment":
         """Return the same for these pieces as one."""
@@ -93,18 +94,18 @@ def uniedit(moment: Moment, v: Velocities) -> Tensor:
     """Take a step of Uni-Edit (Jiao et al. 2025, "UniEdit-Flow").
 
     With d = v_target - v_source and m its mean over the channels, scaled to 0 to 1 over each piece:
-    x + h (m v_target + (1 - m) v_source + omega (1 + m) d), omega being the guidance scale.
+    x + h (m v_target + (1 - m) v_source + omega (1 + m) d), omega being the guidance scale. For
+    packed latents the channels are those of a token, as in the published code.
     """
     source, target = v["x", "source"], v["x", "target"]
     change = target - source
-    mask = _from_0_to_1(change)
+    mask = _from_0_to_1(_of_tokens(change.mean(2, keepdim=True), moment.packing))
     along = mask * target + (1 - mask) * source + moment.scale * (1 + mask) * change
     return moment.x + moment.h * along
 
 
-def _from_0_to_1(change: Tensor) -> Tensor:
-    """Return the mean of a change over the channels, scaled to 0 to 1 over each piece."""
-    mean = change.mean(2, keepdim=True)
+def _from_0_to_1(mean: Tensor) -> Tensor:
+    """Return the mean over the channels of a change, scaled to 0 to 1 over each piece."""
     axes = tuple(range(2, mean.ndim))
     low, high = mean.amin(axes, keepdim=True), mean.amax(axes, keepdim=True)
     return (mean - low) / (high - low + 1e-7)
@@ -121,7 +122,16 @@ def _boosted(change: Tensor, boost: float) -> Tensor:
     if boost == 0:
         return change
     length = math.log(change.shape[3]) / math.log(21)
-    return change * (1 + boost * length * _from_0_to_1(change))
+    return change * (1 + boost * length * _from_0_to_1(change.mean(2, keepdim=True)))
+
+
+def _of_tokens(values: Tensor, side: int) -> Tensor:
+    """Return the mean of values (..., h, w) over each token, in the same shape."""
+    if side == 1:
+        return values
+    *others, height, width = values.shape
+    cells = values.view(*others, height // side, side, width // side, side)
+    return cells.mean((-3, -1), keepdim=True).expand_as(cells).reshape(values.shape)
 
 
 def flowedit(moment: Moment, v: Velocities) -> Tensor:

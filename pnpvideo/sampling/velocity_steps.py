@@ -27,11 +27,12 @@ Rows = Mapping[Place, tuple[Text, ...]]
 class VelocitySteps(Steps):
     """The steps of one of `METHODS`, each of one pass of the network for all that it asks.
 
-    predict: of the network. kept: the embeddings of passes, so that a network can cache what it
-    computes of them.
+    predict: of the network. packing: see `Model.packing`. kept: the embeddings of passes, so that a
+    network can cache what it computes of them.
     """
 
     predict: Predict
+    packing: int
     kept: dict[tuple[Text, ...], tuple[Texts, PromptEmbeddings]] = field(default_factory=dict)
 
     def step(self, target: Tensor, i: int, noise: Tensor | None, frame_pass: Pass) -> Tensor:
@@ -45,6 +46,7 @@ class VelocitySteps(Steps):
             strength=options.own_strength,
             scale=self.guidance.scale_at(self.schedule.timesteps[i]),
             boost=options.long_scene_boost,
+            packing=self.packing,
         )
         found = self._ask(moment, i, frame_pass)
         if self.scenes is not None:
@@ -145,8 +147,8 @@ class VelocitySteps(Steps):
         if "source" in texts:
             found["source"] = outputs[:, texts.index("source")]
         if "empty" in texts:
-            empty = outputs[:, texts.index("empty")]
-            found["source"] = empty + self.options.source_guidance * (found["source"] - empty)
+            empty, scale = outputs[:, texts.index("empty")], self.options.source_guidance
+            found["source"] = self.guidance.guided(empty, found["source"], scale)
         if "target" in texts:
             found["target"] = found["conditional"] = outputs[:, texts.index("target")]
         if "negative" in texts:

@@ -226,7 +226,7 @@ def _working_size(model: Model, request: Edit) -> Size:
     side: float = (width * height) ** 0.5
     if given is not None:
         width, height = given.width, given.height
-    return working_size(width, height, side, model.multiple, request.size)
+    return working_size(width, height, side, model.multiple, request.size, model.longest_side)
 
 
 def _text(size: Size) -> str:

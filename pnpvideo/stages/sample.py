@@ -109,6 +109,7 @@ def sample(model: Model, run: SampleRun, callbacks: Callbacks) -> Tensor:
             batch_size=run.batch_size,
             scenes=start.scenes,
             window=model.window,
+            packing=model.packing,
             origins=start.origins,
             span=span,
             pieces_at_once=_pieces_at_once(run, len(span), callbacks),

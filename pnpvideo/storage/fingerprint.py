@@ -7,7 +7,7 @@ fingerprint, and changing it in place does not.
 import hashlib
 import json
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -38,7 +38,8 @@ def of_values(*values: object) -> str:
 
 def of_tensors(tensors: Iterable[tuple[str, Tensor]]) -> str:
     """Hash named tensors, on any device: names, types, shapes and contents."""
-    return of_values([(name, str(t.dtype), tuple(t.shape), _checksum(t)) for name, t in tensors])
+    plain = _plain(tensors)
+    return of_values([(name, str(t.dtype), tuple(t.shape), _checksum(t)) for name, t in plain])
 
 
 def of_modules(*modules: ModelPart | None) -> str:
@@ -66,6 +67,17 @@ class ClipFingerprint:
 
     def __str__(self) -> str:
         return of_values(*self._size, self._sums)
+
+
+def _plain(tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    """Yield named tensors; quantized ones, which hold others, as those that they hold."""
+    for name, tensor in tensors:
+        flatten = getattr(tensor, "__tensor_flatten__", None)
+        if flatten is None:
+            yield name, tensor
+        else:
+            held, _ = flatten()
+            yield from _plain((f"{name}.{part}", getattr(tensor, part)) for part in held)
 
 
 def _checksum(tensor: Tensor) -> int:

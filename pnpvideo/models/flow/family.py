@@ -104,6 +104,8 @@ class Family(ABC):
     window: ClassVar[Window | None] = None
     """For models of videos, how the latents of a scene go through the network: (rows, c, n, h, w).
     """
+    packing: ClassVar[int] = 1
+    """The latents along a side of what diffusers' pipeline holds as one token between its steps."""
     stacks: ClassVar[tuple[str, ...]] = ("transformer_blocks",)
     """The names of the transformer's lists of blocks with picture tokens; first, one whose middle
     block sees picture and text."""

@@ -32,6 +32,7 @@ class Flux1(Family):
     name = "FLUX.1"
     encoders = ("text_encoder", "text_encoder_2")
     transformer = "FluxTransformer2DModel"
+    packing = 2
     stacks = ("transformer_blocks", "single_transformer_blocks")
 
     @property

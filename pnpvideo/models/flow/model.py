@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pnpvideo.catalogue.known_words import KnownWords
 from pnpvideo.errors import InputError
+from pnpvideo.models.autoencoder import MAX_SIDE
 from pnpvideo.models.device import exact_dtype
 from pnpvideo.models.failures import check_finite
 from pnpvideo.models.flow.family import Experts, Family, Grid
@@ -131,6 +132,15 @@ class FlowModel:
     @property
     def multiple(self) -> int:
         return self.family.pixels_per_token(self.pipe)
+
+    @property
+    def longest_side(self) -> int:
+        tokens = self.family.longest_side(self.transformer)
+        return MAX_SIDE if tokens is None else min(MAX_SIDE, tokens * self.multiple)
+
+    @property
+    def packing(self) -> int:
+        return self.family.packing
 
     @property
     def reads_pictures(self) -> bool:

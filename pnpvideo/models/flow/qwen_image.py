@@ -32,6 +32,7 @@ class QwenImage(Family):
     name = "Qwen-Image"
     encoders = ("text_encoder",)
     transformer = "QwenImageTransformer2DModel"
+    packing = 2
     autoencoders = ("AutoencoderKLQwenImage",)
 
     @property

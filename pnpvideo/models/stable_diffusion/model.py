@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pnpvideo.catalogue.known_words import KnownWords
 from pnpvideo.errors import InputError
-from pnpvideo.models.autoencoder import ImageAutoencoder
+from pnpvideo.models.autoencoder import MAX_SIDE, ImageAutoencoder
 from pnpvideo.models.device import exact_dtype, working_device
 from pnpvideo.models.lora_layers import lora_layers as layers_of
 from pnpvideo.models.model import Control, Size, Window
@@ -107,6 +107,14 @@ class StableDiffusion:
     @property
     def multiple(self) -> int:
         return self.autoencoder.factor
+
+    @property
+    def longest_side(self) -> int:
+        return MAX_SIDE
+
+    @property
+    def packing(self) -> int:
+        return 1
 
     @property
     def reads_pictures(self) -> bool:
