@@ -111,7 +111,13 @@ def run(pipeline: PnPVideoPipeline, storage: Storage, **options: Any) -> Any:
 @pytest.mark.parametrize("precision", ["full", "half"])
 def test_the_place_changes_no_result(pipeline: PnPVideoPipeline, precision: Any) -> None:
     results = [
-        run(pipeline, Storage(place=place, precision=precision), tau_f=0.5, tau_a=0.4)
+        run(
+            pipeline,
+            Storage(place=place, precision=precision),
+            tau_f=0.5,
+            tau_a=0.4,
+            feature_level=1,
+        )
         for place in ("memory", "disk")
     ]
     assert torch.equal(results[0].frames, results[1].frames)
