@@ -125,6 +125,7 @@ def test_generated_guidance_with_its_own_prompt_repeats_the_source(
         guidance_scale=1,
         tau_f=1,
         tau_a=1,
+        feature_level=1,
         noise_share=0,
         generator=seeded(),
         output_type="latent",
