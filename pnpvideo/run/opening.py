@@ -159,9 +159,12 @@ def load_pipeline(settings: ModelSettings, device: torch.device | None = None) -
     """
     device = device or choose_device(settings)
     dtype = getattr(torch, settings.dtype) if settings.dtype else default_dtype(device)
-    family = family_of(settings.model, pipeline_class(settings.model, settings.config_folder))
+    class_name = pipeline_class(settings.model, settings.config_folder)
+    family = family_of(settings.model, class_name)
     pipeline: Pipeline
     if family is None:
+        if class_name is not None:
+            _check_no_transformer_options(settings)
         pipeline = _load_stable_diffusion(settings, dtype)
     else:
         _check_additions_of(family.name, settings)
@@ -184,14 +187,18 @@ def load_pipeline(settings: ModelSettings, device: torch.device | None = None) -
     return pipeline
 
 
-def _load_stable_diffusion(settings: ModelSettings, dtype: torch.dtype) -> PnPVideoPipeline:
-    """Load a Stable Diffusion 1.x, 2.x or XL model with all that is added to it."""
+def _check_no_transformer_options(settings: ModelSettings) -> None:
+    """Raise InputError for options that models with a UNet do not have."""
     for option in ("quantize", "offload_layers"):
         if getattr(settings, option):
             raise InputError(
                 f"{option} is for models with a transformer, and {settings.model} has a UNet; "
                 "leave it out"
             )
+
+
+def _load_stable_diffusion(settings: ModelSettings, dtype: torch.dtype) -> PnPVideoPipeline:
+    """Load a Stable Diffusion 1.x, 2.x or XL model with all that is added to it."""
     pipeline = PnPVideoPipeline.from_pretrained(
         settings.model,
         torch_dtype=dtype,
@@ -201,6 +208,8 @@ def _load_stable_diffusion(settings: ModelSettings, dtype: torch.dtype) -> PnPVi
         controlnet=settings.controlnet,
         prediction_type=settings.prediction_type,
     )
+    # Only now is it known of a single file, or of a model whose index could not be read.
+    _check_no_transformer_options(settings)
     if isinstance(settings, AdapterSettings) and settings.ip_adapter is not None:
         pipeline.load_ip_adapter(settings.ip_adapter, image_encoder_folder=settings.image_encoder)
         pipeline.set_ip_adapter_scale(settings.ip_adapter_scale)
