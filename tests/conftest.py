@@ -87,6 +87,15 @@ def pipeline(load: Callable[..., PnPVideoPipeline], tiny_model: Path) -> PnPVide
 
 
 @pytest.fixture
+def exactly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the class compute in float64 what it computes in float32 in every precision."""
+    real = torch.Tensor.float
+    monkeypatch.setattr(
+        torch.Tensor, "float", lambda self: self if self.dtype == torch.float64 else real(self)
+    )
+
+
+@pytest.fixture
 def cli(
     tiny_model: Path,
     tmp_path: Path,

@@ -31,6 +31,9 @@ from transformers import (
     UMT5EncoderModel,
 )
 
+from pnpvideo.models.flow.model import FlowModel
+from pnpvideo.pipelines.flow import PnPFlowPipeline
+
 TEXT = 32
 """The channels of a text."""
 FACTOR = 4
@@ -57,6 +60,19 @@ def saved_when_asked(
         return kinds[name](place / name)
 
     return saved
+
+
+def in_float64_when_asked(folder_of: Callable[[str], Path]) -> Callable[[str], FlowModel]:
+    """Return a function that loads the model of a kind in float64 when it is first asked for."""
+
+    @cache
+    def loaded(name: str) -> FlowModel:
+        model = PnPFlowPipeline.from_pretrained(folder_of(name), dtype=torch.float64).model
+        for expert in model.experts.present:
+            torch.nn.Module.double(expert)  # Loading keeps some parts in float32.
+        return model
+
+    return loaded
 
 
 def save_tiny_sd3(folder: Path, **blocks: str) -> Path:

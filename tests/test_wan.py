@@ -1,7 +1,7 @@
 """Wan 2.1 and 2.2 against naive references and diffusers' own pipeline, and from files to files."""
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,25 +57,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 @pytest.fixture(scope="module")
 def models(folders: Callable[[str], Path]) -> Models:
-    """Each kind's model in float64."""
-
-    @cache
-    def loaded(name: str) -> FlowModel:
-        model = PnPFlowPipeline.from_pretrained(folders(name), dtype=torch.float64).model
-        for expert in model.experts.present:
-            torch.nn.Module.double(expert)  # Loading keeps some parts in float32.
-        return model
-
-    return loaded
-
-
-@pytest.fixture
-def exactly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the class compute in float64 what it computes in float32 in every precision."""
-    real = Tensor.float
-    monkeypatch.setattr(
-        Tensor, "float", lambda self: self if self.dtype == torch.float64 else real(self)
-    )
+    return flow_models.in_float64_when_asked(folders)
 
 
 def draw(seed: int, *shape: int) -> Tensor:
