@@ -15,9 +15,10 @@ class ModelSettings(Options, title="model"):
     model: Annotated[str, BeforeValidator(plain_text), Lifetime.INVERSION] = Field(
         default=EMBEDDED_MODEL,
         description=f"{EMBEDDED_MODEL} (small, offline, draws common things), sd15, sd21, sdxl, "
-        "sd35, flux-dev, flux-schnell, flux2-klein, qwen-image or z-image (for photos; downloaded "
-        "once), a diffusers folder, a hub id such as owner/name, or a .safetensors checkpoint of "
-        "Stable Diffusion 1.x, 2.x or XL",
+        "sd35, flux-dev, flux-schnell, flux2-klein, qwen-image or z-image (for photos), wan21, "
+        "wan21-14b, wan22 or wan22-5b (for videos; all these are downloaded once), a diffusers "
+        "folder, a hub id such as owner/name, or a .safetensors checkpoint of Stable Diffusion "
+        "1.x, 2.x or XL",
         json_schema_extra={
             "brief": "bundled embedded; for photos sd15, sdxl, flux-dev; a folder, file or hub id",
             "format": "path or name",

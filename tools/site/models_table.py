@@ -14,11 +14,12 @@ def models_table() -> str:
 
 
 def _rows() -> Iterator[str]:
-    yield "| name | what it is | own size | download | GPU memory for 1 and 4 | licence | good at |"
+    yield "| name | what it is | own size | download | GPU memory for frames | licence | good at |"
     yield "|---|---|---|--:|---|---|---|"
     for name, model in short_names().items():
         memory = "<br>".join(
-            f"{size.replace('x', ' x ')}: {' and '.join(f'{one:g}' for one in each.values())} GiB"
+            f"{size.replace('x', ' x ')}: "
+            + ", ".join(f"{memory:g} GiB for {count}" for count, memory in each.items())
             for size, each in model.memory.items()
         )
         address = f"https://huggingface.co/{model.id}"
