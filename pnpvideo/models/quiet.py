@@ -28,6 +28,8 @@ _AT_IMPORT = {
     # torchao's kernels for GPUs, without one; its int8 needs none of them.
     "torchao": "Failed to load ",
     "torch.utils._pytree": "is an Enum subclass and is now natively supported",
+    # bitsandbytes' kernel for some CPUs, from the hub; its nf4 goes without.
+    "bitsandbytes.backends.cpu.ops": "Failed to load CPU gemm_4bit_forward",
     # Other kinds of torchao's, for files of quantized weights.
     "diffusers.quantizers.torchao.torchao_quantizer": "Unable to import `torchao` Tensor objects",
 }
