@@ -193,3 +193,25 @@ def test_a_collector_that_is_off_stays_off() -> None:
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="GOMP_SPINCOUNT is GNU's OpenMP, of Linux")
+@pytest.mark.parametrize(("given", "spins"), [(None, "0"), ("ACTIVE", "30000000000")])
+def test_threads_that_wait_leave_their_core_to_others(
+    given: str | None, spins: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if given is not None:
+        monkeypatch.setenv("OMP_WAIT_POLICY", given)
+    # libgomp says what it has read when it is loaded, which is with torch.
+    monkeypatch.setenv("OMP_DISPLAY_ENV", "VERBOSE")
+    script = (
+        "import sys\n"
+        "from pnpvideo.__main__ import main\n"
+        "sys.argv = ['pnpvideo', 'models']\n"
+        "assert main() == 0 and 'torch' not in sys.modules\n"
+        "import torch\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"GOMP_SPINCOUNT = '{spins}'" in done.stderr
