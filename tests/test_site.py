@@ -14,7 +14,7 @@ from pnpvideo.catalogue.known_words import words_of_model
 from pnpvideo.catalogue.unknown_words import notice_of_unknown
 from pnpvideo.cli import COMMANDS, main
 from pnpvideo.options.declared import declared
-from tools.site.options_page import options_page
+from tools.site.options_page import PAGE, options_page
 from tools.train.words_page import words_page
 
 README = Path(__file__).parent.parent / "README.md"
@@ -61,17 +61,25 @@ def test_pictures_of_pages_exist() -> None:
             assert (path.parent / target).is_file(), f"{path.name}: {target}"
 
 
-def test_links_of_the_readme_lead_to_files_and_headings() -> None:
-    text = README.read_text(encoding="utf-8")
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_links_of_pages_lead_to_files_and_headings_of_the_repository(path: Path) -> None:
+    text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
     for target in re.findall(r"(?<!!)\[[^]]*\]\(([^)]+)\)", text):
         if not target.startswith("https://"):
             name, _, anchor = target.partition("#")
-            page = (README.parent / name).read_text(encoding="utf-8")
-            headings = re.findall(r"^#+ (.+)$", page, re.MULTILINE)
-            slugs = {
-                re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings
-            }
-            assert not anchor or anchor in slugs, target
+            linked = path.parent / name if name else path
+            assert linked.exists(), target
+            assert not anchor or anchor in anchors(linked), target
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors of a page's headings, as mkdocs and code hosts make them."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+def test_the_page_of_options_is_the_declarations() -> None:
+    assert PAGE.read_text(encoding="utf-8") == options_page()
 
 
 def test_examples_use_words_that_the_bundled_model_knows(

@@ -4,8 +4,7 @@ from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
-
-from tools.site.options_page import options_page
+from mkdocs.structure.pages import Page
 
 # Pages that are copies of files outside the folder of the documentation.
 COPIED = {
@@ -15,10 +14,16 @@ COPIED = {
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the page of options, and the contributors' page from the project's folder."""
-    files.append(File.generated(config, "options.md", content=options_page()))
+    """Add the pages from outside the folder of the documentation."""
     root = Path(config.config_file_path).parent
     for page, source in COPIED.items():
         content = (root / source).read_text(encoding="utf-8")
         files.append(File.generated(config, page, content=content))
     return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Link to the copies: in the repository, where pages are read too, links are to the files."""
+    for name, source in COPIED.items():
+        markdown = markdown.replace(f"](../{source}", f"]({name}")
+    return markdown

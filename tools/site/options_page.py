@@ -1,11 +1,17 @@
-"""The page of every option of every command, made from the declarations of the options."""
+"""The page of every option of every command, made from the declarations of the options.
+
+python -m tools.site.options_page
+"""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from pnpvideo.cli import COMMANDS
 from pnpvideo.options.declared import Options, Schema, accepted, declared
 from pnpvideo.options.method_settings import MethodSettings
 from pnpvideo.options.visualize import ShowSettings
+
+PAGE = Path(__file__).parent.parent.parent / "docs" / "options.md"
 
 _INTRODUCTION = """\
 # Every option
@@ -101,3 +107,7 @@ def _sentence(text: str) -> str:
 
 def _anchor(title: str) -> str:
     return title.lower().replace(": ", "-").replace(" ", "-")
+
+
+if __name__ == "__main__":
+    PAGE.write_text(options_page(), encoding="utf-8")
