@@ -221,6 +221,7 @@ COMMAND = Command(
     others=("--mask", "--method", "--strength"),
     errors=_errors,
     read=_read,
+    sources=lambda settings: (settings.source,),
     work=_work,
     when_stopped=_when_stopped,
 )
