@@ -252,6 +252,19 @@ def test_a_run_names_unknown_words_first(model: Path, picture: Path, cli: Cli) -
     assert events[-1]["event"] == "done"
 
 
+@pytest.mark.parametrize(("prompt", "wanted"), [("a blue wolf", 1), ("a blue photo", 0)])
+def test_a_run_says_what_the_model_draws(
+    prompt: str, wanted: int, model: Path, picture: Path, caplog: Any
+) -> None:
+    """Whatever the source is; what is said of unknown words has it already."""
+    caplog.set_level(logging.INFO, "pnpvideo")
+    output = str(picture.with_name("out.png"))
+    given = ("--prompt", prompt, "--steps", "1", "-o", output, "--model", str(model))
+    assert main(["translate", str(picture), *given, "--quiet"]) == 0
+    line = "the model draws shapes, not photos: for photos, use --model big"
+    assert caplog.messages.count(line) == wanted
+
+
 def test_models_without_a_list_are_not_asked(picture: Path, cli: Cli) -> None:
     result = cli(str(picture), "--prompt", "a blue photo", "--steps", "1", "-o", "out.png")
     assert (result[0], result[2]) == (0, "")
