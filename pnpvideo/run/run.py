@@ -291,7 +291,11 @@ def _write(
     if outputs.mask is not None and result.mask is not None:
         write_mask(result.mask, result.source, clip, outputs.mask, overwrite)
         on_written(Path(outputs.mask))
-        _log.info("%s shows the mask", outputs.mask)
+        _log.info(
+            "%s shows the mask: look at it, as the model cannot tell for certain whether the "
+            "source shows what is named",
+            outputs.mask,
+        )
     for index, path in enumerate(outputs.results):
         mask = result.mask.frames.batches(settings.batch_size) if result.mask else None
         write_result(result.frames(index), path, clip, settings, overwrite, mask)
