@@ -296,6 +296,7 @@ sys.exit(main())
 
 @pytest.mark.parametrize("module", ["pydantic", "yaml", "shtab", "torch"])
 def test_ctrl_c_while_python_imports(tmp_path: Path, module: str) -> None:
+    (tmp_path / "a.png").touch()
     call = ("translate", "a.png", "--prompt", "b")
     done = subprocess.run(
         [sys.executable, "-c", INTERRUPTED, module, *call],

@@ -314,8 +314,21 @@ def test_yaml_that_is_not_a_list_of_jobs(tmp_path: Path, text: str, message: str
     assert str(refused.value).replace(f"{tmp_path}/", "").startswith(message)
 
 
-def test_a_dry_run_lists_what_would_be_skipped(
-    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("skip", "state", "end", "code"),
+    [
+        (("--skip-broken",), "skip  ", "; 2 broken ones are skipped", 0),
+        ((), "broken", "", 2),
+    ],
+)
+def test_a_dry_run_lists_what_is_broken(
+    skip: tuple[str, ...],
+    state: str,
+    end: str,
+    code: int,
+    tiny_model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (good,) = save_frames(tmp_path, 1)
     (tmp_path / "cut.png").write_bytes(good.read_bytes()[:60])
@@ -324,13 +337,16 @@ def test_a_dry_run_lists_what_would_be_skipped(
     jobs = tmp_path / "jobs.jsonl"
     jobs.write_text("\n".join(map(json.dumps, lines)))
     given = ("-o", str(tmp_path / "out"), "--model", str(tiny_model), "--quiet", "--dry-run")
-    assert main(["batch", str(jobs), *given, "--skip-broken"]) == 0
-    told = capsys.readouterr().out.replace(f"{tmp_path}/", "").splitlines()
+    assert main(["batch", str(jobs), *given, *skip]) == code
+    out, error = capsys.readouterr()
+    told = out.replace(f"{tmp_path}/", "").splitlines()
     assert told[0].startswith("to do  source0.png  (1 frame of ")
     assert told[0].endswith(f": {'a stone ' * 7}a...)")
-    assert told[1] == "skip   jobs.jsonl line 2: gone.mp4 does not exist"
-    assert told[2].startswith("skip   jobs.jsonl line 3: cut.png ")
-    assert told[3] == "1 of 1 jobs to do; 2 broken ones are skipped"
+    assert told[1] == f"{state} jobs.jsonl line 2: gone.mp4 does not exist"
+    assert told[2].startswith(f"{state} jobs.jsonl line 3: cut.png ")
+    assert told[3] == f"1 of 1 jobs to do{end}"
+    hint = "2 jobs cannot be made, as the list above says; --skip-broken makes the others"
+    assert error.endswith(f"pnpvideo: {hint}\n") == bool(code)
     assert not (tmp_path / "out").exists()
 
 

@@ -206,9 +206,9 @@ def begin(tiny_model: Path, cwd: Path, terminal: str | None = None) -> Forked:
     )
 
 
-def wait_until_inverting(run: Forked, shown: Callable[[], bytes]) -> None:
+def wait_until_reading(run: Forked, shown: Callable[[], bytes]) -> None:
     seen = b""
-    while b"inverting" not in seen:
+    while b"reading the source" not in seen:
         assert run.exit_code is None, seen.decode()
         seen += shown()
     time.sleep(0.2)
@@ -220,7 +220,7 @@ def test_signals_end_a_run_as_ctrl_c_does(
 ) -> None:
     before = names(tmp_path)
     run = begin(tiny_model, tmp_path)
-    wait_until_inverting(run, run.stderr.read_bytes)
+    wait_until_reading(run, run.stderr.read_bytes)
     assert any(name.endswith(".part") for name in names(tmp_path))
     os.kill(run.pid, number)
     os.kill(run.pid, number)  # Impatient schedulers send it twice.
@@ -236,7 +236,7 @@ def test_a_closed_terminal(tiny_model: Path, picture: Path, tmp_path: Path) -> N
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 80))
     run = begin(tiny_model, tmp_path, os.ttyname(theirs))
-    wait_until_inverting(run, lambda: os.read(ours, 64))
+    wait_until_reading(run, lambda: os.read(ours, 64))
     os.close(theirs)
     os.close(ours)
     assert run.wait(30).returncode == 128 + signal.SIGHUP

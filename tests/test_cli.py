@@ -277,7 +277,7 @@ def test_ctrl_c(tiny_model: Path, picture: Path, tmp_path: Path) -> None:
     )
     assert process.stderr is not None
     shown = b""
-    while b"inverting" not in shown:
+    while b"reading the source" not in shown:
         more = process.stderr.read(1)
         assert more, shown.decode()
         shown += more

@@ -1,6 +1,8 @@
 """Which files are the frames of a folder or of a pattern, and what is said of the others."""
 
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -161,6 +163,27 @@ def test_sources_that_are_refused(cli: Cli, tmp_path: Path, source: str, message
     code, _, told = cli("--config", "run.yaml", *SHORT)
     assert code == 2
     assert message.split("shots")[0] in told
+
+
+def test_a_source_that_does_not_exist_is_refused_before_torch_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("source: gone.mp4\nprompt: [x]")
+    script = (
+        "import sys\n"
+        "from pnpvideo.cli import main\n"
+        "for given in ('translate gone.mp4 --prompt x', 'translate --config run.yaml',\n"
+        "              'translate gone/*.png --prompt x', 'grid gone.mp4 --prompt x -o g',\n"
+        "              'visualize run.yaml --beside gone.mp4 -o b.png',\n"
+        "              'blocks embedded gone.mp4 --prompt x -o b'):\n"
+        "    assert main(given.split()) == 2, given\n"
+        "    assert 'torch' not in sys.modules, given\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    told = [line.partition(" (")[0] for line in done.stderr.splitlines()]
+    gone = "pnpvideo: gone.mp4 does not exist"
+    assert told == [gone, gone, "pnpvideo: gone does not exist", gone, gone, gone]
 
 
 def test_a_patterns_folders_are_not_written_over(cli: Cli, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_an_interrupted_inversion_goes_on(folder: Path, caplog: pytest.LogCaptur
     interrupted(folder, ALL[:1])
     parts, found, told = resumed(folder, caplog)
     assert parts == [slice(2, 4), slice(4, 5)]
-    assert (found, told) == (None, "inverting continues after 2 of 5 frames")
+    assert (found, told) == (None, "reading the source continues after 2 of 5 frames")
 
 
 def test_an_interrupted_denoising_goes_on(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -81,7 +81,7 @@ def test_an_interrupted_denoising_goes_on(folder: Path, caplog: pytest.LogCaptur
     assert found.steps == 7
     assert torch.equal(found.latents, state(7).latents)
     assert torch.equal(found.generator, state(7).generator)
-    assert told == "reusing the inversion, denoising continues after 7 steps"
+    assert told == "reusing the inversion, drawing continues after 7 steps"
     # That run ended well: its state is gone, the inversion stays.
     assert {path.name for path in folder.iterdir()} == {
         "lock", "trajectory.log", "trajectory.safetensors"
@@ -96,10 +96,10 @@ def test_what_belongs_to_another_run_is_not_used(
     other = RUN | {"prompt": "4", "seed": "5"}
     parts, found, told = resumed(folder, caplog, run=other)
     assert (parts, found) == ([], None)
-    assert told == "reusing the inversion, denoising again (other prompt, seed)"
+    assert told == "reusing the inversion, drawing again (other prompt, seed)"
     parts, found, told = resumed(folder, caplog, source=SOURCE | {"size": "32x32"})
     assert parts == [slice(0, 2), slice(2, 4), slice(4, 5)]
-    assert told == "inverting again (other size)"
+    assert told == "reading the source again (other size)"
 
 
 def test_without_an_inversion_none_is_named(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -125,7 +125,7 @@ def test_a_damaged_state_is_not_used(
     _damage(folder / "denoising.safetensors", damage)
     parts, found, told = resumed(folder, caplog)
     assert (parts, found) == ([], None)
-    assert told == "reusing the inversion, denoising again (its state was damaged)"
+    assert told == "reusing the inversion, drawing again (its state was damaged)"
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "other"])
@@ -138,10 +138,10 @@ def test_a_damaged_trajectory_is_not_used(
     if damage == "flipped":
         # Only the batch with the changed byte.
         assert parts == [slice(4, 5)]
-        assert told == "inverting continues after 4 of 5 frames"
+        assert told == "reading the source continues after 4 of 5 frames"
     else:
         assert parts == [slice(0, 2), slice(2, 4), slice(4, 5)]
-        assert told == "inverting again (it was damaged)"
+        assert told == "reading the source again (it was damaged)"
 
 
 @pytest.mark.parametrize("tail", ["2 2 88", "2 2\n", "a b c\n", "2 2 88\n", "4 9 1\n", "\xff\n"])
@@ -154,7 +154,7 @@ def test_a_damaged_journal_counts_for_its_whole_lines(
     interrupted(folder, ALL[1:2])
     assert (folder / "trajectory.log").read_bytes().startswith(whole + b"2 2 ")
     parts, _, told = resumed(folder, caplog)
-    assert (parts, told) == ([slice(4, 5)], "inverting continues after 4 of 5 frames")
+    assert (parts, told) == ([slice(4, 5)], "reading the source continues after 4 of 5 frames")
 
 
 def test_a_trajectory_in_a_job_folder_can_be_loaded(folder: Path) -> None:

@@ -106,6 +106,31 @@ def test_a_whole_entry_is_nearer_than_a_part_of_another(
     assert nearest_words(word, embedded)[0] == nearest
 
 
+@pytest.mark.parametrize(
+    ("word", "nearest"),
+    [
+        ("goldfish", "fish"),
+        ("Blackbirds", "dove parrot"),
+        ("cheesecake", "birthday cake shortcake"),
+        ("houseboat", "sailboat motor boat"),  # Its end, not its beginning.
+        ("watchdog", "dog"),  # Both parts are known.
+        ("flowerbed", "tulip sunflower"),
+        ("flowering", "tulip sunflower"),  # No ring.
+        ("pinapple", "pineapple"),  # Mistyped, not an apple.
+        ("watermelon", "melon"),  # From the list.
+        ("catalogue", ""),
+        ("catapult", ""),
+        ("acrobat", ""),
+        ("million", ""),
+        ("content", ""),
+        ("velocity", ""),
+        ("sheepish", ""),
+    ],
+)
+def test_a_compound_word_is_near_its_parts(word: str, nearest: str, embedded: KnownWords) -> None:
+    assert " ".join(nearest_words(word, embedded)) == nearest
+
+
 def test_the_notice_is_one_short_line(known: KnownWords) -> None:
     def notice(*texts: str) -> str:
         return notice_of_unknown(texts, known) or ""
@@ -198,6 +223,10 @@ def test_the_command(
     assert out.endswith("draws shapes, not photos: for photos, use --model big.\n")
     assert words("looks") == (0, "looks (2)\n  golden (gold), blue\n", "")
     assert words("Polar  ") == (0, "things (1)\n  polar bear\n", "")
+    # Whole words first, and then what is near.
+    write(tmp_path, words={"things": [["capped"], ["red cap"], ["hat"]]}, near={"cap": ["hat"]})
+    assert words("cap")[1] == "things (2)\n  red cap, capped\nnear to 'cap': hat\n"
+    write(tmp_path)
     assert_refused(words("dog"), 2, "the model knows nothing with 'dog'; the nearest are wolf")
     (tmp_path / "words.json").unlink()
     assert_refused(words(), 2, "does not list what it knows")
@@ -221,6 +250,19 @@ def test_a_run_names_unknown_words_first(model: Path, picture: Path, cli: Cli) -
     assert events[0]["message"] in err
     assert events[0]["unknown_words"] == {"photo": []}
     assert events[-1]["event"] == "done"
+
+
+@pytest.mark.parametrize(("prompt", "wanted"), [("a blue wolf", 1), ("a blue photo", 0)])
+def test_a_run_says_what_the_model_draws(
+    prompt: str, wanted: int, model: Path, picture: Path, caplog: Any
+) -> None:
+    """Whatever the source is; what is said of unknown words has it already."""
+    caplog.set_level(logging.INFO, "pnpvideo")
+    output = str(picture.with_name("out.png"))
+    given = ("--prompt", prompt, "--steps", "1", "-o", output, "--model", str(model))
+    assert main(["translate", str(picture), *given, "--quiet"]) == 0
+    line = "the model draws shapes, not photos: for photos, use --model big"
+    assert caplog.messages.count(line) == wanted
 
 
 def test_models_without_a_list_are_not_asked(picture: Path, cli: Cli) -> None:

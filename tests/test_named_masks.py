@@ -50,6 +50,7 @@ def test_the_mask_of_a_picture_can_be_given_again(
     assert set(np.unique(mask)) == {0, 255}
     share = float((mask > 0).mean())
     assert 0.05 < share < 0.9
+    assert "out-mask.png shows the mask: look at it, as the model cannot tell" in caplog.text
     assert covered(caplog) == pytest.approx(share, abs=0.01)
     source = pixels(min((SAMPLES / "fox").iterdir()))
     changed = np.abs(result.astype(int) - source).max(-1) > 0

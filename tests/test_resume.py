@@ -65,8 +65,8 @@ def test_killed_again_and_again(run: tuple[str, ...], tmp_path: Path) -> None:
     assert code == 0, told
     assert len(processes) > 3
     shown = "".join(processes)
-    assert "inverting continues after 3 of 4 frames" in shown
-    assert "reusing the inversion, denoising continues after " in shown
+    assert "reading the source continues after 3 of 4 frames" in shown
+    assert "reusing the inversion, drawing continues after " in shown
     assert names(here / "job") == {"lock", "trajectory.log", "trajectory.safetensors"}
     assert_same_frames(here, unbroken(run, tmp_path / "unbroken"))
 
@@ -85,11 +85,11 @@ def test_another_prompt_reuses_the_inversion_and_another_size_does_not(
     assert_same_frames(tmp_path / "here", unbroken(run, tmp_path / "unbroken", *changes))
     capsys.readouterr()
     assert main(["translate", *run, *JOB, "--size", "32x16"]) == 0
-    assert "pnpvideo: job job: inverting again (other size)\n" in capsys.readouterr().err
+    assert "pnpvideo: job job: reading the source again (other size)\n" in capsys.readouterr().err
     assert kept.stat().st_size < len(before[0])
     (tmp_path / "frames" / "source2.png").unlink()
     assert main(["translate", *run, *JOB, "--size", "32x16"]) == 0
-    assert "pnpvideo: job job: inverting again (other source)\n" in capsys.readouterr().err
+    assert "pnpvideo: job job: reading the source again (other source)\n" in capsys.readouterr().err
 
 
 def test_a_generated_source_is_made_again_and_its_state_used(
@@ -139,7 +139,7 @@ def test_a_running_job_is_not_disturbed(
     assert process.wait().returncode == -9
     assert main(["translate", *longer]) == 0
     told = capsys.readouterr().err
-    assert "the inversion" in told or "inverting continues after 3 of 4 frames" in told
+    assert "the inversion" in told or "reading the source continues after 3 of 4 frames" in told
     assert_same_frames(here, unbroken((*run, "--steps", "6"), tmp_path / "unbroken"))
 
 
@@ -150,7 +150,7 @@ def test_the_seed_of_a_state_is_the_seed_of_its_run(
     state = tmp_path / "here" / "job" / "denoising.safetensors"
     assert state.exists()
     assert main(["translate", *run, *JOB, "--seed", "4"]) == 0
-    assert "reusing the inversion, denoising again (other seed)" in capsys.readouterr().err
+    assert "reusing the inversion, drawing again (other seed)" in capsys.readouterr().err
     assert_same_frames(tmp_path / "here", unbroken(run, tmp_path / "unbroken", "--seed", "4"))
 
 
@@ -162,5 +162,5 @@ def test_what_comes_after_sampling_makes_nothing_anew(
     assert run_killed(*run, *JOB, "--blend-radius", "1", cwd=here, after=10)[0] == -9
     other = ("--blend-radius", "0")
     assert main(["translate", *run, *JOB, *other]) == 0
-    assert "reusing the inversion, denoising continues after" in capsys.readouterr().err
+    assert "reusing the inversion, drawing continues after" in capsys.readouterr().err
     assert_same_frames(here, unbroken(run, tmp_path / "unbroken", *other))

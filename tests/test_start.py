@@ -167,7 +167,7 @@ def test_killed_and_started_again(
         code, text = run_killed(*run, "-o", "a/", "--job", "job", cwd=here, after=5 * len(told))
         told.append(text)
     assert code == 0, told
-    assert "denoising continues after " in "".join(told)
+    assert "drawing continues after " in "".join(told)
     assert main(["translate", *run, "-o", "b/", "--quiet"]) == 0
     for path in sorted((here / "b").glob("*.png")):
         np.testing.assert_array_equal(pixels(here / "a" / path.name), pixels(path))

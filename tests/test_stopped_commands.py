@@ -51,12 +51,18 @@ CASES = [
 def test_what_is_kept(
     number: signal.Signals,
     tiny_model: Path,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def stop(*_given: object, **_more: object) -> None:
         os.kill(os.getpid(), number)
 
+    monkeypatch.chdir(tmp_path)
+    for folder in ("a", "frames"):
+        Path(folder).mkdir()
+    for source in ("a/my dance.mp4", "0001.png", "a.mp4", "a.png"):
+        Path(source).touch()
     for module, name in WORK.values():
         monkeypatch.setattr(module, name, stop)
     # What runs the tests, such as nohup, may have let them ignore it.

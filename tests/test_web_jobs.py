@@ -27,7 +27,7 @@ from pnpvideo.web.jobs import JobKind, JobStore, Visitor, WebJob
 from pnpvideo.web.limits import Limits
 from pnpvideo.web.models import Models
 from pnpvideo.web.runner import Runner
-from pnpvideo.web.show import Show
+from pnpvideo.web.show import Show, state_box
 
 ME, OTHER = Visitor(key="me", place="here"), Visitor(key="other", place="there")
 LIMITS = Limits(pixels=10_000, frames=4, waiting=2, prompts=3, prompt_length=50)
@@ -260,6 +260,18 @@ def test_what_is_asked_for_is_limited(
 
 
 # 17. How a run ends
+
+
+def test_the_stage_of_a_run_is_in_plain_words(
+    store: JobStore, models: Models, picture: Path
+) -> None:
+    job = store.add("translate", ME, models.names[0], picture, LONG | {"steps": 150})
+    runner = Runner(store, models, LIMITS)
+    wait_until(lambda: "reading the source, " in state_box(job, runner), 30)
+    wait_until(lambda: "drawing, " in state_box(job, runner), 60)
+    runner.stop(job.name)
+    outcome(store, job)
+    runner.close()
 
 
 def test_a_run_ends_after_its_time(store: JobStore, models: Models, picture: Path) -> None:

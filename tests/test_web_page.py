@@ -191,6 +191,7 @@ def test_options_have_names_hints_and_technical_names() -> None:
         assert hint.endswith(f" · {name}"), hint
         assert hint[0].isupper() or not hint[0].isalpha(), hint
     assert all(title[0].isupper() for title in offered())
+    assert "3 to 10 is usual" in hint_of("guidance_scale", {})
     assert "mask_label" in every
     assert "mask_label" not in dict(shown)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import Tensor
 from tqdm import tqdm
 
-from pnpvideo.batch.job import Job
+from pnpvideo.batch.job import Job, broken_files
 from pnpvideo.batch.run_batch import Plan, warn_of_words
 from pnpvideo.batch.start import worker_count
 from pnpvideo.catalogue.ask_model import warned_before
@@ -56,10 +56,12 @@ def describe_plan(plan: Plan, options: BatchOptions) -> Iterator[str]:
         source = job.settings.source or cut(str(job.settings.guidance_prompt), _COLUMNS)
         prompts = cut(" | ".join(job.settings.prompt), _COLUMNS)
         yield f"{state}  {job.shown}  ({frames} of {source}: {prompts})"
-    for one in plan.skipped:
-        yield f"skip   {one.error}"
+    state = "skip  " if options.skip_broken else "broken"
+    for error in broken_files(plan.skipped):
+        yield f"{state} {error}"
     jobs = [plan.jobs[number] for number in plan.todo]
-    yield f"{len(jobs)} of {len(plan.jobs)} jobs to do{_skipped_text(len(plan.skipped))}"
+    end = _skipped_text(len(plan.skipped)) if options.skip_broken else ""
+    yield f"{len(jobs)} of {len(plan.jobs)} jobs to do{end}"
     if not jobs:
         return
     model = open_model(jobs[0].settings)

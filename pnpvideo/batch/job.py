@@ -1,5 +1,6 @@
 """A job of a batch, ready to be run in any process."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -63,6 +64,14 @@ class Skipped:
     source: str | None
     prompt: tuple[str, ...]
     error: str
+
+
+def broken_files(skipped: Sequence[Skipped]) -> list[str]:
+    """Return what is wrong with each broken file, once.
+
+    Jobs of a source with several prompts have the same place, and so the same error.
+    """
+    return list(dict.fromkeys(one.error for one in skipped))
 
 
 @dataclass(frozen=True, kw_only=True)

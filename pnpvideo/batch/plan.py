@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pnpvideo.batch.addresses import fetch
 from pnpvideo.batch.batch_folder import BatchFolder
-from pnpvideo.batch.job import Job, Skipped, stamp_of
+from pnpvideo.batch.job import Job, Skipped, broken_files, stamp_of
 from pnpvideo.batch.names import Names, in_the_way, name_of
 from pnpvideo.batch.read_jobs import JobEntry
 from pnpvideo.catalogue.ask_model import check_makes_sources, words_for
@@ -97,8 +97,7 @@ def _skipped(entry: JobEntry, error: str) -> Skipped:
 
 def _all_broken(broken: Sequence[Skipped], *, some_left: bool) -> str:
     """Return the text of the error that names each broken file once."""
-    # Jobs of a source with several prompts have the same place, and so the same error.
-    errors = list(dict.fromkeys(one.error for one in broken))
+    errors = broken_files(broken)
     hint = "; --skip-broken makes the others" if some_left else ""
     count = f"{len(errors)} jobs cannot be made: " if len(errors) > 1 else ""
     return f"{count}{'; '.join(errors)}{hint}"

@@ -9,7 +9,7 @@ from pnpvideo.batch.addresses import check_free_at
 from pnpvideo.batch.batch_folder import BatchFolder
 from pnpvideo.batch.combine import combine
 from pnpvideo.batch.dispatch import Dispatcher
-from pnpvideo.batch.job import Job, Record, Skipped
+from pnpvideo.batch.job import Job, Record, Skipped, broken_files
 from pnpvideo.batch.plan import plan
 from pnpvideo.batch.read_jobs import read_jobs
 from pnpvideo.batch.spread import most_spans
@@ -45,7 +45,7 @@ class Batch:
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """A batch that has been checked. todo: the numbers of the jobs that are not done. skipped: the
-    jobs that are left out.
+    jobs that cannot be made, as a file of theirs is broken.
     """
 
     jobs: Sequence[Job]
@@ -63,7 +63,8 @@ def plan_batch(options: BatchOptions, common: Mapping[str, object], *, overwrite
     """Read and check all jobs, without changing anything.
 
     common: settings of all jobs; a job's own settings win. overwrite: replace files that are not of
-    this batch. InputError for the first thing that cannot be used.
+    this batch. InputError for the first thing that cannot be used, except that broken files are
+    only counted with --skip-broken and in a dry run.
     """
     folder = _folder(options.output, options.work_dir)
     output = folder.output
@@ -77,7 +78,7 @@ def plan_batch(options: BatchOptions, common: Mapping[str, object], *, overwrite
         folder,
         name=options.name,
         overwrite=overwrite,
-        skipped=skipped if options.skip_broken else None,
+        skipped=skipped if options.skip_broken or options.dry_run else None,
     )
     todo = [number for number, job in enumerate(jobs) if not folder.is_done(job)]
     for job in (jobs[number] for number in todo):
@@ -105,8 +106,8 @@ def run_batch(
     opener: loads the models of jobs, in whichever process works on them; it can be pickled.
     """
     jobs, folder = plan.jobs, plan.folder
-    for one in plan.skipped:
-        _log.warning("left out: %s", one.error)
+    for error in broken_files(plan.skipped):
+        _log.warning("left out: %s", error)
     if opener is open_model:  # Others may load other models than the settings name.
         warn_of_words(plan)
     with folder.taken():

@@ -146,10 +146,10 @@ class Table:
         frames, steps = self._folder.how_far(job)
         if steps:
             known = "steps" in job.settings.model_fields_set
-            return f"step {steps}" + (f" of {job.settings.steps}" if known else "")
+            return f"drawing, step {steps}" + (f" of {job.settings.steps}" if known else "")
         if job.inversion is None or frames >= job.frames:
-            return "denoising"
-        return f"inverted {frames} of {job.frames} frames"
+            return "drawing"
+        return f"reading the source, {frames} of {job.frames} frames"
 
     def _sum(self) -> str:
         states = [record.state for record in self.records]

@@ -39,7 +39,8 @@ def texts_of(run: object) -> tuple[str, ...]:
 
 
 def warn_of_unknown(texts: Iterable[str], known: KnownWords | None) -> None:
-    """Log one warning about the words of texts that a model does not know.
+    """Log one warning about the words of texts that a model does not know, or else what it draws:
+    a source may be a photo, whatever the words.
 
     known: None for a model that does not list its words, which is not asked.
     """
@@ -47,9 +48,11 @@ def warn_of_unknown(texts: Iterable[str], known: KnownWords | None) -> None:
         return
     texts = tuple(texts)
     notice = notice_of_unknown(texts, known)
-    if notice is not None:
-        found = {one.word: one.nearest for text in texts for one in unknown_words(text, known)}
-        _log.warning("%s", notice, extra={"details": {"unknown_words": found}})
+    if notice is None:
+        _log.info("the model %s: %s", known.draws, known.otherwise)
+        return
+    found = {one.word: one.nearest for text in texts for one in unknown_words(text, known)}
+    _log.warning("%s", notice, extra={"details": {"unknown_words": found}})
 
 
 @contextlib.contextmanager

@@ -29,6 +29,13 @@ _WORD = re.compile(r"[^\W_]+")
 _ALWAYS_PLURAL = frozenset(("glasses", "sunglasses", "scissors"))
 """Without their ending they mean something else, or nothing."""
 _IRREGULAR = {"mice": "mouse", "geese": "goose", "men": "man", "women": "woman", "teeth": "tooth"}
+_LEAST_END, _LEAST_BEGINNING, _LEAST_REST = 4, 5, 3
+"""The letters of a known word at the end or the beginning of a compound word whose other part, of
+so many letters, is not known. The last part says what a thing is."""
+_ENDINGS = ("ing", "ent", "ion", "ity")
+"""Known words that end with these are not looked for at the end of others: flowering is no ring."""
+_TYPO = 0.9
+"""The similarity from which a word is a mistyped one, and not a compound word."""
 _NAMED = 6
 """The most unknown words that a notice names."""
 
@@ -62,7 +69,8 @@ def unknown_words(text: str, known: KnownWords) -> tuple[UnknownWord, ...]:
 def nearest_words(word: str, known: KnownWords, most: int = 2) -> tuple[str, ...]:
     """Return what a model knows that is nearest to a word, the nearest first; perhaps nothing.
 
-    First what its file names as near, then entries that contain the word, then similar spellings.
+    First what its file names as near, then entries that contain the word, then a part of the word,
+    such as fish for goldfish, then similar spellings. A mistyped word is not taken apart.
     """
     word = word.lower()
     keys = sorted(known.near, key=lambda key: key != word)  # The word itself before its plural.
@@ -75,8 +83,35 @@ def nearest_words(word: str, known: KnownWords, most: int = 2) -> tuple[str, ...
     ]
     # A whole entry comes before a part of another: "fishh" is near "fish", not "tropical fish".
     parts = {part: usual for text, usual in texts.items() for part in _plain(text)} | texts
-    near = holding or [parts[one] for one in get_close_matches(word, parts, n=most, cutoff=0.75)]
+
+    def spelled(cutoff: float) -> list[str]:
+        return [parts[one] for one in get_close_matches(word, parts, n=most, cutoff=cutoff)]
+
+    near = holding or spelled(_TYPO) or _part_of_compound(word, known) or spelled(0.75)
     return tuple(dict.fromkeys(near))[:most]
+
+
+def _part_of_compound(word: str, known: KnownWords) -> Sequence[str]:
+    """Return the thing that a compound word ends with, or else begins with; perhaps nothing.
+
+    Either both parts are known, or the one is long enough not to be there by chance, as cat is in
+    catalogue.
+    """
+    things = {entry.word for entry in known.entries if entry.kind == "things"}
+    heads = {one: texts for one, texts in known.near.items() if texts[0] in things}
+    heads |= {t.lower(): (e.word,) for e in known.entries if e.word in things for t in e.texts}
+    parts = {part for entry in known.entries for text in entry.texts for part in _plain(text)}
+    for form in (word, *_singulars(word)):
+        cuts = range(_LEAST_REST, len(form) - _LEAST_REST + 1)
+        for rest, end in ((form[:cut], form[cut:]) for cut in cuts):
+            is_long = len(end) >= _LEAST_END and not end.endswith(_ENDINGS)
+            if end in heads and (is_long or rest in parts or rest in known.near):
+                return heads[end]
+        for beginning, rest in ((form[:cut], form[cut:]) for cut in reversed(cuts)):
+            is_long = len(beginning) >= _LEAST_BEGINNING
+            if beginning in heads and (is_long or rest in parts or rest in known.near):
+                return heads[beginning]
+    return ()
 
 
 def notice_of_unknown(texts: Iterable[str], known: KnownWords | None) -> str | None:

@@ -1,5 +1,6 @@
 """Search for the images in a folder, or that match a pattern, to use as frames."""
 
+import contextlib
 import logging
 import re
 from collections import Counter
@@ -108,6 +109,19 @@ def _by_count(kinds: Counter[str]) -> list[tuple[str, int]]:
 def is_pattern(path: Path) -> bool:
     """Return whether a path names several files by numbers (%04d) or wildcards (* and ?)."""
     return _WILDCARD.search(str(path)) is not None
+
+
+def check_there(source: str | Path) -> None:
+    """Raise InputError for a source that does not exist: a file, a folder, or files of a pattern.
+
+    Whatever else is wrong with its path is left to those who read it.
+    """
+    path = Path(source)
+    with contextlib.suppress(OSError):
+        if not path.exists():
+            if not is_pattern(path):
+                raise InputError(f"{path} does not exist")
+            images_like(path)
 
 
 def fixed_folder(pattern: Path) -> Path:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pnpvideo.clips.clip import Clip, Timing
-from pnpvideo.clips.find_images import is_pattern
+from pnpvideo.clips.find_images import check_there, is_pattern
 from pnpvideo.clips.read_options import ReadOptions
 from pnpvideo.clips.refusals import beyond_memory, check_document
 from pnpvideo.clips.stills.decode_image import open_image
@@ -55,10 +55,9 @@ def read_clip(source: str | Path, **options: object) -> Clip:
 def _read(path: Path, options: ReadOptions) -> Clip:
     if path.is_dir():
         return read_folder(path, options)
-    if not path.exists():
-        if is_pattern(path):
-            return read_pattern(path, options)
-        raise InputError(f"{path} does not exist")
+    if not path.exists() and is_pattern(path):
+        return read_pattern(path, options)
+    check_there(path)
     if not path.is_file():
         raise InputError(f"{path} is not a file or folder")
     with path.open("rb") as file:  # Raises the system's reason if it cannot be read.

@@ -5,7 +5,7 @@ import logging
 from pnpvideo.commands.command import Command
 from pnpvideo.commands.notices import WriteOptions
 from pnpvideo.commands.printing import say
-from pnpvideo.errors import RunError
+from pnpvideo.errors import InputError, RunError
 from pnpvideo.importing import without_collection
 from pnpvideo.options.batch import GROUPS, BatchOptions
 
@@ -50,6 +50,12 @@ def _work(settings: Work, call: WriteOptions) -> None:
     if options.dry_run:
         for line in describe_plan(plan, options):
             say(line)
+        if plan.skipped and not options.skip_broken:
+            count = len(plan.skipped)
+            raise InputError(
+                f"{count} {'job' if count == 1 else 'jobs'} cannot be made, as the list above "
+                "says; --skip-broken makes the others"
+            )
         return
     if not plan.todo:
         count = len(plan.jobs)
@@ -59,20 +65,15 @@ def _work(settings: Work, call: WriteOptions) -> None:
     elif text := resumed_text(plan):
         _log.info("%s", text)
     batch = run_batch(plan, options, quiet=call.quiet)
-    say(batch.manifest)
+    say(f"{batch.manifest} lists all jobs, with their results and errors")
+    # What is wrong with each has been logged.
     if batch.missing:
-        job, record = batch.missing[0]
-        count = len(batch.missing)
-        raise RunError(
-            f"{count} of {len(batch.jobs)} jobs {'is' if count == 1 else 'are'} not done, such as "
-            f"{job.shown} ({record.error}); {batch.manifest} lists all"
-        )
+        count, (job, _) = len(batch.missing), batch.missing[0]
+        such_as = "is not done:" if count == 1 else "are not done, such as"
+        raise RunError(f"{count} of {len(batch.jobs)} jobs {such_as} {job.shown}")
     if plan.skipped:
         count = len(plan.skipped)
-        left_out = f"{count} broken jobs were left out, such as"
-        if count == 1:
-            left_out = "1 broken job was left out:"
-        raise RunError(f"{left_out} {plan.skipped[0].error}; {batch.manifest} lists all")
+        raise RunError(f"{count} broken {'job was' if count == 1 else 'jobs were'} left out")
 
 
 def _when_stopped(settings: Work, _: WriteOptions) -> str:

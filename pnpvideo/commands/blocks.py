@@ -44,6 +44,7 @@ COMMAND = Command(
     groups=GROUPS,
     call=WriteOptions,
     read=lambda given, _: BlocksSettings.of(given),
+    sources=lambda settings: settings.pictures,
     work=_work,
     when_stopped=lambda _settings, _call: (
         "the blocks that are measured are kept: run the same command to go on"

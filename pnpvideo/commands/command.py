@@ -3,12 +3,13 @@ read.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from pnpvideo.catalogue.find_model import check_model
 from pnpvideo.catalogue.own_options import own_options
+from pnpvideo.clips.find_images import check_there
 from pnpvideo.commands.notices import NoticeOptions, kept_log, show_notices
 from pnpvideo.options.arguments import Parser, brief_help
 from pnpvideo.options.declared import Options, declared
@@ -37,6 +38,7 @@ class Command(Generic[S, C]):
     some of the options that --help leaves out, which its last line names.
     errors: a context for reading and working, which may report errors in another way.
     read: makes settings from the options of the groups that are given, by name.
+    sources: returns the files that the work reads and that must exist; None is no file.
     work: does what the settings say; it and nothing before it may import torch.
     when_stopped: returns what is kept if the work is stopped, and how to go on, unless the work
     itself says so with its KeyboardInterrupt; '' for nothing to say. It must not import anything,
@@ -52,6 +54,7 @@ class Command(Generic[S, C]):
     call: type[C]
     read: Callable[[dict[str, object], C], S]
     work: Callable[[S, C], None]
+    sources: Callable[[S], Iterable[str | None]] = lambda _: ()
     when_stopped: Callable[[S, C], str] = _nothing_to_say
     has_short_help: bool = False
     others: Sequence[str] = ()
@@ -98,7 +101,10 @@ class Command(Generic[S, C]):
         call = self.call.of(own)
         with self.errors(call):
             settings = self.read(given, call)
+            # What cannot be there is refused before the work imports torch.
             _check_models(given.get("model"))
+            for source in filter(None, self.sources(settings)):
+                check_there(source)
             with logging_for(call, arguments):
                 self._work(settings, call)
 

@@ -48,6 +48,7 @@ COMMAND = Command(
     groups=GROUPS,
     call=WriteOptions,
     read=lambda given, _: GridSettings.of(given),
+    sources=lambda settings: (settings.source,) if settings.benchmark is None else (),
     work=_work,
     when_stopped=lambda _settings, _call: (
         "the combinations that are done are kept: run the same command to go on"

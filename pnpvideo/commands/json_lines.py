@@ -55,7 +55,7 @@ def warnings_as_json(*, wanted: bool) -> Iterator[None]:
 
 
 class JsonBar(tqdm):  # type: ignore[type-arg]
-    """A progress bar as events: its stage, and how many of its frame-steps are done."""
+    """A progress bar as events: its stage, and how many steps of single frames are done."""
 
     def __init__(self, *, desc: str, total: int, initial: int, **config: object) -> None:
         # Nothing is drawn.

@@ -83,14 +83,16 @@ def _translate(settings: Settings, call: CallOptions) -> None:
     with without_collection(freeze=True):
         from pnpvideo.catalogue.ask_model import warned_before
         from pnpvideo.clips.clip import frame_count_text
+        from pnpvideo.commands.job_hint import JobHint
         from pnpvideo.run.first_frame import is_preview, preview_settings, source_frames
         from pnpvideo.run.opening import load_pipeline
         from pnpvideo.run.plan_text import size_text
         from pnpvideo.run.run import run
 
-    bars = JsonBar if call.json_lines else None
     files = _Files()
-    how: dict[str, Any] = {"quiet": call.quiet, "bars": bars}
+    how: dict[str, Any] = {"quiet": call.quiet}
+    if call.json_lines:
+        how |= {"bars": JsonBar}
     pipeline = None
     warned: AbstractContextManager[None] = nullcontext()
     if call.preview and (first := preview_settings(settings, overwrite=call.overwrite)):
@@ -108,6 +110,9 @@ def _translate(settings: Settings, call: CallOptions) -> None:
         _log.info("at this pace all %s take about %s", frame_count_text(frames), took)
         if not _goes_on(call, shown.outputs):
             return
+    if settings.job is None and not call.json_lines:
+        hint = JobHint(_job_name(settings))
+        how |= {"bars": hint.bars(), "on_cost": hint.expect}
     with warned, _says_what_is_kept(settings, call, files):
         result = run(
             settings, pipeline, overwrite=call.overwrite, on_written=files.results.append, **how
@@ -162,15 +167,20 @@ def _kept(settings: Settings, call: CallOptions, files: _Files) -> str:
             "the batch of frames that it was working on is made again"
         )
     else:
-        named = settings.output or settings.source or ""
-        stem = re.sub(r"\W+", "-", Path(named).stem).strip("-") or "my"
         text = (
-            f"nothing{' else' if written else ''} is kept: add `--job {stem}-job`"
+            f"nothing{' else' if written else ''} is kept: add `--job {_job_name(settings)}`"
             f"{' and --overwrite' if replaces else ''} to go on next time"
         )
     if not written:
         return text
     return f"{', '.join(map(str, written))} {'is' if len(written) == 1 else 'are'} written; {text}"
+
+
+def _job_name(settings: Settings) -> str:
+    """Return a name for the job folder of a run."""
+    named = Path(settings.output or settings.source or "").stem
+    stem = re.sub(r"\W+", "-", named).strip("-") or "my"
+    return f"{stem}-job"
 
 
 def _goes_on(call: CallOptions, previews: Sequence[Path]) -> bool:
@@ -221,6 +231,7 @@ COMMAND = Command(
     others=("--mask", "--method", "--strength"),
     errors=_errors,
     read=_read,
+    sources=lambda settings: (settings.source,),
     work=_work,
     when_stopped=_when_stopped,
 )

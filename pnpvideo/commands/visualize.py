@@ -38,5 +38,6 @@ COMMAND = Command(
     groups=GROUPS,
     call=WriteOptions,
     read=lambda given, _: VisualizeSettings.of(given),
+    sources=lambda settings: (settings.source, *settings.beside),
     work=_work,
 )

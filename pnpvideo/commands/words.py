@@ -43,22 +43,30 @@ def _lines(known: KnownWords, wanted: str) -> Iterator[str]:
         kind: [entry for entry in entries if wanted == kind or _contains(entry, wanted)]
         for kind, entries in known.kinds.items()
     }
+    near = nearest_words(wanted, known, most=4)
     if not any(chosen.values()):
-        near = nearest_words(wanted, known, most=4)
         hint = f"; the nearest are {', '.join(near)}" if near else ""
         raise InputError(f"the model knows nothing with {wanted!r}{hint}")
     width = min(shutil.get_terminal_size().columns, 100)
     for kind, entries in chosen.items():
         if entries:
             yield f"{kind} ({len(entries)})"
+            entries.sort(key=lambda entry: not _contains(entry, wanted, whole=True))
             text = ", ".join(map(_shown, entries))
             yield textwrap.fill(text, width, initial_indent="  ", subsequent_indent="  ")
+    listed = {entry.word for entries in chosen.values() for entry in entries}
+    others = [word for word in near if word not in listed]
+    if others and wanted not in known.kinds:
+        yield f"near to {wanted!r}: {', '.join(others)}"
     if not wanted:
         yield f"This model {known.draws}: {known.otherwise}."
 
 
-def _contains(entry: Entry, wanted: str) -> bool:
-    return any(wanted in text.lower() for text in entry.texts)
+def _contains(entry: Entry, wanted: str, *, whole: bool = False) -> bool:
+    """Return whether an entry contains a text. whole: as whole words."""
+    edge = " " if whole else ""
+    texts = (f"{edge}{text.lower()}{edge}" for text in entry.texts)
+    return any(f"{edge}{wanted}{edge}" in text for text in texts)
 
 
 def _shown(entry: Entry) -> str:

@@ -110,8 +110,8 @@ class BatchOptions(Options, title="batch"):
     )
     dry_run: Annotated[bool, Lifetime.NOTHING] = Field(
         default=False,
-        description="make nothing; list what would be made, and with --skip-broken what would be "
-        "skipped and why, and estimate how long it would take from a few steps of the first job",
+        description="make nothing; list what would be made and which files are broken, and "
+        "estimate how long it would take from a few steps of the first job",
     )
 
 

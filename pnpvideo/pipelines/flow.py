@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NoReturn, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from pnpvideo.catalogue.pipelines import text_pipeline
 from pnpvideo.clips.as_clip import Video
@@ -37,7 +36,7 @@ from pnpvideo.pipelines.call_values import (
     whole_count,
 )
 from pnpvideo.pipelines.step_callback import TENSORS, step_callback
-from pnpvideo.stages.callbacks import Callbacks
+from pnpvideo.stages.callbacks import Bar, Callbacks
 from pnpvideo.stages.edit import OpenEdit
 from pnpvideo.stages.request import Edit
 from pnpvideo.storage.allocate import Storage
@@ -229,6 +228,6 @@ class PnPFlowPipeline:
         self.pipe.maybe_free_model_hooks()
         return PnPVideoPipelineOutput(frames=frames, trajectory=opened.source.trajectory)
 
-    def _bar(self, **own: Any) -> "tqdm[NoReturn]":
+    def _bar(self, **own: Any) -> Bar:
         """Make a progress bar as `set_progress_bar_config` says."""
-        return tqdm(**own | getattr(self.pipe, "_progress_bar_config", {}))
+        return Bar(**own | getattr(self.pipe, "_progress_bar_config", {}))

@@ -1,11 +1,10 @@
 """The pipeline in diffusers' terms: a call takes frames, and gives translated frames."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from pnpvideo.catalogue.ask_model import texts_of, warn_of_sources, warn_of_unknown
 from pnpvideo.clips.as_clip import Video, as_clip
@@ -35,7 +34,7 @@ from pnpvideo.pipelines.call_values import (
 from pnpvideo.pipelines.components import Components
 from pnpvideo.pipelines.step_callback import TENSORS, step_callback
 from pnpvideo.pixels.mask_values import ones_as_white
-from pnpvideo.stages.callbacks import Callbacks
+from pnpvideo.stages.callbacks import Bar, Callbacks
 from pnpvideo.stages.edit import OpenEdit
 from pnpvideo.stages.request import Edit
 from pnpvideo.storage.allocate import Storage
@@ -216,9 +215,9 @@ class PnPVideoPipeline(Components):
         self._cross_attention_kwargs, self._interrupt = kwargs, False
         return scale
 
-    def _bar(self, **own: Any) -> "tqdm[NoReturn]":
+    def _bar(self, **own: Any) -> Bar:
         """Make a progress bar as `set_progress_bar_config` says."""
-        return tqdm(**own | getattr(self, "_progress_bar_config", {}))
+        return Bar(**own | getattr(self, "_progress_bar_config", {}))
 
 
 def _check_followed(options: PnPOptions, control_image: Video | None) -> None:

@@ -38,6 +38,7 @@ from pnpvideo.run.plan_text import plan_text
 from pnpvideo.sampling.guidance import Guidance
 from pnpvideo.sampling.steps import OnPrediction
 from pnpvideo.stages.callbacks import QUIET, Bars, Callbacks, GuidedStep, bars_of
+from pnpvideo.stages.cost import RunCost, cost_of
 from pnpvideo.stages.edit import EditResult, OpenEdit
 from pnpvideo.stages.latents import decode
 from pnpvideo.stages.request import Edit, seeded
@@ -134,6 +135,7 @@ def run(
     after_step: AfterStep | None = None,
     on_prediction: OnPrediction | None = None,
     on_written: Callable[[Path], None] = lambda path: None,
+    on_cost: Callable[[RunCost], None] = lambda cost: None,
     bars: Bars | None = None,
     job: Path | None = None,
 ) -> Translation:
@@ -142,10 +144,11 @@ def run(
     pipeline: a loaded pipeline or `Model` that serves many runs, used as and where it is: the
         settings of the model are then those that it was loaded with (see `load_pipeline`).
     overwrite: replace results that exist. quiet: show no bars. bars: the kind of progress bar, by
-        default tqdm's.
+        default one for people.
     after_inversion: called once with the inverted source, which the model may have generated.
     on_prediction: called at each step with the clean latents that the network expects.
-    on_written: called with each file that is written.
+    on_written: called with each file that is written. on_cost: called with what the run takes, once
+        that is known.
     job: a job folder of the caller's, in place of that of the settings.
     Raises InputError for what the user gave, RunError for what failed.
     """
@@ -167,6 +170,7 @@ def run(
         # 2. Load the model
         model = open_model(settings, device) if pipeline is None else model_of(pipeline)
         options = _options_of(settings, model)
+        on_cost(cost_of(options, len(settings.prompt), generated=clip is None))
         _log.debug("%s on %s in %s", settings.model, device, model.dtype)
         callbacks = Callbacks(
             bars=bars_of(bars, quiet=quiet),
@@ -287,7 +291,11 @@ def _write(
     if outputs.mask is not None and result.mask is not None:
         write_mask(result.mask, result.source, clip, outputs.mask, overwrite)
         on_written(Path(outputs.mask))
-        _log.info("%s shows the mask", outputs.mask)
+        _log.info(
+            "%s shows the mask: look at it, as the model cannot tell for certain whether the "
+            "source shows what is named",
+            outputs.mask,
+        )
     for index, path in enumerate(outputs.results):
         mask = result.mask.frames.batches(settings.batch_size) if result.mask else None
         write_result(result.frames(index), path, clip, settings, overwrite, mask)

@@ -130,7 +130,8 @@ class JobFolder:
         """
         whole = LatentShape.of((len(timesteps) + 1, *shape))
         # Without an inversion only the clean latents are kept.
-        noun, verb = ("inversion", "inverting") if timesteps else ("encoded source", "encoding")
+        noun = "inversion" if timesteps else "encoded source"
+        verb = "reading the source" if timesteps else "encoding"
         header = describe(timesteps, prompt, held) | _signature(identity)
         found, other = self._find_trajectory(identity, whole, header)
         if found is None:
@@ -163,9 +164,9 @@ class JobFolder:
         self._identity = identity
         state, other = self._find_state(identity)
         if state is not None:
-            self._resumed.append(f"denoising continues after {state.steps} steps")
+            self._resumed.append(f"drawing continues after {state.steps} steps")
         elif other:
-            self._resumed.append(f"denoising again ({other})")
+            self._resumed.append(f"drawing again ({other})")
         if self._resumed:
             _log.info("job %s: %s", self.path, ", ".join(self._resumed))
         self._resumed = []

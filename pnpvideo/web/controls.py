@@ -17,7 +17,10 @@ MAIN = ("tau_f", "tau_a", "guidance_scale", "noise_share")
 _IN_WORDS = {
     "tau_f": ("Keep shapes", "Lower values change the shapes of the source more"),
     "tau_a": ("Keep outlines", "Lower values change the layout more"),
-    "guidance_scale": ("Follow the text", "How strongly; 1 is the mildest"),
+    "guidance_scale": (
+        "Follow the text",
+        "How strongly: 1 is mild, 3 to 10 is usual; colours glare above",
+    ),
     "strength": (
         "Strength",
         "How far the result may go from the source, 0 to 1 (the method's own)",

@@ -9,6 +9,7 @@ import gradio as gr
 from tqdm import tqdm
 
 from pnpvideo.errors import InputError, RunError
+from pnpvideo.stages.callbacks import shown_stage
 from pnpvideo.web.actions import Service
 from pnpvideo.web.controls import Controls
 from pnpvideo.web.jobs import Visitor, WebJob
@@ -84,7 +85,7 @@ def state_box(job: WebJob, runner: Runner, notices: Sequence[str] = ()) -> str:
         left = ""
         if progress.remaining is not None:
             left = f", {tqdm.format_interval(progress.remaining)} left"
-        said = f"{progress.stage}, {progress.share:.0%}{left}"
+        said = f"{shown_stage(progress.stage)}, {progress.share:.0%}{left}"
         return _box("running", said, job=job, share=progress.share)
     if place is not None:
         before = "next in line" if place == 0 else f"number {place + 1} in line"
