@@ -91,5 +91,8 @@ def _to_nf4(transformer: Any, layers: Sequence[str], dtype: torch.dtype) -> None
         new = Linear4bit(*size, bias=False, compute_dtype=dtype, quant_type="nf4", device="meta")
         weight = Params4bit(old.weight.detach(), quant_type="nf4", module=new)
         new.weight, new.bias = weight.to(old.weight.device), old.bias  # Moving it quantizes it.
+        # On some CPUs the first pass would put the weights into another order and round their
+        # scales: a job could not tell that they are the same.
+        new.support_avx512bf16_for_cpu = False
         parent, _, own = name.rpartition(".")
         setattr(transformer.get_submodule(parent), own, new.train(old.training))
