@@ -72,7 +72,10 @@ def hub_without_answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         with monkeypatch.context() as patch:
-            patch.setattr(huggingface_hub.constants, "ENDPOINT", endpoint)
+            own = huggingface_hub.constants
+            template = own.HUGGINGFACE_CO_URL_TEMPLATE.replace(own.ENDPOINT, endpoint)
+            patch.setattr(own, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+            patch.setattr(own, "ENDPOINT", endpoint)
             yield asked
         server.shutdown(socket.SHUT_RDWR)
         thread.join()

@@ -10,7 +10,7 @@ import diffusers
 from pnpvideo.catalogue.find_model import find_model
 from pnpvideo.catalogue.pipelines import OTHERS, SUPPORTED, text_pipeline
 from pnpvideo.errors import InputError
-from pnpvideo.loading.hub import HUB_OPTIONS, LOADING_ERRORS
+from pnpvideo.loading.hub import HUB_OPTIONS, LOADING_ERRORS, reach_hub
 from pnpvideo.models.flow.family import Family
 from pnpvideo.models.flow.flux_1 import Flux1
 from pnpvideo.models.flow.flux_2 import Flux2, Flux2Klein
@@ -50,7 +50,7 @@ def pipeline_class(
         return _class_of(index)
     on_hub = {k: v for k, v in (options or {}).items() if k in (*HUB_OPTIONS, "revision")}
     try:
-        index = diffusers.DiffusionPipeline.load_config(folder, **on_hub)
+        index = diffusers.DiffusionPipeline.load_config(folder, **reach_hub(on_hub))
     except LOADING_ERRORS:
         return None
     return _class_of(index)

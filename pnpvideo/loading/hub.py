@@ -1,6 +1,8 @@
 """Finding and downloading of a model's files, on the hub or in a folder, and their errors."""
 
+import math
 import re
+import time
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -30,6 +32,10 @@ LOADING_ERRORS = (
     ImportError,
     RuntimeError,
 )
+_SILENCE = 10
+"""Seconds for which a hub that did not answer is not asked again."""
+_silent: dict[str, float] = {}
+"""When a hub of an address did not answer."""
 _SHARD = re.compile(r"-\d{5}-of-\d{5}")
 _PREFERRED = ("fp16", "bf16")
 """Preferred variants of weights, the best first."""
@@ -75,15 +81,19 @@ def list_files(name: str, on_hub: dict[str, Any]) -> list[str]:
 def reach_hub(options: dict[str, Any]) -> dict[str, Any]:
     """Return the options, with local files only if the hub does not answer the first request.
 
-    The hub's client would retry for half a minute before it raises an error.
+    The hub's client would retry for half a minute before it raises an error. A hub that does not
+    answer is asked again after a while, as a run asks for several parts of a model.
     """
     if options.get("local_files_only"):
         return options
+    url, local = huggingface_hub.constants.ENDPOINT, {**options, "local_files_only": True}
+    if time.monotonic() - _silent.get(url, -math.inf) < _SILENCE:
+        return local
     try:
-        url = huggingface_hub.constants.ENDPOINT
         huggingface_hub.get_session().head(url, timeout=10)
     except Exception:  # The HTTP library, and so its errors, depend on the hub's version.
-        return {**options, "local_files_only": True}
+        _silent[url] = time.monotonic()
+        return local
     return options
 
 
