@@ -91,7 +91,8 @@ class Worker:
 
     def _start(self) -> None:
         self._said.write_bytes(b"")
-        context = multiprocessing.get_context("spawn")
+        # A new process would import everything again, after each source that ends one.
+        context = multiprocessing.get_context("fork")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(
             target=_serve, args=(theirs, self._folder, self._said), daemon=True
