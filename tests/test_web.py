@@ -378,6 +378,12 @@ def test_fields_that_nobody_has_opened_are_empty(
     written = max((folder / "served" / "jobs").glob("*/*.yaml"), key=lambda f: f.stat().st_mtime)
     assert "negative_prompt: []" in written.read_text()
 
+    page.wait_for_timeout(500)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.wait_for_timeout(1200)
+    assert not asked  # Nothing is to come, and each question would send the drawing again.
+
 
 @in_a_browser
 def test_what_is_refused_on_the_page(visit: Callable[[], Any], tmp_path: Path) -> None:

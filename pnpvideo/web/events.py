@@ -30,11 +30,13 @@ class Events:
         self._session = Session()
         self._source = SourceEvents(service, parts, self._session)
         self._show = Show(service, parts)
+        # At each tick, Gradio sends the drawing again if its section is open.
+        self._timer = gr.Timer(1.0, active=False)
 
     def connect(self, blocks: gr.Blocks) -> None:
         """Connect all components to the methods below."""
         parts, session, key = self._parts, self._session, self._visitors.key
-        shown = [parts.refusal, session.name, session.seen, *self._show.outputs]
+        shown = [parts.refusal, session.name, session.seen, self._timer, *self._show.outputs]
         quiet = {"show_progress": "hidden", "api_visibility": "undocumented"}
         self._source.connect(blocks)
         self._connect_jobs(shown, quiet)
@@ -44,7 +46,7 @@ class Events:
         )
         # A page can be closed and opened again at any time, so it asks, and nothing is pushed.
         ticked = [session.name, session.seen, key]
-        gr.Timer(1.0).tick(
+        self._timer.tick(
             self._tick, ticked, shown[1:], concurrency_limit=None, trigger_mode="once", **quiet
         )
 
@@ -176,7 +178,7 @@ class Events:
         visitor = self._visitors.visitor(key, request)
         job = self._service.store.get(name, visitor)
         if job is None:
-            return {self._session.name: ""}
+            return {self._session.name: "", self._timer: gr.Timer(active=False)}
         if job.is_over and seen == self._last_shown_key(job):
             return nothing()
         updates: Updates = self._show.state(job)
@@ -186,6 +188,7 @@ class Events:
 
     def _all_of(self, job: WebJob, visitor: Visitor) -> Updates:
         shown = self._show.state(job) | self._show.job(job) | self._show.history(visitor)
+        shown |= {self._timer: gr.Timer(active=not job.is_over)}
         return {self._session.seen: self._last_shown_key(job)} | shown
 
     def _last_shown_key(self, job: WebJob) -> tuple[str, str, float, int]:
