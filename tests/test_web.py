@@ -127,6 +127,7 @@ def test_run_stop_and_download(
     ask(page, picture, 60)
     says(page, " left")
     page.wait_for_selector("#preview img")
+    assert not page.is_visible("#again")
     page.click("#stop")
     assert wait_until(lambda: server.runner.is_idle, 5) < 5
     says(page, "stopped")
@@ -191,7 +192,8 @@ def test_the_first_ten_seconds(server: Server, browser: Any, folder: Path) -> No
             assert state["y"] - button["y"] - button["height"] < 40
         page.fill("#prompt textarea", "a zebra and a co")
         says(page, "does not know “zebra” (try “horse”), “co”", "#hint")
-        for selector in ("#samples .caption-label", "#hint .state", "#title p", "#chips button"):
+        texts = ("#samples .caption-label", "#hint .state", "#title p", "#chips button")
+        for selector in (*texts, "#prompt .info-text"):
             assert page.locator(selector).first.evaluate(CONTRAST) > 4.5, (scheme, selector)
         if width != 420:
             page.context.close()
@@ -233,6 +235,8 @@ _SHOWN = """(cells) => cells.map((cell) => {
     // It may have an ellipsis, before the suffix.
     beginning: stem.getBoundingClientRect().width > 24,
     suffix: end.right <= box.right + 1 && end.left >= box.left - 1,
+    // No space before the suffix, unless it is on a line of its own.
+    joined: end.left - [...stem.getClientRects()].at(-1).right < 1,
     whole: getComputedStyle(stem).display === "inline" || stem.scrollWidth <= stem.clientWidth + 1,
     inside: box.right <= outer.right && box.left >= outer.left && box.bottom <= outer.bottom,
   };
@@ -257,7 +261,15 @@ def test_names_of_files_can_be_read_at_any_width(
         ]
         for one in (given, *made):
             assert (one["beginning"], one["suffix"], one["inside"]) == (True,) * 3, (width, one)
-        assert all(one["whole"] for one in made), (width, made)
+        assert all(one["whole"] and one["joined"] for one in made), (width, made)
+        assert_label_above(page, "#slider", "img")
+
+
+def assert_label_above(page: Any, part: str, picture: str) -> None:
+    label, shown = (
+        page.locator(f"{part} {one}").first.bounding_box() for one in ("label", picture)
+    )
+    assert label["y"] + label["height"] <= shown["y"]
 
 
 @in_a_browser
@@ -276,6 +288,7 @@ def test_a_mask_is_drawn_and_moves(
     page.click("#move")
     says(page, "red is what will be edited")
     page.wait_for_function("document.querySelector('#video video')?.videoWidth == 96")
+    assert_label_above(page, "#video", "video")
     drawn = pixels(sorted((folder / "served" / "jobs").glob("*/mask.png"))[-1])
     assert drawn[16, 16:28].min() == 255
     assert 0.03 < (drawn == 255).mean() < 0.3

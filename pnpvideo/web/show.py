@@ -202,7 +202,7 @@ class Show:
                 visible=count > 1,
             ),
             parts.files: gr.update(value=wanted or None, visible=bool(wanted)),
-            parts.again: gr.update(visible=True),
+            parts.again: gr.update(visible=job.is_over),
         }
         return shown | self.result(job, 1)
 
