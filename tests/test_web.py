@@ -175,11 +175,11 @@ def test_the_first_ten_seconds(server: Server, browser: Any, folder: Path) -> No
         assert not page.is_visible("#preset")
         top = {
             name: page.locator(f"#{name}").bounding_box()["y"]
-            for name in ("translate", "state", "adjust", "samples")
+            for name in ("upload", "prompt", "translate", "state", "adjust", "samples")
         }
         in_order = [name for name, _ in sorted(top.items(), key=lambda one: one[1])]
         if width == 420:
-            assert in_order == ["translate", "state", "adjust", "samples"]
+            assert in_order == ["upload", "samples", "prompt", "translate", "state", "adjust"]
         else:
             assert top["state"] < top["translate"]
         assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -1,6 +1,7 @@
 """Lay out the page: what to make at the left, what there is to see at the right.
 
-In a narrow window everything is in one column, with the result right below the button.
+In a narrow window everything is in one column, with the samples right below the source, and the
+result right below the button.
 """
 
 from collections.abc import Iterator
