@@ -170,6 +170,7 @@ def test_the_first_ten_seconds(server: Server, browser: Any, folder: Path) -> No
         assert page.title() == page.inner_text("#title h1") == "Stones & co"
         assert page.inner_text("#about").strip() == "Ask Ada"
         assert page.locator("#hero img").count() == 2
+        assert page.inner_text("#hero label").strip() == "Example"
         moves = "one => getComputedStyle(one).animationName"
         assert page.locator("#hero img").nth(1).evaluate(moves) == "wipe"
         assert not page.is_visible("#preset")
@@ -381,8 +382,18 @@ def test_fields_that_nobody_has_opened_are_empty(
     visit: Callable[[], Any], folder: Path, picture: Path
 ) -> None:
     page = visit()
+    page.wait_for_selector("#hero")
+    page.wait_for_selector("#chips")
     upload(page, picture)
     says(page, "source0.png: ", "#facts")
+    for example in ("#hero", "#chips"):
+        page.wait_for_selector(example, state="detached")
+    page.click("#upload button[aria-label='Clear']")
+    for example in ("#hero", "#chips"):
+        page.wait_for_selector(example)
+    says(page, "Give a picture or a clip")
+    upload(page, picture)
+    says(page, "The source is ready")
     page.click("#translate")
     says(page, "give a prompt that says what the result is to show", "#refusal")
     page.fill("#prompt textarea", "a stone")

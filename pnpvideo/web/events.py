@@ -25,9 +25,11 @@ _SHOW_WHAT_IS_SAID = """() => (document.querySelector('#refusal .state') ??
 class Events:
     """The events of a page, connected to a service."""
 
-    def __init__(self, service: Service, parts: PageParts, visitors: Visitors) -> None:
+    def __init__(
+        self, service: Service, parts: PageParts, session: Session, visitors: Visitors
+    ) -> None:
         self._service, self._parts, self._visitors = service, parts, visitors
-        self._session = Session()
+        self._session = session
         self._source = SourceEvents(service, parts, self._session)
         self._show = Show(service, parts)
         # At each tick, Gradio sends the drawing again if its section is open.

@@ -258,7 +258,7 @@ def _samples(service: Service) -> Parts:
     hero = gr.Gallery(
         # Each twice: one shows the half with the source, the other the half with the result.
         [item for card, text in turns for item in ((str(card), ""), (str(card), text))],
-        show_label=False,
+        label="Example",
         height="auto",
         allow_preview=False,
         interactive=False,

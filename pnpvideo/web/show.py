@@ -30,6 +30,10 @@ IDLE = (
     '<div class="state idle">Give a picture or a clip, or pick a sample; say what the result '
     "should show, and click Translate.</div>"
 )
+READY = (
+    '<div class="state idle">The source is ready; say what the result should show, and click '
+    "Translate.</div>"
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from pnpvideo.web.actions import Service
 from pnpvideo.web.drawn_mask import brush_radius, editor_of
 from pnpvideo.web.page import brush
 from pnpvideo.web.samples import Sample
-from pnpvideo.web.show import PageParts, Updates, chosen, nothing, refused, said
+from pnpvideo.web.show import IDLE, READY, PageParts, Updates, chosen, nothing, refused, said
 
 AT_ONCE = 4
 """The most visitors whose sources are looked at, at the same time."""
@@ -63,6 +63,9 @@ class SourceEvents:
         parts.upload.clear(self._cleared, None, source, **quiet)
         session.source.change(
             self._play, [session.source, session.count], [parts.first, parts.clip], **several
+        )
+        session.source.change(
+            self._next, [session.source, session.name], [parts.state, parts.hero], **quiet
         )
         # Gradio sends no "input" event for pasted text.
         parts.made.change(
@@ -120,6 +123,16 @@ class SourceEvents:
                 brush=brush(radius),
                 eraser=gr.Eraser(default_size=radius),
             ),
+        }
+
+    def _next(self, source: str | None, name: str) -> Updates:
+        """Show what is next as long as nothing has been made: an example, or what is to be done."""
+        if name:
+            return nothing()
+        examples = any(sample.card for sample in self._service.samples)
+        return {
+            self._parts.state: IDLE if source is None else READY,
+            self._parts.hero: gr.update(visible=examples and source is None),
         }
 
     def _play(self, source: str | None, count: int) -> Updates:
