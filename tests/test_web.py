@@ -311,6 +311,18 @@ def test_a_mask_is_drawn_and_moves(
     assert changes[outside].max() == 0
     assert changes[~outside].max() > 20
 
+    said = "getComputedStyle(document.querySelector('#part .label-wrap span'), '::after').content"
+    assert page.evaluate(said) == "none"
+    page.click("#part button")
+    page.wait_for_selector("#clear-mask")
+    page.reload()
+    page.wait_for_selector("#clear-mask")
+    assert page.evaluate(said) == '": mask set"'
+    page.click("#clear-mask")
+    page.wait_for_selector("#clear-mask", state="detached")
+    page.click("#translate")
+    page.wait_for_function("document.querySelectorAll('#files a').length == 2")
+
 
 @in_a_browser
 def test_the_model_makes_the_source(

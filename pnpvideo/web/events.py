@@ -161,7 +161,9 @@ class Events:
         made = str(values.pop("guidance_prompt", ""))
         model = job.model if job.model in self._service.models.names else None
         model = model or self._service.models.names[0]
-        updates = self._source.chosen(source, mask, made) | self._source.controls(values, model)
+        named = values.get("mask_from_prompt")
+        updates = self._source.chosen(source, mask, named=named, made=made)
+        updates |= self._source.controls(values, model)
         return updates | {self._parts.upload: None, self._parts.model: model}
 
     # What is shown

@@ -32,7 +32,7 @@ class Heading:
     about: str = ""
 
 
-Parts = dict[str, gr.components.Component]
+Parts = dict[str, gr.blocks.Block]
 
 
 def lay_out(service: Service, heading: Heading) -> PageParts:
@@ -109,9 +109,10 @@ def _options(service: Service) -> tuple[Controls, Parts]:
                     with _pairs():
                         for name in rest:
                             controls.add(name)
-    with gr.Accordion("Edit only a part", open=False, elem_id="part"):
+    with gr.Accordion("Edit only a part", open=False, elem_id="part") as part:
         parts |= _local_edit(controls)
-    return controls, parts
+    clear = gr.Button("Clear the mask", size="sm", visible=False, elem_id="clear-mask")
+    return controls, parts | {"part": part, "clear_mask": clear}
 
 
 def _main_options(service: Service, controls: Controls) -> Parts:

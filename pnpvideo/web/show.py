@@ -47,7 +47,9 @@ class PageParts:
     hero: gr.Gallery
     samples: gr.Gallery
     made: gr.Textbox
+    part: gr.Accordion
     editor: gr.ImageEditor
+    clear_mask: gr.Button
     move: gr.Button
     prompt: gr.Textbox
     chips: gr.Dataset
