@@ -299,7 +299,7 @@ def test_a_mask_is_drawn_and_moves(
     assert page.locator("#files a").count() == 2
     choose(page, "size", "48x32")
     draw(page, [(0.4, 0.3), (0.4, 0.7)])
-    page.click("#translate")
+    page.click("#translate-below")
     page.wait_for_function("document.querySelectorAll('#files a').length == 3")
     (tmp_path / "result.png").write_bytes(download(page, 0))
     (tmp_path / "mask.png").write_bytes(download(page, 2))

@@ -60,6 +60,7 @@ class Events:
         inputs = [*self._source.choices, parts.made, session.source, parts.editor, key]
         for button, kind in (
             (parts.translate, "translate"),
+            (parts.translate_below, "translate"),
             (parts.thresholds, "thresholds"),
             (parts.move, "mask"),
         ):

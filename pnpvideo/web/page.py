@@ -52,7 +52,8 @@ def lay_out(service: Service, heading: Heading) -> PageParts:
         with gr.Column(elem_id="adjust-column", min_width=0):
             controls, options = _options(service)
             words = _words(service)
-    return PageParts(**make, **options, **words, **show, controls=controls)
+            below = {"translate_below": _translate("translate-below")}
+    return PageParts(**make, **options, **words, **below, **show, controls=controls)
 
 
 def _source(service: Service) -> Parts:
@@ -88,10 +89,14 @@ def _texts(service: Service) -> Parts:
         elem_id="chips",
     )
     hint = gr.HTML(elem_id="hint")
-    translate = gr.Button("Translate", variant="primary", size="lg", elem_id="translate")
+    translate = _translate("translate")
     refusal = gr.HTML(elem_id="refusal")
     parts = {"prompt": prompt, "chips": examples, "hint": hint}
     return parts | {"translate": translate, "refusal": refusal}
+
+
+def _translate(name: str) -> gr.Button:
+    return gr.Button("Translate", variant="primary", size="lg", elem_id=name)
 
 
 def _options(service: Service) -> tuple[Controls, Parts]:

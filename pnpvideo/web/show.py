@@ -59,6 +59,7 @@ class PageParts:
     model: gr.Dropdown
     controls: Controls
     translate: gr.Button
+    translate_below: gr.Button
     refusal: gr.HTML
     thresholds: gr.Button
     state: gr.HTML
