@@ -127,6 +127,7 @@ def test_run_stop_and_download(
     ask(page, picture, 60)
     says(page, " left")
     page.wait_for_selector("#preview img")
+    assert not page.is_visible("#again")
     page.click("#stop")
     assert wait_until(lambda: server.runner.is_idle, 5) < 5
     says(page, "stopped")
@@ -169,16 +170,17 @@ def test_the_first_ten_seconds(server: Server, browser: Any, folder: Path) -> No
         assert page.title() == page.inner_text("#title h1") == "Stones & co"
         assert page.inner_text("#about").strip() == "Ask Ada"
         assert page.locator("#hero img").count() == 2
+        assert page.inner_text("#hero label").strip() == "Example"
         moves = "one => getComputedStyle(one).animationName"
         assert page.locator("#hero img").nth(1).evaluate(moves) == "wipe"
         assert not page.is_visible("#preset")
         top = {
             name: page.locator(f"#{name}").bounding_box()["y"]
-            for name in ("translate", "state", "adjust", "samples")
+            for name in ("upload", "prompt", "translate", "state", "adjust", "samples")
         }
         in_order = [name for name, _ in sorted(top.items(), key=lambda one: one[1])]
         if width == 420:
-            assert in_order == ["translate", "state", "adjust", "samples"]
+            assert in_order == ["upload", "samples", "prompt", "translate", "state", "adjust"]
         else:
             assert top["state"] < top["translate"]
         assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -191,7 +193,8 @@ def test_the_first_ten_seconds(server: Server, browser: Any, folder: Path) -> No
             assert state["y"] - button["y"] - button["height"] < 40
         page.fill("#prompt textarea", "a zebra and a co")
         says(page, "does not know “zebra” (try “horse”), “co”", "#hint")
-        for selector in ("#samples .caption-label", "#hint .state", "#title p", "#chips button"):
+        texts = ("#samples .caption-label", "#hint .state", "#title p", "#chips button")
+        for selector in (*texts, "#prompt .info-text"):
             assert page.locator(selector).first.evaluate(CONTRAST) > 4.5, (scheme, selector)
         if width != 420:
             page.context.close()
@@ -233,6 +236,8 @@ _SHOWN = """(cells) => cells.map((cell) => {
     // It may have an ellipsis, before the suffix.
     beginning: stem.getBoundingClientRect().width > 24,
     suffix: end.right <= box.right + 1 && end.left >= box.left - 1,
+    // No space before the suffix, unless it is on a line of its own.
+    joined: end.left - [...stem.getClientRects()].at(-1).right < 1,
     whole: getComputedStyle(stem).display === "inline" || stem.scrollWidth <= stem.clientWidth + 1,
     inside: box.right <= outer.right && box.left >= outer.left && box.bottom <= outer.bottom,
   };
@@ -257,7 +262,15 @@ def test_names_of_files_can_be_read_at_any_width(
         ]
         for one in (given, *made):
             assert (one["beginning"], one["suffix"], one["inside"]) == (True,) * 3, (width, one)
-        assert all(one["whole"] for one in made), (width, made)
+        assert all(one["whole"] and one["joined"] for one in made), (width, made)
+        assert_label_above(page, "#slider", "img")
+
+
+def assert_label_above(page: Any, part: str, picture: str) -> None:
+    label, shown = (
+        page.locator(f"{part} {one}").first.bounding_box() for one in ("label", picture)
+    )
+    assert label["y"] + label["height"] <= shown["y"]
 
 
 @in_a_browser
@@ -276,6 +289,7 @@ def test_a_mask_is_drawn_and_moves(
     page.click("#move")
     says(page, "red is what will be edited")
     page.wait_for_function("document.querySelector('#video video')?.videoWidth == 96")
+    assert_label_above(page, "#video", "video")
     drawn = pixels(sorted((folder / "served" / "jobs").glob("*/mask.png"))[-1])
     assert drawn[16, 16:28].min() == 255
     assert 0.03 < (drawn == 255).mean() < 0.3
@@ -285,7 +299,7 @@ def test_a_mask_is_drawn_and_moves(
     assert page.locator("#files a").count() == 2
     choose(page, "size", "48x32")
     draw(page, [(0.4, 0.3), (0.4, 0.7)])
-    page.click("#translate")
+    page.click("#translate-below")
     page.wait_for_function("document.querySelectorAll('#files a').length == 3")
     (tmp_path / "result.png").write_bytes(download(page, 0))
     (tmp_path / "mask.png").write_bytes(download(page, 2))
@@ -296,6 +310,18 @@ def test_a_mask_is_drawn_and_moves(
     changes = np.abs(result.astype(int) - pixels(picture))
     assert changes[outside].max() == 0
     assert changes[~outside].max() > 20
+
+    said = "getComputedStyle(document.querySelector('#part .label-wrap span'), '::after').content"
+    assert page.evaluate(said) == "none"
+    page.click("#part button")
+    page.wait_for_selector("#clear-mask")
+    page.reload()
+    page.wait_for_selector("#clear-mask")
+    assert page.evaluate(said) == '": mask set"'
+    page.click("#clear-mask")
+    page.wait_for_selector("#clear-mask", state="detached")
+    page.click("#translate")
+    page.wait_for_function("document.querySelectorAll('#files a').length == 2")
 
 
 @in_a_browser
@@ -368,8 +394,18 @@ def test_fields_that_nobody_has_opened_are_empty(
     visit: Callable[[], Any], folder: Path, picture: Path
 ) -> None:
     page = visit()
+    page.wait_for_selector("#hero")
+    page.wait_for_selector("#chips")
     upload(page, picture)
     says(page, "source0.png: ", "#facts")
+    for example in ("#hero", "#chips"):
+        page.wait_for_selector(example, state="detached")
+    page.click("#upload button[aria-label='Clear']")
+    for example in ("#hero", "#chips"):
+        page.wait_for_selector(example)
+    says(page, "Give a picture or a clip")
+    upload(page, picture)
+    says(page, "The source is ready")
     page.click("#translate")
     says(page, "give a prompt that says what the result is to show", "#refusal")
     page.fill("#prompt textarea", "a stone")
@@ -377,6 +413,12 @@ def test_fields_that_nobody_has_opened_are_empty(
     says(page, "done: 1 frame of ")
     written = max((folder / "served" / "jobs").glob("*/*.yaml"), key=lambda f: f.stat().st_mtime)
     assert "negative_prompt: []" in written.read_text()
+
+    page.wait_for_timeout(500)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.wait_for_timeout(1200)
+    assert not asked  # Nothing is to come, and each question would send the drawing again.
 
 
 @in_a_browser

@@ -15,7 +15,7 @@ from pnpvideo.web.serve import serving
 PORT = 7869
 SAMPLE = 4  # The one that is translated: a picture, the teapot.
 QUALITY = 80
-WIDE, NARROW = ViewportSize(width=1400, height=900), ViewportSize(width=420, height=1000)
+WIDE, NARROW = ViewportSize(width=1400, height=900), ViewportSize(width=420, height=1280)
 MINUTES = 20 * 60_000
 
 
@@ -48,6 +48,7 @@ def make_pictures(docs: Path) -> None:
 
 def take(page: Page, picture: Path) -> None:
     """Take a picture of what the window shows, from the top of the page."""
+    page.mouse.move(0, 0)  # What is pointed at looks different.
     page.evaluate("window.scrollTo(0, 0)")
     page.screenshot(path=picture, type="jpeg", quality=QUALITY)
 

@@ -25,16 +25,20 @@ _SHOW_WHAT_IS_SAID = """() => (document.querySelector('#refusal .state') ??
 class Events:
     """The events of a page, connected to a service."""
 
-    def __init__(self, service: Service, parts: PageParts, visitors: Visitors) -> None:
+    def __init__(
+        self, service: Service, parts: PageParts, session: Session, visitors: Visitors
+    ) -> None:
         self._service, self._parts, self._visitors = service, parts, visitors
-        self._session = Session()
+        self._session = session
         self._source = SourceEvents(service, parts, self._session)
         self._show = Show(service, parts)
+        # At each tick, Gradio sends the drawing again if its section is open.
+        self._timer = gr.Timer(1.0, active=False)
 
     def connect(self, blocks: gr.Blocks) -> None:
         """Connect all components to the methods below."""
         parts, session, key = self._parts, self._session, self._visitors.key
-        shown = [parts.refusal, session.name, session.seen, *self._show.outputs]
+        shown = [parts.refusal, session.name, session.seen, self._timer, *self._show.outputs]
         quiet = {"show_progress": "hidden", "api_visibility": "undocumented"}
         self._source.connect(blocks)
         self._connect_jobs(shown, quiet)
@@ -44,7 +48,7 @@ class Events:
         )
         # A page can be closed and opened again at any time, so it asks, and nothing is pushed.
         ticked = [session.name, session.seen, key]
-        gr.Timer(1.0).tick(
+        self._timer.tick(
             self._tick, ticked, shown[1:], concurrency_limit=None, trigger_mode="once", **quiet
         )
 
@@ -56,6 +60,7 @@ class Events:
         inputs = [*self._source.choices, parts.made, session.source, parts.editor, key]
         for button, kind in (
             (parts.translate, "translate"),
+            (parts.translate_below, "translate"),
             (parts.thresholds, "thresholds"),
             (parts.move, "mask"),
         ):
@@ -157,7 +162,9 @@ class Events:
         made = str(values.pop("guidance_prompt", ""))
         model = job.model if job.model in self._service.models.names else None
         model = model or self._service.models.names[0]
-        updates = self._source.chosen(source, mask, made) | self._source.controls(values, model)
+        named = values.get("mask_from_prompt")
+        updates = self._source.chosen(source, mask, named=named, made=made)
+        updates |= self._source.controls(values, model)
         return updates | {self._parts.upload: None, self._parts.model: model}
 
     # What is shown
@@ -176,7 +183,7 @@ class Events:
         visitor = self._visitors.visitor(key, request)
         job = self._service.store.get(name, visitor)
         if job is None:
-            return {self._session.name: ""}
+            return {self._session.name: "", self._timer: gr.Timer(active=False)}
         if job.is_over and seen == self._last_shown_key(job):
             return nothing()
         updates: Updates = self._show.state(job)
@@ -186,6 +193,7 @@ class Events:
 
     def _all_of(self, job: WebJob, visitor: Visitor) -> Updates:
         shown = self._show.state(job) | self._show.job(job) | self._show.history(visitor)
+        shown |= {self._timer: gr.Timer(active=not job.is_over)}
         return {self._session.seen: self._last_shown_key(job)} | shown
 
     def _last_shown_key(self, job: WebJob) -> tuple[str, str, float, int]:

@@ -1,6 +1,7 @@
 """Lay out the page: what to make at the left, what there is to see at the right.
 
-In a narrow window everything is in one column, with the result right below the button.
+In a narrow window everything is in one column, with the samples right below the source, and the
+result right below the button.
 """
 
 from collections.abc import Iterator
@@ -31,7 +32,7 @@ class Heading:
     about: str = ""
 
 
-Parts = dict[str, gr.components.Component]
+Parts = dict[str, gr.blocks.Block]
 
 
 def lay_out(service: Service, heading: Heading) -> PageParts:
@@ -51,7 +52,8 @@ def lay_out(service: Service, heading: Heading) -> PageParts:
         with gr.Column(elem_id="adjust-column", min_width=0):
             controls, options = _options(service)
             words = _words(service)
-    return PageParts(**make, **options, **words, **show, controls=controls)
+            below = {"translate_below": _translate("translate-below")}
+    return PageParts(**make, **options, **words, **below, **show, controls=controls)
 
 
 def _source(service: Service) -> Parts:
@@ -87,10 +89,14 @@ def _texts(service: Service) -> Parts:
         elem_id="chips",
     )
     hint = gr.HTML(elem_id="hint")
-    translate = gr.Button("Translate", variant="primary", size="lg", elem_id="translate")
+    translate = _translate("translate")
     refusal = gr.HTML(elem_id="refusal")
     parts = {"prompt": prompt, "chips": examples, "hint": hint}
     return parts | {"translate": translate, "refusal": refusal}
+
+
+def _translate(name: str) -> gr.Button:
+    return gr.Button("Translate", variant="primary", size="lg", elem_id=name)
 
 
 def _options(service: Service) -> tuple[Controls, Parts]:
@@ -108,9 +114,10 @@ def _options(service: Service) -> tuple[Controls, Parts]:
                     with _pairs():
                         for name in rest:
                             controls.add(name)
-    with gr.Accordion("Edit only a part", open=False, elem_id="part"):
+    with gr.Accordion("Edit only a part", open=False, elem_id="part") as part:
         parts |= _local_edit(controls)
-    return controls, parts
+    clear = gr.Button("Clear the mask", size="sm", visible=False, elem_id="clear-mask")
+    return controls, parts | {"part": part, "clear_mask": clear}
 
 
 def _main_options(service: Service, controls: Controls) -> Parts:
@@ -257,7 +264,7 @@ def _samples(service: Service) -> Parts:
     hero = gr.Gallery(
         # Each twice: one shows the half with the source, the other the half with the result.
         [item for card, text in turns for item in ((str(card), ""), (str(card), text))],
-        show_label=False,
+        label="Example",
         height="auto",
         allow_preview=False,
         interactive=False,

@@ -32,6 +32,7 @@ from pnpvideo.web.pace import Paces
 from pnpvideo.web.page import Heading, lay_out
 from pnpvideo.web.runner import Runner
 from pnpvideo.web.samples import examples_of, find_samples
+from pnpvideo.web.source_events import Session
 from pnpvideo.web.style import REFUSE, STYLE, theme
 from pnpvideo.web.uploads import LEADS_AWAY, Uploads, delete_uploads
 from pnpvideo.web.visitors import Visitors
@@ -158,8 +159,9 @@ def make_page(service: Service, folder: Path, keep_seconds: float, heading: Head
     page = gr.Blocks(title=heading.title, analytics_enabled=False, delete_cache=(often, age))
     with page:
         parts = lay_out(service, heading)
-        Events(service, parts, Visitors(folder)).connect(page)
-        WordEvents(service, parts).connect(page)
+        session = Session()
+        Events(service, parts, session, Visitors(folder)).connect(page)
+        WordEvents(service, parts, session).connect(page)
     return page.queue(max_size=_EVENTS)
 
 

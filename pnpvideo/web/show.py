@@ -31,6 +31,10 @@ IDLE = (
     '<div class="state idle">Give a picture or a clip, or pick a sample; say what the result '
     "should show, and click Translate.</div>"
 )
+READY = (
+    '<div class="state idle">The source is ready; say what the result should show, and click '
+    "Translate.</div>"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +48,9 @@ class PageParts:
     hero: gr.Gallery
     samples: gr.Gallery
     made: gr.Textbox
+    part: gr.Accordion
     editor: gr.ImageEditor
+    clear_mask: gr.Button
     move: gr.Button
     prompt: gr.Textbox
     chips: gr.Dataset
@@ -54,6 +60,7 @@ class PageParts:
     model: gr.Dropdown
     controls: Controls
     translate: gr.Button
+    translate_below: gr.Button
     refusal: gr.HTML
     thresholds: gr.Button
     state: gr.HTML
@@ -203,7 +210,7 @@ class Show:
                 visible=count > 1,
             ),
             parts.files: gr.update(value=wanted or None, visible=bool(wanted)),
-            parts.again: gr.update(visible=True),
+            parts.again: gr.update(visible=job.is_over),
         }
         return shown | self.result(job, 1)
 

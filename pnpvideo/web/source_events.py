@@ -5,12 +5,13 @@ from pathlib import Path
 
 import gradio as gr
 
+from pnpvideo.errors import InputError
 from pnpvideo.pixels.mask import Weights
 from pnpvideo.web.actions import Service
-from pnpvideo.web.drawn_mask import brush_radius, editor_of
+from pnpvideo.web.drawn_mask import Editor, brush_radius, editor_of, mask_of
 from pnpvideo.web.page import brush
 from pnpvideo.web.samples import Sample
-from pnpvideo.web.show import PageParts, Updates, chosen, nothing, refused, said
+from pnpvideo.web.show import IDLE, READY, PageParts, Updates, chosen, nothing, refused, said
 
 AT_ONCE = 4
 """The most visitors whose sources are looked at, at the same time."""
@@ -44,7 +45,7 @@ class SourceEvents:
         self.choices = [*texts, *parts.controls.components.values()]
         self.outputs = [
             parts.refusal, session.source, session.count, parts.facts, parts.first, parts.editor,
-            parts.made,
+            parts.made, parts.clear_mask,
         ]  # fmt: skip
 
     @property
@@ -59,16 +60,20 @@ class SourceEvents:
         # One slow clip does not keep other visitors waiting.
         several = {"concurrency_limit": AT_ONCE, **quiet}
 
-        parts.upload.upload(self._uploaded, [parts.upload], source, **several)
-        parts.upload.clear(self._cleared, None, source, **quiet)
+        named = parts.controls.components["mask_from_prompt"]
+        parts.upload.upload(self._uploaded, [parts.upload, named], source, **several)
+        parts.upload.clear(self._cleared, [named], source, **quiet)
         session.source.change(
             self._play, [session.source, session.count], [parts.first, parts.clip], **several
+        )
+        session.source.change(
+            self._next, [session.source, session.name], [parts.state, parts.hero], **quiet
         )
         # Gradio sends no "input" event for pasted text.
         parts.made.change(
             self._described,
-            [parts.made],
-            [*source[:-1], parts.upload],
+            [parts.made, named],
+            [*source, parts.upload],
             trigger_mode="always_last",
             **quiet,
         )
@@ -78,30 +83,40 @@ class SourceEvents:
         parts.model.input(
             self._model, [parts.model], [*parts.controls.components.values()], **quiet
         )
+        # In an open section the mask is seen.
+        parts.part.expand(lambda: self._masked(False), None, [parts.clear_mask], **quiet)
+        drawing = [parts.editor, named]
+        parts.part.collapse(self._drawn, drawing, [parts.clear_mask], **several)
+        parts.clear_mask.click(self._clear_mask, [session.source], self.everything, **several)
         timed = [parts.model, session.count], [parts.preset]
         for changes in (session.count.change, parts.model.change, session.seen.change, blocks.load):
             changes(self._time, *timed, **quiet)
 
-    def _uploaded(self, path: str | None) -> Updates:
-        return self.chosen(None if path is None else Path(path))
+    def _uploaded(self, path: str | None, named: str) -> Updates:
+        return self.chosen(None if path is None else Path(path), named=named)
 
-    def _cleared(self) -> Updates:
-        return self.chosen(None)
+    def _cleared(self, named: str) -> Updates:
+        return self.chosen(None, named=named)
 
-    def _described(self, text: str) -> Updates:
+    def _described(self, text: str, named: str) -> Updates:
         """Let the model generate the source from a text."""
         if not text.strip():
             return nothing()
-        updates = self.chosen(None) | {self._parts.upload: None}
+        updates = self.chosen(None, named=named) | {self._parts.upload: None}
         del updates[self._parts.made]
         return updates
 
-    def chosen(self, source: Path | None, mask: Weights | None = None, made: str = "") -> Updates:
-        """Show the source of the next run, or the text that the model generates it from."""
+    def chosen(
+        self, source: Path | None, mask: Weights | None = None, *, named: object, made: str = ""
+    ) -> Updates:
+        """Show the source of the next run, or the text that the model generates it from.
+
+        named: the part to edit, in words.
+        """
         parts, session = self._parts, self._session
         both: Updates = {parts.refusal: "", parts.made: made}
         none = {session.source: None, session.count: 1, parts.first: gr.update(visible=False)}
-        none |= {parts.editor: None, **both}
+        none |= {parts.editor: None, **both, **self._masked(bool(named))}
         if source is None:
             return none | {parts.facts: chosen(None, self._service.limits)}
         try:
@@ -110,6 +125,7 @@ class SourceEvents:
             return none | {parts.facts: refused(said(error))}
         (first,) = facts.first
         radius = brush_radius(first)
+        both |= self._masked(mask is not None or bool(named))
         return both | {
             session.source: str(source),
             session.count: facts.count,
@@ -120,6 +136,34 @@ class SourceEvents:
                 brush=brush(radius),
                 eraser=gr.Eraser(default_size=radius),
             ),
+        }
+
+    def _masked(self, masked: bool) -> Updates:
+        """Show whether there is a mask, which is out of sight in a closed section."""
+        return {self._parts.clear_mask: gr.update(visible=masked)}
+
+    def _drawn(self, editor: Editor | None, named: str) -> Updates:
+        try:
+            drawn = mask_of(editor, self._service.limits.pixels) is not None
+        except InputError:  # It is refused when it is used.
+            drawn = True
+        return self._masked(drawn or bool(named))
+
+    def _clear_mask(self, source: str | None) -> Updates:
+        components = self._parts.controls.components
+        updates = {components["mask_from_prompt"]: "", components["invert_mask"]: False}
+        if source is None:
+            return updates | self._masked(False)
+        return updates | self.chosen(Path(source), named="")
+
+    def _next(self, source: str | None, name: str) -> Updates:
+        """Show what is next as long as nothing has been made: an example, or what is to be done."""
+        if name:
+            return nothing()
+        examples = any(sample.card for sample in self._service.samples)
+        return {
+            self._parts.state: IDLE if source is None else READY,
+            self._parts.hero: gr.update(visible=examples and source is None),
         }
 
     def _play(self, source: str | None, count: int) -> Updates:
@@ -146,7 +190,8 @@ class SourceEvents:
         return self._use(shown[event.index // 2], model)
 
     def _use(self, sample: Sample, model: str) -> Updates:
-        updates = self.chosen(sample.source) | self.controls(sample.values, model)
+        named = sample.values.get("mask_from_prompt")
+        updates = self.chosen(sample.source, named=named) | self.controls(sample.values, model)
         return updates | {self._parts.upload: None}
 
     def controls(self, values: dict[str, object], model: str) -> Updates:

@@ -61,6 +61,7 @@ def theme() -> gr.themes.Base:
     return soft.set(
         **label,
         body_background_fill="*neutral_50",
+        block_info_text_color="*neutral_500",
         block_title_padding="0",
         checkbox_border_color="*neutral_400",
         layout_gap="12px",

@@ -7,6 +7,7 @@ import gradio as gr
 from pnpvideo.web.actions import Service
 from pnpvideo.web.controls import lines
 from pnpvideo.web.show import PageParts, Updates, note
+from pnpvideo.web.source_events import Session
 from pnpvideo.web.words import with_word
 
 _AT_ONCE = 8
@@ -16,8 +17,8 @@ _AT_ONCE = 8
 class WordEvents:
     """The events of the prompt and of the pictures of words."""
 
-    def __init__(self, service: Service, parts: PageParts) -> None:
-        self._service, self._parts = service, parts
+    def __init__(self, service: Service, parts: PageParts, session: Session) -> None:
+        self._service, self._parts, self._session = service, parts, session
 
     def connect(self, blocks: gr.Blocks) -> None:
         """Connect the components to the methods below."""
@@ -28,19 +29,22 @@ class WordEvents:
             "concurrency_limit": _AT_ONCE,
             "trigger_mode": "always_last",
         }
+        written = [parts.prompt, parts.model, self._session.source]
         typed = [parts.chips, parts.hint]
-        parts.prompt.change(self._typed, [parts.prompt, parts.model], typed, **quiet)
+        for changes in (parts.prompt.change, self._session.source.change):
+            changes(self._typed, written, typed, **quiet)
         parts.chips.click(self._take, [parts.chips], [parts.prompt], **quiet)
         searched = [parts.model, parts.word_kind, parts.word_part]
         for searching in (parts.word_part.change, parts.word_kind.input):
             searching(self._find, searched, [parts.known], **quiet)
         parts.known.select(self._add, [*searched, parts.prompt], [parts.prompt], **quiet)
         changed = [*typed, parts.word_kind, parts.known, parts.made]
-        parts.model.change(self._model, [parts.model, parts.prompt], changed, **quiet)
+        parts.model.change(self._model, written, changed, **quiet)
 
-    def _typed(self, prompt: str, model: str) -> Updates:
+    def _typed(self, prompt: str, model: str, source: str | None) -> Updates:
         words, parts = self._service.words, self._parts
-        chips = words.chips(model, prompt)
+        # The examples are about the samples, not about a visitor's own source.
+        chips = words.chips(model, prompt) if prompt.strip() or source is None else []
         notice = words.notice(model, lines(prompt))
         return {
             parts.chips: gr.Dataset(
@@ -63,12 +67,12 @@ class WordEvents:
         number = event.index
         return with_word(prompt, entries[number].word) if number < len(entries) else prompt
 
-    def _model(self, model: str, prompt: str) -> Updates:
+    def _model(self, prompt: str, model: str, source: str | None) -> Updates:
         """Show the words of the model that was chosen."""
         words, parts = self._service.words, self._parts
         kinds = words.kinds(model)
         first = kinds[0] if kinds else ""
-        return self._typed(prompt, model) | {
+        return self._typed(prompt, model, source) | {
             parts.word_kind: gr.Radio(
                 choices=[(escape(kind).capitalize(), kind) for kind in kinds], value=first or None
             ),
