@@ -143,7 +143,8 @@ def request(url: str, path: str, method: str = "GET", body: bytes = b"", **heade
     connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=20)
     with contextlib.closing(connection):
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        connection.request(method, path, body or None, named)
+        with contextlib.suppress(BrokenPipeError):  # It may answer before it has read all.
+            connection.request(method, path, body or None, named)
         answer = connection.getresponse()
         content = b"" if "stream" in (answer.headers["content-type"] or "") else answer.read()
         return Reply(status=answer.status, headers=answer.headers, body=content)
