@@ -186,10 +186,11 @@ def sent(url: str, *parts: bytes, pause: float = 0.2) -> tuple[bytes, float]:
     began = time.monotonic()
     with socket.create_connection((place[0], int(place[1])), timeout=10) as one:
         answer = b""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # It may answer before it has read all.
             for part in parts:
                 one.sendall(part)
                 time.sleep(pause)
+        with contextlib.suppress(OSError):
             while part := one.recv(65536):
                 answer += part
         return answer, time.monotonic() - began
