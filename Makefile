@@ -10,10 +10,10 @@ lint:
 	mypy
 
 test:
-	python -m pytest -n 3 -m "not slow"
+	python -m pytest -n 4 -m "not slow"
 
 test-all:
-	python -m pytest -n 3
+	python -m pytest -n 4
 
 docs:
 	NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict --quiet
