@@ -123,6 +123,7 @@ def test_a_whole_entry_is_nearer_than_a_part_of_another(
         ("acrobat", ""),
         ("million", ""),
         ("content", ""),
+        ("thing", ""),  # Like "hatching", but not nearly.
         ("velocity", ""),
         ("sheepish", ""),
     ],

@@ -87,7 +87,7 @@ def nearest_words(word: str, known: KnownWords, most: int = 2) -> tuple[str, ...
     def spelled(cutoff: float) -> list[str]:
         return [parts[one] for one in get_close_matches(word, parts, n=most, cutoff=cutoff)]
 
-    near = holding or spelled(_TYPO) or _part_of_compound(word, known) or spelled(0.75)
+    near = holding or spelled(_TYPO) or _part_of_compound(word, known) or spelled(0.8)
     return tuple(dict.fromkeys(near))[:most]
 
 
