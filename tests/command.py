@@ -45,6 +45,18 @@ def subprocess_run(
     )
 
 
+def run_script(
+    script: str, *arguments: object, **more: object
+) -> "subprocess.CompletedProcess[str]":
+    """Run Python code, which must end well, in a process that has imported nothing yet."""
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    done = subprocess.run(  # type: ignore[call-overload]
+        command, capture_output=True, text=True, **more
+    )
+    assert done.returncode == 0, done.stderr
+    return done  # type: ignore[no-any-return]
+
+
 def assert_refused(result: tuple[int, str, str], code: int, message: str) -> None:
     assert result[0] == code, result
     assert result[1] == ""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated
 
 import pytest
-from command import assert_refused, subprocess_run
+from command import assert_refused, run_script, subprocess_run
 from pydantic import Field
 
 import pnpvideo
@@ -48,11 +48,7 @@ def with_new_options(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def python(folder: Path, script: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=folder, env={}, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return run_script(script, cwd=folder, env={}).stdout
 
 
 def command(folder: Path, *arguments: str) -> tuple[int, str, str]:
@@ -183,10 +179,7 @@ try:
 except AttributeError as error:
     print(error)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    done = run_script(script, cwd=tmp_path)
     assert done.stdout.splitlines() == [
         "pnpvideo.run.run pnpvideo.pipelines.stable_diffusion",
         "module 'pnpvideo' has no attribute 'nothing'",

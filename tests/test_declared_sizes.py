@@ -2,7 +2,6 @@
 
 import json
 import struct
-import subprocess
 import sys
 import zlib
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import imagecodecs
 import numpy as np
 import pytest
 from clips import all_frames, make_video, smooth_frames
+from command import run_script
 from PIL import Image
 
 from pnpvideo.clips.read import read_clip
@@ -265,10 +265,7 @@ def test_what_a_file_declares_costs_nothing(tmp_path: Path) -> None:
         path = late_sound(tmp_path / f"late{both}.mkv", pictures_too=both)
         cases[f"late sound, pictures too: {both}"] = (path, {}, "10 frames")
     given = json.dumps([[str(path), options] for path, options, _ in cases.values()])
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], input=given, capture_output=True, text=True, cwd=ROOT
-    )
-    assert done.returncode == 0, done.stderr
+    done = run_script(SCRIPT, input=given, cwd=ROOT)
     outcomes = [json.loads(line) for line in done.stdout.splitlines()]
     for (name, (_, _, message)), (outcome, mib, seconds) in zip(
         cases.items(), outcomes, strict=True
@@ -372,7 +369,6 @@ def test_pictures_that_are_allowed_and_do_not_fit_in_memory(tmp_path: Path) -> N
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     paths = [str(tmp_path / name) for name in files]
-    done = subprocess.run([sys.executable, "-c", SCARCE, *paths], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    done = run_script(SCARCE, *paths)
     wanted = "{} cannot be read: it needs more memory than there is; give a smaller one"
     assert done.stdout.splitlines() == [wanted.format(path) for path in paths for _ in range(2)]

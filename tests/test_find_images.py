@@ -1,15 +1,13 @@
 """Which files are the frames of a folder or of a pattern, and what is said of the others."""
 
 import logging
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pillow_heif
 import pytest
 from clips import all_frames, make_video
-from command import SHORT, Cli, assert_refused
+from command import SHORT, Cli, assert_refused, run_script
 from PIL import Image
 
 from pnpvideo.batch.read_jobs import read_jobs
@@ -177,10 +175,7 @@ def test_a_source_that_does_not_exist_is_refused_before_torch_is_imported(tmp_pa
         "    assert main(given.split()) == 2, given\n"
         "    assert 'torch' not in sys.modules, given\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    done = run_script(script, cwd=tmp_path)
     told = [line.partition(" (")[0] for line in done.stderr.splitlines()]
     gone = "pnpvideo: gone.mp4 does not exist"
     assert told == [gone, gone, "pnpvideo: gone does not exist", gone, gone, gone]

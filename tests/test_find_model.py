@@ -1,12 +1,10 @@
 """Short names of models, names that are none, and the models on this machine."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from command import hub_without_answers
+from command import hub_without_answers, run_script
 
 from pnpvideo.catalogue.find_model import EMBEDDED, check_model, find_model
 from pnpvideo.catalogue.here import cached_models, folder_state, models_in
@@ -85,8 +83,7 @@ def test_it_is_refused_before_torch_is_imported() -> None:
         "assert main(['models']) == 0\n"
         "assert 'torch' not in sys.modules\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    done = run_script(script)
     assert done.stderr.count("did you mean sd15?") == 6
 
 

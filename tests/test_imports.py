@@ -2,12 +2,12 @@
 
 import ast
 import gc
-import subprocess
 import sys
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+from command import run_script
 
 from pnpvideo.importing import without_collection
 
@@ -131,8 +131,7 @@ def test_a_grid_needs_no_extra() -> None:
         f"for name in {modules}:\n"
         "    importlib.import_module(name.removesuffix('.__init__'))\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    run_script(script)
 
 
 @pytest.mark.parametrize("room", ["errors", "files", "options", "catalogue", "clips", "pixels"])
@@ -148,8 +147,7 @@ def test_no_torch(room: str) -> None:
         "    importlib.import_module(name)\n"
         "    assert 'torch' not in sys.modules, f'{name} imports torch'\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    run_script(script)
 
 
 def test_what_is_told_is_logged() -> None:
@@ -212,6 +210,5 @@ def test_threads_that_wait_leave_their_core_to_others(
         "assert main() == 0 and 'torch' not in sys.modules\n"
         "import torch\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    done = run_script(script)
     assert f"GOMP_SPINCOUNT = '{spins}'" in done.stderr

@@ -1,10 +1,10 @@
 """The peak of memory is that of the stretch since the last reset."""
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from command import run_script
 
 ROOT = Path(__file__).parents[1]
 # In a process of its own: in one that has freed much, what comes next need not show.
@@ -27,8 +27,7 @@ print(before, held, after, peak_memory(device))
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_a_peak_belongs_to_its_stretch() -> None:
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
+    done = run_script(SCRIPT, cwd=ROOT)
     before, held, after, last = map(float, done.stdout.split())
     assert 0.45 < held - before < 0.6
     assert after == pytest.approx(held, abs=0.05)

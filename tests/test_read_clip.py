@@ -1,14 +1,13 @@
 import gc
 import os
 import random
-import subprocess
-import sys
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 from clips import all_frames, decode, ffmpeg, frame_times, make_video, samples
+from command import run_script
 from PIL import Image
 
 from pnpvideo.clips.read import read_clip
@@ -334,6 +333,5 @@ def test_memory_does_not_grow_with_the_clip(tmp_path: Path) -> None:
         "for i in range(2, 40, 2): clip.read(i, i + 2)\n"
         "print(peak() - before)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    done = run_script(script, path)
     assert int(done.stdout) < 40  # MiB; all frames have 237.
