@@ -33,7 +33,7 @@ _LEAST_END, _LEAST_BEGINNING, _LEAST_REST = 4, 5, 3
 """The letters of a known word at the end or the beginning of a compound word whose other part, of
 so many letters, is not known. The last part says what a thing is."""
 _ENDINGS = ("ing", "ent", "ion", "ity")
-"""Known words that end with these are not looked for at the end of others: flowering is no ring."""
+"""Known words with these endings are not looked for in longer ones: flowering has no ring in it."""
 _TYPO = 0.9
 """The similarity from which a word is a mistyped one, and not a compound word."""
 _NAMED = 6
@@ -103,14 +103,15 @@ def _part_of_compound(word: str, known: KnownWords) -> Sequence[str]:
     parts = {part for entry in known.entries for text in entry.texts for part in _plain(text)}
     for form in (word, *_singulars(word)):
         cuts = range(_LEAST_REST, len(form) - _LEAST_REST + 1)
-        for rest, end in ((form[:cut], form[cut:]) for cut in cuts):
-            is_long = len(end) >= _LEAST_END and not end.endswith(_ENDINGS)
-            if end in heads and (is_long or rest in parts or rest in known.near):
-                return heads[end]
-        for beginning, rest in ((form[:cut], form[cut:]) for cut in reversed(cuts)):
-            is_long = len(beginning) >= _LEAST_BEGINNING
-            if beginning in heads and (is_long or rest in parts or rest in known.near):
-                return heads[beginning]
+        halves = [(form[:cut], form[cut:]) for cut in cuts]
+        found = [
+            (end, rest, len(end) >= _LEAST_END and not end.endswith(_ENDINGS))
+            for rest, end in halves
+        ]
+        found += [(one, rest, len(one) >= _LEAST_BEGINNING) for one, rest in reversed(halves)]
+        for part, rest, is_long in found:
+            if part in heads and (is_long or rest in parts or rest in known.near):
+                return heads[part]
     return ()
 
 
