@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -239,20 +240,20 @@ def test_lora(loaded: Loaded, kind: str, tmp_path: Path) -> None:
                 weight = getattr(added, name).get_submodule(key.split(".lora_A")[0]).weight
                 weight.data += 0.5 * state[key.replace("lora_A", "lora_B")] @ down
     # A trajectory in half precision rounds what differs by rounding to another number.
-    exact = {"storage": Storage(precision="full")}
-    expected = latents_of(added, **exact)
+    latents = partial(latents_of, storage=Storage(precision="full"))
+    expected = latents(added)
 
     pipeline = deepcopy(loaded[kind][0])
-    plain = latents_of(pipeline, **exact)
+    plain = latents(pipeline)
     assert not torch.allclose(plain, expected, atol=1e-2)
     pipeline.load_lora_weights(tmp_path, adapter_name="style")
     pipeline.set_adapters("style", adapter_weights=0.5)
-    torch.testing.assert_close(latents_of(pipeline, **exact), expected, rtol=1e-3, atol=5e-3)
+    torch.testing.assert_close(latents(pipeline), expected, rtol=1e-3, atol=5e-3)
     pipeline.fuse_lora()
-    torch.testing.assert_close(latents_of(pipeline, **exact), expected, rtol=1e-3, atol=5e-3)
+    torch.testing.assert_close(latents(pipeline), expected, rtol=1e-3, atol=5e-3)
     pipeline.unfuse_lora()
     pipeline.unload_lora_weights()
-    torch.testing.assert_close(latents_of(pipeline, **exact), plain, rtol=1e-3, atol=5e-3)
+    torch.testing.assert_close(latents(pipeline), plain, rtol=1e-3, atol=5e-3)
 
 
 # Texts
