@@ -32,8 +32,8 @@ def find_model(model: str | Path) -> Path | str:
     if HUB_ID.fullmatch(name) and path.suffix not in _WEIGHTS:
         return name
     raise InputError(
-        f"there is no model {name!r}; {_nearest(name)}give one that 'pnpvideo models' lists, a "
-        "diffusers folder, a hub id such as owner/name, or a .safetensors file"
+        f"there is no model {name!r}; {_nearest(name)}give a name that 'pnpvideo models' lists, "
+        "a diffusers folder, a hub id such as owner/name, or a .safetensors file"
     )
 
 

@@ -38,7 +38,8 @@ class Command(Generic[S, C]):
     some of the options that --help leaves out, which its last line names.
     errors: a context for reading and working, which may report errors in another way.
     read: makes settings from the options of the groups that are given, by name.
-    sources: returns the files that the work reads and that must exist; None is no file.
+    sources: returns the files that have to exist before the work begins. None stands for a file
+    that was not given.
     work: does what the settings say; it and nothing before it may import torch.
     when_stopped: returns what is kept if the work is stopped, and how to go on, unless the work
     itself says so with its KeyboardInterrupt; '' for nothing to say. It must not import anything,
