@@ -23,7 +23,8 @@ from pnpvideo.options.evaluation import EvaluationSettings
 from pnpvideo.options.grid import read_axes
 from pnpvideo.options.settings import Settings
 from pnpvideo.options.settings_file import read_settings
-from pnpvideo.storage.job_folder import JOURNAL, STATE, TRAJECTORY, JobFolder, how_far, read_state
+from pnpvideo.storage.job_files import JOURNAL, STATE, TRAJECTORY
+from pnpvideo.storage.job_folder import JobFolder, how_far, read_state
 from pnpvideo.storage.trajectory import Trajectory
 
 DEEP = 100_000

@@ -11,6 +11,7 @@ from command import SHORT, Cli, assert_refused, run_script
 from PIL import Image
 
 from pnpvideo.batch.read_jobs import read_jobs
+from pnpvideo.clips.find_images import check_there
 from pnpvideo.clips.read import read_clip
 from pnpvideo.errors import InputError
 
@@ -214,3 +215,28 @@ def test_a_batch_finds_videos_of_every_suffix(tmp_path: Path) -> None:
     found = [Path(str(job.values["source"])) for job in read_jobs(clips, tmp_path / "out")]
     assert sorted(found) == sorted(paths[1:])
     assert [len(read_clip(path)) for path in found] == [2] * len(coding)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("goos.png", "; did you mean goose.png?"),
+        ("GOOSE.png", "; did you mean goose.png?"),
+        ("goose.jpg", "; did you mean goose.png?"),
+        ("golf.mp4", ""),
+        ("frame", "; did you mean frames?"),
+        ("goos.mp4", ""),  # Two mistakes.
+        ("hid.png", ""),
+        ("zebra.png", ""),
+        ("frames/goos.png", ""),
+        ("nowhere/goos.png", ""),
+    ],
+)
+def test_a_missing_source_names_the_nearest(tmp_path: Path, name: str, hint: str) -> None:
+    for one in ("goose.png", "wolf.mp4", ".hide.png"):
+        (tmp_path / one).touch()
+    (tmp_path / "frames").mkdir()
+    path = tmp_path / name
+    with pytest.raises(InputError) as refused:
+        check_there(path)
+    assert str(refused.value) == f"{path} does not exist{hint}"

@@ -16,7 +16,8 @@ from pnpvideo.files.file_lock import open_lock
 from pnpvideo.files.own_names import make_own_folder, remove
 from pnpvideo.files.shared_folder import SharedFolder
 from pnpvideo.storage.inversions import lend_inversion, take_inversion
-from pnpvideo.storage.job_folder import JOURNAL, LOCK, STATE, TRAJECTORY, JobFolder
+from pnpvideo.storage.job_files import JOURNAL, LOCK, STATE, TRAJECTORY
+from pnpvideo.storage.job_folder import JobFolder
 from pnpvideo.storage.journal import part_of, written_whole
 
 FRAME = np.zeros((1, 16, 16, 3), np.uint8)

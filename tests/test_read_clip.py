@@ -284,7 +284,7 @@ def bad_files(folder: Path) -> dict[str, str]:
         "%04d.png": "no file is named like",
         "nowhere/*.png": "does not exist",
         "empty.mp4": "is empty",
-        "text.mp4": "not a video",
+        "text.mp4": "is not an image and not a video, or it is cut off$",
         "text.png": "not an image",
         "noise.mkv": "not a video",
         "sound.mp3": "sound only",

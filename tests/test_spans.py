@@ -19,7 +19,8 @@ from pnpvideo.batch.worker import Worker
 from pnpvideo.models.stable_diffusion.unet import UNet
 from pnpvideo.run.run import run
 from pnpvideo.sampling.spans import cut_into_spans, widened
-from pnpvideo.storage.job_folder import STATE, JobFolder, identity_of, read_state
+from pnpvideo.storage.job_files import STATE
+from pnpvideo.storage.job_folder import JobFolder, identity_of, read_state
 
 SCENES = (3, 5, 4)
 

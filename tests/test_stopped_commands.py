@@ -6,15 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import Cli
+from command import SHORT, Cli, save_frames
 
 from pnpvideo.batch import run_batch
 from pnpvideo.cli import main
 from pnpvideo.evaluation import evaluate
 from pnpvideo.grid import edits
 from pnpvideo.run import run
+from pnpvideo.stages import callbacks
 
 GO_ON = "run the same command to go on"
+NOTHING_YET = "nothing is finished yet: the same command starts anew"
+UNDER_WAY = "only the frames or the step under way are made again"
 WORK = {
     "translate": (run, "run"),
     "batch": (run_batch, "plan_batch"),
@@ -32,7 +35,7 @@ CASES = [
     (("translate", "*.png"), "nothing is kept: add `--job my-job` to go on next time"),
     (
         ("translate", "a.mp4", "--job", "kept"),
-        f"{GO_ON}; only the batch of frames that it was working on is made again",
+        NOTHING_YET,
     ),
     (
         ("batch", "clips", "-o", "out"),
@@ -84,7 +87,7 @@ def test_what_is_kept(
     [
         ((), "nothing else is kept: add `--job out-job` and --overwrite to go on next time"),
         (("--overwrite",), "nothing else is kept: add `--job out-job` to go on next time"),
-        (("--job", "kept"), f"{GO_ON.replace(' to', ' with --overwrite to')}; only the batch"),
+        (("--job", "kept"), f"{GO_ON.replace(' to', ' with --overwrite to')}; only the results"),
     ],
 )
 def test_what_is_written_already(
@@ -113,3 +116,42 @@ def test_what_is_written_already(
     if "--overwrite" not in more:
         assert cli(*given, "-o", "out.png")[0] == 2
     assert cli(*given, "-o", "out.png", "--overwrite")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("stage", "update", "message"),
+    [
+        ("inverting", 1, NOTHING_YET),
+        ("inverting", 2, NOTHING_YET),
+        ("inverting", 3, f"{GO_ON}; {UNDER_WAY}"),  # In the second batch of frames.
+        ("translating", 1, f"{GO_ON}; {UNDER_WAY}"),
+        ("translating", 4, f"{GO_ON}; {UNDER_WAY}"),
+    ],
+)
+def test_a_job_says_whether_anything_is_finished(
+    cli: Cli,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stage: str,
+    update: int,
+    message: str,
+) -> None:
+    """A run of two batches of frames, with two steps each, is stopped at an update of a bar."""
+    save_frames(tmp_path / "source", 6)
+
+    class StoppingBar(callbacks.Bar):
+        def __init__(self, *, desc: str, **config: Any) -> None:
+            super().__init__(desc=desc, **config)
+            self._left = update if desc == stage else None
+
+        def update(self, n: float | None = 1) -> bool | None:
+            if self._left is not None:
+                self._left -= 1
+                if not self._left:
+                    raise KeyboardInterrupt
+            return super().update(n)
+
+    monkeypatch.setattr(callbacks, "Bar", StoppingBar)
+    code, _, error = cli("source", *SHORT, "--batch-size", "1", "--job", "kept", "-o", "out")
+    assert code == 130
+    assert error.splitlines()[-1] == f"pnpvideo: stopped; {message}"

@@ -22,7 +22,8 @@ from pnpvideo.files.own_names import make_own_folder, remove
 from pnpvideo.files.read_text import parse_json, read_text
 from pnpvideo.files.shared_folder import SharedFolder
 from pnpvideo.storage.inversions import is_lent, lend_inversion, take_inversion
-from pnpvideo.storage.job_folder import JOURNAL, how_far
+from pnpvideo.storage.job_files import JOURNAL
+from pnpvideo.storage.job_folder import how_far
 from pnpvideo.storage.join_spans import join_spans
 
 MANIFEST = "batch.json"

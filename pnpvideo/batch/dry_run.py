@@ -53,7 +53,7 @@ def describe_plan(plan: Plan, options: BatchOptions) -> Iterator[str]:
     for number, job in enumerate(plan.jobs):
         state = "to do" if number in todo else "done "
         frames = frame_count_text(job.frames)
-        source = job.settings.source or cut(str(job.settings.guidance_prompt), _COLUMNS)
+        source = job.shown_source or cut(str(job.settings.guidance_prompt), _COLUMNS)
         prompts = cut(" | ".join(job.settings.prompt), _COLUMNS)
         yield f"{state}  {job.shown}  ({frames} of {source}: {prompts})"
     state = "skip  " if options.skip_broken else "broken"
@@ -61,7 +61,7 @@ def describe_plan(plan: Plan, options: BatchOptions) -> Iterator[str]:
         yield f"{state} {error}"
     jobs = [plan.jobs[number] for number in plan.todo]
     end = _skipped_text(len(plan.skipped)) if options.skip_broken else ""
-    yield f"{len(jobs)} of {len(plan.jobs)} jobs to do{end}"
+    yield f"{len(jobs)} of {len(plan.jobs) + len(plan.skipped)} jobs to do{end}"
     if not jobs:
         return
     model = open_model(jobs[0].settings)

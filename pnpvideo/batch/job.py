@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pnpvideo.errors import InputError
 from pnpvideo.options.settings import Settings
 from pnpvideo.run.outputs import Outputs
 
@@ -16,8 +17,9 @@ class Job:
     """A run that has been checked, with all paths absolute.
 
     id: a short text that is different for other settings or another source. place: where the user
-    wrote the job, such as "jobs.csv line 2". source: as it was given; if it is an address, the
-    settings name a local copy. frames: the frame count of the source, and so of each result.
+    wrote the job, such as "jobs.csv line 2". source: its path or address; for an address, the
+    settings name a local copy. shown_source: as the user wrote it; '' for none. frames: the frame
+    count of the source, and so of each result.
     inversion: a short text that jobs with the same inversion share; None if none is kept.
     model: a short text that jobs which one loaded model serves share.
     """
@@ -25,6 +27,7 @@ class Job:
     id: str
     place: str
     source: str | None
+    shown_source: str = ""
     settings: Settings
     outputs: Outputs
     frames: int
@@ -72,6 +75,17 @@ def broken_files(skipped: Sequence[Skipped]) -> list[str]:
     Jobs of a source with several prompts have the same place, and so the same error.
     """
     return list(dict.fromkeys(one.error for one in skipped))
+
+
+def cannot_be_made(skipped: Sequence[Skipped], *, listed: bool, some_left: bool) -> InputError:
+    """Return the error for broken jobs. listed: whether they have been listed above it, or else
+    there is one error. some_left: whether other jobs are left.
+    """
+    hint = "; --skip-broken makes the others" if some_left else ""
+    if not listed:
+        return InputError(f"{skipped[0].error}{hint}")
+    count = f"{len(skipped)} {'job' if len(skipped) == 1 else 'jobs'}"
+    return InputError(f"{count} cannot be made, as the list above says{hint}")
 
 
 @dataclass(frozen=True, kw_only=True)

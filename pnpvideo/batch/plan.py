@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pnpvideo.batch.addresses import fetch
 from pnpvideo.batch.batch_folder import BatchFolder
-from pnpvideo.batch.job import Job, Skipped, broken_files, stamp_of
+from pnpvideo.batch.job import Job, Skipped, stamp_of
 from pnpvideo.batch.names import Names, in_the_way, name_of
 from pnpvideo.batch.read_jobs import JobEntry
 from pnpvideo.catalogue.ask_model import check_makes_sources, words_for
@@ -48,27 +48,22 @@ def plan(
 
     name: the template of the results' names (see `Names`). overwrite: whether results may have the
     names of files that exist.
-    skipped: gets those whose files are missing or damaged. InputError names all of these if it is
-    None, or if no job would be left. InputError, with the place in the list, for the first entry
-    that cannot be run for another reason or that would overwrite files of another. Nothing is
-    changed, but files at addresses are copied.
+    skipped: gets those whose files are missing or damaged. InputError, with the place in the list,
+    for the first of these if it is None, and for the first entry that cannot be run for another
+    reason or that would overwrite files of another. Nothing is changed, but files at addresses are
+    copied.
     """
     jobs: list[Job] = []
     planned: list[tuple[int, JobEntry]] = []
-    broken: list[Skipped] = []
     sources, names = _Sources(), Names(entries, folder, name, overwrite=overwrite)
     for number, entry in enumerate(entries, 1):
         try:
             jobs.append(_plan_one(entry, number, folder, sources, names))
             planned.append((number, entry))
-        except _BrokenError as error:
-            broken.append(_skipped(entry, _placed(entry, error)))
         except InputError as error:
-            raise InputError(_placed(entry, error)) from None
-    if broken and (skipped is None or not jobs):
-        raise InputError(_all_broken(broken, some_left=bool(jobs)))
-    if skipped is not None:
-        skipped += broken
+            if skipped is None or not isinstance(error, _BrokenError):
+                raise InputError(_placed(entry, error)) from None
+            skipped.append(_skipped(entry, _placed(entry, error)))
     for taken in (1, 2):
         for place in in_the_way(jobs):
             number, entry = planned[place]
@@ -79,7 +74,7 @@ def plan(
 
 def _placed(entry: JobEntry, error: InputError) -> str:
     """Return the text of an error with the place of its entry, which names the source once."""
-    text, source = str(error), str(entry.values.get("source"))
+    text, source = map(entry.as_given, (str(error), str(entry.values.get("source"))))
     if entry.names_source and text.startswith(f"{source} "):
         return f"{entry.place}{text[len(source) :]}"
     return text if text.startswith(entry.place) else f"{entry.place}: {text}"
@@ -93,14 +88,6 @@ def _skipped(entry: JobEntry, error: str) -> Skipped:
         prompt=tuple(map(str, given)) if isinstance(given, list | tuple) else (str(given),),
         error=error,
     )
-
-
-def _all_broken(broken: Sequence[Skipped], *, some_left: bool) -> str:
-    """Return the text of the error that names each broken file once."""
-    errors = broken_files(broken)
-    hint = "; --skip-broken makes the others" if some_left else ""
-    count = f"{len(errors)} jobs cannot be made: " if len(errors) > 1 else ""
-    return f"{count}{'; '.join(errors)}{hint}"
 
 
 @contextlib.contextmanager
@@ -152,13 +139,15 @@ def _plan_one(
         values |= {"reader": "av"}
     given = Settings.of(values)
     clip = sources.check(given, values)
+    source = None if given.source is None else shown_address(str(entry.values["source"]))
 
     def make(output: str) -> Job:
         settings = Settings.of(values | {"output": output})
         return Job(
             id=_identity(settings, Lifetime.FINISHING),
             place=entry.place,
-            source=None if given.source is None else shown_address(str(entry.values["source"])),
+            source=source,
+            shown_source=entry.as_given(source or ""),
             settings=settings,
             outputs=plan_outputs(settings, clip, overwrite=True),
             frames=1 if clip is None else len(clip),

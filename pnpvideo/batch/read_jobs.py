@@ -4,7 +4,7 @@ import contextlib
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pnpvideo.clips.find_images import is_image_name, is_video_name, natural
@@ -32,11 +32,19 @@ class JobEntry:
     """The settings of one job, perhaps incomplete.
 
     place: where the user wrote them. names_source: whether the place ends with the source's name.
+    given: by a path in the values, how the user wrote it, if otherwise.
     """
 
     place: str
     values: dict[str, object]
     names_source: bool = False
+    given: Mapping[str, str] = field(default_factory=dict)
+
+    def as_given(self, text: str) -> str:
+        """Return a text with paths as the user wrote them."""
+        for path in sorted(self.given, key=len, reverse=True):
+            text = text.replace(path, self.given[path])
+        return text
 
 
 def read_jobs(path: Path, output: Path) -> list[JobEntry]:
@@ -58,7 +66,12 @@ def read_jobs(path: Path, output: Path) -> list[JobEntry]:
         # The path of a result is relative to the folder of the results.
         placed = with_paths_from(folder, values) | _output_of(values)
         is_named = row.place == f"{path.name} {values.get('source')}"
-        entries.append(JobEntry(place=row.place, values=placed, names_source=is_named))
+        given = {
+            str(path): text_of(values[name])
+            for name, path in placed.items()
+            if name in values and path != values[name]
+        }
+        entries.append(JobEntry(place=row.place, values=placed, names_source=is_named, given=given))
     if not entries:
         raise InputError(f"{path} has no jobs in it")
     return entries
@@ -159,10 +172,10 @@ def _read_folder(folder: Path, output: Path) -> list[JobEntry]:
     if others:
         more = ", ..." if len(others) > 5 else ""
         _log.info("%s: skipped, as not clips: %s%s", folder, ", ".join(others[:5]), more)
-    sources = [str(path.absolute()) for path in clips]
+    placed = [(str(path), str(path.absolute())) for path in clips]
     return [
-        JobEntry(place=str(path), values={"source": source}, names_source=True)
-        for path, source in zip(clips, sources, strict=True)
+        JobEntry(place=path, values={"source": source}, names_source=True, given={source: path})
+        for path, source in placed
     ]
 
 

@@ -9,7 +9,7 @@ from pnpvideo.batch.addresses import check_free_at
 from pnpvideo.batch.batch_folder import BatchFolder
 from pnpvideo.batch.combine import combine
 from pnpvideo.batch.dispatch import Dispatcher
-from pnpvideo.batch.job import Job, Record, Skipped, broken_files
+from pnpvideo.batch.job import Job, Record, Skipped, broken_files, cannot_be_made
 from pnpvideo.batch.plan import plan
 from pnpvideo.batch.read_jobs import read_jobs
 from pnpvideo.batch.spread import most_spans
@@ -63,8 +63,8 @@ def plan_batch(options: BatchOptions, common: Mapping[str, object], *, overwrite
     """Read and check all jobs, without changing anything.
 
     common: settings of all jobs; a job's own settings win. overwrite: replace files that are not of
-    this batch. InputError for the first thing that cannot be used, except that broken files are
-    only counted with --skip-broken and in a dry run.
+    this batch. InputError for the first thing that cannot be used; broken files are all logged
+    before, or only counted: with --skip-broken if a job is left, and in a dry run.
     """
     folder = _folder(options.output, options.work_dir)
     output = folder.output
@@ -73,13 +73,12 @@ def plan_batch(options: BatchOptions, common: Mapping[str, object], *, overwrite
     entries = read_jobs(expanded(options.jobs), output)
     combined = combine(entries, with_paths_from(Path.cwd(), common), options.combine)
     skipped: list[Skipped] = []
-    jobs = plan(
-        combined,
-        folder,
-        name=options.name,
-        overwrite=overwrite,
-        skipped=skipped if options.skip_broken or options.dry_run else None,
-    )
+    jobs = plan(combined, folder, name=options.name, overwrite=overwrite, skipped=skipped)
+    if skipped and not (options.dry_run or (options.skip_broken and jobs)):
+        errors = broken_files(skipped)
+        for error in errors if len(errors) > 1 else ():
+            _log.error("broken: %s", error)
+        raise cannot_be_made(skipped, listed=len(errors) > 1, some_left=bool(jobs))
     todo = [number for number, job in enumerate(jobs) if not folder.is_done(job)]
     for job in (jobs[number] for number in todo):
         _check_free(job, folder, overwrite or folder.record(job).state != "waiting")

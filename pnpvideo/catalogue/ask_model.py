@@ -39,8 +39,7 @@ def texts_of(run: object) -> tuple[str, ...]:
 
 
 def warn_of_unknown(texts: Iterable[str], known: KnownWords | None) -> None:
-    """Log one warning about the words of texts that a model does not know, or else what it draws:
-    a source may be a photo, whatever the words.
+    """Log one warning about the words of texts that a model does not know, with what it draws.
 
     known: None for a model that does not list its words, which is not asked.
     """
@@ -49,7 +48,6 @@ def warn_of_unknown(texts: Iterable[str], known: KnownWords | None) -> None:
     texts = tuple(texts)
     notice = notice_of_unknown(texts, known)
     if notice is None:
-        _log.info("the model %s: %s", known.draws, known.otherwise)
         return
     found = {one.word: one.nearest for text in texts for one in unknown_words(text, known)}
     _log.warning("%s", notice, extra={"details": {"unknown_words": found}})

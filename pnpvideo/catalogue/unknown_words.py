@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
+from itertools import takewhile
 
 from pnpvideo.catalogue.known_words import KnownWords
 from pnpvideo.errors import InputError
@@ -34,8 +35,11 @@ _LEAST_END, _LEAST_BEGINNING, _LEAST_REST = 4, 5, 3
 so many letters, is not known. The last part says what a thing is."""
 _ENDINGS = ("ing", "ent", "ion", "ity")
 """Known words with these endings are not looked for in longer ones: flowering has no ring in it."""
-_TYPO = 0.9
-"""The similarity from which a word is a mistyped one, and not a compound word."""
+_SHORT, _LONG = 5, 8
+"""The letters below which one other letter makes another word, as in roof and room, and from which
+a word may have several mistakes."""
+_ALIKE = 0.8
+"""The similarity from which a long word is a mistyped one."""
 _NAMED = 6
 """The most unknown words that a notice names."""
 
@@ -70,7 +74,8 @@ def nearest_words(word: str, known: KnownWords, most: int = 2) -> tuple[str, ...
     """Return what a model knows that is nearest to a word, the nearest first; perhaps nothing.
 
     First what its file names as near, then entries that contain the word, then a part of the word,
-    such as fish for goldfish, then similar spellings. A mistyped word is not taken apart.
+    such as fish for goldfish. A mistyped word is not taken apart, and one that only looks like a
+    known word, as roof does like room, is not near to it.
     """
     word = word.lower()
     keys = sorted(known.near, key=lambda key: key != word)  # The word itself before its plural.
@@ -84,11 +89,38 @@ def nearest_words(word: str, known: KnownWords, most: int = 2) -> tuple[str, ...
     # A whole entry comes before a part of another: "fishh" is near "fish", not "tropical fish".
     parts = {part: usual for text, usual in texts.items() for part in _plain(text)} | texts
 
-    def spelled(cutoff: float) -> list[str]:
-        return [parts[one] for one in get_close_matches(word, parts, n=most, cutoff=cutoff)]
-
-    near = holding or spelled(_TYPO) or _part_of_compound(word, known) or spelled(0.8)
+    long = [part for part in parts if min(len(word), len(part)) >= _LONG and part[0] == word[0]]
+    near = (
+        holding
+        or [usual for part, usual in parts.items() if _is_mistyped(word, part)]
+        or [usual for part, usual in parts.items() if word == f"{part}y"]
+        or _part_of_compound(word, known)
+        or [parts[one] for one in get_close_matches(word, long, n=most, cutoff=_ALIKE)]
+    )
     return tuple(dict.fromkeys(near))[:most]
+
+
+def _is_mistyped(word: str, part: str) -> bool:
+    """Return whether one mistake makes a word of another: two letters in the wrong order, one
+    doubled, or, in words that are not short, one missing, added or wrong, but not the first.
+    """
+    if word[:1] != part[:1]:
+        return False
+    same = _common(word, part)
+    rest, other = word[same:], part[same:]
+    end = _common(rest[::-1], other[::-1])
+    rest, other = rest[: len(rest) - end], other[: len(other) - end]
+    if len(rest) == 2 and rest == other[::-1]:
+        return True
+    is_doubled = rest + other == word[same - 1] and min(len(rest), len(other)) == 0
+    is_short = min(len(word), len(part)) < _SHORT
+    return max(len(rest), len(other)) == 1 and (is_doubled or not is_short)
+
+
+def _common(text: str, other: str) -> int:
+    """Return how many letters two texts have in common at their beginning."""
+    pairs = zip(text, other, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _part_of_compound(word: str, known: KnownWords) -> Sequence[str]:

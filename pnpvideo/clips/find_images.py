@@ -4,6 +4,7 @@ import contextlib
 import logging
 import re
 from collections import Counter
+from difflib import get_close_matches
 from pathlib import Path
 
 from pnpvideo.errors import InputError
@@ -38,6 +39,8 @@ VIDEO_SUFFIXES = (
 )
 
 _NUMBER = re.compile(r"%0?(\d*)d")
+_TYPO = 0.8
+"""The similarity from which a name is a mistyped one."""
 _WILDCARD = re.compile(r"%0?\d*d|[*?]")
 
 
@@ -120,8 +123,23 @@ def check_there(source: str | Path) -> None:
     with contextlib.suppress(OSError):
         if not path.exists():
             if not is_pattern(path):
-                raise InputError(f"{path} does not exist")
+                raise InputError(f"{path} does not exist{_nearest(path)}")
             images_like(path)
+
+
+def _nearest(path: Path) -> str:
+    """Return the end of a message about a missing file: the name beside it that may be meant.
+
+    It has a similar name with the same ending, or the same name with another one.
+    """
+    try:
+        beside = sorted(one for one in path.parent.iterdir() if not one.name.startswith("."))
+    except OSError:
+        return ""
+    alike = {one.stem: one for one in beside if one.suffix.lower() == path.suffix.lower()}
+    found = [alike[stem] for stem in get_close_matches(path.stem, alike, n=1, cutoff=_TYPO)]
+    found += [one for one in beside if one.stem.lower() == path.stem.lower()]
+    return f"; did you mean {found[0].name}?" if found else ""
 
 
 def fixed_folder(pattern: Path) -> Path:

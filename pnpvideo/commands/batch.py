@@ -5,9 +5,10 @@ import logging
 from pnpvideo.commands.command import Command
 from pnpvideo.commands.notices import WriteOptions
 from pnpvideo.commands.printing import say
-from pnpvideo.errors import InputError, RunError
+from pnpvideo.errors import RunError
 from pnpvideo.importing import without_collection
 from pnpvideo.options.batch import GROUPS, BatchOptions
+from pnpvideo.options.paths import expanded
 
 _INTRODUCTION = """\
 Make many translations with a model that is loaded once. A job is the settings of a run: a line of
@@ -42,6 +43,7 @@ def _read(given: dict[str, object], _: WriteOptions) -> Work:
 def _work(settings: Work, call: WriteOptions) -> None:
     with without_collection(freeze=True):
         from pnpvideo.batch.dry_run import describe_plan
+        from pnpvideo.batch.job import cannot_be_made
         from pnpvideo.batch.resumed import resumed_text
         from pnpvideo.batch.run_batch import plan_batch, run_batch
 
@@ -50,12 +52,8 @@ def _work(settings: Work, call: WriteOptions) -> None:
     if options.dry_run:
         for line in describe_plan(plan, options):
             say(line)
-        if plan.skipped and not options.skip_broken:
-            count = len(plan.skipped)
-            raise InputError(
-                f"{count} {'job' if count == 1 else 'jobs'} cannot be made, as the list above "
-                "says; --skip-broken makes the others"
-            )
+        if plan.skipped and not (options.skip_broken and plan.jobs):
+            raise cannot_be_made(plan.skipped, listed=True, some_left=bool(plan.jobs))
         return
     if not plan.todo:
         count = len(plan.jobs)
@@ -91,6 +89,7 @@ COMMAND = Command(
     groups=GROUPS,
     call=WriteOptions,
     read=_read,
+    sources=lambda settings: (str(expanded(settings[0].jobs)),),
     work=_work,
     when_stopped=_when_stopped,
 )

@@ -22,6 +22,7 @@ from pnpvideo.options.declared import Lifetime
 from pnpvideo.options.paths import expanded
 from pnpvideo.options.settings import GROUPS, Settings
 from pnpvideo.options.settings_file import read_settings
+from pnpvideo.storage.job_files import finished_pieces
 
 _INTRODUCTION = """\
 Translate a video, a frame sequence or an image to what a text prompt says, keeping its layout and
@@ -161,10 +162,13 @@ def _kept(settings: Settings, call: CallOptions, files: _Files) -> str:
     written = [*files.previews, *files.results]
     # What a run has written is in the way of the next one.
     replaces = bool(files.results) and not call.overwrite
-    if settings.job is not None:
+    if settings.job is not None and not finished_pieces(Path(settings.job)):
+        text = f"nothing{' else' if written else ''} is finished yet: the same command starts anew"
+    elif settings.job is not None:
+        again = "results are written" if files.results else "frames or the step under way are made"
         text = (
-            f"run the same command{' with --overwrite' if replaces else ''} to go on; only "
-            "the batch of frames that it was working on is made again"
+            f"run the same command{' with --overwrite' if replaces else ''} to go on; only the "
+            f"{again} again"
         )
     else:
         text = (

@@ -21,6 +21,7 @@ from pnpvideo.options.mask import MaskOptions
 from pnpvideo.options.method import PnPOptions, Preset
 from pnpvideo.options.settings import MachineSettings
 from pnpvideo.pixels.mask import Area
+from pnpvideo.stages.callbacks import Bar, Bars
 from pnpvideo.stages.edit import EditResult
 from pnpvideo.stages.prompts import Texts
 from pnpvideo.storage.trajectory import Trajectory
@@ -122,3 +123,8 @@ def output_of(result: EditResult, output_type: str) -> Any:
         return [[Image.fromarray(frame) for frame in frames] for frames in clips]
     stacked = np.stack(clips).astype(np.float32) / 255
     return stacked if output_type == "np" else torch.from_numpy(stacked).movedim(-1, -3)
+
+
+def bars_of_pipe(pipe: object) -> Bars:
+    """Return a maker of progress bars, as a pipeline's `set_progress_bar_config` says."""
+    return lambda **own: Bar(**own | getattr(pipe, "_progress_bar_config", {}))

@@ -21,6 +21,7 @@ from pnpvideo.options.values import Quantization
 from pnpvideo.pipelines.call import (
     PnPVideoPipelineOutput,
     area_of,
+    bars_of_pipe,
     check_call,
     one_of,
     one_source,
@@ -36,7 +37,7 @@ from pnpvideo.pipelines.call_values import (
     whole_count,
 )
 from pnpvideo.pipelines.step_callback import TENSORS, step_callback
-from pnpvideo.stages.callbacks import Bar, Callbacks
+from pnpvideo.stages.callbacks import Callbacks
 from pnpvideo.stages.edit import OpenEdit
 from pnpvideo.stages.request import Edit
 from pnpvideo.storage.allocate import Storage
@@ -208,7 +209,7 @@ class PnPFlowPipeline:
         )
         names = callback_on_step_end_tensor_inputs
         callbacks = Callbacks(
-            bars=self._bar,
+            bars=bars_of_pipe(self.pipe),
             stopped=lambda: self._interrupt,
             after_step=step_callback(self, callback_on_step_end, names, job),
         )
@@ -227,7 +228,3 @@ class PnPFlowPipeline:
             opened.close_frames()
         self.pipe.maybe_free_model_hooks()
         return PnPVideoPipelineOutput(frames=frames, trajectory=opened.source.trajectory)
-
-    def _bar(self, **own: Any) -> Bar:
-        """Make a progress bar as `set_progress_bar_config` says."""
-        return Bar(**own | getattr(self.pipe, "_progress_bar_config", {}))

@@ -14,6 +14,7 @@ from pnpvideo.options.method import DEFAULT_BATCH_SIZE, PnPOptions, Preset
 from pnpvideo.pipelines.call import (
     PnPVideoPipelineOutput,
     area_of,
+    bars_of_pipe,
     check_call,
     one_of,
     one_source,
@@ -34,7 +35,7 @@ from pnpvideo.pipelines.call_values import (
 from pnpvideo.pipelines.components import Components
 from pnpvideo.pipelines.step_callback import TENSORS, step_callback
 from pnpvideo.pixels.mask_values import ones_as_white
-from pnpvideo.stages.callbacks import Bar, Callbacks
+from pnpvideo.stages.callbacks import Callbacks
 from pnpvideo.stages.edit import OpenEdit
 from pnpvideo.stages.request import Edit
 from pnpvideo.storage.allocate import Storage
@@ -175,7 +176,7 @@ class PnPVideoPipeline(Components):
         )
         names = callback_on_step_end_tensor_inputs
         callbacks = Callbacks(
-            bars=self._bar,
+            bars=bars_of_pipe(self),
             stopped=lambda: self.interrupt,
             after_step=step_callback(self, callback_on_step_end, names, job),
         )
@@ -214,10 +215,6 @@ class PnPVideoPipeline(Components):
         self._clip_skip, self._num_timesteps = options.clip_skip, options.steps
         self._cross_attention_kwargs, self._interrupt = kwargs, False
         return scale
-
-    def _bar(self, **own: Any) -> Bar:
-        """Make a progress bar as `set_progress_bar_config` says."""
-        return Bar(**own | getattr(self, "_progress_bar_config", {}))
 
 
 def _check_followed(options: PnPOptions, control_image: Video | None) -> None:

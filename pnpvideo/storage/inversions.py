@@ -7,7 +7,7 @@ from pathlib import Path
 from pnpvideo.files.atomic_output import renamed
 from pnpvideo.files.file_lock import open_lock
 from pnpvideo.files.own_names import make_own_folder
-from pnpvideo.storage.job_folder import JOURNAL, LOCK, TRAJECTORY
+from pnpvideo.storage.job_files import JOURNAL, LOCK, TRAJECTORY
 
 
 def is_lent(place: Path) -> bool:

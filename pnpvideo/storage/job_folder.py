@@ -25,7 +25,8 @@ from pnpvideo.files.read_text import JsonObject, parse_json
 from pnpvideo.storage import fingerprint
 from pnpvideo.storage.allocate import check_room, log_size
 from pnpvideo.storage.denoising_state import DenoisingState
-from pnpvideo.storage.journal import JournaledFile, part_of, pieces_of, written_whole
+from pnpvideo.storage.job_files import JOURNAL, LOCK, STATE, TRAJECTORY, finished_pieces
+from pnpvideo.storage.journal import JournaledFile, part_of, written_whole
 from pnpvideo.storage.latent_file import LatentFile, LatentShape, file_size
 from pnpvideo.storage.trajectory import Held, Trajectory, describe
 
@@ -33,10 +34,6 @@ _FORMAT = "2"
 """The version of the folder's files. Files of other versions are replaced."""
 
 _HEADER_CHECKSUM = "header"
-
-TRAJECTORY, JOURNAL = "trajectory.safetensors", "trajectory.log"
-STATE, LOCK = "denoising.safetensors", "lock"
-"""The files of a job folder."""
 
 Identity = dict[str, str]
 """Everything that changes a result, by name (source, size, model, schedule, ...): short texts."""
@@ -267,15 +264,13 @@ def identity_of(metadata: Mapping[str, str]) -> Identity:
 
 def how_far(folder: Path) -> tuple[int, int]:
     """Return how many pieces are inverted and steps denoised in a job that another process runs."""
-    journal, state = folder / JOURNAL, folder / STATE
-    pieces = steps = 0
+    state, steps = folder / STATE, 0
     # It may be deleted any moment, or be damaged.
     with contextlib.suppress(OSError, SafetensorError, KeyError, ValueError, TypeError):
-        pieces = sum(len(pieces_of(line)) for line in journal.read_text().splitlines(True))
         if state.exists():
             with safe_open(state, framework="pt") as file:
                 steps = int(file.metadata()["steps"])
-    return pieces, steps
+    return finished_pieces(folder), steps
 
 
 def _signature(identity: Identity) -> dict[str, str]:

@@ -7,14 +7,8 @@ import torch
 
 from pnpvideo.errors import InputError, RunError
 from pnpvideo.storage.denoising_state import DenoisingState
-from pnpvideo.storage.job_folder import (
-    JOURNAL,
-    STATE,
-    TRAJECTORY,
-    JobFolder,
-    identity_of,
-    read_state,
-)
+from pnpvideo.storage.job_files import JOURNAL, STATE, TRAJECTORY
+from pnpvideo.storage.job_folder import JobFolder, identity_of, read_state
 from pnpvideo.storage.journal import JournaledFile
 from pnpvideo.storage.trajectory import Trajectory
 

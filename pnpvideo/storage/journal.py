@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 
 from pnpvideo.errors import RunError
 from pnpvideo.files.atomic_output import renamed, write_error
+from pnpvideo.storage.job_files import pieces_of
 from pnpvideo.storage.latent_file import LatentFile
 
 
@@ -51,20 +52,6 @@ class JournaledFile(LatentFile):
         if not pieces or pieces.stop > self.axes.pieces:
             return False
         return self.checksum(slice(pieces.start, pieces.stop)) == int(line.split()[2])
-
-
-def pieces_of(line: str) -> range:
-    """Return the pieces that a line of a journal names; none if it is cut off or damaged."""
-    words = line.split()
-    if len(words) != 3 or not line.endswith("\n") or not all(map(_is_number, words)):
-        return range(0)
-    first, count, _ = map(int, words)
-    return range(first, first + count)
-
-
-def _is_number(word: str) -> bool:
-    """Return whether a word of a journal is a number of a size that it can have."""
-    return word.isdecimal() and len(word) < 16
 
 
 def part_of(path: Path) -> Path:

@@ -23,7 +23,8 @@ from pnpvideo.options.settings import Settings
 from pnpvideo.options.settings_file import read_settings
 from pnpvideo.run.opening import read_inputs
 from pnpvideo.storage.denoising_state import DenoisingState
-from pnpvideo.storage.job_folder import JOURNAL, STATE, TRAJECTORY, JobFolder
+from pnpvideo.storage.job_files import JOURNAL, STATE, TRAJECTORY
+from pnpvideo.storage.job_folder import JobFolder
 from pnpvideo.storage.trajectory import Trajectory
 from tools.fuzz_media.pictures import HEIGHT, WIDTH, frames
 

@@ -40,8 +40,8 @@ class Converter:
         """Yield the frames' pictures as they become ready. Raise DamageError if a frame fails."""
         try:
             yield from self._convert(frames)
-        except FFmpegError as error:
-            raise DamageError(error.strerror) from None
+        except FFmpegError:
+            raise DamageError("a frame cannot be converted") from None
 
     def _convert(self, frames: Iterator[VideoFrame]) -> Iterator[NDArray[np.uint8]]:
         graph: Graph | None = None

@@ -32,6 +32,9 @@ _CONTAINERS = (
 # FFmpeg's own decoders drop the alpha of these two.
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
+_UNREADABLE = "a frame cannot be decoded"
+"""The reason in place of FFmpeg's own, which is for programmers."""
+
 _log_level = threading.RLock()
 
 
@@ -74,14 +77,13 @@ def open_container(
             # FFmpeg prefers the suffix to some contents, and then chooses a refused format.
             with path.open("rb") as file:
                 return _open("fd:", file_format, max_pixels, fd=str(file.fileno()))
-    except av.error.FFmpegError as error:
+    except av.error.FFmpegError:
         with path.open("rb") as file:
             if file.read(8)[4:] == b"ftyp":
                 raise InputError(
                     f"{path} is cut off: its index is missing, so no frame can be read"
                 ) from None
-        reason = error.strerror
-        raise InputError(f"{path} is not an image, not a video, or is damaged: {reason}") from None
+        raise InputError(f"{path} is not an image and not a video, or it is cut off") from None
 
 
 def _open(url: str, file_format: str | None, max_pixels: int, **options: str) -> InputContainer:
@@ -166,9 +168,9 @@ class OpenVideo:
             self.packet_count += packet is not None
             try:
                 frames = self._decoder.decode(packet)
-            except av.error.FFmpegError as error:
+            except av.error.FFmpegError:
                 if strict:
-                    raise DamageError(error.strerror) from None
+                    raise DamageError(_UNREADABLE) from None
                 continue
             for frame in frames:
                 if strict and frame.is_corrupt:
@@ -182,9 +184,9 @@ class OpenVideo:
         while True:
             try:
                 packet = next(demuxed, None)
-            except av.error.FFmpegError as error:
+            except av.error.FFmpegError:
                 if strict:
-                    raise DamageError(error.strerror) from None
+                    raise DamageError(_UNREADABLE) from None
                 packet = None
             if packet is not None and not packet.size:
                 continue
