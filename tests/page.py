@@ -1,8 +1,10 @@
 """The web page in a browser, and a server's other ways in."""
 
+import base64
 import contextlib
 import http.client
 import http.server
+import io
 import re
 import resource
 import shutil
@@ -18,7 +20,9 @@ from http.client import HTTPMessage
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
@@ -104,6 +108,16 @@ def draw(page: Any, points: Sequence[tuple[float, float]]) -> None:
         if number == 0:
             page.mouse.down()
     page.mouse.up()
+
+
+def drawing(page: Any) -> Any:
+    """Where the layer that the editor shows is drawn on, as booleans (height, width)."""
+    script = """async () => {
+      const [layer] = (await window.editor.get_blobs()).layers;
+      return btoa(String.fromCharCode(...new Uint8Array(await layer.arrayBuffer())));
+    }"""
+    layer = Image.open(io.BytesIO(base64.b64decode(page.evaluate(script))))
+    return np.asarray(layer.getchannel("A")) > 0
 
 
 def says(page: Any, text: str, where: str = "#state") -> None:

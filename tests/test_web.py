@@ -21,6 +21,7 @@ from page import (
     choose,
     download,
     draw,
+    drawing,
     free_port,
     in_a_browser,
     open_page,
@@ -173,6 +174,11 @@ def test_the_first_ten_seconds(server: Server, browser: Any, folder: Path) -> No
         assert page.inner_text("#hero label").strip() == "Example"
         moves = "one => getComputedStyle(one).animationName"
         assert page.locator("#hero img").nth(1).evaluate(moves) == "wipe"
+        for number, side in enumerate(("Source", "Result")):
+            label = "one => getComputedStyle(one, '::after').content"
+            assert page.locator("#hero .gallery-item").nth(number).evaluate(label) == f'"{side}"'
+        for part in _parts_of_the_result(page):
+            assert 0.2 < part < 0.8
         assert not page.is_visible("#preset")
         top = {
             name: page.locator(f"#{name}").bounding_box()["y"]
@@ -221,10 +227,32 @@ def test_the_first_ten_seconds(server: Server, browser: Any, folder: Path) -> No
     page.click("#translate")
     says(page, "done: 3 frames of ")
     notices = page.locator("#state .notices li").all_inner_texts()
-    assert "negative_prompt has no effect at guidance_scale 1" in notices[0]
+    assert "“What it should not show” has no effect at “Follow the text” 1" in notices[0]
     assert "does not know “zebra”" in notices[1]
     assert not page.is_visible("#hero")
+    assert page.locator("#files a").first.evaluate(CONTRAST) > 4.5
+    fit = "one => getComputedStyle(one).objectFit"
+    assert page.locator("#history img").first.evaluate(fit) == "contain"
     page.context.close()
+
+
+def _parts_of_the_result(page: Any) -> list[float]:
+    """The parts of the example that the result takes, at several times of its turn."""
+    return (
+        page.locator("#hero img")
+        .nth(1)
+        .evaluate("""one => {  // type: ignore[no-any-return]
+      const [wipe] = one.getAnimations();
+      wipe.pause();
+      const parts = [0, 0.2, 0.4, 0.6, 0.8, 0.99].map((part) => {
+        wipe.currentTime = 6000 * part;
+        const left = getComputedStyle(one).clipPath.match(/([\\d.]+)%/);
+        return 1 - left[1] / 100;
+      });
+      wipe.play();
+      return parts;
+    }""")
+    )
 
 
 _SHOWN = """(cells) => cells.map((cell) => {
@@ -283,6 +311,7 @@ def test_a_mask_is_drawn_and_moves(
     upload(page, tmp_path / "a.mp4")
     says(page, "a.mp4: 3 frames", "#facts")
     page.click("#part button")
+    assert page.inner_text("#move") == "Show how the mask moves"
     page.click("#move")
     says(page, "draw on the first frame over what should be edited", "#refusal")
     draw(page, [(0.3, 0.5), (0.6, 0.5)])
@@ -293,6 +322,13 @@ def test_a_mask_is_drawn_and_moves(
     drawn = pixels(sorted((folder / "served" / "jobs").glob("*/mask.png"))[-1])
     assert drawn[16, 16:28].min() == 255
     assert 0.03 < (drawn == 255).mean() < 0.3
+    page.locator("#option-mask_from_prompt textarea, #option-mask_from_prompt input").fill("zebra")
+    says(page, "does not know “zebra” (try “horse”)", "#part-hint")
+    page.click("#translate")
+    says(page, "painted and named; give one of them: clear the mask", "#refusal")
+    page.click("#clear-within")
+    page.wait_for_function("!document.querySelector('#part-hint .state')")
+    wait_until(lambda: not drawing(page).any(), 10)
 
     ask(page, picture, 2)
     says(page, "done: 1 frame of ")
@@ -313,15 +349,98 @@ def test_a_mask_is_drawn_and_moves(
 
     said = "getComputedStyle(document.querySelector('#part .label-wrap span'), '::after').content"
     assert page.evaluate(said) == "none"
+    assert page.inner_text("#move") == "Show what will be edited"
     page.click("#part button")
     page.wait_for_selector("#clear-mask")
     page.reload()
     page.wait_for_selector("#clear-mask")
     assert page.evaluate(said) == '": mask set"'
+    unmasked = "localStorage['pnpvideo-unmasked']"
+    before = page.evaluate(unmasked)
     page.click("#clear-mask")
     page.wait_for_selector("#clear-mask", state="detached")
+    page.wait_for_function(f"before => {unmasked} != before", arg=before)
+    page.reload()
+    page.wait_for_selector("#upload .file")
+    page.wait_for_timeout(300)
+    assert not page.is_visible("#clear-mask")
     page.click("#translate")
     page.wait_for_function("document.querySelectorAll('#files a').length == 2")
+
+
+@in_a_browser
+def test_a_mask_is_where_it_was_drawn(
+    visit: Callable[[], Any], folder: Path, tmp_path: Path
+) -> None:
+    """After a reload, and when the editor is open already, for pictures of any size."""
+    page = visit()
+    page.fill("#prompt textarea", "a stone")
+    # Gradio's canvas has 800 x 800 pixels at first.
+    for number, (width, height) in enumerate(((1000, 10), (60, 100), (96, 72)), 1):
+        picture = tmp_path / f"{width}.png"
+        Image.new("RGB", (width, height), (width % 256, 90, 90)).save(picture)
+        upload(page, picture)
+        says(page, f"{picture.name}: ", "#facts")
+        draw(page, [(0.1, 0.2), (0.4, 0.6)])
+        page.click("#move")
+        runs = "document.querySelectorAll('#history img').length"
+        page.wait_for_function(f"{runs} == {number}")
+        says(page, "red is what will be edited")
+    masks = [
+        pixels(file)[..., 0] > 127
+        for file in sorted((folder / "served" / "jobs").glob("*/mask.png"))
+    ]
+    page.reload()
+    page.wait_for_selector("#clear-mask")
+    page.click("#part button")
+    page.wait_for_selector("#editor canvas")
+    for number, mask in enumerate(reversed(masks[-3:])):
+        if number:
+            page.locator("#history button.thumbnail-item").nth(number).click()
+            page.click("#again")
+        same = lambda: np.array_equal(drawing(page), mask)  # noqa: B023, E731
+        wait_until(same, 10)
+
+
+@in_a_browser
+def test_a_reload_loses_nothing_unasked(visit: Callable[[], Any], picture: Path) -> None:
+    page = visit()
+    asked: list[str] = []
+    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
+    page.fill("#prompt textarea", "a horse")
+    choose(page, "steps", "7")
+    page.wait_for_function("sessionStorage.length > 0")
+    page.wait_for_timeout(300)
+    page.reload()
+    page.wait_for_function("document.querySelector('#prompt textarea')?.value == 'a horse'")
+    adjust(page)
+    page.click("#more button")
+    assert page.input_value("#option-steps input[type=number]") == "7"
+    assert not asked
+    page.click("#samples button.thumbnail-item")
+    page.wait_for_selector("#upload .file")
+    page.click("#upload button[aria-label='Clear']")
+    says(page, "or pick a sample", "#facts")
+    upload(page, picture)
+    says(page, "source0.png: ", "#facts")
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.url))
+    draw(page, [(0.3, 0.5), (0.6, 0.5)])
+    page.wait_for_timeout(500)
+    sent.clear()
+    draw(page, [(0.3, 0.6), (0.6, 0.6)])
+    page.wait_for_timeout(500)
+    assert not sent  # A drawing is sent when it is used, not after each stroke.
+    page.reload()
+    page.wait_for_function("document.querySelector('#prompt textarea')?.value == 'a stone'")
+    assert asked == ["beforeunload"]
+    upload(page, picture)
+    says(page, "source0.png: ", "#facts")
+    page.click("#translate")
+    says(page, "done: 1 frame of ")
+    page.reload()
+    page.wait_for_selector("#upload .file")
+    assert asked == ["beforeunload"]
 
 
 @in_a_browser

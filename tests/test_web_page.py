@@ -17,7 +17,7 @@ from pnpvideo.catalogue.known_words import read_known_words, words_of_model
 from pnpvideo.catalogue.unknown_words import unknown_words
 from pnpvideo.errors import InputError
 from pnpvideo.options.method import PnPOptions
-from pnpvideo.options.settings import GROUPS
+from pnpvideo.options.settings import GROUPS, Settings
 from pnpvideo.options.values import EMBEDDED_MODEL
 from pnpvideo.options.web import WebOptions
 
@@ -25,7 +25,7 @@ pytest.importorskip("gradio")
 
 from pnpvideo.clips.sample_folder import PROJECT_SAMPLES
 from pnpvideo.web.actions import Service
-from pnpvideo.web.controls import MAIN, hint_of, label_of, lines, offered
+from pnpvideo.web.controls import MAIN, hint_of, in_page_words, label_of, lines, offered
 from pnpvideo.web.jobs import JobStore, Visitor
 from pnpvideo.web.limits import Limits
 from pnpvideo.web.models import Models
@@ -34,6 +34,7 @@ from pnpvideo.web.pace import Paces, duration
 from pnpvideo.web.runner import Runner, job_cells
 from pnpvideo.web.samples import examples_of, find_samples
 from pnpvideo.web.serve import serving
+from pnpvideo.web.show import caption
 from pnpvideo.web.thresholds import CELLS, cells_of
 from pnpvideo.web.words import WordHelp, with_word
 
@@ -185,15 +186,64 @@ def test_options_have_names_hints_and_technical_names() -> None:
     shown = [(name, schema) for group in offered().values() for name, schema in group.items()]
     assert set(MAIN) <= {name for name, _ in shown}
     for name, schema in shown:
-        label, hint = label_of(name), hint_of(name, schema)
+        label, hint = label_of(name), hint_of(name, schema["description"])
         assert label[0].isupper(), label
         assert "_" not in label
         assert hint.endswith(f" · {name}"), hint
         assert hint[0].isupper() or not hint[0].isalpha(), hint
     assert all(title[0].isupper() for title in offered())
-    assert "3 to 10 is usual" in hint_of("guidance_scale", {})
+    assert "3 to 10 is usual" in hint_of("guidance_scale")
     assert "mask_label" in every
     assert "mask_label" not in dict(shown)
+
+
+def test_messages_call_options_what_the_page_calls_them() -> None:
+    shown = {name for group in offered().values() for name in group}
+    for name in sorted(shown | {"prompt", "negative_prompt", "preset"}):
+        with pytest.raises(InputError) as refused:
+            Settings.of({"prompt": ["a stone"], "source": "a.png", name: {"no": "such value"}})
+        assert in_page_words(str(refused.value)).startswith(f"“{label_of(name)}” is "), name
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        (
+            "negative_prompt has no effect at guidance_scale 1; give a larger one",
+            "“What it should not show” has no effect at “Follow the text” 1; give a larger one",
+        ),
+        ("give a smaller --size", "give a smaller “Working size”"),
+        ("give --frames 1", "give “Frames” 1"),
+        ("fewer frames or steps, or a smaller size", "fewer frames or steps, or a smaller size"),
+        ("prompt has 4 lines", "“What the result should show” has 4 lines"),
+        ("give a prompt that says it", "give a prompt that says it"),
+        ("(pnpvideo words lists all)", "(“What the model knows” lists all)"),
+        ("(pnpvideo words --model 'a b' lists all)", "(“What the model knows” lists all)"),
+    ],
+)
+def test_messages_of_the_command_line_in_the_page_s_words(message: str, said: str) -> None:
+    assert in_page_words(message) == said
+
+
+def test_runs_with_the_same_text_are_told_apart(models: Models, tmp_path: Path) -> None:
+    store = JobStore(tmp_path / "jobs")
+    picture = tmp_path / "a.png"
+    Image.new("RGB", (8, 8)).save(picture)
+    texts = {"prompt": ["a stone"], "negative_prompt": []}
+    mask = np.zeros((8, 8), np.uint8)
+    for more, drawn, said in (
+        ({}, None, "a stone"),
+        ({"tau_f": 0.5, "preset": "draft"}, None, "a stone · Keep shapes: 0.5, Quality: draft"),
+        ({"invert_mask": True}, mask, "a stone · painted part, Invert"),
+        ({"mask_from_prompt": "dog"}, None, "a stone · Or name the part: dog"),
+    ):
+        job = store.add("translate", ME, "tiny", picture, texts | more, drawn)
+        job = store.update(job, state="done")
+        assert caption(job, ["tiny"]) == said
+    assert caption(job, ["tiny", "large"]) == "a stone · tiny, Or name the part: dog"
+    for moves, said in ((False, "what will be edited"), (True, "how the mask moves")):
+        job = store.add("mask", ME, "tiny", picture, texts | {"mask_motion": moves}, mask)
+        assert caption(job, ["tiny"]).startswith(f"Waiting: {said}")
 
 
 def test_the_sheet_marks_the_present_thresholds(

@@ -13,6 +13,7 @@ import numpy as np
 from pnpvideo.errors import InputError, RunError
 from pnpvideo.options.settings import ReadSettings
 from pnpvideo.pixels.mask import Weights
+from pnpvideo.web.controls import label_of
 from pnpvideo.web.drawn_mask import resized_nearest
 from pnpvideo.web.jobs import MASK, JobKind, JobStore, Visitor, WebJob
 from pnpvideo.web.limits import (
@@ -138,6 +139,11 @@ class Service:
             raise InputError(f"there is no model {model} here")
         if kind == "mask" and mask is None:
             raise InputError("draw on the first frame over what should be edited")
+        if mask is not None and values.get("mask_from_prompt"):
+            raise InputError(
+                "the part to edit is painted and named; give one of them: clear the mask, or empty "
+                f"“{label_of('mask_from_prompt')}”"
+            )
         check_texts(values, self.limits)
         drawn = {} if mask is None else {"mask": MASK, "mask_motion": True}
         given = {} if source is None else {"source": str(source)}

@@ -1,6 +1,8 @@
 """Build the page's controls from the declarations of the options."""
 
+import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 import gradio as gr
 
@@ -35,8 +37,14 @@ _IN_WORDS = {
     "mask_from_prompt": ("Or name the part", "Such as “the dog”, in place of a drawing"),
     "blend_radius": ("Reduce flicker", "Average each frame with this many on either side; 0: none"),
     "steps": ("Steps", "More take longer and are finer"),
+    "prompt": ("What the result should show", "One result for each line"),
+    "negative_prompt": ("What it should not show", "Only for models that use guidance"),
+    "guidance_prompt": ("In place of a source", "Describe a picture, and the model makes it"),
+    "preset": ("Quality", "Fewer steps are faster"),
 }
 """By option: its name in plain words, and a hint. Others have the declared ones."""
+WORDS = "What the model knows"
+"""The title of the section with the words of a model."""
 
 # Placed by hand, or not useful to a visitor.
 _OTHERWISE = {
@@ -64,6 +72,33 @@ def offered(*, controlled: bool = False) -> dict[str, dict[str, Schema]]:
         for title, group in GROUPS.items()
         if group not in (AdapterSettings, ModelSettings, MachineSettings)
     }
+
+
+def in_page_words(text: str) -> str:
+    """Return a message with what the page calls options, in place of their names and flags."""
+    return _named().sub(lambda found: f"“{_called(found[0])}”", text)
+
+
+def _called(found: str) -> str:
+    return WORDS if " " in found else label_of(found.removeprefix("--").replace("-", "_"))
+
+
+@cache
+def _named() -> re.Pattern[str]:
+    """Return a pattern of options in messages.
+
+    Names that are also English words count where a message begins with them.
+    """
+    groups = offered(controlled=True).values()
+    names = {name for group in groups for name in group} | {"prompt", "negative_prompt"}
+    names |= {"guidance_prompt", "preset"}
+    flags = "|".join(name.replace("_", "-") for name in names)
+    technical = "|".join(name for name in names if "_" in name)
+    plain = "|".join(name for name in names if "_" not in name)
+    return re.compile(
+        rf"--(?:{flags})(?![\w-])|(?<!\w)(?:{technical})(?!\w)|^(?:{plain})(?= (?:is|has)\b)"
+        r"|pnpvideo words(?: --model (?:'.*'|\S+))?(?= lists)"
+    )
 
 
 class Controls:
@@ -138,14 +173,17 @@ def label_of(name: str) -> str:
     return _IN_WORDS[name][0] if name in _IN_WORDS else name.replace("_", " ").capitalize()
 
 
-def hint_of(name: str, schema: Schema) -> str:
+def hint_of(name: str, description: str = "") -> str:
     """Return what an option does, with its technical name for those who know it."""
-    text = _IN_WORDS[name][1] if name in _IN_WORDS else schema["description"]
+    text = _IN_WORDS[name][1] if name in _IN_WORDS else description
     return f"{text[0].upper()}{text[1:]} · {name}"
 
 
 def _component(name: str, schema: Schema, value: object) -> gr.components.Component:
-    common: dict[str, object] = {"label": label_of(name), "info": hint_of(name, schema)}
+    common: dict[str, object] = {
+        "label": label_of(name),
+        "info": hint_of(name, schema["description"]),
+    }
     common |= {"elem_id": f"option-{name}", "value": value, "min_width": 200}
     kind = schema.get("type")
     if kind == "boolean":

@@ -1,6 +1,5 @@
 """Convert between masks and drawings that a visitor makes on the first frame of a source."""
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,53 +20,30 @@ Editor = Mapping[str, object]
 
 LAYERS = 4
 """The most layers of a drawing. The page has one."""
-_KEPT_BYTES = 64 * 2**20
-"""The most that all drawings may take which are sent and not used yet."""
 # What the page sends. Of other kinds, opening one may already cost the memory of its pixels.
 _FORMATS = ("PNG",)
 
 
 def drawing_editor(**given: object) -> gr.ImageEditor:
-    """Return an ImageEditor that decodes nothing: `mask_of` does, within a limit of pixels.
-
-    Gradio's own would decode whatever a visitor sends, and keep it for ever if it is not used.
-    """
-    editor, sent = gr.ImageEditor(**given), _Sent()
-
-    def accept_blobs(data: AcceptBlobs) -> None:
-        sent.accept(data)
-
+    """Return an ImageEditor that decodes nothing: `mask_of` does, within a limit of pixels."""
+    editor = gr.ImageEditor(**given)
     # Gradio writes files beside the source of a class that derives from a component.
-    editor.preprocess, editor.accept_blobs = sent.layers, server(accept_blobs)  # type: ignore[no-untyped-call]
+    editor.preprocess, editor.accept_blobs = _layers, server(_accept_blobs)  # type: ignore[no-untyped-call]
     return editor
 
 
-class _Sent:
-    """The layers that pages have sent before the events that use them."""
+def _layers(payload: EditorData | None) -> Editor | None:
+    """Return the value of an editor: the files of its layers."""
+    if payload is None:
+        return None
+    return {"layers": [Path(layer.path) for layer in payload.layers[: LAYERS + 1]]}
 
-    def __init__(self) -> None:
-        self._layers: dict[str, dict[int, bytes]] = {}
 
-    def layers(self, payload: EditorData | None) -> Editor | None:
-        """Return the value of an editor: its layers, encoded as they came."""
-        if payload is None:
-            return None
-        if payload.id is not None:
-            sent = self._layers.pop(payload.id, {})
-            return {"layers": [sent[index] for index in sorted(sent)]}
-        return {"layers": [Path(layer.path) for layer in payload.layers[: LAYERS + 1]]}
+def _accept_blobs(data: AcceptBlobs) -> None:
+    """Drop what a page would send after each stroke: ours uploads the drawing when it is used.
 
-    def accept(self, data: AcceptBlobs) -> None:
-        """Keep a layer. The background and the composite are not used."""
-        index = str(data.data["index"])
-        if data.data["type"] != "layer" or not index.isdecimal() or int(index) >= LAYERS:
-            return
-        self._layers.setdefault(str(data.data["id"])[:64], {})[int(index)] = data.files[0][1]
-        while self._size() > _KEPT_BYTES:
-            self._layers.pop(next(iter(self._layers)))
-
-    def _size(self) -> int:
-        return sum(len(layer) for sent in self._layers.values() for layer in sent.values())
+    Gradio's own would keep whatever a visitor sends, for ever.
+    """
 
 
 def mask_of(editor: Editor | None, pixels: int) -> Weights | None:
@@ -89,14 +65,13 @@ def mask_of(editor: Editor | None, pixels: int) -> Weights | None:
 
 
 def _drawn(layer: object, pixels: int) -> Weights:
-    """Return where a layer, an array or an encoded picture, is not transparent."""
+    """Return where a layer, an array or a file, is not transparent."""
     if isinstance(layer, np.ndarray):
         alpha = layer[..., 3]
     else:
-        assert isinstance(layer, bytes | Path)
-        file = io.BytesIO(layer) if isinstance(layer, bytes) else layer
+        assert isinstance(layer, Path)
         try:
-            with Image.open(file, formats=_FORMATS) as picture:
+            with Image.open(layer, formats=_FORMATS) as picture:
                 if picture.width * picture.height > pixels:
                     raise Image.DecompressionBombError
                 alpha = np.asarray(picture.convert("RGBA").getchannel("A"))

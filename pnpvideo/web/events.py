@@ -8,18 +8,24 @@ import numpy as np
 from PIL import Image
 
 from pnpvideo.errors import InputError
+from pnpvideo.options.mask import MaskSettings
 from pnpvideo.web.actions import Service
 from pnpvideo.web.controls import lines
 from pnpvideo.web.drawn_mask import mask_of
 from pnpvideo.web.jobs import JobKind, Visitor, WebJob
+from pnpvideo.web.kept import keeping, restored
 from pnpvideo.web.runner import PREVIEW, job_cells
 from pnpvideo.web.show import PageParts, Show, Updates, note, nothing, refused, said
 from pnpvideo.web.source_events import AT_ONCE, Session, SourceEvents
 from pnpvideo.web.visitors import Visitors
 
 # In a narrow window the messages are far from the button.
-_SHOW_WHAT_IS_SAID = """() => (document.querySelector('#refusal .state') ??
-  document.querySelector('#state')).scrollIntoView({block: 'nearest'})"""
+_SHOW_WHAT_IS_SAID = """() => {
+  document.querySelector('#refusal').classList.remove('out-of-date');
+  if (!document.querySelector('#refusal .state')) notRun.clear();
+  (document.querySelector('#refusal .state') ??
+  document.querySelector('#state')).scrollIntoView({block: 'nearest'});
+}"""
 
 
 class Events:
@@ -32,7 +38,6 @@ class Events:
         self._session = session
         self._source = SourceEvents(service, parts, self._session)
         self._show = Show(service, parts)
-        # At each tick, Gradio sends the drawing again if its section is open.
         self._timer = gr.Timer(1.0, active=False)
 
     def connect(self, blocks: gr.Blocks) -> None:
@@ -42,10 +47,14 @@ class Events:
         quiet = {"show_progress": "hidden", "api_visibility": "undocumented"}
         self._source.connect(blocks)
         self._connect_jobs(shown, quiet)
+        kept, names = [*self._source.choices, parts.made], self._service.models.names
         everything = [*shown, *self._source.everything[1:]]  # Without `refusal`, which is in both.
         blocks.load(self._visitors.greet, [key], [key], **quiet).then(
-            self._newest, [key], everything, **quiet
+            self._newest, [key, self._visitors.unmasked], everything, **quiet
+        ).then(None, kept, kept, js=restored(names), **quiet).then(
+            self._source.drawn, self._source.drawing, [parts.clear_mask], **quiet
         )
+        gr.on([one.change for one in kept], None, kept, js=keeping(names), **quiet)
         # A page can be closed and opened again at any time, so it asks, and nothing is pushed.
         ticked = [session.name, session.seen, key]
         self._timer.tick(
@@ -71,6 +80,8 @@ class Events:
                 concurrency_limit=AT_ONCE,
                 **quiet,
             ).then(None, js=_SHOW_WHAT_IS_SAID, **quiet)
+        for button in (parts.clear_mask, parts.clear_within):
+            button.click(self._unmask, [key], [self._visitors.unmasked], **quiet)
         parts.stop.click(self._stop, own, None, **quiet)
         tau = [parts.controls.components[name] for name in ("tau_f", "tau_a")]
         parts.cells.select(self._choose, own, [parts.refusal, *tau], **quiet)
@@ -79,7 +90,7 @@ class Events:
         parts.which.input(self._pick, which, self._show.outputs, **quiet)
         parts.again.click(self._again, own, self._source.everything, **quiet)
         # What was refused is out of date once something else is asked for.
-        for changes in (parts.prompt.input, parts.negative.input, parts.editor.change):
+        for changes in (parts.prompt.input, parts.negative.input):
             changes(None, js="() => ''", outputs=[parts.refusal], **quiet)
 
     # Jobs
@@ -150,10 +161,15 @@ class Events:
         job = self._service.store.get(name, self._visitors.visitor(key, request))
         return nothing() if job is None else self._given(job)
 
-    def _given(self, job: WebJob) -> Updates:
-        """Show everything that a job was given, to be used again; nothing if it is gone."""
+    def _given(self, job: WebJob, *, masked: bool = True) -> Updates:
+        """Show everything that a job was given, to be used again; nothing if it is gone.
+
+        masked: whether with its mask.
+        """
         try:
             values = job.values
+            if not masked:
+                values = {k: v for k, v in values.items() if k not in MaskSettings.model_fields}
             drawn = values.pop("mask", None)
             mask = None if drawn is None else np.asarray(Image.open(str(drawn)).convert("L"))
         except (InputError, OSError):
@@ -165,17 +181,23 @@ class Events:
         named = values.get("mask_from_prompt")
         updates = self._source.chosen(source, mask, named=named, made=made)
         updates |= self._source.controls(values, model)
-        return updates | {self._parts.upload: None, self._parts.model: model}
+        offered = self._source.offered(source)
+        return updates | {self._parts.upload: offered, self._parts.model: model}
 
     # What is shown
 
-    def _newest(self, key: object, request: gr.Request) -> Updates:
+    def _unmask(self, key: object, request: gr.Request) -> str:
+        """Return the run whose mask would come back with a reload."""
+        jobs = self._service.store.of(self._visitors.visitor(key, request), 1)
+        return jobs[0].name if jobs else ""
+
+    def _newest(self, key: object, unmasked: object, request: gr.Request) -> Updates:
         visitor = self._visitors.visitor(key, request)
         jobs = self._service.store.of(visitor, 1)
         if not jobs:
             return nothing()
         shown = {self._session.name: jobs[0].name} | self._all_of(jobs[0], visitor)
-        return shown | self._given(jobs[0])
+        return shown | self._given(jobs[0], masked=jobs[0].name != unmasked)
 
     def _tick(self, name: str, seen: object, key: object, request: gr.Request) -> Updates:
         if not name:

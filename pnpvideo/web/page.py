@@ -14,12 +14,13 @@ import gradio as gr
 
 from pnpvideo.pixels.show_mask import TINT
 from pnpvideo.web.actions import Service
-from pnpvideo.web.controls import MAIN, Controls, offered
+from pnpvideo.web.controls import MAIN, WORDS, Controls, hint_of, label_of, offered
 from pnpvideo.web.drawn_mask import drawing_editor
 from pnpvideo.web.show import CELLS_LABEL, IDLE, PageParts, chosen
 from pnpvideo.web.thresholds import TAU_A
 
 _COLOUR = "#ff4040"
+_CLEAR = "Clear the mask"
 _MOVING = 3
 """The samples that take turns at the right before anything is made."""
 
@@ -74,7 +75,7 @@ def _source(service: Service) -> Parts:
 def _texts(service: Service) -> Parts:
     chips = service.words.chips(service.models.names[0], "")
     prompt = gr.Textbox(
-        label="What the result should show",
+        label=label_of("prompt"),
         info="One result for each line",
         placeholder=chips[0][1] if chips else "",
         lines=2,
@@ -116,7 +117,7 @@ def _options(service: Service) -> tuple[Controls, Parts]:
                             controls.add(name)
     with gr.Accordion("Edit only a part", open=False, elem_id="part") as part:
         parts |= _local_edit(controls)
-    clear = gr.Button("Clear the mask", size="sm", visible=False, elem_id="clear-mask")
+    clear = gr.Button(_CLEAR, size="sm", visible=False, elem_id="clear-mask")
     return controls, parts | {"part": part, "clear_mask": clear}
 
 
@@ -126,8 +127,8 @@ def _main_options(service: Service, controls: Controls) -> Parts:
     preset = gr.Radio(
         service.paces.choices(first, models.options[first], 1),
         value="best",
-        label="Quality",
-        info="Fewer steps are faster · preset",
+        label=label_of("preset"),
+        info=hint_of("preset"),
         elem_id="preset",
     )
     with _pairs():
@@ -137,14 +138,14 @@ def _main_options(service: Service, controls: Controls) -> Parts:
         "Compare shapes and outlines on the first frame", size="sm", elem_id="thresholds"
     )
     negative = gr.Textbox(
-        label="What it should not show",
-        info="Only for models that use guidance · negative_prompt",
+        label=label_of("negative_prompt"),
+        info=hint_of("negative_prompt"),
         lines=1,
         elem_id="negative",
     )
     made = gr.Textbox(
-        label="In place of a source",
-        info="Describe a picture, and the model makes it · guidance_prompt",
+        label=label_of("guidance_prompt"),
+        info=hint_of("guidance_prompt"),
         lines=1,
         visible=service.words.makes_sources(first),
         elem_id="made",
@@ -176,16 +177,17 @@ def _local_edit(controls: Controls) -> Parts:
         for name in offered()["Local edit"]:
             if name != "mask_motion":  # It is set when something is drawn.
                 controls.add(name)
-    move = gr.Button("Show how the mask moves", size="sm", elem_id="move")
-    return {"editor": editor, "move": move}
+    hint = gr.HTML(elem_id="part-hint")
+    with gr.Row():
+        move = gr.Button(show_mask_label(1), size="sm", elem_id="move")
+        clear = gr.Button(_CLEAR, size="sm", elem_id="clear-within")
+    return {"editor": editor, "part_hint": hint, "move": move, "clear_within": clear}
 
 
 def _words(service: Service) -> Parts:
     model = service.models.names[0]
     kinds = service.words.kinds(model)
-    with gr.Accordion(
-        "What the model knows", open=False, visible=service.words.is_of_use, elem_id="words"
-    ):
+    with gr.Accordion(WORDS, open=False, visible=service.words.is_of_use, elem_id="words"):
         gr.Markdown("Click a picture to add its word to the text.")
         with gr.Row():
             part = gr.Textbox(placeholder="Find a word", show_label=False, elem_id="find-word")
@@ -202,6 +204,11 @@ def _words(service: Service) -> Parts:
             elem_classes="captioned",
         )  # fmt: skip
     return {"word_part": part, "word_kind": kind, "known": known}
+
+
+def show_mask_label(count: int) -> str:
+    """Return what the button says that shows a mask. count: the source's number of frames."""
+    return "Show how the mask moves" if count > 1 else "Show what will be edited"
 
 
 def brush(radius: int | Literal["auto"]) -> gr.Brush:
@@ -249,7 +256,7 @@ def _result() -> Parts:
     )  # fmt: skip
     again = gr.Button("Use these settings", size="sm", visible=False, elem_id="again")
     history = gr.Gallery(
-        label="Your runs, newest first", height="auto", allow_preview=False, object_fit="cover",
+        label="Your runs, newest first", height="auto", allow_preview=False, object_fit="contain",
         interactive=False, visible=False, buttons=[], elem_id="history", elem_classes="captioned",
     )  # fmt: skip
     shown = {"state": state, "stop": stop, "preview": preview, "cells": cells, "which": which}

@@ -33,7 +33,7 @@ from pnpvideo.web.page import Heading, lay_out
 from pnpvideo.web.runner import Runner
 from pnpvideo.web.samples import examples_of, find_samples
 from pnpvideo.web.source_events import Session
-from pnpvideo.web.style import REFUSE, STYLE, theme
+from pnpvideo.web.style import FOLLOW, PLACE_DRAWINGS, REFUSE, STYLE, theme
 from pnpvideo.web.uploads import LEADS_AWAY, Uploads, delete_uploads
 from pnpvideo.web.visitors import Visitors
 from pnpvideo.web.word_events import WordEvents
@@ -182,7 +182,9 @@ def _application(
         max_file_size=options.max_upload * _MIB,
         theme=theme(),
         css=STYLE,
-        head=REFUSE % {"limit": options.max_upload, "leads_away": LEADS_AWAY},
+        head=REFUSE % {"limit": options.max_upload, "leads_away": LEADS_AWAY}
+        + PLACE_DRAWINGS
+        + FOLLOW,
         footer_links=[],
         run_history=False,
         ssr_mode=False,

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from pnpvideo.errors import InputError, RunError
 from pnpvideo.stages.callbacks import shown_stage
 from pnpvideo.web.actions import Service
-from pnpvideo.web.controls import Controls
+from pnpvideo.web.controls import Controls, in_page_words, label_of
 from pnpvideo.web.jobs import Visitor, WebJob
 from pnpvideo.web.limits import Limits
 from pnpvideo.web.runner import PREVIEW, Runner, disk_error, job_cells
@@ -50,7 +50,9 @@ class PageParts:
     made: gr.Textbox
     part: gr.Accordion
     editor: gr.ImageEditor
+    part_hint: gr.HTML
     clear_mask: gr.Button
+    clear_within: gr.Button
     move: gr.Button
     prompt: gr.Textbox
     chips: gr.Dataset
@@ -100,7 +102,8 @@ def state_box(job: WebJob, runner: Runner, notices: Sequence[str] = ()) -> str:
         return _box("waiting", said, job=job, share=0.0)
     words = {"done": "done", "failed": "failed", "stopped": "stopped"}
     said = words.get(job.state, "starting")
-    message = "" if job.message == said else f": {job.message}"
+    message = "" if job.message == said else f": {in_page_words(job.message)}"
+    notices = [in_page_words(notice) for notice in notices]
     return _box(job.state, f"{said}{message}", job=job, notices=notices)
 
 
@@ -117,17 +120,36 @@ def refused(text: str) -> str:
 def said(error: Exception) -> str:
     """Return what a visitor is shown of an error; an unexpected one is logged."""
     if isinstance(error, InputError | RunError):
-        return str(error)
+        return in_page_words(str(error))
     _log.error("an unexpected error", exc_info=error)
     if isinstance(error, OSError):
         return f"the server cannot do this: {disk_error(error)}"
     return "an unexpected error; the cause is in the log of this server"
 
 
-def caption(job: WebJob) -> str:
-    """Return the line below a picture in the history."""
+def caption(job: WebJob, models: Sequence[str]) -> str:
+    """Return the line below a picture in the history. models: all that there are."""
     state = "" if job.state == "done" else f"{job.state.capitalize()}: "
-    return f"{state}{_title(job)}"
+    chosen = [*([job.model] if len(models) > 1 else []), *_choices(job)]
+    return " · ".join([f"{state}{_title(job)}", *([", ".join(chosen)] if chosen else [])])
+
+
+def _choices(job: WebJob) -> list[str]:
+    """Return what tells a run from others with the same text: the options that were chosen."""
+    try:
+        values = job.values
+    except InputError:
+        return []
+    left_out = ("source", "prompt", "mask_motion")
+    shown = {"mask": "painted part"} if "mask" in values else {}
+    for name, value in values.items():
+        if name not in (*left_out, "mask") and value not in ([], None):
+            shown[name] = label_of(name) if value is True else f"{label_of(name)}: {_short(value)}"
+    return list(shown.values())
+
+
+def _short(value: object) -> str:
+    return "; ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def prompts_of(job: WebJob) -> list[str]:
@@ -141,9 +163,16 @@ def prompts_of(job: WebJob) -> list[str]:
 
 def _title(job: WebJob) -> str:
     if job.kind == "mask":
-        return "how the mask moves"
+        return "how the mask moves" if _moves(job) else "what will be edited"
     kind = "" if job.kind == "translate" else "shapes and outlines: "
     return kind + "; ".join(prompts_of(job))
+
+
+def _moves(job: WebJob) -> bool:
+    try:
+        return bool(job.values.get("mask_motion"))
+    except InputError:
+        return False
 
 
 def _box(
@@ -252,5 +281,6 @@ class Show:
 
     def history(self, visitor: Visitor) -> Updates:
         """Return the updates that show the latest runs of a visitor, the newest first."""
-        items = [(str(job.folder / THUMBNAIL), caption(job)) for job in self.listed(visitor)]
+        names = self._service.models.names
+        items = [(str(job.folder / THUMBNAIL), caption(job, names)) for job in self.listed(visitor)]
         return {self._parts.history: gr.update(value=items, visible=bool(items))}

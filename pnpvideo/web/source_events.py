@@ -4,12 +4,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import gradio as gr
+from gradio.processing_utils import save_file_to_cache
 
 from pnpvideo.errors import InputError
 from pnpvideo.pixels.mask import Weights
 from pnpvideo.web.actions import Service
 from pnpvideo.web.drawn_mask import Editor, brush_radius, editor_of, mask_of
-from pnpvideo.web.page import brush
+from pnpvideo.web.page import brush, show_mask_label
 from pnpvideo.web.samples import Sample
 from pnpvideo.web.show import IDLE, READY, PageParts, Updates, chosen, nothing, refused, said
 
@@ -17,6 +18,8 @@ AT_ONCE = 4
 """The most visitors whose sources are looked at, at the same time."""
 
 _FORGET_REFUSED_UPLOAD = "() => document.querySelector('#refused')?.remove()"
+
+_DROP_DRAWING = "() => { notRun.delete('drawing'); }"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,9 +88,11 @@ class SourceEvents:
         )
         # In an open section the mask is seen.
         parts.part.expand(lambda: self._masked(False), None, [parts.clear_mask], **quiet)
-        drawing = [parts.editor, named]
-        parts.part.collapse(self._drawn, drawing, [parts.clear_mask], **several)
-        parts.clear_mask.click(self._clear_mask, [session.source], self.everything, **several)
+        parts.part.collapse(self.drawn, self.drawing, [parts.clear_mask], **several)
+        for button in (parts.clear_mask, parts.clear_within):
+            button.click(self._clear_mask, [session.source], self.everything, **several)
+            button.click(None, js=_DROP_DRAWING, **quiet)
+        session.count.change(show_mask_label, [session.count], [parts.move], **quiet)
         timed = [parts.model, session.count], [parts.preset]
         for changes in (session.count.change, parts.model.change, session.seen.change, blocks.load):
             changes(self._time, *timed, **quiet)
@@ -98,9 +103,9 @@ class SourceEvents:
     def _cleared(self, named: str) -> Updates:
         return self.chosen(None, named=named)
 
-    def _described(self, text: str, named: str) -> Updates:
+    def _described(self, text: str | None, named: str) -> Updates:
         """Let the model generate the source from a text."""
-        if not text.strip():
+        if not (text or "").strip():
             return nothing()
         updates = self.chosen(None, named=named) | {self._parts.upload: None}
         del updates[self._parts.made]
@@ -142,7 +147,13 @@ class SourceEvents:
         """Show whether there is a mask, which is out of sight in a closed section."""
         return {self._parts.clear_mask: gr.update(visible=masked)}
 
-    def _drawn(self, editor: Editor | None, named: str) -> Updates:
+    @property
+    def drawing(self) -> list[gr.components.Component]:
+        """What says which part is to be edited."""
+        return [self._parts.editor, self._parts.controls.components["mask_from_prompt"]]
+
+    def drawn(self, editor: Editor | None, named: str) -> Updates:
+        """Show whether there is a mask, painted or named."""
         try:
             drawn = mask_of(editor, self._service.limits.pixels) is not None
         except InputError:  # It is refused when it is used.
@@ -192,7 +203,15 @@ class SourceEvents:
     def _use(self, sample: Sample, model: str) -> Updates:
         named = sample.values.get("mask_from_prompt")
         updates = self.chosen(sample.source, named=named) | self.controls(sample.values, model)
-        return updates | {self._parts.upload: None}
+        return updates | {self._parts.upload: self.offered(sample.source)}
+
+    def offered(self, source: Path | None) -> str | None:
+        """Return a file that stands for a source that was not uploaded now, to be taken away."""
+        if source is None or not source.is_file():
+            shown = None if source is None else self._service.preview(source)
+            return None if shown is None else str(shown)
+        # The page may show nothing but copies.
+        return str(save_file_to_cache(source, self._parts.upload.GRADIO_CACHE))
 
     def controls(self, values: dict[str, object], model: str) -> Updates:
         """Show settings in the controls, and defaults in those that the settings leave out."""

@@ -1,4 +1,4 @@
-"""The page's style sheet, and its script, which refuses uploads before they are sent."""
+"""The page's style sheet, and its scripts: what Gradio has no event for."""
 
 from pathlib import Path
 
@@ -41,6 +41,49 @@ for (const kind of ["change", "drop"]) document.addEventListener(kind, (event) =
 }, true);
 </script>"""
 
+# Gradio centres a drawing that the server sends within the canvas of the brush. That is of the
+# picture before, or 800 x 800 at first.
+PLACE_DRAWINGS = """<script>
+let drawingEditor;
+Object.defineProperty(window, "editor", {
+  get: () => drawingEditor,
+  set: (editor) => {
+    drawingEditor = editor;
+    const add = editor.add_layers_from_url;
+    editor.add_layers_from_url = async (...given) => {
+      const size = () => ({width: editor.width, height: editor.height});
+      editor.image_container.getLocalBounds = size;
+      await add.apply(editor, given);
+      delete editor.image_container.getLocalBounds;
+    };
+    // The server has the picture, and Gradio sends all that is drawn whenever a part of the page
+    // appears or goes.
+    const whole = editor.get_blobs.bind(editor);
+    editor.get_blobs = async () => ({...await whole(), background: null, composite: null});
+  },
+});
+</script>"""
+
+# Gradio's own events of the editor would send the drawing after each stroke and with each answer.
+# What is lost with the page is asked about.
+FOLLOW = """<script>
+const notRun = new Set();
+document.addEventListener("pointerdown", (event) => {
+  if (!event.target.closest?.("#editor canvas")) return;
+  notRun.add("drawing");
+  // Before the end of the stroke, it would move the canvas below the pointer.
+  const forget = () => document.querySelector("#refusal").classList.add("out-of-date");
+  document.addEventListener("pointerup", forget, {once: true, capture: true});
+}, true);
+for (const kind of ["change", "drop"]) document.addEventListener(kind, (event) => {
+  if (event.target.closest?.("#upload")) notRun.add("source");
+});
+document.addEventListener("click", (event) => {
+  if (event.target.closest?.("#upload button[aria-label='Clear']")) notRun.clear();
+}, true);
+window.addEventListener("beforeunload", (event) => { if (notRun.size) event.preventDefault(); });
+</script>"""
+
 
 def theme() -> gr.themes.Base:
     """Return gradio's Soft theme with plain labels and visible boxes."""
@@ -62,6 +105,7 @@ def theme() -> gr.themes.Base:
         **label,
         body_background_fill="*neutral_50",
         block_info_text_color="*neutral_500",
+        link_text_color_dark="*secondary_300",
         block_title_padding="0",
         checkbox_border_color="*neutral_400",
         layout_gap="12px",

@@ -33,6 +33,9 @@ class WordEvents:
         typed = [parts.chips, parts.hint]
         for changes in (parts.prompt.change, self._session.source.change):
             changes(self._typed, written, typed, **quiet)
+        named = parts.controls.components["mask_from_prompt"]
+        for changes in (named.change, parts.model.change):
+            changes(self._named, [named, parts.model], [parts.part_hint], **quiet)
         parts.chips.click(self._take, [parts.chips], [parts.prompt], **quiet)
         searched = [parts.model, parts.word_kind, parts.word_part]
         for searching in (parts.word_part.change, parts.word_kind.input):
@@ -54,6 +57,10 @@ class WordEvents:
             ),
             parts.hint: note(notice) if notice else "",
         }
+
+    def _named(self, name: str | None, model: str) -> str:
+        notice = self._service.words.notice(model, lines(name))
+        return note(notice) if notice else ""
 
     def _take(self, sample: list[str]) -> str:
         return sample[0]
