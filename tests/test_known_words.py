@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from command import SHORT, Cli, assert_refused
 from models import TOKENIZER
@@ -288,6 +289,20 @@ def test_only_a_notice_of_unknown_words_says_what_the_model_draws(
     given = ("--prompt", prompt, "--steps", "1", "-o", output, "--model", str(model))
     assert main(["translate", str(picture), *given, "--quiet"]) == 0
     assert ("draws shapes, not photos" in caplog.text) == said
+
+
+@pytest.mark.parametrize("reads_photos", [False, True])
+@pytest.mark.parametrize("is_photo", [False, True])
+def test_a_run_names_a_photo_that_the_model_cannot_use(
+    reads_photos: bool, is_photo: bool, model: Path, tmp_path: Path, caplog: Any
+) -> None:
+    write(model, reads_photos=reads_photos)
+    pixels = np.random.default_rng(0).integers(0, 256 if is_photo else 2, (64, 64, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "in.png")
+    given = ("--prompt", "a blue wolf", *SHORT, "-o", str(tmp_path / "out.png"), "--quiet")
+    assert main(["translate", str(tmp_path / "in.png"), *given, "--model", str(model)]) == 0
+    said = "the source looks like a photo, and the model draws shapes, not photos: for photos, use"
+    assert (said in caplog.text) == (is_photo and not reads_photos)
 
 
 def test_models_without_a_list_are_not_asked(picture: Path, cli: Cli) -> None:

@@ -4,6 +4,7 @@ Any model folder may hold one; nothing is asked of models without it. It says
 
     draws, otherwise: what the model does, and where to get the rest, for a notice
     makes_sources: whether the model can make a source from words alone
+    reads_photos: whether it makes something of photos; true if left out
     words: for each kind (things, looks, grounds, lights, styles), the entries: lists of texts that
         mean the same, the usual one first
     near: for words that it does not know, the nearest of its entries
@@ -59,6 +60,7 @@ class KnownWords:
     draws: str
     otherwise: str
     makes_sources: bool
+    reads_photos: bool = True
     near: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     sheet: Path | None = None
     model: str = EMBEDDED_MODEL
@@ -92,6 +94,7 @@ class _File(BaseModel):
     draws: str
     otherwise: str
     makes_sources: bool
+    reads_photos: bool = True
     words: dict[str, list[_Texts]]
     near: dict[str, _Texts] = Field(default_factory=dict)
     sheet: _Sheet | None = None
@@ -136,6 +139,7 @@ def read_known_words(folder: Path, model: str | None = None) -> KnownWords | Non
         draws=content.draws,
         otherwise=content.otherwise,
         makes_sources=content.makes_sources,
+        reads_photos=content.reads_photos,
         near={word: tuple(texts) for word, texts in content.near.items()},
         sheet=sheet,
         model=str(folder) if model is None else model,

@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from pnpvideo.catalogue.ask_model import texts_of, warn_of_unknown
+from pnpvideo.catalogue.known_words import KnownWords
 from pnpvideo.catalogue.unknown_words import check_named
 from pnpvideo.clips.clip import Clip, Frames
 from pnpvideo.errors import InputError
@@ -19,6 +20,7 @@ from pnpvideo.models.model import Model
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.options.settings import Settings
 from pnpvideo.options.settings_file import write_settings
+from pnpvideo.pixels.photo import looks_like_photo
 from pnpvideo.pixels.resize import psnr_of
 from pnpvideo.run.mask_picture import write_mask
 from pnpvideo.run.opening import (
@@ -167,6 +169,7 @@ def run(
         kept = settings.job if job is None else job
         folder = None if kept is None else open_things.enter_context(JobFolder(kept))
         warn_of_unknown(texts_of(settings), known)
+        _warn_of_photo(clip, known)
         # 2. Load the model
         model = open_model(settings, device) if pipeline is None else model_of(pipeline)
         options = _options_of(settings, model)
@@ -234,6 +237,16 @@ def _options_of(settings: Settings, model: Model) -> PnPOptions:
     if ignored := settings.ignored(options):
         _log.warning("%s", ignored)
     return options
+
+
+def _warn_of_photo(clip: Clip | None, known: KnownWords | None) -> None:
+    """Log a warning about a source that looks like a photo, if the model says it needs others."""
+    if clip is None or known is None or known.reads_photos:
+        return
+    if looks_like_photo(clip.read(0, 1)[0]):
+        _log.warning(
+            "the source looks like a photo, and the model %s: %s", known.draws, known.otherwise
+        )
 
 
 def _claim(outputs: Outputs, open_things: contextlib.ExitStack) -> None:

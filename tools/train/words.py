@@ -192,6 +192,7 @@ def write_words(artwork: Artwork, folder: Path) -> None:
         "draws": DRAWS,
         "otherwise": OTHERWISE,
         "makes_sources": False,
+        "reads_photos": False,
         "words": words,
         "near": {word: texts for word, texts in near.items() if texts},
         "sheet": {"file": SHEET, "side": SIDE, "columns": COLUMNS},

@@ -45,8 +45,9 @@ _OWN_MODEL = """\
 Any model folder can hold such a list, `words.json`, and is then asked in the same way; models
 without one are not asked. `words` has the entries of each kind, each a list of texts that mean
 the same; `draws` and `otherwise` end the notice; `makes_sources` says whether `--guidance-prompt`
-is allowed; `near` names what is nearest to words that are not known; and `sheet` is a picture
-with a cell for each entry, row by row. With `--lora` or `--embedding`, which teach a model more,
+is allowed; with `reads_photos: false`, a notice names sources that look like photos; `near` names
+what is nearest to words that are not known; and `sheet` is a picture with a cell for each entry,
+row by row. With `--lora` or `--embedding`, which teach a model more,
 nothing is asked.
 """
 
