@@ -149,7 +149,7 @@ class SourceEvents:
 
     @property
     def drawing(self) -> list[gr.components.Component]:
-        """What says which part is to be edited."""
+        """The components that say which part is to be edited."""
         return [self._parts.editor, self._parts.controls.components["mask_from_prompt"]]
 
     def drawn(self, editor: Editor | None, named: str) -> Updates:
