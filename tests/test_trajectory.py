@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from pnpvideo.errors import InputError
-from pnpvideo.storage.trajectory import LatentMemory, Trajectory
+from pnpvideo.storage.latent_file import LatentFile, LatentShape
+from pnpvideo.storage.trajectory import LatentMemory, Trajectory, describe
 
 
 def test_it_comes_back_from_its_file(tmp_path: Path) -> None:
@@ -19,6 +20,23 @@ def test_it_comes_back_from_its_file(tmp_path: Path) -> None:
     assert (loaded.timesteps, loaded.prompt) == (saved.timesteps, saved.prompt)
     assert torch.equal(loaded.noise, latents[0])
     assert torch.equal(loaded.clean, latents[2])
+
+
+@pytest.mark.parametrize("kept", [(0, 1, 2), (0, 2)])
+def test_it_can_be_saved_where_it_is_read_from(kept: tuple[int, ...], tmp_path: Path) -> None:
+    path, latents = tmp_path / "t.safetensors", torch.randn(3, 2, 4, 8, 8)
+    with path.open("xb+") as made:
+        shape = LatentShape.of(latents.shape)
+        about = describe((501, 1), "a horse")
+        kind = {"shape": shape, "dtype": latents.dtype, "kept": kept, "metadata": about}
+        LatentFile.create(made, path, **kind).write(0, latents)
+    before = path.read_bytes()
+    Trajectory.of_file(LatentFile.open(path)).save(path)
+    assert path.read_bytes() == before
+    loaded = Trajectory.load(path)
+    loaded.save(path)
+    assert all(torch.equal(loaded.latents[level, :], latents[level]) for level in kept)
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
 
 
 def test_wrong_shapes_are_named() -> None:

@@ -1,5 +1,6 @@
 """The source's latents at every sampling level: what the source branch reads."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pnpvideo.errors import InputError
+from pnpvideo.files.atomic_output import renamed
 from pnpvideo.storage.latent_file import LatentFile, LatentShape, without
 
 Held = tuple[tuple[int, ...], ...]
@@ -156,8 +158,14 @@ class Trajectory:
         return parts
 
     def save(self, path: Path | str) -> None:
-        """Write a safetensors file."""
-        self.latents.save(Path(path), describe(self.timesteps, self.prompt, self.held))
+        """Write a safetensors file, which may be the one that the latents are read from.
+
+        RunError if the disk is full or fails.
+        """
+        output = Path(path)
+        part = output.with_name(f"{output.name}.{os.getpid()}.part")
+        with renamed(part, output):
+            self.latents.save(part, describe(self.timesteps, self.prompt, self.held))
 
     @classmethod
     def load(cls, path: Path | str) -> "Trajectory":
