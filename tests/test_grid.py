@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -249,6 +250,18 @@ def test_the_command_tries_a_clip_and_refuses_what_is_there(
     for name in ("grid.csv", "grid.json"):  # As a run that was broken off leaves it.
         (tmp_path / "out" / name).unlink()
     assert main([*others, "--overwrite"]) == 0
+    # Results of a source that has changed since are not taken for its own.
+    capsys.readouterr()
+    shutil.rmtree(tmp_path / "clip")
+    save_frames(tmp_path / "clip", 1)
+    message = "out holds results with a source of state"
+    assert_refused((main(others), *capsys.readouterr()), 2, message)
+    assert main([*others, "--overwrite"]) == 0
+    with (tmp_path / "out" / "grid.csv").open(newline="") as file:
+        assert [row["result"] for row in csv.DictReader(file)] == [
+            "out/tau_f=0/clip.png", "out/tau_f=1/clip.png"
+        ]  # fmt: skip
+    assert not (tmp_path / "out" / "tau_f=1" / "clip").exists()
     capsys.readouterr()
     given[-1] = "clip"
     result = (main(given), *capsys.readouterr())

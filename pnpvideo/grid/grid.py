@@ -14,6 +14,7 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
+from pnpvideo.batch.job import stamp_of
 from pnpvideo.catalogue.ask_model import texts_of, warn_of_unknown
 from pnpvideo.clips.clip import Frames
 from pnpvideo.clips.read import read_clip
@@ -44,6 +45,7 @@ from pnpvideo.run.opening import (
 from pnpvideo.stages.callbacks import Callbacks, bars_of
 from pnpvideo.stages.edit import EditResult
 from pnpvideo.stages.request import seeded
+from pnpvideo.storage import fingerprint
 
 _log = logging.getLogger(__name__)
 
@@ -103,6 +105,9 @@ def run_grid(
 def _made_with(settings: GridSettings) -> dict[str, object]:
     """Return the settings that results and their measures depend on, as a file holds them."""
     values = settings.affecting(Lifetime.MEASURING)
+    if settings.source is not None and settings.benchmark is None:
+        # It may have changed since a run that was stopped.
+        values["a source of state"] = fingerprint.of_values(stamp_of(expanded(settings.source)))
     return {name: value for name, value in values.items() if value not in (None, [])}
 
 

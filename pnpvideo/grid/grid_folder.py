@@ -16,6 +16,7 @@ from pnpvideo.clips.clip import Frames
 from pnpvideo.clips.read import read_clip
 from pnpvideo.clips.write import write_clip
 from pnpvideo.errors import InputError
+from pnpvideo.files.own_names import remove
 from pnpvideo.files.read_text import parse_json, read_text
 from pnpvideo.files.shared_folder import SharedFolder, unique_name
 from pnpvideo.grid.edits import GridEdit
@@ -117,8 +118,10 @@ class GridFolder(SharedFolder):
     ) -> None:
         """Write a result, and then its measures, which mark it as done."""
         place = self._place(edit, number, cell)
-        output = f"{place}/" if len(frames) > 1 else f"{place}.png"
+        picture = place.with_name(f"{place.name}.png")
+        output, other = (f"{place}/", picture) if len(frames) > 1 else (str(picture), place)
         write_clip([frames], output, overwrite=True)
+        remove(other)  # of a grid that was overwritten
         self.write_json(self._record(edit, number, cell), asdict(measured))
 
     def source(self, edit: GridEdit) -> Path:
