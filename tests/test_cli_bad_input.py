@@ -262,6 +262,8 @@ def bad_files(folder: Path) -> dict[tuple[str, ...], str]:
         (*one, "--job", "job-file"): "job-file is a file",
         (*one, "--job", "job-folder"): "is not empty and not a job folder",
         (*one, "--log-file", "frames"): "the log file frames cannot be written",
+        ("", *one[1:]): "a path is empty",
+        (*one, "--mask", ""): "a path is empty",
         (*one, "--sound", "loud"): "give default, all or none",
         (*one, "--background", "rainbow"): "a colour",
         (*one, "--frame-rate", "0"): "frames per second",

@@ -15,7 +15,9 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 def check_path(text: str) -> str:
-    """Return the text. InputError if it is an address or means standard input or output."""
+    """Return the text. InputError if it is empty, an address, or standard input or output."""
+    if not text:
+        raise InputError("a path is empty; give the name of a file or folder")
     if is_address(text):
         raise InputError(
             f"{shown_address(text)} is an address, and only files are read and written; download "
