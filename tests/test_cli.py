@@ -356,6 +356,12 @@ def test_a_log_file_has_all_and_the_trace_of_an_error(
     assert both.startswith(first)
     assert "ERROR out.png exists already" in both
     assert "Traceback" in both
+    code, _, err = cli("source0.png", *SHORT, "-o", "full.png", "--log-file", "/dev/full")
+    assert code == 0
+    assert err.count("the log file /dev/full ends here: No space left on device") == 1
+    assert "Traceback" not in err
+    for name in ("full.png", "full.png.yaml"):
+        (tmp_path / name).unlink()
     result = cli("source0.png", *SHORT, "-o", "b.png", "--log-file", "no/log.txt")
     assert_refused(result, 2, "the log file no/log.txt cannot be written: No such file")
     assert names(tmp_path) == {"source0.png", "out.png", "out.png.yaml", "log.txt"}

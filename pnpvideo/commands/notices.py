@@ -83,6 +83,22 @@ def show_notices(*, quiet: bool, verbose: bool) -> None:
     _log.setLevel(logging.DEBUG)
 
 
+class _LogFile(logging.FileHandler):
+    """A log file that is given up, with one warning, if the disk is full or fails."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 -- logging's name
+        error = sys.exception()
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif self in _log.handlers:
+            _log.removeHandler(self)
+            _log.warning("the log file %s ends here: %s", self.baseFilename, error.strerror)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
+
+
 @contextlib.contextmanager
 def kept_log(path: str | None, arguments: Sequence[str]) -> Iterator[None]:
     """Append all log messages to a file, with times and the traceback of an error.
@@ -93,7 +109,7 @@ def kept_log(path: str | None, arguments: Sequence[str]) -> Iterator[None]:
         yield
         return
     try:
-        handler = logging.FileHandler(expanded(path), encoding="utf-8", errors="backslashreplace")
+        handler = _LogFile(expanded(path), encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise InputError(f"the log file {path} cannot be written: {error.strerror}") from None
     handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(message)s"))
