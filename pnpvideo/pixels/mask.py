@@ -3,7 +3,7 @@
 GrabCut (Rother et al. 2004) segments an object by a picture's colours and edges.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -152,6 +152,18 @@ def composite(
         share = weight[..., np.newaxis].astype(np.float32) / 255
         mixed = below + share * (frame.astype(np.float32) - below)
         yield np.rint(mixed).astype(np.uint8)[np.newaxis]
+
+
+def within(weights: Iterable[Weights], area: Area, count: int) -> Generator[Weights]:
+    """Yield weights at the size of an area's mask, set to 0 outside it; one by one.
+
+    Weights of another size may have come to lie beyond its edge. The area is one that stays.
+    """
+    assert area.mask is not None
+    size = area.mask.width, area.mask.height
+    masks = _single_frames(mask_frames(area.mask, count, size, batch_size=8))
+    for weight, mask in zip(_single_frames(weights), masks, strict=True):
+        yield np.where(mask == (255 if area.inverted else 0), np.uint8(0), weight)[np.newaxis]
 
 
 def _single_frames(batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:

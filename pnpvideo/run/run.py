@@ -311,7 +311,8 @@ def _write(
         )
     for index, path in enumerate(outputs.results):
         mask = result.mask.frames.batches(settings.batch_size) if result.mask else None
-        write_result(result.frames(index), path, clip, settings, overwrite, mask)
+        frames, area = result.frames(index), opened.request.area
+        write_result(frames, path, clip, settings, overwrite, mask, area)
         on_written(Path(path))
         _log.debug("%s is written", path)
     if clip is None:
