@@ -170,6 +170,10 @@ def test_what_a_run_leaves_open_is_the_models_own() -> None:
         ),
         ({"exact_source": True, "solver": "midpoint"}, "solver is midpoint; exact_source true ne"),
         ({"exact_source": True, "inversion_iterations": 2}, "inversion_iterations is 2; exact_so"),
+        (
+            {"exact_source": True, "feature_level": 0.4},
+            "feature_level is 0.4; exact_source true is",
+        ),
         ({"exact_source": True, "inversion_steps": 100}, "inversion_steps is 100; exact_source t"),
         ({"solver": "fireflow", "inversion_iterations": 3}, "inversion_iterations is 3; solver fi"),
         ({"solver": "midpoint", "eta": 0.1}, "eta is 0.1; solver midpoint takes steps without"),
