@@ -334,6 +334,11 @@ def test_the_command_writes_a_video_of_all_frames(
     ("arguments", "message"),
     [
         ((), "give a picture or video to write"),
+        (("-o", "source0.png", "--overwrite"), "source0.png would write over the source"),
+        (
+            ("-o", "tall/source0.png", "--overwrite", "--beside", "tall/source0.png"),
+            "tall/source0.png would write over the source",
+        ),
         (("-o", "a.png", "--layer", "99"), "layer is 99; give one of 0, 1, 2"),
         (("-o", "a.png", "--layer", "up_blocks.9"), "no module 'up_blocks.9'"),
         (("-o", "a.png", "--layer", "mid_block"), "'mid_block' is not a residual block"),

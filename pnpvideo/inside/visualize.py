@@ -29,6 +29,7 @@ from pnpvideo.run.opening import (
     model_of,
     open_model,
 )
+from pnpvideo.run.outputs import check_apart
 from pnpvideo.stages.callbacks import Callbacks, bars_of
 
 _log = logging.getLogger(__name__)
@@ -51,6 +52,8 @@ def visualize(
         known = known_words(settings, pipeline, settings.guidance_prompt)
         clips = open_clips(paths, settings, open_things)
         output = check_output(settings.output, overwrite)
+        for path in paths:
+            check_apart(output, "source", path)
         open_things.enter_context(claimed(output))
         warn_of_unknown(texts_of(settings), known)
         model = open_model(settings, device) if pipeline is None else model_of(pipeline)

@@ -20,7 +20,7 @@ from pnpvideo.errors import InputError
 from pnpvideo.files.atomic_output import check_free, folder_above
 from pnpvideo.files.file_names import longest_name, name_size, shortened
 from pnpvideo.options.settings import Settings
-from pnpvideo.pixels.mask import Weights, composite
+from pnpvideo.pixels.mask import Area, Weights, composite, within
 from pnpvideo.pixels.resize import resize_frames, side_by_side
 
 # A result has its source's format where it is one of these.
@@ -75,14 +75,12 @@ def plan_outputs(settings: Settings, clip: Clip | None, overwrite: bool) -> Outp
                 f"{path} is one image, and the source has {len(clip)} frames; "
                 "name a video or a folder, or give --frames 1"
             )
-        for what, given in (
-            ("source", settings.source),
-            ("mask", settings.mask),
-            ("control image", settings.control_image),
-            ("picture of the IP-Adapter", settings.ip_adapter_image),
-        ):
-            if given is not None and _leads_to(target, Path(given)):
-                raise InputError(f"{path} would write over the {what}; choose another name")
+        check_apart(target, "source", settings.source)
+        check_apart(target, "mask", settings.mask)
+        check_apart(target, "control image", settings.control_image)
+        check_apart(target, "picture of the IP-Adapter", settings.ip_adapter_image)
+        if settings.job is not None and Path(settings.job).resolve() == target.resolve():
+            raise InputError(f"{path} is the job folder; choose another name for the result")
     check_free(outputs.record, folder=False, overwrite=overwrite)
     return outputs
 
@@ -117,6 +115,12 @@ def fitting(output: str, settings: Settings) -> str:
     return f"{parent / shortened(stem, room)}{suffix}{'/' * output.endswith('/')}"
 
 
+def check_apart(output: Path, what: str, given: str | None) -> None:
+    """Raise InputError if an output would write over something that was given."""
+    if given is not None and _leads_to(output, Path(given)):
+        raise InputError(f"{output} would write over the {what}; choose another name")
+
+
 def _leads_to(output: Path, source: Path) -> bool:
     """Return whether an output, by any path or link, is or holds the source or its frames."""
     if not output.exists():
@@ -141,19 +145,23 @@ def write_result(
     settings: Settings,
     overwrite: bool,
     mask: Iterator[Weights] | None = None,
+    area: Area | None = None,
 ) -> None:
     """Write a result's frames as they come, with what belongs to them of their source.
 
     That is its timing, its sound and, where it is to be kept, its transparency. mask: where the
-    frames are not the source's; at the source's own size they are put into it once more.
+    frames are not the source's; at the source's own size they are put into it once more, within
+    the mask of `area` if there is one that stays.
     """
     frames = read_ahead(frames)
     if settings.original_size and clip is not None:
         width, height = clip.width, clip.height
         frames = (resize_frames(batch, width, height) for batch in frames)
         if mask is not None:
-            large = (resize_frames(batch, width, height) for batch in mask)
-            frames = composite(frames, clip.batches(settings.batch_size), large)
+            weights = (resize_frames(batch, width, height) for batch in mask)
+            if area is not None and area.mask is not None and not area.moves:
+                weights = within(weights, area, len(clip))
+            frames = composite(frames, clip.batches(settings.batch_size), weights)
     alpha = None
     if settings.keep_alpha and clip is not None and clip.has_alpha:
         frames, again = tee(frames)
