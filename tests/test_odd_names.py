@@ -76,6 +76,20 @@ def test_home_folders(monkeypatch: pytest.MonkeyPatch) -> None:
     assert expanded("~no-such-person/a") == Path("~no-such-person/a")
 
 
+def test_quoted_home_folders(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No shell has put the folder in the place of the tilde."""
+    home = tmp_path / "me"
+    save_frames(home, 1)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(home))
+    given = ("~/source0.png", *SHORT, "-o", "~/out/", "--model", str(tiny_model), "--quiet")
+    assert main(["translate", *given]) == 0
+    assert [path.name for path in (home / "out").iterdir()] == ["000001.png"]
+    assert not (tmp_path / "~").exists()
+
+
 @pytest.mark.parametrize("find", [load_model, find_lora, find_embedding, read_ip_adapter])
 def test_weights_of_nobody(find: Callable[[str], object]) -> None:
     with pytest.raises(InputError, match=r"there is no .*~no-such-person/a\.safetensors"):
@@ -93,7 +107,8 @@ def test_results_stay_in_their_folder(tmp_path: Path, output: str, capsys: Any) 
     (tmp_path / "jobs.jsonl").write_text(json.dumps(job))
     before = names(tmp_path)
     code = main(["batch", str(tmp_path / "jobs.jsonl"), "-o", str(tmp_path / "out")])
-    message = f"jobs.jsonl line 1: the output {place} is not in the folder of results"
+    told = expanded(place) if place.startswith("~") else place
+    message = f"jobs.jsonl line 1: the output {told} is not in the folder of results"
     assert_refused((code, *capsys.readouterr()), 2, message)
     assert names(tmp_path) == before
 

@@ -1,6 +1,7 @@
 """Paths as options. Addresses and standard input and output are rejected."""
 
 import contextlib
+import os
 import re
 from pathlib import Path
 from typing import Annotated
@@ -58,7 +59,11 @@ def plain_text(given: object) -> object:
 
 def _path_text(given: object) -> object:
     text = plain_text(given)
-    return check_path(text) if isinstance(text, str) else text
+    if not isinstance(text, str):
+        return text
+    if text.startswith("~") and not os.path.lexists(text):  # quoted, so that no shell did it
+        text = f"{expanded(text)}{'/' * text.endswith('/')}"
+    return check_path(text)
 
 
 PlaceText = Annotated[str, BeforeValidator(plain_text), Field(json_schema_extra={"format": "path"})]
