@@ -3,9 +3,11 @@
 import contextlib
 import logging
 import platform
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -99,6 +101,19 @@ class _LogFile(logging.FileHandler):
             super().close()
 
 
+def _check_log(path: Path) -> None:
+    """Raise InputError for a file with something else in it, such as a picture."""
+    if not path.is_file():
+        return
+    try:
+        with path.open("rb") as file:
+            start = file.read(len("2026-01-01 "))
+    except OSError as error:
+        raise InputError(f"the log file {path} cannot be read: {error.strerror}") from None
+    if start and not re.fullmatch(rb"\d{4}-\d\d-\d\d ", start):
+        raise InputError(f"{path} is not a log file of pnpvideo; choose another name for the log")
+
+
 @contextlib.contextmanager
 def kept_log(path: str | None, arguments: Sequence[str]) -> Iterator[None]:
     """Append all log messages to a file, with times and the traceback of an error.
@@ -108,6 +123,7 @@ def kept_log(path: str | None, arguments: Sequence[str]) -> Iterator[None]:
     if path is None:
         yield
         return
+    _check_log(expanded(path))
     try:
         handler = _LogFile(expanded(path), encoding="utf-8", errors="backslashreplace")
     except OSError as error:
