@@ -262,6 +262,7 @@ def bad_files(folder: Path) -> dict[tuple[str, ...], str]:
         (*one, "--job", "job-file"): "job-file is a file",
         (*one, "--job", "job-folder"): "is not empty and not a job folder",
         (*one, "--log-file", "frames"): "the log file frames cannot be written",
+        (*one, "--log-file", "source0.png"): "source0.png is not a log file of pnpvideo",
         ("", *one[1:]): "a path is empty",
         (*one, "--mask", ""): "a path is empty",
         (*one, "--sound", "loud"): "give default, all or none",
@@ -279,6 +280,25 @@ def test_bad_files(cli: Cli, picture: Path, tmp_path: Path) -> None:
         output = "out/" if arguments[0] == "frames" else "out.png"
         assert_refused(cli(*arguments, *SHORT, "-o", output, **own), 2, message)
         assert names(tmp_path) == before, arguments
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        (("results", "--job", "results"), "results is the job folder; choose another name"),
+        (("results/", "--job", "./results"), "results/ is the job folder; choose another name"),
+        (("/", "--overwrite"), "/ holds "),
+        (("/proc/made.png",), "/proc/made.png cannot be written: No such file"),
+        (("source0.png", "--overwrite"), "source0.png would write over the source"),
+    ],
+)
+def test_outputs_that_are_something_else(
+    cli: Cli, picture: Path, tmp_path: Path, output: tuple[str, ...], message: str
+) -> None:
+    code, out, err = cli(str(picture), *SHORT, "-o", *output)
+    assert (code in (1, 2), out, err.count("\n")) == (True, "", 1), err
+    assert message in err
+    assert names(tmp_path) == {"source0.png"}
 
 
 def test_no_network(cli: Cli, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:

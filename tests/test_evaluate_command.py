@@ -337,6 +337,7 @@ def test_results_made_differently_are_not_mixed(
         (("pie", "data", "-o", "out"), "benchmark is 'pie'; give pie-bench, wild-ti2i,"),
         (("pie-bench", "gone", "-o", "out"), "gone does not exist; give the benchmark's folder"),
         (("pie-bench", "data", "-o", "out"), "data/mapping_file.json cannot be read"),
+        (("manifest", "data", "-o", "data/manifest.csv"), "is a file; choose another name"),
         (("manifest", "data", "-o", "out", "--limit", "0"), "limit is 0; give a whole number"),
         (("manifest", "data", "-o", "out", "--no-ours"), "there is nothing to measure"),
         (("manifest", "data", "-o", "out", "--network", "x=y"), "network is 'x=y'; give ROLE="),

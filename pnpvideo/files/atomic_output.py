@@ -67,8 +67,9 @@ def check_replaceable(output: object, name: str, *, is_folder: bool) -> None:
 
 def folder_above(output: Path) -> Path:
     """Return the closest existing folder above an output."""
-    parents = _target(output).absolute().parents
-    return next(above for above in parents if os.path.exists(above))  # noqa: PTH110 -- see _target
+    target = _target(output).absolute()
+    above = (path for path in target.parents if os.path.exists(path))  # noqa: PTH110 -- see _target
+    return next(above, target)  # A root has none.
 
 
 @contextlib.contextmanager
@@ -199,7 +200,8 @@ def _make_locked_folder(folder: Path, output: Path) -> IO[str]:
         try:
             make_own_folder(folder)
             lock = open_lock(path)
-        except (FileExistsError, FileNotFoundError):
+        except (FileExistsError, FileNotFoundError) as error:
+            refused = error
             continue  # Another run has just ended and removed its folder.
         except OSError as error:
             raise write_error(output, error) from None
@@ -214,6 +216,9 @@ def _make_locked_folder(folder: Path, output: Path) -> IO[str]:
             if os.path.samestat(os.fstat(lock.fileno()), path.lstat()):
                 return lock
         lock.close()
+    else:
+        if isinstance(refused, FileNotFoundError):
+            raise write_error(output, refused)
     raise InputError(
         f"{output} is being written by another run; wait for it, or choose another name"
     )

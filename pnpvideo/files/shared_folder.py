@@ -29,6 +29,8 @@ class SharedFolder:
 
     def make(self, *names: str) -> None:
         """Create the folder and folders in it if they are missing. Raise RunError on failure."""
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"{self.path} is a file; choose another name for the folder")
         for name in (_CLAIMS, *names):
             try:
                 make_own_folder(self.path / name)
