@@ -62,7 +62,7 @@ def test_what_is_kept(
         os.kill(os.getpid(), number)
 
     monkeypatch.chdir(tmp_path)
-    for folder in ("a", "frames"):
+    for folder in ("a", "clips", "frames"):
         Path(folder).mkdir()
     for source in ("a/my dance.mp4", "0001.png", "a.mp4", "a.png"):
         Path(source).touch()

@@ -311,7 +311,7 @@ def test_a_mask_is_drawn_and_moves(
     upload(page, tmp_path / "a.mp4")
     says(page, "a.mp4: 3 frames", "#facts")
     page.click("#part button")
-    assert page.inner_text("#move") == "Show how the mask moves"
+    page.wait_for_selector("#move:has-text('Show how the mask moves')")
     page.click("#move")
     says(page, "draw on the first frame over what should be edited", "#refusal")
     draw(page, [(0.3, 0.5), (0.6, 0.5)])
@@ -399,7 +399,7 @@ def test_a_mask_is_where_it_was_drawn(
             page.locator("#history button.thumbnail-item").nth(number).click()
             page.click("#again")
         same = lambda: np.array_equal(drawing(page), mask)  # noqa: B023, E731
-        wait_until(same, 10)
+        wait_until(same, 30)
 
 
 @in_a_browser
