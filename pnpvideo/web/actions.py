@@ -137,6 +137,8 @@ class Service:
             raise InputError("give a picture or a clip first, or pick a sample")
         if model not in self.models.names:
             raise InputError(f"there is no model {model} here")
+        if kind == "mask" and mask is None and values.get("mask_from_prompt"):
+            raise InputError("this shows a painted part; what a name finds is shown with a result")
         if kind == "mask" and mask is None:
             raise InputError("draw on the first frame over what should be edited")
         if mask is not None and values.get("mask_from_prompt"):
@@ -144,6 +146,8 @@ class Service:
                 "the part to edit is painted and named; give one of them: clear the mask, or empty "
                 f"“{label_of('mask_from_prompt')}”"
             )
+        if kind != "mask" and not values.get("prompt"):
+            raise InputError(f"write a text into “{label_of('prompt')}”")
         check_texts(values, self.limits)
         drawn = {} if mask is None else {"mask": MASK, "mask_motion": True}
         given = {} if source is None else {"source": str(source)}

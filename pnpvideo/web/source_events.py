@@ -90,7 +90,8 @@ class SourceEvents:
         parts.part.expand(lambda: self._masked(False), None, [parts.clear_mask], **quiet)
         parts.part.collapse(self.drawn, self.drawing, [parts.clear_mask], **several)
         for button in (parts.clear_mask, parts.clear_within):
-            button.click(self._clear_mask, [session.source], self.everything, **several)
+            cleared = [session.source, *self.drawing]
+            button.click(self._clear_mask, cleared, self.everything, **several)
             button.click(None, js=_DROP_DRAWING, **quiet)
         session.count.change(show_mask_label, [session.count], [parts.move], **quiet)
         timed = [parts.model, session.count], [parts.preset]
@@ -154,18 +155,22 @@ class SourceEvents:
 
     def drawn(self, editor: Editor | None, named: str) -> Updates:
         """Show whether there is a mask, painted or named."""
-        try:
-            drawn = mask_of(editor, self._service.limits.pixels) is not None
-        except InputError:  # It is refused when it is used.
-            drawn = True
-        return self._masked(drawn or bool(named))
+        return self._masked(self._is_painted(editor) or bool(named))
 
-    def _clear_mask(self, source: str | None) -> Updates:
+    def _is_painted(self, editor: Editor | None) -> bool:
+        try:
+            return mask_of(editor, self._service.limits.pixels) is not None
+        except InputError:  # It is refused when it is used.
+            return True
+
+    def _clear_mask(self, source: str | None, editor: Editor | None, named: str) -> Updates:
+        """Clear what is painted; without that, what is named."""
         components = self._parts.controls.components
-        updates = {components["mask_from_prompt"]: "", components["invert_mask"]: False}
+        kept = named if self._is_painted(editor) else ""
+        updates = {components["mask_from_prompt"]: kept, components["invert_mask"]: False}
         if source is None:
             return updates | self._masked(False)
-        return updates | self.chosen(Path(source), named="")
+        return updates | self.chosen(Path(source), named=kept)
 
     def _next(self, source: str | None, name: str) -> Updates:
         """Show what is next as long as nothing has been made: an example, or what is to be done."""

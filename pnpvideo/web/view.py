@@ -91,7 +91,9 @@ def write_mask_view(folder: Path, settings: Settings, check: Callable[[], None])
         inverted = np.uint8(255 if settings.invert_mask else 0)
         if len(source) == 1:
             (frame,) = next(frames())
-            save_picture(tinted(frame, first ^ inverted), folder / "view-1-a.png")
+            red = tinted(frame, first ^ inverted)
+            write_thumbnail(folder, red)
+            save_picture(red, folder / "view-1-a.png")
             save_picture(as_frame(first ^ inverted), folder / "view-1-b.png")
             return
         scenes = find_scenes(frames())
@@ -101,6 +103,7 @@ def write_mask_view(folder: Path, settings: Settings, check: Callable[[], None])
             np.concatenate([tinted(frame, here), as_frame(here)], axis=1)[None]
             for frame, here in zip(singles, (mask[0] ^ inverted for mask in masks), strict=True)
         )
+        write_thumbnail(folder, tinted(next(frames())[0], first ^ inverted))
         write_clip(shown, folder / "view-1.mp4", timing=source.timing, overwrite=True)
     finally:
         source.close()
