@@ -302,6 +302,26 @@ def test_options_that_cannot_be_followed(
     assert words in one_line(raised.value)
 
 
+VALUES: list[tuple[dict[str, Any], str]] = [
+    ({"options": {"tau_a": 0.5}}, "give PnPOptions, such as"),
+    ({"callback_on_step_end": 5}, "callback_on_step_end is 5; give a function"),
+    ({"callback_on_step_end": lambda *_: 5}, "callback_on_step_end returned 5; give a dict"),
+    ({"prompt": "\ud83d"}, "has a character that is not text"),
+    ({"prompt": None, "prompt_embeds": torch.zeros(1, 7, 5)}, "and this model needs"),
+]
+
+
+@pytest.mark.parametrize(("values", "words"), VALUES, ids=lambda value: str(value)[:30])
+def test_values_of_a_wrong_kind(
+    pipeline: PnPFlowPipeline, values: dict[str, Any], words: str
+) -> None:
+    pipeline.set_progress_bar_config(disable=True)
+    size = {"width": 32, "height": 32}
+    with pytest.raises(InputError) as raised:
+        pipeline(**{"prompt": "a stone", "video": torch.zeros(3, 32, 32)} | size | values)
+    assert words in one_line(raised.value)
+
+
 @pytest.mark.parametrize(
     ("model", "size", "words"),
     [

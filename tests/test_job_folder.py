@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -170,6 +171,21 @@ def test_two_runs_cannot_share_a_folder(folder: Path) -> None:
         JobFolder(folder).__enter__()
     with JobFolder(folder):
         pass
+
+
+@pytest.mark.parametrize("use", [trajectory, lambda job: job.state(RUN)])
+def test_outside_its_context_it_is_not_used(
+    folder: Path, use: Callable[[JobFolder], object]
+) -> None:
+    job = JobFolder(folder)
+    for _ in range(2):
+        with pytest.raises(InputError, match="is not open; use it within"):
+            use(job)
+        with job:
+            use(job)
+            with pytest.raises(InputError, match="in use by process"):
+                job.__enter__()
+            use(job)
 
 
 def test_folders_of_others_are_left_alone(tmp_path: Path) -> None:

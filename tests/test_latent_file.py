@@ -1,6 +1,8 @@
 """A file of latents gives back what was written, in any order, and is a safetensors file."""
 
 import errno
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,39 @@ def test_checksums_tell_frames_apart(tmp_path: Path) -> None:
     file.close()
 
 
+def test_threads_read_what_each_asks_for(tmp_path: Path) -> None:
+    file, latents = create(tmp_path / "t.safetensors"), torch.randn(SHAPE)
+    file.write(0, latents)
+    whole = file._file
+
+    class Slow:
+        """The same file on a slow disk, where another thread has time to move its position."""
+
+        closed = False
+
+        def seek(self, place: int) -> None:
+            whole.seek(place)
+            time.sleep(0.002)
+
+        def readinto(self, room: memoryview) -> int:
+            return whole.readinto(room)  # type: ignore[attr-defined,no-any-return]
+
+    file._file = Slow()  # type: ignore[assignment]
+    with ThreadPoolExecutor(2) as threads:
+        found = list(threads.map(lambda level: file[level, :], [0, 1, 2, 3] * 2))
+    assert all(torch.equal(one, latents[i % 4]) for i, one in enumerate(found))
+    whole.close()
+
+
+def test_a_closed_file_is_named(tmp_path: Path) -> None:
+    file = create(tmp_path / "t.safetensors")
+    file.close()
+    for act in (lambda: file[0, :], lambda: file.save(tmp_path / "copy", {})):
+        with pytest.raises(InputError, match="the trajectory is closed"):
+            act()
+    assert not (tmp_path / "copy").exists()
+
+
 def test_a_cut_off_file_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "t.safetensors"
     file = create(path)
@@ -86,6 +121,8 @@ def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     file = create(tmp_path / "t.safetensors")
 
     class Full:
+        closed = False
+
         def seek(self, place: int) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -16,6 +16,7 @@ from pnpvideo.options.method import PnPOptions
 from pnpvideo.pipelines.stable_diffusion import PnPVideoPipeline
 from pnpvideo.stages.callbacks import QUIET
 from pnpvideo.stages.generate import generate_source
+from pnpvideo.storage.job_folder import JobFolder
 from pnpvideo.storage.trajectory import LatentMemory, Trajectory
 
 STEPS = 3
@@ -273,6 +274,102 @@ def test_what_cannot_be_used_is_named(
 ) -> None:
     with pytest.raises(InputError, match=message):
         run(pipeline, frames(1), **options)
+
+
+LONE = "a photo of a \ud83d star"
+EMBEDS = torch.zeros(1, 77, 64)
+OTHER = Trajectory(latents=LatentMemory(torch.zeros(STEPS + 1, 1, 16, 6, 8)), timesteps=(9, 5, 1))
+VALUES: list[tuple[dict[str, object], str]] = [
+    ({"options": {"tau_f": 0.5}}, "options is .*; give PnPOptions, such as"),
+    ({"callback_on_step_end": 5}, "callback_on_step_end is 5; give a function"),
+    ({"callback_on_step_end_tensor_inputs": 5}, "tensor_inputs is 5; give a list of some of lat"),
+    ({"callback_on_step_end_tensor_inputs": "latents"}, "tensor_inputs is 'latents'; give a list"),
+    ({"cross_attention_kwargs": {"scale": "a"}}, "cross_attention_kwargs has scale 'a'; give a n"),
+    ({"prompt": None, "prompt_embeds": EMBEDS[..., :5]}, "text embeddings are 77 x 5, and this"),
+    ({"prompt": None, "prompt_embeds": EMBEDS[0]}, r"give a tensor \(prompts, tokens, channels\)"),
+    ({"prompt": None, "prompt_embeds": EMBEDS[:0]}, r"prompt_embeds is a tensor of shape \(0, 77"),
+    ({"prompt": None, "prompt_embeds": EMBEDS * np.nan}, r"prompt_embeds has values .* \(NaN\)"),
+    ({"prompt": None, "prompt_embeds": EMBEDS.to("meta")}, "prompt_embeds is on the device meta"),
+    ({"prompt": None, "prompt_embeds": EMBEDS.to_sparse()}, "prompt_embeds is sparse or quantized"),
+    ({"negative_prompt_embeds": EMBEDS[..., :5]}, "text embeddings are 77 x 5, and this"),
+    ({"image": torch.zeros(3, 48, 64, device="meta")}, "is on the device meta, without values"),
+    ({"image": torch.zeros(3, 48, 64).to_sparse()}, "sparse or quantized; give tensor.to_dense"),
+    ({"mask": torch.zeros(48, 64).to_sparse()}, "sparse or quantized; give tensor.to_dense"),
+    ({"trajectory": OTHER}, r"the trajectory has latents of shape \(1, 16, 6, 8\), and this model"),
+    ({"prompt": LONE}, "has a character that is not text"),
+    ({"prompt": [PROMPT, LONE]}, "has a character that is not text"),
+    ({"negative_prompt": LONE}, "has a character that is not text"),
+    ({"inversion_prompt": LONE}, "has a character that is not text"),
+    ({"guidance_prompt": LONE}, "has a character that is not text"),
+]
+
+
+@pytest.mark.parametrize(("values", "message"), VALUES)
+def test_values_of_a_wrong_kind_are_named(
+    pipeline: PnPVideoPipeline, values: dict[str, object], message: str
+) -> None:
+    other = values.keys() & {"image", "trajectory", "guidance_prompt"}
+    with pytest.raises(InputError, match=message) as refused:
+        run(pipeline, None if other else frames(1), **values)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_trajectory_of_a_run_that_has_ended(pipeline: PnPVideoPipeline, tmp_path: Path) -> None:
+    with JobFolder(tmp_path) as job:
+        call = {"num_inference_steps": STEPS, "generator": seeded(), "job": job}
+        kept = pipeline(PROMPT, frames(1), width=64, height=48, **call).trajectory
+    with pytest.raises(InputError, match="is not open; use it within"):
+        pipeline(PROMPT, frames(1), width=64, height=48, **call)
+    kept.close()
+    with pytest.raises(InputError, match="the trajectory is closed, as its run has ended"):
+        pipeline(PROMPT, trajectory=kept, num_inference_steps=STEPS)
+
+
+RETURNED: list[tuple[Callable[[torch.Tensor], object], str]] = [
+    (lambda latents: 5, "callback_on_step_end returned 5; give a dict of tensors"),
+    (lambda latents: latents, "callback_on_step_end returned tensor.*; give a dict"),
+    (lambda latents: {"latents": None}, "returned a NoneType as latents; give a tensor"),
+    (lambda latents: {"latents": 0.5}, "returned a float as latents; give a tensor"),
+    (lambda latents: {"latents": latents.numpy()}, "returned a ndarray as latents; give a tensor"),
+    (
+        lambda latents: {"latents": latents[0]},
+        r"of shape \(1, 8, 6, 8\); give \(1, 1, 8",
+    ),
+    (lambda latents: {"latents": latents.to_sparse()}, "latents of callback_on_step_end is sparse"),
+    (lambda latents: {"latents": latents * np.nan}, r"returned latents with .* \(NaN\)"),
+    (lambda latents: (latents.fill_(np.inf), None)[1], r"returned latents with .* \(NaN\)"),
+    (lambda latents: {"prompt_embeds": None}, "returned a NoneType as prompt_embeds"),
+    (
+        lambda latents: {"prompt_embeds": EMBEDS[..., :5]},
+        r"prompt_embeds of shape \(1, 77, 5\)",
+    ),
+    (lambda latents: {"negative_prompt_embeds": "a"}, "returned a str as negative_prompt_embeds"),
+    (lambda latents: {"add_text_embeds": EMBEDS[0]}, "add_text_embeds, which this model does not"),
+]
+
+
+@pytest.mark.parametrize(("act", "message"), RETURNED)
+def test_what_a_callback_returns_is_checked(
+    pipeline: PnPVideoPipeline, act: Callable[[torch.Tensor], object], message: str
+) -> None:
+    def after(pipe: object, step: int, when: object, given: dict[str, torch.Tensor]) -> object:
+        return act(given["latents"])
+
+    with pytest.raises(InputError, match=message) as refused:
+        run(pipeline, frames(1), callback_on_step_end=after)
+    assert "\n" not in str(refused.value)
+
+
+def test_forms_that_are_the_same(pipeline: PnPVideoPipeline) -> None:
+    """None for no inversion prompt, embeddings with gradients, latents of another precision."""
+    plain = run(pipeline, frames(1))
+    own = torch.nn.Parameter(pipeline.encode_texts([PROMPT]).hidden)
+    for same in (
+        {"inversion_prompt": None},
+        {"prompt": None, "prompt_embeds": own},
+        {"callback_on_step_end": lambda *given: {"latents": given[-1]["latents"].double()}},
+    ):
+        np.testing.assert_array_equal(run(pipeline, frames(1), **same), plain)
 
 
 def test_options_may_come_together(pipeline: PnPVideoPipeline) -> None:

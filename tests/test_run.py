@@ -1,6 +1,7 @@
 """One run after the other with a model that is loaded once."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -108,6 +109,13 @@ def test_an_error_leaves_a_loaded_model_as_it_was(
         run(settings(tmp_path, tiny_model, "a.png", inversion_steps=5), pipeline, quiet=True)
     assert pipeline.unet.attn_processors == processors
     assert names(tmp_path) == {"in", "in/source0.png"}
+
+
+@pytest.mark.parametrize("given", ["embedded", Path("model"), torch.nn.Linear(1, 1)])
+def test_a_pipeline_that_is_not_loaded(given: Any) -> None:
+    with pytest.raises(InputError, match=r"^pipeline is .*; give one that is loaded") as refused:
+        translate("source0.png", "a stone", pipeline=given)
+    assert "\n" not in str(refused.value)
 
 
 def test_translate_takes_a_loaded_model(

@@ -39,6 +39,18 @@ def test_it_can_be_saved_where_it_is_read_from(kept: tuple[int, ...], tmp_path: 
     assert [one.name for one in tmp_path.iterdir()] == [path.name]
 
 
+def test_where_it_can_be_saved(tmp_path: Path) -> None:
+    kept = Trajectory(latents=LatentMemory(torch.randn(2, 1, 4, 8, 8)), timesteps=(1,))
+    kept.save(tmp_path / "new" / "t.safetensors")
+    loaded = Trajectory.load(str(tmp_path / "new" / "t.safetensors"))
+    assert torch.equal(loaded.clean, kept.clean)
+    (tmp_path / "file").touch()
+    for place, message in {"new": "is a folder", "file/t": "is not a folder"}.items():
+        with pytest.raises(InputError, match=message):
+            kept.save(tmp_path / place)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "new", "t.safetensors"]
+
+
 def test_wrong_shapes_are_named() -> None:
     with pytest.raises(InputError, match="2 timesteps needs latents"):
         Trajectory(latents=LatentMemory(torch.zeros(2, 2, 4, 8, 8)), timesteps=(501, 1))

@@ -8,13 +8,16 @@ import weakref
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from clips import all_frames, decode, describe, frame_times, make_video, samples, smooth_frames
 from PIL import Image
 
-from pnpvideo.clips.clip import Frames, Sound, Timing
+from pnpvideo.clips.as_clip import as_clip
+from pnpvideo.clips.clip import Frames, Sound, Timing, clip_of_frames
 from pnpvideo.clips.read import read_clip
 from pnpvideo.clips.write import check_output, write_clip
 from pnpvideo.errors import InputError
@@ -244,6 +247,61 @@ def test_several_frames_are_no_image(tmp_path: Path, batches: list[int]) -> None
 def test_no_frames(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match="no frames"):
         write_clip([], tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+TWO = smooth_frames(2)
+RESULT = np.stack([TWO, TWO[::-1]])
+SHARES = torch.from_numpy(TWO).movedim(-1, 1) / 255
+KINDS: dict[str, Any] = {
+    "a list": list(map(Image.fromarray, TWO)),
+    "result.frames": [list(map(Image.fromarray, TWO))],
+    "result.frames, np": TWO[None].astype(np.float32) / 255,
+    "result.frames, pt": SHARES[None],
+    "uint8, channels first": SHARES.mul(255).byte().numpy(),
+    "a frame as a tensor": SHARES[0],
+    "frames as tensors": list(SHARES),
+    "batches of tensors": [SHARES[:1], SHARES[1:]],
+    "a clip": clip_of_frames(TWO),
+    "a path": str(Path(__file__).parents[1] / "samples" / "teapot.png"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_frames_are_what_a_pipeline_takes(tmp_path: Path, kind: str) -> None:
+    clip = as_clip(KINDS[kind])
+    for frames in (KINDS[kind], iter([KINDS[kind]])):
+        write_clip(frames, tmp_path / "frames", overwrite=True)
+        written = read_clip(tmp_path / "frames")
+        np.testing.assert_array_equal(all_frames(written), all_frames(clip))
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"frames": [list(map(Image.fromarray, one)) for one in RESULT]}, "there are 2 clips; give"),
+    ({"frames": RESULT}, "there are 2 clips; give each in a call of its own"),
+    ({"frames": torch.from_numpy(RESULT).movedim(-1, 2) / 255}, "there are 2 clips; give each"),
+    ({"frames": None}, "frames are of type NoneType; give pictures or batches"),
+    ({"frames": [None]}, "frames"),
+    ({"timing": 24}, "timing is 24; give a Timing"),
+    ({"sound": "file"}, "sound is 'file'; give the sound of a clip"),
+    ({"tracks": "some"}, "tracks is 'some'; give default, all or none"),
+    ({"colour": "bt709"}, "colour is 'bt709'; give the colour space of a clip"),
+    ({"output": 5}, "output is 5; give the path"),
+    ({"alpha": 5}, "alpha is 5; give batches of uint8"),
+    ({"alpha": [5]}, "alpha is not of uint8 arrays"),
+    ({"alpha": []}, "alpha end before frames"),
+    ({"alpha": [np.zeros(TWO.shape[:3], np.uint8)] * 2}, "frames end before alpha"),
+    ({"alpha": [np.zeros((1, *TWO.shape[1:3]), np.uint8)]}, "alpha has shape"),
+    ({"alpha": [np.zeros((2, 8, 8), np.uint8)]}, r"alpha has shape \(2, 8, 8\) where the frames"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), REFUSED)
+def test_what_cannot_be_written(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    given = {"frames": [TWO], "output": tmp_path / "new" / "a.webm"} | changes
+    with pytest.raises(InputError, match=message) as refused:
+        write_clip(given.pop("frames"), given.pop("output"), **given)
+    assert "\n" not in str(refused.value)
     assert not list(tmp_path.iterdir())
 
 

@@ -1,20 +1,22 @@
 """Conversion of any source that a Python user may have to a clip."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from pnpvideo.clips.as_frames import Pictures, as_frames, channels_last, only_list
-from pnpvideo.clips.clip import Clip, clip_of_frames
+from pnpvideo.clips.clip import Clip, Frames, clip_of_frames
 from pnpvideo.clips.read import read_clip
 from pnpvideo.errors import InputError
+from pnpvideo.options.method import DEFAULT_BATCH_SIZE
 
 Encoded = bytes | bytearray | io.BytesIO
 """The content of a file."""
@@ -37,9 +39,43 @@ def as_clip(video: Video) -> Clip:
     return clip_of_frames(as_frames(_plain(video)))
 
 
+def batches_of(frames: "Video | Iterable[Video]") -> Iterator[Frames]:
+    """Yield the frames of any form of video, or of an iterator of batches of them, in order.
+
+    They are never all read together, unless they are in memory. A batch may be empty. InputError
+    if they cannot be used.
+    """
+    if isinstance(frames, Clip | str | Path):
+        yield from as_clip(frames).batches(DEFAULT_BATCH_SIZE)
+    elif isinstance(frames, Image.Image | np.ndarray | Tensor | Encoded):
+        yield _batch(frames)
+    elif isinstance(frames, list | tuple) and frames:
+        yield from map(_batch, only_list(frames))
+    elif isinstance(frames, Iterable):
+        yield from map(_batch, frames)
+    else:
+        raise InputError(f"frames are of type {type(frames).__name__}; give pictures or batches")
+
+
+def _batch(frames: object) -> Frames:
+    if isinstance(frames, np.ndarray) and frames.ndim == 4 and len(frames) == 0:
+        return np.zeros(frames.shape, np.uint8)
+    clip = as_clip(frames)  # type: ignore[arg-type]  # It refuses what is not one.
+    return clip.read(0, len(clip))
+
+
+def check_strided(tensor: Tensor, name: str = "the tensor") -> None:
+    """Raise InputError for a tensor without values, or whose values are not stored one by one."""
+    if tensor.is_meta:
+        raise InputError(f"{name} is on the device meta, without values; give one with values")
+    if tensor.layout != torch.strided or tensor.is_quantized:
+        raise InputError(f"{name} is sparse or quantized; give tensor.to_dense() or dequantize()")
+
+
 def array_of(tensor: Tensor) -> NDArray[np.generic]:
-    """Return a tensor's values."""
-    tensor = tensor.detach().cpu()
+    """Return a tensor's values. InputError for one that has none, or is sparse."""
+    check_strided(tensor)
+    tensor = tensor.detach().cpu().resolve_conj().resolve_neg()
     if tensor.is_floating_point():
         tensor = tensor.float()  # numpy has no bfloat16.
     array: NDArray[np.generic] = tensor.numpy()

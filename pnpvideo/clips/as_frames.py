@@ -40,8 +40,15 @@ def only_list(pictures: Sequence[Pictures]) -> Sequence[Pictures]:
     if not isinstance(first, list | tuple):
         return pictures
     if len(pictures) > 1:
-        raise InputError(f"there are {len(pictures)} lists of frames; give one of them")
+        raise _several(len(pictures))
     return only_list(first)
+
+
+def _several(clips: int) -> InputError:
+    """Return the error for several clips in place of one, as the results of several prompts are."""
+    return InputError(
+        f"there are {clips} clips; give each in a call of its own, such as result.frames[0]"
+    )
 
 
 def _of_list(pictures: Sequence[Pictures]) -> Frames:
@@ -64,6 +71,8 @@ def _of_array(values: NDArray[np.generic]) -> Frames:
     shape = values.shape
     split = channels_last(values)
     if split is None:
+        if values.ndim == 5 and channels_last(values[:1]) is not None:
+            raise _several(len(values))
         raise InputError(
             f"frames have shape {shape}, not (frames, height, width, 3), (height, width, 3) or "
             "(frames, 3, height, width)"

@@ -1,18 +1,20 @@
 """Writing of clips: frames -> video (sound and frame rate kept) | folder | animation | image."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
+from itertools import zip_longest
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
-from PIL import Image
 
-from pnpvideo.clips.as_frames import Pictures, as_frames
+from pnpvideo.clips.as_clip import Video, batches_of
 from pnpvideo.clips.clip import Alpha, Colour, Frames, Sound, Timing
 from pnpvideo.clips.stills.write_images import write_animation, write_folder, write_image
 from pnpvideo.clips.video.write_video import CONTAINERS, write_video
 from pnpvideo.errors import InputError
 from pnpvideo.files.atomic_output import atomic_output, check_free
+from pnpvideo.options.declared import one_of, shown
 from pnpvideo.options.paths import check_path
 from pnpvideo.options.settings import ResultSettings
 from pnpvideo.options.values import DEFAULT_FRAME_RATE, DEFAULT_QUALITY, DEFAULT_TRACKS, Tracks
@@ -23,10 +25,16 @@ ALPHA_SUFFIXES = (".png", ".webp", ".webm", ".mov")
 """Suffixes of files that can be transparent; folders of frames can, too."""
 SUFFIXES = (*CONTAINERS, ".webp", *SINGLE_SUFFIXES)
 """Suffixes of all files that can be written."""
+_TYPES: Mapping[str, tuple[type, str]] = {
+    "timing": (Timing, "a Timing, such as Timing(frame_rate=Fraction(24))"),
+    "sound": (Sound, "the sound of a clip, such as read_clip(path).sound"),
+    "colour": (Colour, "the colour space of a clip, such as read_clip(path).colour"),
+    "alpha": (Iterable, "batches of uint8 of shape (n, height, width)"),
+}
 
 
 def write_clip(
-    frames: Iterable[Pictures],
+    frames: Video | Iterable[Video],
     output: str | Path,
     *,
     timing: Timing | None = None,
@@ -44,8 +52,9 @@ def write_clip(
     output is untouched.
 
     Args:
-        frames: Batches of uint8 RGB, shape (n, height, width, 3), all of one size; or PIL images or
-            arrays (height, width, 3), uint8 or 0 to 1. They are never all held in memory.
+        frames: One clip in any form of `Video`, such as `frames` of a pipeline's output for one
+            prompt; or an iterator of pictures or batches, such as uint8 RGB of shape (n, height,
+            width, 3), all of one size, which are never all held in memory.
         output: .mp4, .mov, .m4v (H.264, AAC), .mkv (H.264), .webm (VP9, Opus), .gif, .webp
             (animated if there are several frames), .png, .jpg (one frame), or a name without a
             suffix or that ends with /: a folder of 000001.png and so on. Parent folders are
@@ -70,12 +79,15 @@ def write_clip(
         RunError: If writing fails (a full disk).
     """
     ResultSettings.check("quality", quality)
-    folder = _names_folder(output)
+    if tracks not in get_args(Tracks):
+        raise InputError(f"tracks is {shown(tracks)}; give {one_of(get_args(Tracks))}")
+    _check_types(timing=timing, sound=sound, colour=colour, alpha=alpha)
     path = check_output(output, overwrite, alpha=alpha is not None)
-    shown = timing or Timing(frame_rate=DEFAULT_FRAME_RATE)
-    batches = _batches(frames)
+    folder = _names_folder(output)
+    timing = timing or Timing(frame_rate=DEFAULT_FRAME_RATE)
+    batches = batches_of(frames)
     if alpha is not None:
-        batches = (_with_alpha(*pair) for pair in zip(batches, alpha, strict=True))
+        batches = (_with_alpha(*pair) for pair in zip_longest(batches, alpha))
     batches = (batch for batch in batches if len(batch))
     with atomic_output(path, folder=folder, overwrite=overwrite) as part:
         suffix = path.suffix.lower()
@@ -84,13 +96,13 @@ def write_clip(
         elif suffix in SINGLE_SUFFIXES:
             write_image(batches, part, quality=quality)
         elif suffix == ".webp":
-            write_animation(batches, part, timing=shown, quality=quality)
+            write_animation(batches, part, timing=timing, quality=quality)
         else:
             write_video(
                 batches,
                 part,
                 output=path,
-                timing=shown,
+                timing=timing,
                 sound=None if tracks == "none" else sound,
                 tracks=tracks,
                 colour=colour or Colour(),
@@ -99,18 +111,26 @@ def write_clip(
     return path
 
 
-def _batches(frames: Iterable[Pictures]) -> Iterator[Frames]:
-    if isinstance(frames, Image.Image) or (isinstance(frames, np.ndarray) and frames.ndim == 3):
-        frames = [frames]
-    for batch in frames:
-        if isinstance(batch, np.ndarray) and batch.ndim == 4 and batch.dtype == np.uint8:
-            yield batch
-        else:
-            yield as_frames(batch)
+def _check_types(**values: object) -> None:
+    """Raise InputError for a value of another type than its keyword has; None is not given."""
+    for name, (kind, wanted) in _TYPES.items():
+        value = values[name]
+        if value is not None and not isinstance(value, kind):
+            raise InputError(f"{name} is {shown(value)}; give {wanted}")
 
 
-def _with_alpha(frames: Frames, alpha: Alpha) -> Frames:
-    """Return RGBA of shape (n, height, width, 4)."""
+def _with_alpha(frames: Frames | None, alpha: Alpha | None) -> Frames:
+    """Return RGBA of shape (n, height, width, 4). InputError if one is missing, or they differ."""
+    if frames is None or alpha is None:
+        fewer, more = ("frames", "alpha") if frames is None else ("alpha", "frames")
+        raise InputError(f"{fewer} end before {more}; give them in batches of the same frames")
+    if not isinstance(alpha, np.ndarray) or alpha.dtype != np.uint8:
+        raise InputError("alpha is not of uint8 arrays; give batches of shape (n, height, width)")
+    if alpha.shape != frames.shape[:3]:
+        raise InputError(
+            f"alpha has shape {alpha.shape} where the frames have {frames.shape}; give batches of "
+            f"shape {frames.shape[:3]}"
+        )
     return np.concatenate([frames, alpha[..., np.newaxis]], axis=-1)
 
 
@@ -119,6 +139,8 @@ def check_output(output: str | Path, overwrite: bool = False, *, alpha: bool = F
 
     alpha: whether the frames may be transparent.
     """
+    if not isinstance(output, str | Path):
+        raise InputError(f"output is {shown(output)}; give the path of a file or folder")
     folder = _names_folder(output)
     path = Path(check_path(str(output)))
     if not folder and path.suffix.lower() not in SUFFIXES:

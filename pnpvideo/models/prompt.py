@@ -118,6 +118,31 @@ def concatenate(parts: Sequence[PromptEmbeddings]) -> PromptEmbeddings:
     )
 
 
+def check_shapes(given: PromptEmbeddings, own: PromptEmbeddings, *, any_length: bool) -> None:
+    """Raise InputError unless embeddings from outside have the shapes of a model's own.
+
+    any_length: whether texts may have another number of tokens.
+    """
+    fixed = 2 if any_length else 1
+    if given.hidden.shape[fixed:] != own.hidden.shape[fixed:]:
+        raise _other_shape("text", given.hidden.shape[1:], own.hidden.shape[1:])
+    if given.pooled is not None and own.pooled is not None:
+        wanted = len(given), *own.pooled.shape[1:]
+        if given.pooled.shape != wanted:
+            raise _other_shape("pooled text", given.pooled.shape, wanted)
+
+
+def _other_shape(name: str, given: Sequence[int], wanted: Sequence[int]) -> InputError:
+    return InputError(
+        f"the {name} embeddings are {_sides(given)}, and this model needs {_sides(wanted)}; encode "
+        "the texts with its own pipeline"
+    )
+
+
+def _sides(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
+
+
 def _each_for(values: tuple[T, ...], count: int) -> tuple[T, ...]:
     return tuple(one for one in values for _ in range(count))
 

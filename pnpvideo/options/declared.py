@@ -168,9 +168,12 @@ def check_text(text: str, *, is_path: bool = False) -> None:
 
 
 def shown(value: object) -> str:
-    """Return a value for a message: the beginning of how Python writes it, without secrets."""
+    """Return a value for a message: the beginning of how Python writes it, without secrets.
+
+    It is one line.
+    """
     try:
-        text = without_secrets(repr(value)[: 10 * _SHOWN])
+        text = without_secrets(" ".join(map(str.strip, repr(value)[: 10 * _SHOWN].splitlines())))
     except ValueError:
         return "a number of thousands of digits"
     except RecursionError:

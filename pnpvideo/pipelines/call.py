@@ -104,7 +104,9 @@ def one_of(
         return texts
     if texts is not None:
         raise InputError(f"give either a {name} or {name}_embeds")
-    return PromptEmbeddings(hidden=hidden, pooled=pooled)
+    return PromptEmbeddings(
+        hidden=hidden.detach(), pooled=None if pooled is None else pooled.detach()
+    )
 
 
 def check_call(output_type: str, batch_size: int) -> None:

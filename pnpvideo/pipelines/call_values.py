@@ -7,7 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from pnpvideo.clips.as_clip import check_strided
 from pnpvideo.errors import InputError
+from pnpvideo.options.declared import check_text
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.options.settings import SourceSettings
 from pnpvideo.options.values import plain_number
@@ -22,14 +24,17 @@ Generators = torch.Generator | Sequence[torch.Generator]
 _TYPES: Mapping[str, tuple[type | tuple[type, ...], str]] = {
     "guidance_prompt": (str, "a text"),
     "inversion_prompt": (str, "a text"),
-    "prompt_embeds": (Tensor, "a tensor"),
-    "pooled_prompt_embeds": (Tensor, "a tensor"),
-    "negative_prompt_embeds": (Tensor, "a tensor"),
-    "negative_pooled_prompt_embeds": (Tensor, "a tensor"),
+    "options": (PnPOptions, "PnPOptions, such as pipeline.model_options.override({'tau_f': 0.5})"),
     "trajectory": (Trajectory, "the trajectory of an earlier output"),
     "storage": (Storage, "a Storage"),
     "job": (JobFolder, 'a JobFolder, such as JobFolder("job")'),
     "cross_attention_kwargs": (Mapping, 'a dict, such as {"scale": 0.5}'),
+}
+_AXES = {
+    "prompt_embeds": ("prompts", "tokens", "channels"),
+    "pooled_prompt_embeds": ("prompts", "channels"),
+    "negative_prompt_embeds": ("prompts", "tokens", "channels"),
+    "negative_pooled_prompt_embeds": ("prompts", "channels"),
 }
 _GENERATOR = "a torch.Generator, such as torch.Generator().manual_seed(0), or a list of them"
 
@@ -45,15 +50,34 @@ def check_types(values: Mapping[str, object]) -> None:
         value = values.get(name)
         if value is not None and not isinstance(value, kinds):
             raise InputError(f"{name} is {_shown(value)}; give {wanted}")
+        if isinstance(value, str):
+            check_text(value)
+    for name, axes in _AXES.items():
+        _check_embeddings(name, values.get(name), axes)
+
+
+def _check_embeddings(name: str, value: object, axes: Sequence[str]) -> None:
+    """Raise InputError unless a value is a tensor of numbers with these axes, or not given."""
+    if value is None:
+        return
+    if not isinstance(value, Tensor) or value.ndim != len(axes) or 0 in value.shape:
+        raise InputError(f"{name} is {_shown(value)}; give a tensor ({', '.join(axes)})")
+    check_strided(value, name)
+    if not value.isfinite().all():
+        raise InputError(f"{name} has values that are not numbers (NaN)")
 
 
 def _check_texts(name: str, texts: object) -> None:
     """Raise InputError unless a value is a text, several texts, or not given."""
-    if texts is None or isinstance(texts, str):
+    if texts is None:
         return
-    several = isinstance(texts, Sequence) and all(isinstance(text, str) for text in texts)
-    if not several or not texts or isinstance(texts, bytes):
-        raise InputError(f"{name} is {_shown(texts)}; give a text or a list of texts")
+    several = [texts] if isinstance(texts, str) else texts
+    if not isinstance(several, Sequence) or isinstance(several, bytes) or not several:
+        several = [None]
+    for text in several:
+        if not isinstance(text, str):
+            raise InputError(f"{name} is {_shown(texts)}; give a text or a list of texts")
+        check_text(text)
 
 
 def size_of_call(height: object, width: object) -> tuple[int, int] | None:

@@ -156,7 +156,7 @@ class PnPFlowPipeline:
         mask: Video | None = None,
         guidance_prompt: str | None = None,
         negative_prompt: str | Sequence[str] | None = None,
-        inversion_prompt: str = "",
+        inversion_prompt: str | None = "",
         options: PnPOptions | None = None,
         preset: Preset | None = None,
         height: int | None = None,
@@ -195,7 +195,7 @@ class PnPFlowPipeline:
         request = Edit(
             source=one_source(video, image, guidance_prompt, trajectory),
             guidance_prompt=guidance_prompt,
-            inversion_prompt=inversion_prompt,
+            inversion_prompt=inversion_prompt or "",
             size=size_of_call(height, width),
             area=area,
             prompt=texts,

@@ -11,6 +11,7 @@ from pnpvideo.clips.as_clip import Video, as_clip
 from pnpvideo.errors import InputError
 from pnpvideo.models.stable_diffusion.model import lora_layers, scaled_loras
 from pnpvideo.options.method import DEFAULT_BATCH_SIZE, PnPOptions, Preset
+from pnpvideo.options.values import plain_number
 from pnpvideo.pipelines.call import (
     PnPVideoPipelineOutput,
     area_of,
@@ -66,7 +67,7 @@ class PnPVideoPipeline(Components):
         ip_adapter_image: Video | None = None,
         guidance_prompt: str | None = None,
         negative_prompt: str | Sequence[str] | None = None,
-        inversion_prompt: str = "",
+        inversion_prompt: str | None = "",
         options: PnPOptions | None = None,
         preset: Preset | None = None,
         timesteps: Sequence[int] | None = None,
@@ -104,7 +105,7 @@ class PnPVideoPipeline(Components):
                 and the inversion's it reads no picture.
             guidance_prompt: In place of a video: the model makes the source itself.
             negative_prompt: One for all prompts, or one for each.
-            inversion_prompt: Describes the source; '' as in the paper.
+            inversion_prompt: Describes the source; '' as in the paper, or None.
             options: How it is done; by default `model_options`.
             preset: How fast it is done (see `PnPOptions.at`).
             timesteps: A schedule of your own: whole numbers that fall strictly, below the number
@@ -160,7 +161,7 @@ class PnPVideoPipeline(Components):
         request = Edit(
             source=one_source(video, image, guidance_prompt, trajectory),
             guidance_prompt=guidance_prompt,
-            inversion_prompt=inversion_prompt,
+            inversion_prompt=inversion_prompt or "",
             size=size,
             area=area,
             control_image=None if control_image is None else ones_as_white(as_clip(control_image)),
@@ -207,7 +208,9 @@ class PnPVideoPipeline(Components):
                 f"cross_attention_kwargs holds {name!r}; give only 'scale', as the method has "
                 "attention processors of its own"
             )
-        scale = (kwargs or {}).get("scale")
+        scale = plain_number((kwargs or {}).get("scale"))
+        if not isinstance(scale, int | float | None):
+            raise InputError(f"cross_attention_kwargs has scale {scale!r:.40}; give a number")
         if scale is not None and not lora_layers(self):
             raise InputError("there is no LoRA to scale; load one, and do not fuse it")
         self._guidance_scale = options.guidance_scale

@@ -8,13 +8,17 @@ import torch
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from torch import Tensor
 
+from pnpvideo.clips.as_clip import check_strided
 from pnpvideo.errors import InputError
 from pnpvideo.models.prompt import PromptEmbeddings, concatenate
+from pnpvideo.options.declared import shown
 from pnpvideo.sampling.guidance import Guidance, Texts
 from pnpvideo.storage.job_folder import JobFolder
 
 TENSORS = ("latents", "prompt_embeds", "negative_prompt_embeds", "add_text_embeds")
 """The tensors that a callback may read and replace, by their names in diffusers' pipelines."""
+
+_RETURNED = "callback_on_step_end returned"
 
 
 class Called(Protocol):
@@ -71,16 +75,55 @@ class StepCallback:
         given = {name: tensors[name] for name in self.names}
         # A tensor, as the scheduler's timesteps are that diffusers passes.
         when = torch.tensor(timestep, device=self.pipeline._execution_device)
-        returned = self.function(self.pipeline, step, when, dict(given)) or {}
-        for name in returned:
-            _check_name("what callback_on_step_end returns", name)
-        changed = {k: v for k, v in returned.items() if v is not given.get(k)}
+        # Before the callback, which may change them in place.
+        is_finite = bool(latents.isfinite().all())
+        returned = self.function(self.pipeline, step, when, dict(given))
+        changed = _changed(returned, given, tensors, any_length=texts.targets.lengths is None)
+        if is_finite and not changed.get("latents", latents).isfinite().all():
+            raise InputError(f"{_RETURNED} latents with values that are not numbers (NaN)")
         if changed.keys() - {"latents"}:
             guidance.use(_replaced(texts, changed))
         guidance.scale = self.pipeline._guidance_scale
         guidance.low_noise_scale = self.pipeline._guidance_scale_2
-        replaced: Tensor = changed.get("latents", latents)
-        return replaced
+        return changed.get("latents", latents)
+
+
+def _changed(
+    returned: Mapping[str, Any] | None,
+    given: Mapping[str, Tensor | None],
+    own: Mapping[str, Tensor | None],
+    *,
+    any_length: bool,
+) -> dict[str, Tensor]:
+    """Return the tensors that a callback replaces. InputError for what cannot be used.
+
+    given: what it was called with. own: all of these tensors. any_length: whether texts may have
+    another number of tokens.
+    """
+    if returned is None:
+        return {}
+    if not isinstance(returned, Mapping):
+        raise InputError(f"{_RETURNED} {shown(returned)}; give a dict of tensors by name, or None")
+    changed = {}
+    for name, value in returned.items():
+        _check_name("what callback_on_step_end returns", name)
+        before = own[name]
+        if name in given and value is given[name]:
+            continue
+        if before is None:
+            raise InputError(f"{_RETURNED} {name}, which this model does not have; leave it out")
+        if not isinstance(value, Tensor):
+            raise InputError(f"{_RETURNED} a {type(value).__name__} as {name}; give a tensor")
+        check_strided(value, f"{name} of callback_on_step_end")
+        free = 0 if name == "latents" else 2 if any_length and value.ndim == 3 else 1
+        if value.ndim != before.ndim or value.shape[free:] != before.shape[free:]:
+            raise InputError(
+                f"{_RETURNED} {name} of shape {tuple(value.shape)}; give {tuple(before.shape)}"
+            )
+        if name != "latents" and not value.isfinite().all():
+            raise InputError(f"{_RETURNED} {name} with values that are not numbers (NaN)")
+        changed[name] = value.detach().to(before)
+    return changed
 
 
 def _check_name(where: str, name: str) -> None:
@@ -103,7 +146,12 @@ def _replaced(texts: Texts, changed: Mapping[str, Tensor]) -> Texts:
         targets = _with(targets, field, both[-count:])
         negatives = _with(negatives, field, both[:-count])
     if "negative_prompt_embeds" in changed:
-        negatives = _with(negatives, "hidden", changed["negative_prompt_embeds"])
+        own = changed["negative_prompt_embeds"]
+        if len(own) not in (0, count):
+            raise InputError(
+                f"the callback returned negative_prompt_embeds with {len(own)} rows; give {count}"
+            )
+        negatives = _with(negatives, "hidden", own)
     return replace(texts, targets=targets, negatives=negatives)
 
 
@@ -118,9 +166,16 @@ def step_callback(
     job: JobFolder | None,
 ) -> StepCallback | None:
     """Return the callback of a call. InputError for tensors that it may not be given."""
+    if function is not None and not callable(function):
+        raise InputError(f"callback_on_step_end is {shown(function)}; give a function")
     if isinstance(function, PipelineCallback | MultiPipelineCallbacks):
         names = function.tensor_inputs
-    if job is not None and set(names) - {"latents"}:
+    if isinstance(names, str) or not isinstance(names, Sequence):
+        raise InputError(
+            f"callback_on_step_end_tensor_inputs is {shown(names)}; give a list of some of "
+            f"{', '.join(TENSORS)}"
+        )
+    if job is not None and any(name != "latents" for name in names):
         raise InputError(
             "a job cannot keep embeddings that a callback changes; give it latents only"
         )

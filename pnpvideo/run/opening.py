@@ -21,6 +21,7 @@ from pnpvideo.models.batches import is_out_of_memory
 from pnpvideo.models.device import default_device, default_dtype
 from pnpvideo.models.model import Model
 from pnpvideo.options.adapter import AdapterSettings
+from pnpvideo.options.declared import shown
 from pnpvideo.options.model import ModelSettings
 from pnpvideo.options.settings import MachineSettings, ReadSettings, Settings
 from pnpvideo.pipelines.call import picture_of
@@ -238,8 +239,15 @@ def open_model(settings: ModelSettings, device: torch.device | None = None) -> M
 
 
 def model_of(loaded: Loaded) -> Model:
-    """Return the model of a pipeline, or the model itself."""
-    return loaded.model if isinstance(loaded, PnPVideoPipeline | PnPFlowPipeline) else loaded
+    """Return the model of a pipeline, or the model itself. InputError for anything else."""
+    if isinstance(loaded, PnPVideoPipeline | PnPFlowPipeline):
+        return loaded.model
+    if not hasattr(loaded, "encode_texts"):
+        raise InputError(
+            f"pipeline is {shown(loaded)}; give one that is loaded, such as "
+            'load_pipeline(ModelSettings(model="embedded")), or give model in its place'
+        )
+    return loaded
 
 
 def choose_device(settings: ModelSettings) -> torch.device:

@@ -157,7 +157,7 @@ def run(
     began = time.monotonic()
     with contextlib.ExitStack() as open_things:
         # 1. Check everything that costs nothing before anything that costs time
-        device = choose_device(settings) if pipeline is None else pipeline.device
+        device = choose_device(settings) if pipeline is None else model_of(pipeline).device
         inputs = read_inputs(settings, open_things)
         clip = inputs.clip
         known = known_words(settings, pipeline, settings.guidance_prompt)

@@ -61,7 +61,7 @@ def check_source(model: Model, request: Edit) -> None:
     check_named(request.mask_from_prompt, model.known_words)
     size = _working_size(model, request)
     if isinstance(given, Trajectory):
-        _check_levels(model, given, options, size)
+        _check_trajectory(model, given, options, size)
         shown = size, pieces_of(_held(model, given))[-1].stop
     elif given is None:
         shown = size, model.autoencoder.frame_count(1)
@@ -239,8 +239,16 @@ def _timesteps(model: Model, options: PnPOptions, size: Size) -> tuple[float, ..
     return timesteps if options.inverts else ()
 
 
-def _check_levels(model: Model, trajectory: Trajectory, options: PnPOptions, size: Size) -> None:
-    """Raise InputError unless a trajectory has the noise levels that the run reads."""
+def _check_trajectory(
+    model: Model, trajectory: Trajectory, options: PnPOptions, size: Size
+) -> None:
+    """Raise InputError unless a trajectory has the latents and noise levels that the run reads."""
+    own = model.autoencoder.latents_shape(trajectory.piece_count, size)
+    if trajectory.latents.shape[1:] != own:
+        raise InputError(
+            f"the trajectory has latents of shape {tuple(trajectory.latents.shape[1:])}, and this "
+            f"model's are {tuple(own)}; use the model that it was made with"
+        )
     if not options.inverts:
         return
     if not trajectory.timesteps:

@@ -70,8 +70,8 @@ class JobFolder:
                     f"{self.path} is not empty and not a job folder; choose another folder"
                 )
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = open_lock(lock)
-            taken = take_lock(self._lock)
+            held = open_lock(lock)
+            taken = take_lock(held)
         except FileExistsError:
             raise InputError(f"{self.path} is a file; choose another job folder") from None
         except OSError as error:
@@ -79,9 +79,9 @@ class JobFolder:
                 f"the job folder {self.path} cannot be used: {error.strerror}"
             ) from None
         if not taken:
-            self._lock.seek(0)
-            process = self._lock.read().strip()
-            self._lock.close()
+            held.seek(0)
+            process = held.read().strip()
+            held.close()
             raise InputError(
                 f"the job folder {self.path} is in use by process {process}; "
                 "wait for it, or give another folder"
@@ -89,10 +89,11 @@ class JobFolder:
         for path in (self._trajectory, self._journal, self._state):
             remove_link(path)
             remove_link(part_of(path))
-        self._lock.seek(0)
-        self._lock.truncate(0)
-        self._lock.write(f"{os.getpid()}\n")
-        self._lock.flush()
+        held.seek(0)
+        held.truncate(0)
+        held.write(f"{os.getpid()}\n")
+        held.flush()
+        self._lock = held
         return self
 
     def __exit__(
@@ -108,6 +109,14 @@ class JobFolder:
         assert self._lock is not None
         # The system releases the lock, as it does when a process dies.
         self._lock.close()
+        self._lock = None
+
+    def _check_locked(self) -> None:
+        """Raise InputError outside the context, where another run may use the folder."""
+        if self._lock is None:
+            raise InputError(
+                f"the job folder {self.path} is not open; use it within `with JobFolder(...)`"
+            )
 
     def trajectory(
         self,
@@ -122,9 +131,10 @@ class JobFolder:
 
         identity: of the inversion; a trajectory of another one is replaced. shape: (pieces,
         channels, height, width). dtype: to store it in. held: see `Trajectory`. All levels are
-        kept, so that it can be used with other options too. RunError if the disk has too little
-        room.
+        kept, so that it can be used with other options too. InputError outside the context,
+        RunError if the disk has too little room.
         """
+        self._check_locked()
         whole = LatentShape.of((len(timesteps) + 1, *shape))
         # Without an inversion only the clean latents are kept.
         noun = "inversion" if timesteps else "encoded source"
@@ -156,8 +166,10 @@ class JobFolder:
     def state(self, identity: Identity) -> DenoisingState | None:
         """Return the state after the last finished step, if it has this identity.
 
-        Logs what is reused. `save` stores the next states with the same identity.
+        Logs what is reused. `save` stores the next states with the same identity. InputError
+        outside the context.
         """
+        self._check_locked()
         self._identity = identity
         state, other = self._find_state(identity)
         if state is not None:

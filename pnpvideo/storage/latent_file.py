@@ -7,8 +7,10 @@ that fills up would end the process without a message.
 import json
 import math
 import shutil
+import threading
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self
 
@@ -55,7 +57,7 @@ class LatentFile:
 
     axes: its shape, including the levels that are not kept. kept: the levels in the file,
     ascending. metadata: texts in the file's header. missing: pieces that are not written yet,
-    ascending.
+    ascending. Several threads may read it.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class LatentFile:
         self.missing: list[int] = []
         self._file = file
         self._start = start
+        self._lock = threading.Lock()
 
     @classmethod
     def create(
@@ -162,7 +165,7 @@ class LatentFile:
     def __getitem__(self, place: tuple[int, slice | Sequence[int] | Tensor]) -> Tensor:
         """Read pieces at a level, (n, *piece): a slice of them, or some by their numbers.
 
-        InputError if the level is not kept, RunError if the file is cut off.
+        InputError if the level is not kept or the file closed, RunError if the file is cut off.
         """
         level, wanted = place[0] % self.axes.levels, place[1]
         every = range(self.axes.pieces)
@@ -173,10 +176,11 @@ class LatentFile:
                 "with a job folder or in memory, where all are kept"
             )
         latents = torch.empty((len(numbers), *self.axes.piece), dtype=self.dtype)
-        for number, room in zip(numbers, latents, strict=True):
-            self._file.seek(self._place(level, number))
-            if self._file.readinto(bytes_of(room)) < room.nbytes:  # type: ignore[attr-defined]
-                raise RunError(f"{self.name} is cut off; delete it and start again")
+        with self._alone() as file:
+            for number, room in zip(numbers, latents, strict=True):
+                file.seek(self._place(level, number))
+                if file.readinto(bytes_of(room)) < room.nbytes:  # type: ignore[attr-defined]
+                    raise RunError(f"{self.name} is cut off; delete it and start again")
         return latents
 
     def write(self, first: int, latents: Tensor) -> None:
@@ -196,8 +200,9 @@ class LatentFile:
         if level not in self.kept:
             return
         try:
-            self._file.seek(self._place(level, first))
-            self._file.write(bytes_of(latents.to(self.dtype).contiguous()))
+            with self._alone() as file:
+                file.seek(self._place(level, first))
+                file.write(bytes_of(latents.to(self.dtype).contiguous()))
         except OSError as error:
             raise write_error(self.name, error) from None
 
@@ -220,16 +225,29 @@ class LatentFile:
         return value
 
     def save(self, path: Path, metadata: Mapping[str, str]) -> None:
-        """Write the same file elsewhere. metadata: ignored, as the header has it already."""
-        self._file.seek(0)
-        with path.open("wb") as copy:
-            shutil.copyfileobj(self._file, copy)
+        """Write the same file elsewhere. metadata: ignored, as the header has it already.
+
+        InputError if the file is closed.
+        """
+        with self._alone() as file, path.open("wb") as copy:
+            file.seek(0)
+            shutil.copyfileobj(file, copy)
 
     def close(self) -> None:
         self._file.close()
 
     def fileno(self) -> int:
         return self._file.fileno()
+
+    @contextmanager
+    def _alone(self) -> Iterator[BinaryIO]:
+        """Yield the file, whose position no other thread moves within. InputError if closed."""
+        with self._lock:
+            if self._file.closed:
+                raise InputError(
+                    "the trajectory is closed, as its run has ended; give the source itself"
+                )
+            yield self._file
 
     def _place(self, level: int, number: int) -> int:
         """Return the position in the file of a piece at a level, in bytes."""

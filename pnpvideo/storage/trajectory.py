@@ -1,17 +1,17 @@
 """The source's latents at every sampling level: what the source branch reads."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pnpvideo.errors import InputError
-from pnpvideo.files.atomic_output import renamed
+from pnpvideo.errors import InputError, RunError
+from pnpvideo.files.atomic_output import atomic_output
 from pnpvideo.storage.latent_file import LatentFile, LatentShape, without
 
 Held = tuple[tuple[int, ...], ...]
@@ -160,12 +160,15 @@ class Trajectory:
     def save(self, path: Path | str) -> None:
         """Write a safetensors file, which may be the one that the latents are read from.
 
+        Parent folders are created. InputError for a folder, or if the trajectory is closed;
         RunError if the disk is full or fails.
         """
         output = Path(path)
-        part = output.with_name(f"{output.name}.{os.getpid()}.part")
-        with renamed(part, output):
-            self.latents.save(part, describe(self.timesteps, self.prompt, self.held))
+        try:
+            with atomic_output(output, folder=False, overwrite=True) as part:
+                self.latents.save(part, describe(self.timesteps, self.prompt, self.held))
+        except SafetensorError as error:
+            raise RunError(f"{output} cannot be written: {error}") from None
 
     @classmethod
     def load(cls, path: Path | str) -> "Trajectory":

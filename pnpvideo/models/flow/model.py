@@ -22,7 +22,7 @@ from pnpvideo.models.lora_layers import lora_layers
 from pnpvideo.models.model import Autoencoder, Control, Size, Window
 from pnpvideo.models.network import InjectionLayers
 from pnpvideo.models.noise_schedule import NoiseSchedule
-from pnpvideo.models.prompt import PromptEmbeddings, concatenate
+from pnpvideo.models.prompt import PromptEmbeddings, check_shapes, concatenate
 from pnpvideo.models.turns import turn
 from pnpvideo.models.uncompiled import uncompiled
 from pnpvideo.options.method import PnPOptions
@@ -178,12 +178,7 @@ class FlowModel:
         InputError unless they have the shape of the model's own.
         """
         own = self.encode_texts([""])
-        wanted, given = own.hidden.shape[1:], embeddings.hidden.shape[1:]
-        if given[1:] != wanted[1:] or (own.lengths is None and given != wanted):
-            raise InputError(
-                f"the text embeddings are {_text(given)}, and this model needs {_text(wanted)}; "
-                "encode the texts with its own pipeline"
-            )
+        check_shapes(embeddings, own, any_length=own.lengths is not None)
         if (embeddings.pooled is None) != (own.pooled is None):
             raise InputError(
                 f"{self.family.name} needs pooled embeddings too"
@@ -192,7 +187,7 @@ class FlowModel:
             )
         moved = embeddings.to(own.hidden.device, own.hidden.dtype)
         if own.lengths is not None:
-            moved = moved.with_lengths((given[0],) * len(moved))
+            moved = moved.with_lengths((moved.hidden.shape[1],) * len(moved))
         return self._completed(moved)
 
     def _completed(self, embeddings: PromptEmbeddings) -> PromptEmbeddings:
@@ -320,7 +315,3 @@ def default_options(family: Family, *, has_blocks: bool) -> PnPOptions:
         return options
     # The guidance scale is then UniEdit-Flow's omega, of which 5 is the published value.
     return options.override({"method": "uniedit", "guidance_scale": 5.0})
-
-
-def _text(shape: Sequence[int]) -> str:
-    return " x ".join(map(str, shape))

@@ -16,7 +16,7 @@ from pnpvideo.models.lora_layers import lora_layers as layers_of
 from pnpvideo.models.model import Control, Size, Window
 from pnpvideo.models.network import InjectionLayers
 from pnpvideo.models.noise_schedule import NoiseSchedule
-from pnpvideo.models.prompt import ARTICLES, PromptEmbeddings, encode_prompt
+from pnpvideo.models.prompt import ARTICLES, PromptEmbeddings, check_shapes, encode_prompt
 from pnpvideo.models.scheduler import check_scheduler
 from pnpvideo.models.stable_diffusion.check_unet import IP_IMAGE_PROJ
 from pnpvideo.models.stable_diffusion.controlnet import ControlledUNet
@@ -157,10 +157,12 @@ class StableDiffusion:
     def check_embeddings(self, embeddings: PromptEmbeddings) -> PromptEmbeddings:
         """Return embeddings from outside as the UNet takes them.
 
-        InputError if pooled embeddings are missing for an SDXL model, or given for another.
+        InputError if pooled embeddings are missing for an SDXL model, or given for another, or if
+        they are of another width than the model's own.
         """
         if (embeddings.pooled is None) != (self._parts.text_encoder_2 is None):
             raise InputError("SDXL models need pooled embeddings too, and other models take none")
+        check_shapes(embeddings, self.encode_texts([""]), any_length=True)
         return self._completed(embeddings.to(self._parts._execution_device, self.dtype))
 
     def with_image(
