@@ -404,6 +404,8 @@ def test_a_mask_is_where_it_was_drawn(
             page.click("#again")
         same = lambda: np.array_equal(drawing(page), mask)  # noqa: B023, E731
         wait_until(same, 30)
+    page.reload()  # The run whose settings were used, not the newest.
+    says(page, "1000.png: ", "#facts")
 
 
 @in_a_browser

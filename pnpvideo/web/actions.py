@@ -7,6 +7,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -148,6 +149,7 @@ class Service:
             )
         if kind != "mask" and not values.get("prompt"):
             raise InputError(f"write a text into “{label_of('prompt')}”")
+        self.words.check_named(model, cast("str | None", values.get("mask_from_prompt")))
         check_texts(values, self.limits)
         drawn = {} if mask is None else {"mask": MASK, "mask_motion": True}
         given = {} if source is None else {"source": str(source)}

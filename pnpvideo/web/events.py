@@ -1,6 +1,6 @@
 """Answer what visitors do on the page, and update it once a second."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import gradio as gr
@@ -50,7 +50,7 @@ class Events:
         kept, names = [*self._source.choices, parts.made], self._service.models.names
         everything = [*shown, *self._source.everything[1:]]  # Without `refusal`, which is in both.
         blocks.load(self._visitors.greet, [key], [key], **quiet).then(
-            self._newest, [key, self._visitors.unmasked], everything, **quiet
+            self._newest, [key, self._visitors.unmasked, self._visitors.used], everything, **quiet
         ).then(None, kept, kept, js=restored(names), **quiet).then(
             self._source.drawn, self._source.drawing, [parts.clear_mask], **quiet
         )
@@ -65,7 +65,7 @@ class Events:
         self, shown: list[gr.components.Component], quiet: Mapping[str, object]
     ) -> None:
         parts, session, key = self._parts, self._session, self._visitors.key
-        own = [session.name, key]
+        own, used = [session.name, key], self._visitors.used
         inputs = [*self._source.choices, parts.made, session.source, parts.editor, key]
         for button, kind in (
             (parts.translate, "translate"),
@@ -81,7 +81,7 @@ class Events:
                 **quiet,
             ).then(None, js=_SHOW_WHAT_IS_SAID, **quiet)
         for button in (parts.clear_mask, parts.clear_within):
-            button.click(self._unmask, [key], [self._visitors.unmasked], **quiet)
+            button.click(self._unmask, [key, used], [self._visitors.unmasked], **quiet)
         parts.stop.click(self._stop, own, None, **quiet)
         tau = [parts.controls.components[name] for name in ("tau_f", "tau_a")]
         parts.cells.select(self._choose, own, [parts.refusal, *tau], **quiet)
@@ -89,6 +89,7 @@ class Events:
         which = [session.name, parts.which, key]
         parts.which.input(self._pick, which, self._show.outputs, **quiet)
         parts.again.click(self._again, own, self._source.everything, **quiet)
+        parts.again.click(self._use, own, [used], **quiet)
         # What was refused is out of date once something else is asked for.
         for changes in (parts.prompt.input, parts.negative.input):
             changes(None, js="() => ''", outputs=[parts.refusal], **quiet)
@@ -186,18 +187,31 @@ class Events:
 
     # What is shown
 
-    def _unmask(self, key: object, request: gr.Request) -> str:
-        """Return the run whose mask would come back with a reload."""
-        jobs = self._service.store.of(self._visitors.visitor(key, request), 1)
-        return jobs[0].name if jobs else ""
+    def _use(self, name: str, key: object, request: gr.Request) -> tuple[str, str]:
+        newest = self._service.store.of(self._visitors.visitor(key, request), 1)
+        return name, newest[0].name if newest else ""
 
-    def _newest(self, key: object, unmasked: object, request: gr.Request) -> Updates:
+    def _used(self, visitor: Visitor, used: Sequence[str]) -> WebJob | None:
+        """Return the run whose settings the page shows: the newest, or one that was used since."""
+        newest = next(iter(self._service.store.of(visitor, 1)), None)
+        if newest is None or used[1] != newest.name:
+            return newest
+        return self._service.store.get(used[0], visitor) or newest
+
+    def _unmask(self, key: object, used: Sequence[str], request: gr.Request) -> str:
+        """Return the run whose mask would come back with a reload."""
+        job = self._used(self._visitors.visitor(key, request), used)
+        return "" if job is None else job.name
+
+    def _newest(
+        self, key: object, unmasked: object, used: Sequence[str], request: gr.Request
+    ) -> Updates:
         visitor = self._visitors.visitor(key, request)
-        jobs = self._service.store.of(visitor, 1)
-        if not jobs:
+        jobs, job = self._service.store.of(visitor, 1), self._used(visitor, used)
+        if job is None:
             return nothing()
         shown = {self._session.name: jobs[0].name} | self._all_of(jobs[0], visitor)
-        return shown | self._given(jobs[0], masked=jobs[0].name != unmasked)
+        return shown | self._given(job, masked=job.name != unmasked)
 
     def _tick(self, name: str, seen: object, key: object, request: gr.Request) -> Updates:
         if not name:

@@ -13,13 +13,15 @@ class Visitors:
     """The visitors of the page.
 
     key: the component that holds the browser's secret. unmasked: the name of the run whose mask was
-    cleared last; it is not to come back with a reload.
+    cleared last; it is not to come back with a reload. used: the name of the run whose settings
+    were used again last, and that of the newest run then.
     """
 
     def __init__(self, folder: Path) -> None:
         """folder: the server's, which holds the key that encrypts browsers' secrets."""
         self.key = gr.BrowserState("", storage_key="pnpvideo", secret=_seal(folder))
         self.unmasked = gr.BrowserState("", storage_key="pnpvideo-unmasked", secret=_seal(folder))
+        self.used = gr.BrowserState(["", ""], storage_key="pnpvideo-used", secret=_seal(folder))
 
     def greet(self, key: object) -> str:
         """Return the visitor's secret, a new one if there is none."""

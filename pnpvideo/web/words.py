@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from pnpvideo.catalogue.known_words import Entry, KnownWords
-from pnpvideo.catalogue.unknown_words import unknown_words
+from pnpvideo.catalogue.unknown_words import check_named, unknown_words
 from pnpvideo.clips.clip import Frames
 
 SHOWN = 60
@@ -57,6 +57,10 @@ class WordHelp:
             for one in [*found.values()][:_COMPLETIONS]
         ]
         return f"This model does not know {', '.join(hints)}. It {known.draws}."
+
+    def check_named(self, model: str, text: str | None) -> None:
+        """Raise InputError for a part of a source that a model cannot find by its name."""
+        check_named(text, self._known.get(model))
 
     def chips(self, model: str, prompt: str) -> list[Chip]:
         """Return examples for an empty prompt; for another, completions of its last word."""
