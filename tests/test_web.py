@@ -423,10 +423,19 @@ def test_a_reload_loses_nothing_unasked(visit: Callable[[], Any], picture: Path)
     page.click("#more button")
     assert page.input_value("#option-steps input[type=number]") == "7"
     assert not asked
-    page.click("#samples button.thumbnail-item")
-    page.wait_for_selector("#upload .file")
-    page.click("#upload button[aria-label='Clear']")
-    says(page, "or pick a sample", "#facts")
+    # A source that no run has used is there again, and one that was taken away is not.
+    for click, shown in (
+        ("#samples button.thumbnail-item", "#upload .file"),
+        ("#upload button[aria-label='Clear']", "#upload:not(:has(.file))"),
+    ):
+        page.click(click)
+        page.wait_for_selector(shown)
+        page.wait_for_timeout(500)
+        facts = page.inner_text("#facts")
+        page.reload()
+        page.wait_for_selector(shown)
+        says(page, facts, "#facts")
+    assert "pick a sample" in facts
     upload(page, picture)
     says(page, "source0.png: ", "#facts")
     sent: list[str] = []

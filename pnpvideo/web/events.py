@@ -1,6 +1,7 @@
 """Answer what visitors do on the page, and update it once a second."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import gradio as gr
@@ -17,7 +18,7 @@ from pnpvideo.web.kept import keeping, restored
 from pnpvideo.web.runner import PREVIEW, job_cells
 from pnpvideo.web.show import PageParts, Show, Updates, note, nothing, refused, said
 from pnpvideo.web.source_events import AT_ONCE, Session, SourceEvents
-from pnpvideo.web.visitors import Visitors
+from pnpvideo.web.visitors import Shown, Visitors
 
 # In a narrow window the messages are far from the button.
 _SHOW_WHAT_IS_SAID = """() => {
@@ -50,7 +51,7 @@ class Events:
         kept, names = [*self._source.choices, parts.made], self._service.models.names
         everything = [*shown, *self._source.everything[1:]]  # Without `refusal`, which is in both.
         blocks.load(self._visitors.greet, [key], [key], **quiet).then(
-            self._newest, [key, self._visitors.unmasked, self._visitors.used], everything, **quiet
+            self._newest, [key, self._visitors.unmasked], everything, **quiet
         ).then(None, kept, kept, js=restored(names), **quiet).then(
             self._source.drawn, self._source.drawing, [parts.clear_mask], **quiet
         )
@@ -65,7 +66,7 @@ class Events:
         self, shown: list[gr.components.Component], quiet: Mapping[str, object]
     ) -> None:
         parts, session, key = self._parts, self._session, self._visitors.key
-        own, used = [session.name, key], self._visitors.used
+        own = [session.name, key]
         inputs = [*self._source.choices, parts.made, session.source, parts.editor, key]
         for button, kind in (
             (parts.translate, "translate"),
@@ -81,7 +82,7 @@ class Events:
                 **quiet,
             ).then(None, js=_SHOW_WHAT_IS_SAID, **quiet)
         for button in (parts.clear_mask, parts.clear_within):
-            button.click(self._unmask, [key, used], [self._visitors.unmasked], **quiet)
+            button.click(self._unmask, [key], [self._visitors.unmasked], **quiet)
         parts.stop.click(self._stop, own, None, **quiet)
         tau = [parts.controls.components[name] for name in ("tau_f", "tau_a")]
         parts.cells.select(self._choose, own, [parts.refusal, *tau], **quiet)
@@ -89,7 +90,7 @@ class Events:
         which = [session.name, parts.which, key]
         parts.which.input(self._pick, which, self._show.outputs, **quiet)
         parts.again.click(self._again, own, self._source.everything, **quiet)
-        parts.again.click(self._use, own, [used], **quiet)
+        session.source.change(self._sourced, [session.source, key], None, **quiet)
         # What was refused is out of date once something else is asked for.
         for changes in (parts.prompt.input, parts.negative.input):
             changes(None, js="() => ''", outputs=[parts.refusal], **quiet)
@@ -111,6 +112,7 @@ class Events:
                 job = self._service.submit(kind, visitor, str(model), path, values, mask)
             except Exception as error:
                 return {parts.refusal: refused(said(error))}
+            self._begun(visitor, job, source)
             return {parts.refusal: "", session.name: job.name} | self._all_of(job, visitor)
 
         return submit
@@ -159,8 +161,13 @@ class Events:
         return nothing() if job is None else self._show.result(job, which)
 
     def _again(self, name: str, key: object, request: gr.Request) -> Updates:
-        job = self._service.store.get(name, self._visitors.visitor(key, request))
-        return nothing() if job is None else self._given(job)
+        visitor = self._visitors.visitor(key, request)
+        job = self._service.store.get(name, visitor)
+        if job is None:
+            return nothing()
+        updates = self._given(job)
+        self._begun(visitor, job, updates.get(self._session.source))
+        return updates
 
     def _given(self, job: WebJob, *, masked: bool = True) -> Updates:
         """Show everything that a job was given, to be used again; nothing if it is gone.
@@ -187,31 +194,46 @@ class Events:
 
     # What is shown
 
-    def _use(self, name: str, key: object, request: gr.Request) -> tuple[str, str]:
-        newest = self._service.store.of(self._visitors.visitor(key, request), 1)
-        return name, newest[0].name if newest else ""
+    def _job_shown(self, visitor: Visitor) -> WebJob | None:
+        """Return the run whose settings the page shows, or else the newest."""
+        shown = self._visitors.shown(visitor)
+        job = None if shown is None else self._service.store.get(shown.job, visitor)
+        return job or next(iter(self._service.store.of(visitor, 1)), None)
 
-    def _used(self, visitor: Visitor, used: Sequence[str]) -> WebJob | None:
-        """Return the run whose settings the page shows: the newest, or one that was used since."""
-        newest = next(iter(self._service.store.of(visitor, 1)), None)
-        if newest is None or used[1] != newest.name:
-            return newest
-        return self._service.store.get(used[0], visitor) or newest
-
-    def _unmask(self, key: object, used: Sequence[str], request: gr.Request) -> str:
+    def _unmask(self, key: object, request: gr.Request) -> str:
         """Return the run whose mask would come back with a reload."""
-        job = self._used(self._visitors.visitor(key, request), used)
+        job = self._job_shown(self._visitors.visitor(key, request))
         return "" if job is None else job.name
 
-    def _newest(
-        self, key: object, unmasked: object, used: Sequence[str], request: gr.Request
-    ) -> Updates:
+    def _sourced(self, source: str | None, key: object, request: gr.Request) -> None:
         visitor = self._visitors.visitor(key, request)
-        jobs, job = self._service.store.of(visitor, 1), self._used(visitor, used)
-        if job is None:
-            return nothing()
-        shown = {self._session.name: jobs[0].name} | self._all_of(jobs[0], visitor)
-        return shown | self._given(job, masked=job.name != unmasked)
+        self._visitors.show(
+            visitor, replace(self._visitors.shown(visitor) or Shown(), source=source)
+        )
+
+    def _newest(self, key: object, unmasked: object, request: gr.Request) -> Updates:
+        """Show the newest run, and what the page had for the next one."""
+        visitor = self._visitors.visitor(key, request)
+        jobs, shown = self._service.store.of(visitor, 1), self._visitors.shown(visitor)
+        job = self._job_shown(visitor)
+        updates: Updates = {}
+        if job is not None:
+            updates |= {self._session.name: jobs[0].name} | self._all_of(jobs[0], visitor)
+            updates |= self._given(job, masked=job.name != unmasked)
+        if shown is None or shown.source == shown.of_job:
+            if job is not None:
+                self._begun(visitor, job, updates.get(self._session.source))
+            return updates or nothing()
+        path = None if shown.source is None else Path(shown.source)
+        path = path if path is not None and path.exists() else None
+        named = None if job is None else job.values.get("mask_from_prompt")
+        updates |= self._source.chosen(path, named=named)
+        return updates | {self._parts.upload: self._source.offered(path)}
+
+    def _begun(self, visitor: Visitor, job: WebJob, source: object) -> None:
+        """Remember that the page shows the settings of a job, with this source."""
+        path = None if source is None else str(source)
+        self._visitors.show(visitor, Shown(job=job.name, of_job=path, source=path))
 
     def _tick(self, name: str, seen: object, key: object, request: gr.Request) -> Updates:
         if not name:
