@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from command import SHORT, Cli, assert_refused, save_frames
+from PIL import Image
 
 from pnpvideo.cli import COMMANDS, main
 from pnpvideo.clips.find_images import are_unrelated
@@ -162,6 +163,17 @@ def test_a_run_says_what_it_will_do(
         "walk: 1 frame of 40 x 28 (source 96 x 64; --original-size enlarges the result) "
         "with m, 2 steps" in (caplog.messages)
     )
+    Image.new("L", (48, 32)).save(tmp_path / "mask.png")
+    Image.new("RGB", (48, 32)).save(tmp_path / "small.png")
+    with Image.open(tmp_path / "mask.png") as mask:
+        mask.paste(255, (8, 8, 30, 30))
+        mask.save(tmp_path / "mask.png")
+    masked = ("--mask", "mask.png", "--size", "96x64", "-o", "out.png", "--steps", "1")
+    assert cli("small.png", "--prompt", "a stone", *masked, model="m")[0] == 0
+    assert (
+        "small: 1 frame of 96 x 64 (source 48 x 32; --original-size keeps it, and each pixel "
+        "outside the mask) with m, 1 step"
+    ) in caplog.messages
     assert any(re.match(r"at this pace all 3 frames take about \d\d:\d\d", one)
                for one in caplog.messages)  # fmt: skip
 
