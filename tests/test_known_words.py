@@ -116,7 +116,7 @@ def test_nearest_words(word: str, nearest: list[str], known: KnownWords) -> None
         ("snow", "snwo snowy"),
         ("fish", "goldfish"),
         # Other words that only look alike.
-        ("", "roof groom broom root hair hear king coat cart hose drown handle mane sail hand pan"),
+        ("", "groom broom root hair hear king coat cart hose drown handle mane sail hand pan"),
     ],
 )
 def test_a_word_that_looks_alike_is_not_a_mistyped_one(
