@@ -92,7 +92,7 @@ class Events:
         parts.again.click(self._again, own, self._source.everything, **quiet)
         session.source.change(self._sourced, [session.source, key], None, **quiet)
         # What was refused is out of date once something else is asked for.
-        for changes in (parts.prompt.input, parts.negative.input):
+        for changes in (parts.prompt.change, parts.negative.change):
             changes(None, js="() => ''", outputs=[parts.refusal], **quiet)
 
     # Jobs

@@ -14,7 +14,7 @@ _REMEMBERED = 10_000  # visitors
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """What a page shows, for a reload.
+    """The run and the source that a page shows, for a reload.
 
     job: the name of the run whose settings these are. source: the path of the source, or None.
     of_job: what `source` was when the job was begun or used again; with another one, the job's mask
