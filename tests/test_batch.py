@@ -14,6 +14,7 @@ from clips import make_video
 from command import assert_refused, names, pixels, save_frames
 from diffusers import UNet2DConditionModel
 from forked import run_killed
+from PIL import Image
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from pnpvideo.batch.resumed import resumed_text
@@ -406,6 +407,23 @@ def test_broken_files_are_listed_at_once_and_can_be_left_out(run: Run, tmp_path:
     assert (kept["done"], kept["skipped"]) == (1, 4)
     assert "gone.mp4" in kept["jobs"][1]["error"]
     assert datetime.fromisoformat(kept["jobs"][0]["finished"]).tzinfo is UTC
+
+
+def test_truncated_sources_are_made_after_the_others(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "clips").mkdir()
+    for name in ("whole.png", "cut.png"):
+        noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(tmp_path / "clips" / name)
+    cut = tmp_path / "clips" / "cut.png"
+    cut.write_bytes(cut.read_bytes()[:2000])
+    batch = ("clips", "--prompt", "a stone", "--no-quiet")
+    assert "--allow-truncated" in run(*batch, "--skip-broken")[2]
+    whole = (tmp_path / "out" / "whole.png").stat()
+    code, _, error = run(*batch, "--allow-truncated")
+    assert code == 0
+    assert "going on with this batch: 1 of 2 done" in error
+    assert (tmp_path / "out" / "cut.png").exists()
+    assert (tmp_path / "out" / "whole.png").stat() == whole
 
 
 def test_a_rerun_says_that_all_are_done(run: Run, tmp_path: Path) -> None:

@@ -295,7 +295,7 @@ def test_what_settings_change() -> None:
     assert by_lifetime == {
         Lifetime.INVERSION: {
             *("source", "guidance_prompt", "inversion_prompt", "size", "control_image"),
-            *("start", "frame_count", "stride", "allow_truncated", "background", "hdr"),
+            *("start", "frame_count", "stride", "background", "hdr"),
             *("model", "config_folder", "prediction_type", "lora", "embedding", "controlnet"),
             *("ip_adapter", "image_encoder", "ip_adapter_scale", "dtype", "quantize"),
             *("preset", "trajectory_precision"),
@@ -318,7 +318,7 @@ def test_what_settings_change() -> None:
         Lifetime.MEASURING: {"check_inversion"},
         Lifetime.NOTHING: {
             *("device", "offload", "offload_layers", "job", "trajectory", "batch_size", "reader"),
-            *("max_pixels", "max_frames"),
+            *("max_pixels", "max_frames", "allow_truncated"),
         },
     }
 

@@ -59,7 +59,7 @@ class ReadSettings(Options):
         description="frames per second of a folder of images, such as 12 or 24000/1001 "
         f"({DEFAULT_FRAME_RATE})",
     )
-    allow_truncated: Annotated[bool, Lifetime.INVERSION] = Field(
+    allow_truncated: Annotated[bool, Lifetime.NOTHING] = Field(
         default=False, description="use what can be read of a truncated or damaged file"
     )
     background: Annotated[Colour, Lifetime.INVERSION] = Field(
