@@ -223,6 +223,8 @@ def test_a_batch_finds_videos_of_every_suffix(tmp_path: Path) -> None:
         ("goos.png", "; did you mean goose.png?"),
         ("GOOSE.png", "; did you mean goose.png?"),
         ("goose.jpg", "; did you mean goose.png?"),
+        ("wlof.mp4", "; did you mean wolf.mp4?"),
+        ("jobs.yml", "; did you mean jobs.yaml?"),
         ("golf.mp4", ""),
         ("frame", "; did you mean frames?"),
         ("goos.mp4", ""),  # Two mistakes.
@@ -233,7 +235,7 @@ def test_a_batch_finds_videos_of_every_suffix(tmp_path: Path) -> None:
     ],
 )
 def test_a_missing_source_names_the_nearest(tmp_path: Path, name: str, hint: str) -> None:
-    for one in ("goose.png", "wolf.mp4", ".hide.png"):
+    for one in ("goose.png", "wolf.mp4", ".hide.png", "jobs.csv", "jobs.yaml"):
         (tmp_path / one).touch()
     (tmp_path / "frames").mkdir()
     path = tmp_path / name

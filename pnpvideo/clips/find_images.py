@@ -130,16 +130,19 @@ def check_there(source: str | Path) -> None:
 def _nearest(path: Path) -> str:
     """Return the end of a message about a missing file: the name beside it that may be meant.
 
-    It has a similar name with the same ending, or the same name with another one.
+    It has a similar name with the same ending, such as the same letters in another order, or the
+    same name with another ending.
     """
     try:
         beside = sorted(one for one in path.parent.iterdir() if not one.name.startswith("."))
     except OSError:
         return ""
-    alike = {one.stem: one for one in beside if one.suffix.lower() == path.suffix.lower()}
+    alike = {one.stem: one.name for one in beside if one.suffix.lower() == path.suffix.lower()}
     found = [alike[stem] for stem in get_close_matches(path.stem, alike, n=1, cutoff=_TYPO)]
-    found += [one for one in beside if one.stem.lower() == path.stem.lower()]
-    return f"; did you mean {found[0].name}?" if found else ""
+    found += [name for stem, name in alike.items() if sorted(stem) == sorted(path.stem)]
+    named = [one.name for one in beside if one.stem.lower() == path.stem.lower()]
+    found += get_close_matches(path.name, named, n=1, cutoff=0)
+    return f"; did you mean {found[0]}?" if found else ""
 
 
 def fixed_folder(pattern: Path) -> Path:
