@@ -67,6 +67,7 @@ NEAR: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("noon", "sunny", "morning"), ("daylight",)),
     # things
     **dict.fromkeys(("animal", "creature", "pet"), ("fox", "rabbit")),
+    **dict.fromkeys(("money", "cash"), ("coin",)),
     **dict.fromkeys(("food", "meal", "dish"), ("pizza", "hamburger")),
     **dict.fromkeys(("fruit",), ("red apple", "pear")),
     **dict.fromkeys(("vegetable",), ("carrot", "tomato")),
@@ -90,7 +91,7 @@ NEAR: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("owl", "hawk", "falcon"), ("eagle",)),
     **dict.fromkeys(("elephant",), ("rhinoceros", "hippopotamus")),
     **dict.fromkeys(("panda",), ("bear", "polar bear")),
-    **dict.fromkeys(("bison", "ox", "bull", "buffalo"), ("cow", "moose")),
+    **dict.fromkeys(("bison", "cattle", "ox", "bull", "buffalo"), ("cow", "moose")),
     **dict.fromkeys(("dinosaur",), ("t rex", "sauropod")),
     **dict.fromkeys(("dragon",), ("dragon face", "crocodile")),
     **dict.fromkeys(("bee", "bug", "insect"), ("honeybee", "lady beetle")),
