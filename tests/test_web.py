@@ -216,8 +216,12 @@ def test_the_first_ten_seconds(server: Server, browser: Any, folder: Path) -> No
     )
     upload(page, clip)
     page.wait_for_function("document.querySelector('#clip video')?.readyState >= 2")
+    page.wait_for_selector("#translate:has-text('Translate (about ')")
+    best = page.inner_text("#translate")
     adjust(page)
     assert re.search(r"Draft, about \d+ (s|min)", page.inner_text("#preset"))
+    page.locator("#preset").get_by_text("Draft").click()
+    page.wait_for_function(f"document.querySelector('#translate').innerText != '{best}'")
     label = page.inner_text("#option-tau_f")
     assert "Keep shapes" in label
     assert "tau_f" in label
@@ -372,6 +376,14 @@ def test_a_mask_is_drawn_and_moves(
     page.wait_for_function("document.querySelectorAll('#files a').length == 2")
 
 
+_RED_IS_SEEN = """() => {
+  const [bar, all] = ['#slider .inner', '#slider'].map((one) => document.querySelector(one));
+  const [inner, outer] = [bar, all].map((one) => one?.getBoundingClientRect());
+  return inner?.height && inner.left > (outer.left + outer.right) / 2 + 50;
+}"""
+"""The bar between the picture with the red and the other one is not in the middle."""
+
+
 @in_a_browser
 def test_a_mask_is_where_it_was_drawn(
     visit: Callable[[], Any], folder: Path, tmp_path: Path
@@ -390,6 +402,7 @@ def test_a_mask_is_where_it_was_drawn(
         runs = "document.querySelectorAll('#history img').length"
         page.wait_for_function(f"{runs} == {number}")
         says(page, "red is what will be edited")
+        page.wait_for_function(_RED_IS_SEEN)
     masks = [
         pixels(file)[..., 0] > 127
         for file in sorted((folder / "served" / "jobs").glob("*/mask.png"))

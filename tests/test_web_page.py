@@ -30,7 +30,7 @@ from pnpvideo.web.jobs import JobStore, Visitor
 from pnpvideo.web.limits import Limits
 from pnpvideo.web.models import Models
 from pnpvideo.web.notices import notices_of_this_thread
-from pnpvideo.web.pace import Paces, duration
+from pnpvideo.web.pace import Paces, about
 from pnpvideo.web.runner import Runner, job_cells
 from pnpvideo.web.samples import examples_of, find_samples
 from pnpvideo.web.serve import serving
@@ -139,7 +139,7 @@ def test_an_installed_package_has_all_samples() -> None:
     [(0.2, "1 s"), (7.6, "8 s"), (47, "50 s"), (100, "2 min"), (5000, "83 min"), (9000, "2 h")],
 )
 def test_times_in_words(seconds: float, words: str) -> None:
-    assert duration(seconds) == words
+    assert about(seconds) == f"about {words}"
 
 
 def test_estimated_times_are_measured_and_learnt(models: Models) -> None:

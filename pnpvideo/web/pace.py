@@ -69,7 +69,7 @@ class Paces:
         found = []
         for preset in PRESETS:
             seconds = self.seconds(name, own, preset, frames)
-            time = "" if seconds is None else f", about {duration(seconds)}"
+            time = "" if seconds is None else f", {about(seconds)}"
             found.append((f"{words[preset]}{time}", preset))
         return found
 
@@ -79,13 +79,13 @@ class Paces:
         self._seconds[name] = seconds / (frames * _passes(options, results))
 
 
-def duration(seconds: float) -> str:
+def about(seconds: float) -> str:
     """Return a time in words, rounded to what an estimate is worth."""
     if seconds < 90:
-        return f"{max(1, round(seconds, None if seconds < 20 else -1)):.0f} s"
+        return f"about {max(1, round(seconds, None if seconds < 20 else -1)):.0f} s"
     if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.0f} h"
+        return f"about {seconds / 60:.0f} min"
+    return f"about {seconds / 3600:.0f} h"
 
 
 def _time_of(model: Model, source: Clip, options: PnPOptions) -> float:

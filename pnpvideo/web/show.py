@@ -269,7 +269,10 @@ class Show:
         label = "The mask, in red and as it is" if job.kind == "mask" else "Source and result"
         return {
             self._parts.slider: gr.update(
-                value=tuple(pictures) if pictures else None, visible=bool(pictures), label=label
+                value=tuple(pictures) if pictures else None,
+                visible=bool(pictures),
+                label=label,
+                slider_position=100 if job.kind == "mask" else 50,
             ),
             self._parts.video: gr.update(value=video, visible=video is not None, label=label),
         }

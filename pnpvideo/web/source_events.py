@@ -7,9 +7,11 @@ import gradio as gr
 from gradio.processing_utils import save_file_to_cache
 
 from pnpvideo.errors import InputError
+from pnpvideo.options.method import Preset
 from pnpvideo.pixels.mask import Weights
 from pnpvideo.web.actions import Service
 from pnpvideo.web.drawn_mask import Editor, brush_radius, editor_of, mask_of
+from pnpvideo.web.pace import about
 from pnpvideo.web.page import brush, show_mask_label
 from pnpvideo.web.samples import Sample
 from pnpvideo.web.show import IDLE, READY, PageParts, Updates, chosen, nothing, refused, said
@@ -94,9 +96,13 @@ class SourceEvents:
             button.click(self._clear_mask, cleared, self.everything, **several)
             button.click(None, js=_DROP_DRAWING, **quiet)
         session.count.change(show_mask_label, [session.count], [parts.move], **quiet)
-        timed = [parts.model, session.count], [parts.preset]
-        for changes in (session.count.change, parts.model.change, session.seen.change, blocks.load):
-            changes(self._time, *timed, **quiet)
+        given = [parts.model, session.source, session.count, parts.preset]
+        timed = [parts.preset, parts.translate]
+        for changes in (
+            *(session.source.change, session.count.change, session.seen.change),
+            *(parts.model.change, parts.preset.change, blocks.load),
+        ):
+            changes(self._time, given, timed, trigger_mode="always_last", **quiet)
 
     def _uploaded(self, path: str | None, named: str) -> Updates:
         return self.chosen(None if path is None else Path(path), named=named)
@@ -191,11 +197,15 @@ class SourceEvents:
             self._parts.first: gr.update(visible=source is not None and not is_clip),
         }
 
-    def _time(self, model: str, count: int) -> Updates:
-        """Say how long each quality takes."""
-        own = self._service.models.options[model]
-        choices = self._service.paces.choices(model, own, count)
-        return {self._parts.preset: gr.update(choices=choices)}
+    def _time(self, model: str, source: str | None, count: int, preset: Preset) -> Updates:
+        """Say how long each quality takes, and at the button the time of the chosen one."""
+        own, paces = self._service.models.options[model], self._service.paces
+        seconds = None if source is None else paces.seconds(model, own, preset, count)
+        time = "" if seconds is None else f" ({about(seconds)})"
+        return {
+            self._parts.preset: gr.update(choices=paces.choices(model, own, count)),
+            self._parts.translate: gr.update(value=f"Translate{time}"),
+        }
 
     def _sample(self, model: str, event: gr.SelectData) -> Updates:
         return self._use(self._service.samples[event.index], model)
