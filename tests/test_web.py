@@ -33,7 +33,7 @@ from page import (
 from PIL import Image
 from torch import Tensor
 
-from pnpvideo import read_clip, write_clip
+from pnpvideo import PnPVideoPipeline, read_clip, write_clip
 from pnpvideo.clips.video import list_frames
 from pnpvideo.errors import InputError
 from pnpvideo.options.method import PnPOptions
@@ -792,6 +792,28 @@ def test_previews_show_what_a_step_expects(models: Models, picture: Path, tmp_pa
     expected.show(next(decode(model, found[1.0][1][0], 1)))
     shown = (tmp_path / "preview.jpg").read_bytes()
     assert shown == (tmp_path / "expected.jpg").read_bytes()
+
+
+def test_a_source_says_how_large_its_result_is(models: Models, tmp_path: Path) -> None:
+    def text(width: int, height: int, models: Models = models) -> str:
+        picture = tmp_path / "a.png"
+        Image.new("RGB", (width, height)).save(picture)
+        runner = Runner(store, models, LIMITS)
+        service = Service(store=store, runner=runner, models=models, limits=LIMITS, samples=[])
+        runner.close()
+        return service.look_at(picture, {}).text
+
+    store = JobStore(tmp_path / "jobs")
+    tiny = str(models.settings(models.names[0])["model"])
+    draw = PnPVideoPipeline.from_pretrained(tiny)
+    drawn = draw("a stone", Image.new("RGB", (96, 72)), num_inference_steps=1, inversion_steps=1)
+    width, height = drawn.frames[0][0].size
+    said = f"the model draws it at {width} x {height}"
+    assert text(96, 72) == f"a.png: 1 frame of 96 x 72; {said}"
+    assert text(32, 32) == "a.png: 1 frame of 32 x 32"
+    assert models.working_size(10**6, 1) is None  # It is refused when it is drawn.
+    both = Models([tiny, "embedded"], "cpu")
+    assert text(96, 72, both) == "a.png: 1 frame of 96 x 72"
 
 
 def test_a_run_decodes_the_source_twice_to_list_its_frames(

@@ -5,7 +5,7 @@ import hashlib
 import logging
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -59,9 +59,14 @@ class Service:
         known = ReadSettings.model_fields | {"frames": None}
         reading = ReadSettings.of({k: v for k, v in values.items() if k in known})
         try:
-            return check_source(source, reading, self.limits)
+            facts = check_source(source, reading, self.limits)
         except (InputError, RunError) as error:
             raise type(error)(without_folder(error, source.parent)) from None
+        height, width = facts.first.shape[1:3]
+        drawn = self.models.working_size(width, height)
+        if drawn is None or drawn == (width, height):
+            return facts
+        return replace(facts, text=f"{facts.text}; the model draws it at {drawn[0]} x {drawn[1]}")
 
     def preview(self, source: Path) -> Path | None:
         """Return a video of a clip that every browser plays; None for a picture, and if it cannot

@@ -1,9 +1,12 @@
 """Load the models that visitors choose from, one at a time."""
 
 import gc
+import math
 from collections.abc import Sequence
 
 from pnpvideo.catalogue.known_words import KnownWords, words_of_model
+from pnpvideo.errors import InputError
+from pnpvideo.models.autoencoder import working_size
 from pnpvideo.models.model import Model
 from pnpvideo.options.method import PnPOptions
 from pnpvideo.options.model import ModelSettings
@@ -27,8 +30,14 @@ class Models:
             for model in models
         }
         self._loaded: tuple[str, Model] | None = None
-        options = {name: self.load(name).defaults for name in reversed(self._settings)}
-        self.options: dict[str, PnPOptions] = {name: options[name] for name in self._settings}
+        defaults: dict[str, PnPOptions] = {}
+        self._sizes: set[tuple[float, int, int]] = set()
+        for name in reversed(self._settings):
+            model = self.load(name)
+            defaults[name] = model.defaults
+            side = math.sqrt(math.prod(model.default_size))
+            self._sizes.add((side, model.multiple, model.longest_side))
+        self.options = {name: defaults[name] for name in self._settings}
 
     @property
     def names(self) -> list[str]:
@@ -41,6 +50,20 @@ class Models:
     def known_words(self) -> dict[str, KnownWords | None]:
         """Return the words that each model lists, by its name on the page; None without a list."""
         return {name: words_of_model(own.model) for name, own in self._settings.items()}
+
+    def working_size(self, width: int, height: int) -> tuple[int, int] | None:
+        """Return the size at which every model draws a source of (width, height).
+
+        None if they differ, or if one cannot draw a source of these proportions.
+        """
+        try:
+            found = {
+                working_size(width, height, side, multiple, longest=longest)
+                for side, multiple, longest in self._sizes
+            }
+        except InputError:
+            return None
+        return found.pop() if len(found) == 1 else None
 
     def load(self, name: str) -> Model:
         """Return a model, loading it if another one was used last."""
