@@ -134,9 +134,14 @@ class DenoiserTraining:
         ).to(device)
         self.model.denoiser.unet.to(memory_format=torch.channels_last)
         self.state = TrainingState(
-            self.model, learning_rate=LEARNING_RATE, warmup=200, decay=AVERAGE_DECAY
+            self.model,
+            learning_rate=LEARNING_RATE,
+            warmup=200,
+            decay=AVERAGE_DECAY,
+            hidden=self.model.denoiser.hidden_weights(),
         )
         self.state.images, self.state.step = init_images, init_images // (2 * pairs)
+        self.state.began = self.state.step
         for path in checkpoints(work, "unet")[-1:]:
             self.state.load(path)
             print(f"unet: resumed from {path.name}", flush=True)

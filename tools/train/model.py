@@ -189,6 +189,17 @@ class Denoiser(nn.Module):
         self.unet = new_unet()
         self.text_encoder = new_text_encoder(tokenizer)
 
+    def hidden_weights(self) -> list[nn.Parameter]:
+        """Return the weights of linear layers and convolutions that neither read nor write
+        latents, timesteps or tokens.
+        """
+        outer = ("embedding", "conv_in", "conv_out")
+        return [
+            value
+            for name, value in self.named_parameters()
+            if value.ndim >= 2 and not any(part in name for part in outer)
+        ]
+
     def forward(
         self, noisy: torch.Tensor, timesteps: torch.Tensor, tokens: torch.Tensor
     ) -> torch.Tensor:

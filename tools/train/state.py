@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,34 +12,62 @@ from torch import Tensor, nn
 
 
 class TrainingState:
-    """A model in training with AdamW and an exponential moving average (EMA) of its weights.
+    """A model in training, and an exponential moving average (EMA) of its weights.
 
-    `step` counts updates; the average's decay grows with it up to `decay`, so that an early average
-    forgets the random start.
+    hidden: the weights that Muon trains (Jordan et al. 2024), of linear layers and of convolutions
+    in the memory format `channels_last`; AdamW trains all others. `step` counts updates; the
+    average's decay grows with it up to `decay`, so that an early average forgets the random start.
+    The learning rate rises over `warmup` steps from `began`, when the optimisers knew nothing.
     """
 
-    def __init__(self, model: nn.Module, *, learning_rate: float, warmup: int, decay: float):
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        learning_rate: float,
+        warmup: int,
+        decay: float,
+        hidden: Sequence[nn.Parameter] = (),
+    ):
         self.model = model
         self.learning_rate = learning_rate
         self.warmup = warmup
         self.decay = decay
         self.step = 0
+        self.began = 0
         self.images = 0
         self.seconds = 0.0
         self.average = {name: value.detach().clone() for name, value in model.named_parameters()}
-        self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
-        )
+        # Muon takes matrices alone. These share their memory with the weights.
+        self.matrices = [(value, nn.Parameter(_as_matrix(value.detach()))) for value in hidden]
+        assert all(value.data_ptr() == matrix.data_ptr() for value, matrix in self.matrices)
+        apart = set(hidden)
+        rest = [value for value in model.parameters() if value not in apart]
+        self.optimizers: dict[str, torch.optim.Optimizer] = {
+            "adamw": torch.optim.AdamW(
+                rest, lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
+            )
+        }
+        if hidden:
+            matrices = [matrix for _, matrix in self.matrices]
+            # With this scale, a learning rate that suits AdamW suits Muon (Liu et al. 2025).
+            self.optimizers["muon"] = torch.optim.Muon(
+                matrices, lr=learning_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"
+            )
 
     def update(self, loss: Tensor, *, factor: float = 1.0) -> None:
         """Make one optimiser step on `loss`, with the learning rate times `factor`."""
-        rate = self.learning_rate * factor * min(1.0, (self.step + 1) / self.warmup)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        risen = min(1.0, (self.step - self.began + 1) / self.warmup)
+        rate = self.learning_rate * factor * risen
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        for value, matrix in self.matrices:
+            matrix.grad = None if value.grad is None else _as_matrix(value.grad)
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+        self.model.zero_grad(set_to_none=True)
         self.step += 1
         keep = min(self.decay, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
@@ -58,10 +87,12 @@ class TrainingState:
         """Write a checkpoint named by stage and step, and remove all but the newest `keep`."""
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.items()}
-        for index, slots in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{slot}": value for slot, value in slots.items()}
+        for kind, optimizer in self.optimizers.items():
+            for index, slots in optimizer.state_dict()["state"].items():
+                tensors |= {f"{kind}.{index}.{slot}": value for slot, value in slots.items()}
         counters = {
             "step": str(self.step),
+            "began": str(self.began),
             "images": str(self.images),
             "seconds": str(self.seconds),
         }
@@ -76,7 +107,7 @@ class TrainingState:
     def load(self, path: Path) -> None:
         """Continue from a checkpoint of `save`."""
         model: dict[str, Tensor] = {}
-        slots: dict[int, dict[str, Tensor]] = {}
+        slots: dict[str, dict[int, dict[str, Tensor]]] = {kind: {} for kind in self.optimizers}
         with safe_open(path, framework="pt") as file:
             for key in file.keys():  # noqa: SIM118 - the file is not a mapping
                 kind, name = key.split(".", 1)
@@ -87,14 +118,25 @@ class TrainingState:
                     self.average[name].copy_(value)
                 else:
                     index, slot = name.split(".")
-                    slots.setdefault(int(index), {})[slot] = value
+                    slots[kind].setdefault(int(index), {})[slot] = value
             counters = file.metadata()
         self.model.load_state_dict(model)
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
+        for kind, optimizer in self.optimizers.items():
+            groups = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": slots[kind], "param_groups": groups})
+            for value, known in optimizer.state.items():
+                for slot, tensor in known.items():
+                    if tensor.shape == value.shape:  # Fused kernels go by the order in memory.
+                        known[slot] = torch.empty_like(value).copy_(tensor)
         self.step = int(counters["step"])
+        self.began = int(counters["began"])
         self.images = int(counters["images"])
         self.seconds = float(counters["seconds"])
+
+
+def _as_matrix(value: Tensor) -> Tensor:
+    """Return a linear layer's weight, or a convolution's as (outputs, inputs at all places)."""
+    return value.movedim(1, -1).reshape(len(value), -1)
 
 
 def checkpoints(folder: Path, stage: str) -> list[Path]:
