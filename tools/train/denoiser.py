@@ -22,7 +22,7 @@ from tools.train.supervise import SupervisedDenoiser
 
 CHUNK = 1536  # pairs that are drawn and encoded at once, and then trained on
 PASSES = 8  # over the pairs of a chunk, each with other noise
-LEARNING_RATE = 3e-4
+LEARNING_RATE = 1e-4
 AVERAGE_DECAY = 0.999
 NOISY = 600  # a quarter of the targets have timesteps from here on
 UNCAPTIONED = 0.12  # share of captions left out, for classifier-free guidance
