@@ -413,7 +413,10 @@ def test_a_mask_is_where_it_was_drawn(
     page.wait_for_selector("#editor canvas")
     for number, mask in enumerate(reversed(masks[-3:])):
         if number:
+            shown = page.locator("#slider img").first.evaluate("one => one.src")
             page.locator("#history button.thumbnail-item").nth(number).click()
+            other = "before => document.querySelector('#slider img')?.src != before"
+            page.wait_for_function(other, arg=shown)
             page.click("#again")
         same = lambda: np.array_equal(drawing(page), mask)  # noqa: B023, E731
         wait_until(same, 30)
