@@ -22,8 +22,8 @@ from tools.train.supervise import SupervisedDenoiser
 
 CHUNK = 1536  # pairs that are drawn and encoded at once, and then trained on
 PASSES = 8  # over the pairs of a chunk, each with other noise
-LEARNING_RATE = 1e-4
-AVERAGE_DECAY = 0.999
+LEARNING_RATE = 3e-4
+AVERAGE_DECAY = 0.996
 NOISY = 600  # a quarter of the targets have timesteps from here on
 UNCAPTIONED = 0.12  # share of captions left out, for classifier-free guidance
 UNCAPTIONED_SOURCE = 0.5  # if features are injected; in sampling the source has no prompt
@@ -136,7 +136,7 @@ class DenoiserTraining:
         self.state = TrainingState(
             self.model,
             learning_rate=LEARNING_RATE,
-            warmup=200,
+            warmup=50,
             decay=AVERAGE_DECAY,
             hidden=self.model.denoiser.hidden_weights(),
         )
@@ -268,7 +268,7 @@ class DenoiserTraining:
             self.state.update(total, factor=1 - elapsed / seconds if cooling else 1.0)
             self.state.images += 2 * self.pairs
             losses.append(torch.stack((loss, heads)).detach())
-            if len(losses) == 96:
+            if len(losses) == 24:
                 now = time.perf_counter()
                 self.state.seconds += now - last
                 means = torch.stack(losses).mean(0).tolist()
