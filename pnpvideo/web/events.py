@@ -17,7 +17,7 @@ from pnpvideo.web.jobs import JobKind, Visitor, WebJob
 from pnpvideo.web.kept import keeping, restored
 from pnpvideo.web.runner import PREVIEW, job_cells
 from pnpvideo.web.show import PageParts, Show, Updates, note, nothing, refused, said
-from pnpvideo.web.source_events import AT_ONCE, Session, SourceEvents
+from pnpvideo.web.source_events import AT_ONCE, RELEASE, Session, SourceEvents
 from pnpvideo.web.visitors import Shown, Visitors
 
 # In a narrow window the messages are far from the button.
@@ -89,7 +89,9 @@ class Events:
         parts.history.select(self._open, [key], shown, **quiet)
         which = [session.name, parts.which, key]
         parts.which.input(self._pick, which, self._show.outputs, **quiet)
-        parts.again.click(self._again, own, self._source.everything, **quiet)
+        parts.again.click(self._again, own, self._source.everything, **quiet).then(
+            None, js=RELEASE, **quiet
+        )
         session.source.change(self._sourced, [session.source, key], None, **quiet)
         # What was refused is out of date once something else is asked for.
         for changes in (parts.prompt.change, parts.negative.change):

@@ -21,7 +21,8 @@ AT_ONCE = 4
 
 _FORGET_REFUSED_UPLOAD = "() => document.querySelector('#refused')?.remove()"
 
-_DROP_DRAWING = "() => { notRun.delete('drawing'); }"
+RELEASE = "() => release()"
+"""Lets runs begin again, once what was clicked is there (see `FOLLOW`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +84,9 @@ class SourceEvents:
             **quiet,
         )
         for gallery, pick in ((parts.samples, self._sample), (parts.hero, self._shown_sample)):
-            gallery.select(pick, [parts.model], self.everything, **quiet)
+            gallery.select(pick, [parts.model], self.everything, **quiet).then(
+                None, js=RELEASE, **quiet
+            )
             gallery.select(None, js=_FORGET_REFUSED_UPLOAD, **quiet)
         parts.model.input(
             self._model, [parts.model], [*parts.controls.components.values()], **quiet
@@ -93,8 +96,9 @@ class SourceEvents:
         parts.part.collapse(self.drawn, self.drawing, [parts.clear_mask], **several)
         for button in (parts.clear_mask, parts.clear_within):
             cleared = [session.source, *self.drawing]
-            button.click(self._clear_mask, cleared, self.everything, **several)
-            button.click(None, js=_DROP_DRAWING, **quiet)
+            button.click(self._clear_mask, cleared, self.everything, **several).then(
+                None, js=RELEASE, **quiet
+            )
         session.count.change(show_mask_label, [session.count], [parts.move], **quiet)
         given = [parts.model, session.source, session.count, parts.preset]
         timed = [parts.preset, parts.translate]

@@ -79,8 +79,21 @@ for (const kind of ["change", "drop"]) document.addEventListener(kind, (event) =
   if (event.target.closest?.("#upload")) notRun.add("source");
 });
 document.addEventListener("click", (event) => {
-  if (event.target.closest?.("#upload button[aria-label='Clear']")) notRun.clear();
+  const clicked = (what) => event.target.closest?.(what);
+  if (clicked("#upload button[aria-label='Clear']")) notRun.clear();
+  if (clicked("#clear-mask, #clear-within")) notRun.delete("drawing");
+  if (clicked("#clear-mask, #clear-within, #samples button, #hero button, #again")) hold();
 }, true);
+// Until the server has answered, a run would be given what was there before.
+const disable = (disabled) => {
+  const runs = "#translate, #translate-below, #thresholds, #move";
+  for (const button of document.querySelectorAll(runs)) button.disabled = disabled;
+};
+const release = () => disable(false);
+const hold = () => {
+  disable(true);
+  setTimeout(release, 3000);  // There is no answer to a second click on the same sample.
+};
 window.addEventListener("beforeunload", (event) => { if (notRun.size) event.preventDefault(); });
 </script>"""
 
