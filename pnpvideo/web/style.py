@@ -89,10 +89,13 @@ const disable = (disabled) => {
   const runs = "#translate, #translate-below, #thresholds, #move";
   for (const button of document.querySelectorAll(runs)) button.disabled = disabled;
 };
-const release = () => disable(false);
+let waiting;
+const release = () => { clearTimeout(waiting); disable(false); };
 const hold = () => {
   disable(true);
-  setTimeout(release, 3000);  // There is no answer to a second click on the same sample.
+  // The server is not asked again if the same sample is clicked twice, so wait no longer than this.
+  clearTimeout(waiting);
+  waiting = setTimeout(release, 3000);
 };
 window.addEventListener("beforeunload", (event) => { if (notRun.size) event.preventDefault(); });
 </script>"""
